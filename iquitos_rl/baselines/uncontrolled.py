@@ -1,0 +1,27 @@
+"""The uncontrolled site: what happens without any controller."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iquitos_rl.envs.citylearn import CityLearnSite
+from iquitos_rl.runs.simulate import Controller
+
+
+def uncontrolled(env: CityLearnSite) -> Controller:
+    """Vehicles charge at full power from arrival until their wanted SOC; batteries stay idle.
+
+    The environment must have its EV guard on, so that +1 stops at the wanted SOC: vehicles then receive the same energy
+    as under a controller, and a saving can only come from its timing.
+    """
+    if not env.task.settings.ev_guard:
+        raise ValueError("the uncontrolled baseline is defined with the EV guard on")
+    action = np.zeros(env.task.action_dim, dtype=np.float32)
+    if env.task.num_sockets:
+        action[-env.task.num_sockets :] = 1.0
+
+    def act(obs: NDArray[np.float32]) -> NDArray[np.float32]:
+        return action
+
+    return act

@@ -1,0 +1,143 @@
+"""A site as plain arrays: what both engines, the baselines and the optimum are computed from.
+
+`read_site` (in `iquitos_rl.cases.reader`) fills these from a CityLearn schema folder without importing citylearn.
+Energies are kWh per step, powers kW, prices currency per kWh, carbon kg CO2 per kWh. T is the number of data rows;
+an episode has T - 1 steps, because CityLearn never simulates the last row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+AWAY, CONNECTED, INCOMING = 3, 1, 2
+"""Codes of `electric_vehicle_charger_state` in a charger file."""
+
+
+@dataclass(frozen=True)
+class Battery:
+    """A stationary or vehicle battery (`citylearn/energy_model.py`, class Battery), every parameter resolved."""
+
+    capacity: float
+    nominal_power: float
+    initial_soc: float
+    depth_of_discharge: float
+    efficiency: float
+    loss_coefficient: float
+    capacity_loss_coefficient: float
+    power_efficiency_curve: Floats
+    """(2, K): share of nominal power, round-trip efficiency."""
+    capacity_power_curve: Floats
+    """(2, K): SOC, share of nominal power available."""
+
+
+@dataclass(frozen=True)
+class Charger:
+    """One socket: its electrical limits and its schedule, row by row."""
+
+    name: str
+    efficiency: float
+    charge_efficiency_curve: Floats | None
+    discharge_efficiency_curve: Floats | None
+    max_charging_power: float
+    min_charging_power: float
+    max_discharging_power: float
+    min_discharging_power: float
+    phase_connection: str | None
+    vehicle: Ints
+    """(T,) index into `Site.vehicles` of the connected vehicle, -1 where the socket is empty."""
+    departure: Floats
+    """(T,) steps left after this one while connected, 0 on the last connected row, -1 where empty."""
+    required_soc: Floats
+    """(T,) SOC wanted at departure, as a fraction, 0 where empty."""
+    arrival_soc: Floats
+    """(T,) SOC forced by the data before the row's action, NaN elsewhere: on the rows where a vehicle connects."""
+    departs: Bools
+    """(T,) True on the last connected row of a visit."""
+
+
+@dataclass(frozen=True)
+class ElectricalService:
+    """Import and export limits of one building."""
+
+    kind: str
+    """Key of the schema block: `electrical_service` or the older `charging_constraints`."""
+    raw: dict[str, object]
+    """The schema block as read; the district engine interprets it."""
+    battery_phase: str | None
+    """`phase_connection` of the stationary battery, as read."""
+
+
+@dataclass(frozen=True)
+class Building:
+    """One metered customer."""
+
+    name: str
+    load: Floats
+    """(T,) non-shiftable load, kWh per step."""
+    pv: Floats
+    """(T,) PV generation, kWh per step, >= 0."""
+    price: Floats
+    """(T,) currency per kWh imported."""
+    price_predicted: Floats
+    """(T, P) published price outlook, P is 0 or 3."""
+    carbon: Floats
+    """(T,) kg CO2 per kWh imported."""
+    weather: dict[str, Floats]
+    """Column name of the weather file to (T,) values."""
+    battery: Battery | None
+    battery_action: bool
+    """Whether `electrical_storage` is an active action of this building."""
+    socket_action: bool
+    """Whether `electric_vehicle_storage` is an active action; where it is not, no vehicle ever charges."""
+    chargers: tuple[Charger, ...]
+    service: ElectricalService | None
+
+
+@dataclass(frozen=True)
+class Vehicle:
+    name: str
+    battery: Battery
+
+
+@dataclass(frozen=True)
+class Site:
+    """Everything a schema folder says about an electrical district."""
+
+    path: Path
+    """The folder."""
+    name: str
+    seconds_per_time_step: int
+    month: Ints
+    """(T,) 1 to 12."""
+    hour: Ints
+    """(T,) 0 to 23, the hour at which the row begins (CityLearn's 1 to 24, less one)."""
+    day_type: Ints
+    """(T,) 1 (Monday) to 7, 8 for a holiday."""
+    buildings: tuple[Building, ...]
+    vehicles: tuple[Vehicle, ...]
+    unsupported: tuple[str, ...]
+    """Features that only CityLearn simulates (thermal storage, outages, ...), each named; else empty."""
+    fingerprint: str
+    """SHA-256 over schema and data files: equal inputs, equal fingerprint."""
+
+    @property
+    def rows(self) -> int:
+        """T, the number of data rows."""
+        return len(self.month)
+
+    @property
+    def hours_per_step(self) -> float:
+        return self.seconds_per_time_step / 3600
+
+    @property
+    def sockets(self) -> tuple[tuple[int, Charger], ...]:
+        """Every charger with the index of its building, building by building."""
+        return tuple((b, charger) for b, building in enumerate(self.buildings) for charger in building.chargers)

@@ -1,0 +1,213 @@
+"""The site's bill: what every engine, rule, agent and the optimum are judged by.
+
+One bill in currency, four terms: energy at its hourly price, demand charges on the month's highest import, a carbon
+price on the grid's CO2, and a price on every kWh that a vehicle lacks when it leaves. Each building is a metered
+customer of its own, as in CityLearn (`building.py`, update_variables): imports of one are not netted with exports of
+another, and exports earn nothing.
+
+Shapes: E environments, B buildings. Demand is charged in two periods, peak and off peak: index 0 and 1 of a last axis.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
+
+from iquitos_rl.cases.site import Site
+from iquitos_rl.errors import UserError
+
+TARIFF_FILE = "tariff.json"
+
+
+class Tariff(BaseModel):
+    """What a connection pays besides energy; `tariff.json` in a case folder."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    currency: str = "currency"
+    peak_hours: tuple[int, ...] = ()
+    """Hours 0 to 23 at which an hour of the peak period begins."""
+    demand_charge_peak: float = Field(0.0, ge=0)
+    """Currency per kW and month, on the highest import in peak hours."""
+    demand_charge_off_peak: float = Field(0.0, ge=0)
+    """Currency per kW and month, on the highest import in the other hours."""
+
+
+class Weights(NamedTuple):
+    """Weight of each term in the reward. The bill that is reported is never weighted."""
+
+    energy: float
+    demand: float
+    carbon: float
+    shortfall: float
+
+
+WEIGHTS = {
+    "bill": Weights(energy=1.0, demand=1.0, carbon=1.0, shortfall=1.0),
+    "co2": Weights(energy=0.0, demand=0.0, carbon=1.0, shortfall=1.0),
+    "balanced": Weights(energy=1.0, demand=1.0, carbon=5.0, shortfall=1.0),
+}
+
+
+class ObjectiveSettings(BaseModel):
+    """How the four terms are priced and weighed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    preset: Literal["bill", "co2", "balanced"] = Field("bill", description="weights of the terms in the reward")
+    carbon_price: float = Field(0.10, ge=0, description="currency per kg of CO2 from the grid")
+    shortfall_price: float = Field(5.0, ge=0, description="currency per kWh missing when a vehicle leaves")
+
+
+class Terms(NamedTuple):
+    """The four terms of one step's bill, currency, each (E,)."""
+
+    energy: Tensor
+    demand: Tensor
+    carbon: Tensor
+    shortfall: Tensor
+
+    def weighted(self, weights: Weights) -> Tensor:
+        """(E,) the sum that the reward is made of."""
+        return (
+            weights.energy * self.energy
+            + weights.demand * self.demand
+            + weights.carbon * self.carbon
+            + weights.shortfall * self.shortfall
+        )
+
+
+class Objective(NamedTuple):
+    """A tariff and the settings that go with it."""
+
+    tariff: Tariff
+    settings: ObjectiveSettings
+
+    @property
+    def weights(self) -> Weights:
+        return WEIGHTS[self.settings.preset]
+
+
+def read_tariff(folder: Path) -> Tariff:
+    """Read `tariff.json` of a case folder; a folder without one has no demand charge.
+
+    Raises:
+        UserError: the file is not JSON, or a value in it is impossible.
+    """
+    path = folder / TARIFF_FILE
+    if not path.exists():
+        return Tariff()
+    try:
+        tariff = Tariff.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid JSON: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    if bad := [hour for hour in tariff.peak_hours if not 0 <= hour <= 23]:
+        raise UserError(f"{path}: peak_hours: {bad[0]} is not an hour between 0 and 23")
+    return tariff
+
+
+def is_peak(site: Site, tariff: Tariff) -> NDArray[np.bool_]:
+    """(T,) whether a row lies in the peak period of the demand charge."""
+    return np.isin(site.hour, tariff.peak_hours)
+
+
+def is_month_start(site: Site) -> NDArray[np.bool_]:
+    """(T,) True on the first row of each month, where the running peaks go back to zero."""
+    return np.concatenate([[True], site.month[1:] != site.month[:-1]])
+
+
+def demand_increase(
+    import_kwh: Tensor, running_peak: Tensor, peak_period: Tensor, tariff: Tariff, hours_per_step: float
+) -> tuple[Tensor, Tensor]:
+    """Charge what a step adds to the month's highest import, so that a month's steps sum to its demand charge.
+
+    Args:
+        import_kwh: (E, B) energy imported in the step, >= 0.
+        running_peak: (E, B, 2) highest import so far this month in kW, peak and off-peak period.
+        peak_period: (E,) bool, whether the step lies in the peak period.
+
+    Returns:
+        (E, B) currency, and the new running peaks (E, B, 2).
+    """
+    import_kw = import_kwh / hours_per_step
+    in_period = torch.stack([peak_period, ~peak_period], dim=-1).unsqueeze(-2)  # (E, 1, 2)
+    demand = torch.where(in_period, import_kw.unsqueeze(-1), torch.zeros_like(running_peak))
+    new_peak = torch.maximum(running_peak, demand)
+    rates = running_peak.new_tensor([tariff.demand_charge_peak, tariff.demand_charge_off_peak])
+    return ((new_peak - running_peak) * rates).sum(-1), new_peak
+
+
+def step_bill(
+    objective: Objective,
+    net_kwh: Tensor,
+    price: Tensor,
+    carbon: Tensor,
+    running_peak: Tensor,
+    peak_period: Tensor,
+    missing_kwh: Tensor,
+    hours_per_step: float,
+) -> tuple[Terms, Tensor]:
+    """The bill of one step.
+
+    Args:
+        net_kwh: (E, B) net consumption of each building, negative where it exports.
+        price: (E, B) currency per kWh.
+        carbon: (E, B) kg CO2 per kWh.
+        running_peak: (E, B, 2) kW, see `demand_increase`.
+        peak_period: (E,) bool.
+        missing_kwh: (E,) energy that vehicles leaving in this step lack, kWh.
+
+    Returns:
+        The terms, each (E,), and the new running peaks (E, B, 2).
+    """
+    import_kwh = net_kwh.clamp(min=0)
+    demand, new_peak = demand_increase(import_kwh, running_peak, peak_period, objective.tariff, hours_per_step)
+    # CityLearn counts emissions of net * intensity only where the product is positive.
+    carbon_kg = (net_kwh * carbon).clamp(min=0)
+    terms = Terms(
+        energy=(import_kwh * price).sum(-1),
+        demand=demand.sum(-1),
+        carbon=objective.settings.carbon_price * carbon_kg.sum(-1),
+        shortfall=objective.settings.shortfall_price * missing_kwh,
+    )
+    return terms, new_peak
+
+
+def idle_bill(site: Site, objective: Objective) -> NDArray[np.float64]:
+    """(T,) weighted bill of each row of the site with PV alone: no battery moves, no vehicle charges.
+
+    No action changes it, so subtracting it from the bill leaves the optimal policy alone and takes most of the
+    variance out of the reward. Running peaks start at the month, whatever row an episode starts at.
+    """
+    net = np.stack([building.load - building.pv for building in site.buildings], axis=-1)  # (T, B)
+    imported = np.maximum(net, 0)
+    price = np.stack([building.price for building in site.buildings], axis=-1)
+    carbon = np.stack([building.carbon for building in site.buildings], axis=-1)
+    weights = objective.weights
+    bill = weights.energy * (imported * price).sum(-1)
+    bill += weights.carbon * objective.settings.carbon_price * np.maximum(net * carbon, 0).sum(-1)
+    month = np.cumsum(is_month_start(site))
+    peak = is_peak(site, objective.tariff)
+    for period, rate in ((peak, objective.tariff.demand_charge_peak), (~peak, objective.tariff.demand_charge_off_peak)):
+        demand = np.where(period[:, None], imported / site.hours_per_step, 0.0)
+        for m in np.unique(month):
+            rows = month == m
+            highest = np.maximum.accumulate(demand[rows], axis=0)
+            bill[rows] += weights.demand * rate * np.diff(highest, axis=0, prepend=0).sum(-1)
+    return bill
+
+
+def reward_scale(idle: NDArray[np.float64]) -> float:
+    """The fixed currency amount that makes rewards about one: the idle site's mean bill per step."""
+    scale = float(idle.mean())
+    return scale if scale > 0 else 1.0

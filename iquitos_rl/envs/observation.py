@@ -1,0 +1,232 @@
+"""The observation of a site: which columns, how they are encoded, and how a row of it is put together.
+
+Every column has static bounds taken from the case and is encoded to [-1, 1] by an affine map, clipped. CityLearn's own
+Box bounds serve poorly (a 12 h countdown on a scale of 8,760), and running statistics would change the meaning of what
+a replay buffer holds. The bounds are saved with the policy, so that training and evaluation see the same numbers.
+
+A vector is [exogenous | endogenous]. Exogenous columns are functions of (year, row) alone and are encoded once, as a
+table; endogenous columns follow from the actions: states of charge, consumption, running peaks, what vehicles need.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from iquitos_rl.cases.site import Floats, Site
+from iquitos_rl.envs.objective import Tariff, is_month_start, is_peak
+from iquitos_rl.envs.sockets import EMPTY, SocketTables
+from iquitos_rl.errors import UserError
+
+HEADROOM = 1.25
+"""Bounds of load and weather exceed the case's own extremes by this factor: other years go beyond them a little."""
+LONGEST_STAY_HOURS = 24.0
+
+
+@dataclass(frozen=True)
+class Column:
+    name: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Names and bounds of the columns; equal for training, evaluation and both engines."""
+
+    exogenous: tuple[Column, ...]
+    endogenous: tuple[Column, ...]
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self.exogenous + self.endogenous
+
+    @property
+    def size(self) -> int:
+        return len(self.exogenous) + len(self.endogenous)
+
+    def index(self, name: str) -> int:
+        return [column.name for column in self.columns].index(name)
+
+    def to_json(self) -> dict[str, Any]:
+        def rows(columns: tuple[Column, ...]) -> list[list[str | float]]:
+            return [[c.name, c.low, c.high] for c in columns]
+
+        return {"exogenous": rows(self.exogenous), "endogenous": rows(self.endogenous)}
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> Encoding:
+        """Raises UserError where the data is not what `to_json` writes."""
+        try:
+            exogenous, endogenous = (
+                tuple(Column(str(name), float(low), float(high)) for name, low, high in data[kind])
+                for kind in ("exogenous", "endogenous")
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"the policy's observation encoding cannot be read: {error}") from None
+        return Encoding(exogenous, endogenous)
+
+
+def socket_names(site: Site) -> list[str]:
+    """One name for each socket, unique across buildings."""
+    return [f"{site.buildings[b].name}/{charger.name}" for b, charger in site.sockets]
+
+
+def _periodic(values: Floats, period: float) -> tuple[Floats, Floats]:
+    angle = 2 * np.pi * values / period
+    return np.sin(angle), np.cos(angle)
+
+
+def _month_elapsed(site: Site) -> Floats:
+    """Share of the calendar month that has passed, by its length in the data."""
+    month = np.cumsum(is_month_start(site))
+    rows = np.bincount(month)
+    first = np.concatenate([[0], np.cumsum(rows)])[month]
+    return (np.arange(site.rows) - first) / rows[month]
+
+
+def exogenous_columns(site: Site, tariff: Tariff, tables: SocketTables) -> dict[str, tuple[Floats, float, float]]:
+    """Name to (values (T,), low, high) of every column that no action changes, in order."""
+    columns: dict[str, tuple[Floats, float, float]] = {}
+
+    def add(name: str, values: Floats, low: float, high: float) -> None:
+        columns[name] = (np.asarray(values, dtype=np.float64), low, high if high > low else low + 1.0)
+
+    for name, values, period in (
+        ("hour", site.hour, 24),
+        ("weekday", np.minimum(site.day_type, 7), 7),
+        ("month", site.month, 12),
+    ):
+        sine, cosine = _periodic(values.astype(np.float64), period)
+        add(f"{name}_sin", sine, -1, 1)
+        add(f"{name}_cos", cosine, -1, 1)
+    add("holiday", (site.day_type == 8).astype(np.float64), 0, 1)
+    add("month_elapsed", _month_elapsed(site), 0, 1)
+    add("demand_peak_period", is_peak(site, tariff).astype(np.float64), 0, 1)
+
+    # Buildings of one site usually share weather and tariff: such a series is one column.
+    seen: dict[str, list[Floats]] = {}
+
+    def add_shared(building: str, name: str, values: Floats, low: float, high: float) -> None:
+        known = seen.setdefault(name, [])
+        if not any(np.array_equal(values, other) for other in known):
+            add(name if not known else f"{building}/{name}", values, low, high)
+            known.append(values)
+
+    for building in site.buildings:
+        top = HEADROOM * float(building.price.max(initial=0))
+        add_shared(building.name, "price", building.price, 0, top)
+        for lead in range(building.price_predicted.shape[1]):
+            add_shared(building.name, f"price_predicted_{lead + 1}", building.price_predicted[:, lead], 0, top)
+        add_shared(building.name, "carbon", building.carbon, 0, HEADROOM * float(building.carbon.max(initial=0)))
+        for name, values in building.weather.items():
+            base = building.weather[name.split("_predicted_")[0]]
+            spread = (HEADROOM - 1) * float(base.max() - base.min())
+            low = max(float(base.min()) - spread, 0.0) if float(base.min()) >= 0 else float(base.min()) - spread
+            add_shared(building.name, name, values, low, float(base.max()) + spread)
+    for building in site.buildings:
+        add(f"{building.name}/load", building.load, 0, HEADROOM * float(building.load.max(initial=0)))
+        add(f"{building.name}/pv", building.pv, 0, HEADROOM * float(building.pv.max(initial=0)))
+    names = socket_names(site)
+    longest = LONGEST_STAY_HOURS / site.hours_per_step
+    for feature, table, high in (
+        ("connected", (tables.vehicle != EMPTY).astype(np.float64), 1.0),
+        ("required_soc", tables.required_soc, 1.0),
+        ("steps_left", tables.steps_left, longest),
+    ):
+        for n, name in enumerate(names):
+            add(f"{name}/{feature}", table[:, n], 0, high)
+    return columns
+
+
+def endogenous_bounds(site: Site) -> tuple[Column, ...]:
+    """Columns that the actions change, in the order of `Endogenous.stack`."""
+    columns = [Column(f"{b.name}/battery_soc", 0, 1) for b in site.buildings if b.battery is not None]
+    hours = site.hours_per_step
+    for suffix in ("net", "peak_running", "off_peak_running"):
+        for building in site.buildings:
+            devices = building.battery.nominal_power if building.battery is not None else 0.0
+            sockets = sum(charger.max_charging_power for charger in building.chargers)
+            most = HEADROOM * float(building.load.max(initial=0)) + (devices + sockets) * hours
+            least = -HEADROOM * float(building.pv.max(initial=0)) - devices * hours
+            if suffix == "net":
+                columns.append(Column(f"{building.name}/net_consumption", least, most))
+            else:
+                columns.append(Column(f"{building.name}/{suffix}", 0, most / hours))
+    names = socket_names(site)
+    columns += [Column(f"{name}/soc", 0, 1) for name in names]
+    columns += [Column(f"{name}/urgency", 0, 1) for name in names]
+    return tuple(columns)
+
+
+@dataclass(frozen=True)
+class Endogenous:
+    """Raw values of the endogenous columns, E environments."""
+
+    battery_soc: Tensor
+    """(E, B') one column for each building that has a battery."""
+    net: Tensor
+    """(E, B) net consumption of the previous step, kWh."""
+    running_peak: Tensor
+    """(E, B, 2) highest import of the month so far, kW."""
+    socket_soc: Tensor
+    """(E, N) SOC of the connected vehicle, 0 at an empty socket."""
+    urgency: Tensor
+    """(E, N)."""
+    extra: Tensor
+    """(E, X) what only CityLearn computes (thermal devices); X is 0 for electrical sites."""
+
+    def stack(self) -> Tensor:
+        """(E, columns) in the order of `endogenous_bounds`, extras last."""
+        peak, off_peak = self.running_peak.unbind(-1)
+        return torch.cat(
+            [self.battery_soc, self.net, peak, off_peak, self.socket_soc, self.urgency, self.extra], dim=-1
+        )
+
+
+def make_encoding(site: Site, tariff: Tariff, tables: SocketTables, extra: tuple[Column, ...] = ()) -> Encoding:
+    """The encoding of a site, from its own data."""
+    exogenous = exogenous_columns(site, tariff, tables)
+    return Encoding(
+        tuple(Column(name, low, high) for name, (_, low, high) in exogenous.items()), endogenous_bounds(site) + extra
+    )
+
+
+def encode(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Affine map of [low, high] to [-1, 1], clipped, as float32."""
+    return ((values - low) / (high - low) * 2 - 1).clamp(-1, 1).to(torch.float32)
+
+
+def exogenous_table(site: Site, tariff: Tariff, tables: SocketTables, encoding: Encoding) -> Tensor:
+    """(T, exogenous columns) float32, encoded.
+
+    Raises:
+        UserError: the site has other columns than the encoding, so a policy trained on that encoding cannot act here.
+    """
+    columns = exogenous_columns(site, tariff, tables)
+    ours, theirs = list(columns), [column.name for column in encoding.exogenous]
+    if ours != theirs:
+        odd = sorted(set(ours) ^ set(theirs)) or [a for a, b in zip(ours, theirs, strict=True) if a != b]
+        raise UserError(f"{site.path}: its observation differs from the encoding in use, first at column {odd[0]}")
+    values = torch.from_numpy(np.stack([values for values, _, _ in columns.values()], axis=-1))
+    return encode(values, *bounds(encoding.exogenous))
+
+
+def bounds(columns: tuple[Column, ...]) -> tuple[Tensor, Tensor]:
+    """(columns,) low and high, float64."""
+    return (
+        torch.tensor([column.low for column in columns], dtype=torch.float64),
+        torch.tensor([column.high for column in columns], dtype=torch.float64),
+    )
+
+
+def socket_columns(site: Site, encoding: Encoding) -> Tensor:
+    """(N, 5) int64: where each socket's columns stand in the vector, for networks that share weights across sockets."""
+    place = {column.name: i for i, column in enumerate(encoding.columns)}
+    features = ("connected", "required_soc", "steps_left", "soc", "urgency")
+    rows = [[place[f"{name}/{feature}"] for feature in features] for name in socket_names(site)]
+    return torch.tensor(rows, dtype=torch.int64).reshape(-1, len(features))

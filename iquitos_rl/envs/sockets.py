@@ -1,0 +1,140 @@
+"""What a vehicle at a socket still needs, and which actions keep its departure safe.
+
+An agent's action for a socket lies in [-1, 1] and chooses *when* to charge, not *whether*: with the guard on, -1 is the
+least that still gets the vehicle to its wanted SOC in time at full power, +1 is full power until the wanted SOC is
+reached, and everything between is linear. Without the guard the action spans the charger's whole range. Empty sockets
+get 0, since CityLearn would count a request there against the site's limits (`building_ops.py`,
+_apply_electrical_service).
+
+Shapes: T rows, N sockets; a leading E stands for environments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from iquitos_rl.cases.site import Battery, Charger, Floats, Site
+
+EMPTY = -1
+
+
+def _charge_gain(charger: Charger, battery: Battery, required_soc: Floats, hours: float) -> Floats:
+    """SOC gained by one step at full charging power, taken at the wanted SOC, where a tapering battery is slowest."""
+    available = battery.nominal_power * np.interp(required_soc, *battery.capacity_power_curve)
+    efficiency = charger.efficiency
+    if charger.charge_efficiency_curve is not None:
+        efficiency = float(np.interp(1.0, *charger.charge_efficiency_curve))
+    energy = np.minimum(charger.max_charging_power * efficiency, available) * hours
+    share = np.clip(energy / hours / max(battery.nominal_power, 1e-6), 0, 1)
+    round_trip = np.interp(share, *battery.power_efficiency_curve)
+    return energy * np.sqrt(round_trip) / battery.capacity
+
+
+def _discharge_drop(charger: Charger, battery: Battery, hours: float) -> float:
+    """SOC lost by one step at full discharging power."""
+    efficiency = charger.efficiency
+    if charger.discharge_efficiency_curve is not None:
+        efficiency = float(np.interp(1.0, *charger.discharge_efficiency_curve))
+    energy = min(charger.max_discharging_power / max(efficiency, 1e-6), battery.nominal_power) * hours
+    round_trip = np.interp(min(energy / hours / max(battery.nominal_power, 1e-6), 1.0), *battery.power_efficiency_curve)
+    return float(energy / np.sqrt(max(round_trip, 1e-6)) / battery.capacity)
+
+
+@dataclass(frozen=True)
+class SocketTables:
+    """Schedules and limits of every socket of a site, row by row."""
+
+    vehicle: NDArray[np.int64]
+    """(T, N) index of the connected vehicle, -1 where the socket is empty."""
+    steps_left: Floats
+    """(T, N) steps until departure, the present one included; 0 where empty."""
+    required_soc: Floats
+    """(T, N) SOC wanted at departure; 0 where empty."""
+    arrival_soc: Floats
+    """(T, N) SOC with which a vehicle connects on this row, NaN elsewhere."""
+    departs: NDArray[np.bool_]
+    """(T, N) True on the last connected row of a visit."""
+    gain: Floats
+    """(T, N) SOC gained by one step at full power; 1 where empty."""
+    drop: Floats
+    """(T, N) SOC lost by one step at full discharge; 1 where empty or where the charger cannot discharge."""
+    capacity: Floats
+    """(T, N) kWh of the connected vehicle's battery; 0 where empty."""
+    lowest: Floats
+    """(N,) least action the charger takes: -1 where it can discharge, else 0."""
+    deadband: Floats
+    """(N,) charging actions below this share of full power have no effect."""
+
+
+def socket_tables(site: Site) -> SocketTables:
+    """Gather every socket's schedule with the parameters of the vehicle that is connected to it."""
+    chargers = [charger for _, charger in site.sockets]
+    shape = (site.rows, len(chargers))
+
+    def column(values: list[NDArray[np.generic]]) -> NDArray[np.generic]:
+        return np.stack(values, axis=-1) if values else np.zeros(shape)
+
+    vehicle = column([charger.vehicle for charger in chargers]).astype(np.int64)
+    connected = vehicle != EMPTY
+    required = column([charger.required_soc for charger in chargers]).astype(np.float64)
+    gain, drop, capacity = np.ones(shape), np.ones(shape), np.zeros(shape)
+    for n, charger in enumerate(chargers):
+        for v in np.unique(vehicle[connected[:, n], n]):
+            rows = vehicle[:, n] == v
+            battery = site.vehicles[v].battery
+            gain[rows, n] = _charge_gain(charger, battery, required[rows, n], site.hours_per_step)
+            capacity[rows, n] = battery.capacity
+            if charger.max_discharging_power > 0:
+                drop[rows, n] = _discharge_drop(charger, battery, site.hours_per_step)
+    departure = column([charger.departure for charger in chargers]).astype(np.float64)
+    return SocketTables(
+        vehicle=vehicle,
+        steps_left=np.where(connected, departure + 1, 0.0),
+        required_soc=np.where(connected, required, 0.0),
+        arrival_soc=column([charger.arrival_soc for charger in chargers]).astype(np.float64),
+        departs=column([charger.departs for charger in chargers]).astype(bool),
+        gain=np.maximum(gain, 1e-6),
+        drop=np.maximum(drop, 1e-6),
+        capacity=capacity,
+        lowest=np.array([-1.0 if charger.max_discharging_power > 0 else 0.0 for charger in chargers]),
+        deadband=np.array(
+            [min(c.min_charging_power, c.max_charging_power) / max(c.max_charging_power, 1e-6) for c in chargers]
+        ),
+    )
+
+
+def steps_needed(soc: Tensor, required_soc: Tensor, gain: Tensor) -> Tensor:
+    """(..., N) steps of full power still missing to the wanted SOC; negative where the vehicle has more."""
+    return (required_soc - soc) / gain
+
+
+def urgency(needed: Tensor, steps_left: Tensor) -> Tensor:
+    """(..., N) share of the remaining time that full power must run, in [0, 1]; 0 at an empty socket."""
+    return (needed / steps_left.clamp(min=1)).clamp(0, 1) * (steps_left > 0)
+
+
+def guarded_range(
+    needed: Tensor, steps_left: Tensor, gain: Tensor, drop: Tensor, lowest: Tensor, deadband: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Least and most charging action that keep a departure safe, as shares of full power, each (..., N).
+
+    The least is what remains to be charged now if every later step runs at full power; where the vehicle has slack a
+    charger that can discharge may give that slack away. The most is what reaches the wanted SOC in this step.
+    """
+    behind = needed - (steps_left - 1)
+    least = torch.where(behind >= 0, behind, behind * gain / drop).clamp(max=1)
+    least = torch.maximum(least, lowest)
+    most = torch.where(lowest < 0, torch.ones_like(needed), needed.clamp(0, 1))
+    # A request inside the deadband would be dropped and the vehicle left short: ask for the deadband's edge.
+    least = torch.where(least > 0, torch.maximum(least, deadband), least)
+    return least, torch.maximum(most, least)
+
+
+def socket_action(action: Tensor, connected: Tensor, least: Tensor, most: Tensor) -> Tensor:
+    """Map actions in [-1, 1] linearly onto [least, most], 0 at empty sockets; all (..., N)."""
+    return torch.where(connected, least + (action + 1) / 2 * (most - least), torch.zeros_like(action))

@@ -1,0 +1,39 @@
+"""Writing result files so that none is ever half there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from iquitos_rl.errors import UserError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text to a temporary name, flush it to the disk, then rename it.
+
+    Raises:
+        UserError: the folder cannot be written to or the disk is full; an older file stays as it was.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON; NaN is refused, since a missing figure must be missing."""
+    write_text(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def digest(*parts: Any) -> str:
+    """SHA-256 over JSON texts of the parts: equal inputs, equal digest."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

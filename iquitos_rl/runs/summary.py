@@ -1,0 +1,148 @@
+"""From simulated years to the figures that are published: `simulation_summary.json` and its parts."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+from iquitos_rl.cases.site import Site
+from iquitos_rl.envs.objective import Objective, idle_bill, is_month_start, is_peak
+from iquitos_rl.runs.simulate import Year
+
+SCHEMA_VERSION = 1
+PACKAGES = ("torch", "citylearn", "gymnasium", "numpy", "tensordict", "pandas", "pvlib", "pydantic")
+
+
+def figures(year: Year) -> dict[str, float]:
+    """A year's figures: energy in kWh, carbon in kg, money in the tariff's currency.
+
+    `battery_cycles` are equivalent full cycles: half the battery's throughput over its capacity. `self_consumption` is
+    the share of PV that was not exported. A share that does not exist (no PV, no departure) is left out.
+    """
+    flows, info = year.flows, year.info
+    total = {name: float(values.sum()) for name, values in info.items()}
+    capacity = sum(b.battery.capacity for b in year.site.buildings if b.battery is not None)
+    pv, throughput = float(flows.pv.sum()), float(np.abs(flows.battery).sum())
+    result = {
+        "bill": sum(total[f"{term}_cost"] for term in ("energy", "demand", "carbon", "shortfall")),
+        **{f"{term}_cost": total[f"{term}_cost"] for term in ("energy", "demand", "carbon", "shortfall")},
+        "co2_kg": total["carbon_kg"],
+        "import_kwh": total["import_kwh"],
+        "export_kwh": total["export_kwh"],
+        "load_kwh": float(flows.load.sum()),
+        "pv_kwh": pv,
+        "ev_kwh": total["ev_kwh"],
+        "battery_throughput_kwh": throughput,
+        "peak_import_kw": float(flows.net.clip(min=0).sum(-1).max()) / year.site.hours_per_step,
+        "departures": total["departures"],
+        "departures_served": total["served"],
+        "ev_missing_kwh": total["missing_kwh"],
+        "balance_residual_kwh": year.balance_residual_kwh,
+        "reward": float(year.reward.sum()),
+    }
+    if pv > 0:
+        result["self_consumption"] = 1 - total["export_kwh"] / pv
+    if capacity > 0:
+        result["battery_cycles"] = throughput / 2 / capacity
+    if total["departures"] > 0:
+        result["served_share"] = total["served"] / total["departures"]
+    return result
+
+
+def grid_only(year: Year, objective: Objective) -> dict[str, float]:
+    """The same loads and vehicles without PV and batteries: what the grid alone would have cost.
+
+    Computed from the uncontrolled year's own hours, not simulated: without PV and batteries nothing else changes.
+    """
+    site, flows, hours = year.site, year.flows, year.hours
+    building = np.array([b for b, _ in site.sockets], dtype=np.int64)
+    vehicles = np.stack([flows.sockets[:, building == b].sum(-1) for b in range(len(site.buildings))], axis=-1)
+    consumption = flows.load + flows.other + vehicles
+    price = np.stack([b.price[:hours] for b in site.buildings], axis=-1)
+    carbon = np.stack([b.carbon[:hours] for b in site.buildings], axis=-1)
+    co2 = float((consumption * carbon).clip(min=0).sum())
+    costs = {
+        "energy_cost": float((consumption * price).sum()),
+        "demand_cost": demand_cost(site, objective, consumption),
+        "carbon_cost": objective.settings.carbon_price * co2,
+        "shortfall_cost": float(year.info["shortfall_cost"].sum()),
+    }
+    return {"bill": sum(costs.values()), **costs, "co2_kg": co2, "import_kwh": float(consumption.sum())}
+
+
+def demand_cost(site: Site, objective: Objective, import_kwh: np.ndarray[Any, Any]) -> float:
+    """A year's demand charges by definition: each month's highest import in each period, from (K, B) kWh."""
+    tariff = objective.tariff
+    month = np.cumsum(is_month_start(site))[: len(import_kwh)]
+    peak = is_peak(site, tariff)[: len(import_kwh)]
+    cost = 0.0
+    for m in np.unique(month):
+        for period, rate in ((peak, tariff.demand_charge_peak), (~peak, tariff.demand_charge_off_peak)):
+            rows = import_kwh[(month == m) & period] / site.hours_per_step
+            cost += rate * float(rows.max(axis=0, initial=0.0).sum())
+    return cost
+
+
+def reductions(agent: dict[str, float], reference: dict[str, float]) -> dict[str, float]:
+    """Percent by which an agent is below a reference; negative where it is above, absent where the reference is 0."""
+    names = ("bill", "co2_kg", "import_kwh", "energy_cost", "demand_cost")
+    return {name: 100 * (1 - agent[name] / reference[name]) for name in names if reference.get(name, 0) > 0}
+
+
+def audit_demand(year: Year, objective: Objective) -> float:
+    """Currency by which the charges summed step by step differ from the year's demand charges by definition."""
+    booked = float(year.info["demand_cost"].sum())
+    return abs(booked - demand_cost(year.site, objective, year.flows.net.clip(min=0)))
+
+
+def idle_total(site: Site, objective: Objective) -> float:
+    """Weighted bill of the site with PV alone, over the simulated hours; what rewards are measured from."""
+    return float(idle_bill(site, objective)[:-1].sum())
+
+
+def versions() -> dict[str, str]:
+    """Version of each package that the figures depend on; packages that are not installed are left out."""
+    found = {"python": platform.python_version()}
+    for package in ("iquitos_rl", *PACKAGES):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def machine(device: torch.device, threads: int) -> dict[str, Any]:
+    """What the run ran on."""
+    facts: dict[str, Any] = {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": psutil.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "device": str(device),
+        "threads": threads,
+    }
+    if device.type == "cuda":
+        facts["gpu"] = torch.cuda.get_device_name(device)
+        facts["gpu_memory_gib"] = round(torch.cuda.get_device_properties(device).total_memory / 2**30, 1)
+    return facts
+
+
+def peak_memory(device: torch.device) -> dict[str, float]:
+    """Peak memory of this process so far, MiB."""
+    if sys.platform == "win32":
+        peak = psutil.Process().memory_info().peak_wset / 2**20
+    else:
+        import resource
+
+        # Linux counts in KiB, macOS in bytes.
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    memory = {"ram_peak_mib": round(peak, 1)}
+    if device.type == "cuda":
+        memory["gpu_allocated_peak_mib"] = round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+        memory["gpu_reserved_peak_mib"] = round(torch.cuda.max_memory_reserved(device) / 2**20, 1)
+    return memory

@@ -1,0 +1,55 @@
+"""Which schema folders a run trains on and which it is judged on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import iquitos_rl
+from iquitos_rl.cases.iquitos import build_case
+from iquitos_rl.cases.presets import PRESETS
+from iquitos_rl.config import RunSettings
+from iquitos_rl.envs.citylearn import resolve_case
+from iquitos_rl.errors import UserError
+from iquitos_rl.runs.files import digest
+
+EVALUATION_YEAR_SEED = 1000
+"""Year seeds from here on are never trained on."""
+
+
+class Years(NamedTuple):
+    name: str
+    """What the case is called in file names and tables."""
+    train: list[Path]
+    evaluate: Path
+    unseen: bool
+    """Whether the evaluation year was kept out of training."""
+
+
+def preset_year(preset: str, year_seed: int, overrides: dict[str, Any], cache: Path) -> Path:
+    """The folder of one year of a preset, built unless it is there already."""
+    version = digest(preset, overrides, iquitos_rl.__version__)[:8]
+    folder = cache / "cases" / f"{preset}-{version}" / f"year-{year_seed}"
+    if not (folder / "case.json").is_file():
+        build_case(preset, year_seed, folder, overrides)
+    return folder
+
+
+def prepare_years(settings: RunSettings, cache: Path) -> Years:
+    """Find or build the training years and the evaluation year of a run.
+
+    Raises:
+        UserError: the case does not exist, or settings of a preset are given for a folder.
+    """
+    if settings.years > EVALUATION_YEAR_SEED:
+        raise UserError(f"years = {settings.years}: at most {EVALUATION_YEAR_SEED}, later seeds are for evaluation")
+    evaluate = resolve_case(settings.eval_case) if settings.eval_case is not None else None
+    if settings.case in PRESETS:
+        train = [preset_year(settings.case, seed, settings.case_settings, cache) for seed in range(settings.years)]
+        if evaluate is None:
+            evaluate = preset_year(settings.case, EVALUATION_YEAR_SEED, settings.case_settings, cache)
+        return Years(settings.case, train, evaluate, unseen=True)
+    if settings.case_settings:
+        raise UserError(f"case_settings belong to the presets {', '.join(PRESETS)}, not to the folder {settings.case}")
+    folder = resolve_case(settings.case)
+    return Years(folder.resolve().name, [folder], evaluate or folder, unseen=evaluate not in (None, folder))

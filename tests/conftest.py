@@ -1,0 +1,34 @@
+"""Shared fixtures: one thread, and a small Iquitos case that is built once."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from iquitos_rl.cases.iquitos import build_case
+
+torch.set_num_threads(1)  # two threads on a busy machine are many times slower than one
+
+
+def shorten(folder: Path, rows: int, first: int = 0) -> Path:
+    """Let a schema simulate only `rows` rows of its data."""
+    path = folder / "schema.json"
+    schema = json.loads(path.read_text(encoding="utf-8"))
+    schema["simulation_start_time_step"], schema["simulation_end_time_step"] = first, first + rows - 1
+    path.write_text(json.dumps(schema), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def year_38(tmp_path_factory) -> Path:
+    """A whole year of iquitos-38."""
+    return build_case("iquitos-38", 0, tmp_path_factory.mktemp("cases") / "year-38")
+
+
+@pytest.fixture(scope="session")
+def week_38(year_38, tmp_path_factory) -> Path:
+    """The first 168 hours of iquitos-38."""
+    folder = tmp_path_factory.mktemp("cases") / "week-38"
+    return shorten(shutil.copytree(year_38, folder), 168)

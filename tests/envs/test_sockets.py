@@ -1,0 +1,61 @@
+"""The EV guard: departures stay safe whatever the agent does, and no vehicle is charged beyond its wish."""
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iquitos_rl.envs.sockets import guarded_range, socket_action, steps_needed, urgency
+
+
+def tensor(*values: float) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+@given(
+    soc=st.floats(0, 1),
+    required=st.floats(0, 1),
+    gain=st.floats(0.02, 1.5),
+    stay=st.integers(1, 12),
+    deadband=st.sampled_from([0.0, 0.1, 0.4]),
+    choices=st.lists(st.floats(-1, 1), min_size=12, max_size=12),
+)
+def test_any_actions_reach_the_wanted_soc_whenever_full_power_can(soc, required, gain, stay, deadband, choices):
+    reachable = min(required, soc + stay * gain)
+    for step in range(stay):
+        left = tensor(stay - step)
+        needed = steps_needed(tensor(soc), tensor(required), tensor(gain))
+        least, most = guarded_range(needed, left, tensor(gain), tensor(1.0), tensor(0.0), tensor(deadband))
+        action = socket_action(tensor(choices[step]), torch.tensor([True]), least, most).item()
+        assert 0 <= least.item() <= most.item() <= 1
+        power = action if action >= deadband else 0.0  # CityLearn drops requests inside the deadband
+        soc = min(soc + power * gain, 1.0)
+    assert soc >= min(reachable, required) - deadband * gain - 1e-9
+    if deadband == 0:
+        assert soc >= reachable - 1e-9
+
+
+def test_full_action_stops_at_the_wanted_soc():
+    needed = steps_needed(tensor(0.70), tensor(0.75), tensor(0.5))
+    least, most = guarded_range(needed, tensor(4.0), tensor(0.5), tensor(1.0), tensor(0.0), tensor(0.0))
+    action = socket_action(tensor(1.0), torch.tensor([True]), least, most)
+    torch.testing.assert_close(tensor(0.70) + action * 0.5, tensor(0.75))
+
+
+def test_a_socket_that_can_discharge_may_give_away_only_its_slack():
+    # Full: 0.2 above the wish, one step left, a full discharge would cost 0.5.
+    needed = steps_needed(tensor(1.0), tensor(0.8), tensor(0.4))
+    least, most = guarded_range(needed, tensor(1.0), tensor(0.4), tensor(0.5), tensor(-1.0), tensor(0.0))
+    torch.testing.assert_close(tensor(1.0) + least * 0.5, tensor(0.8))
+    assert most.item() == 1.0
+    # With many steps left it may discharge fully.
+    least, _ = guarded_range(needed, tensor(9.0), tensor(0.4), tensor(0.5), tensor(-1.0), tensor(0.0))
+    assert least.item() == -1.0
+
+
+def test_empty_sockets_get_nothing():
+    action = socket_action(tensor(1.0, 1.0), torch.tensor([True, False]), tensor(0.3, 0.3), tensor(1.0, 1.0))
+    assert action.tolist() == [1.0, 0.0]
+
+
+def test_urgency_is_the_share_of_the_remaining_time():
+    assert urgency(tensor(2.0, -1.0, 9.0, 1.0), tensor(4.0, 4.0, 4.0, 0.0)).tolist() == [0.5, 0.0, 1.0, 0.0]
