@@ -10,7 +10,6 @@ from iquitos_rl.agents.a2c import A2C, A2CConfig
 from iquitos_rl.agents.ppo import PPO, PPOConfig
 from iquitos_rl.agents.sac import SAC, SACConfig
 
-
 __all__ = ["A2C", "AGENTS", "PPO", "SAC", "A2CConfig", "PPOConfig", "SACConfig"]
 
 

@@ -26,10 +26,15 @@ from iquitos_rl.envs.observation import Column
 from iquitos_rl.envs.task import SiteTask, State, TaskSettings
 from iquitos_rl.errors import UserError
 
-COVERED: tuple[str, ...] = ("month", "hour", "day_type", "daylight_savings_status", "minutes", "seconds", "carbon_intensity")
-COVERED += ("non_shiftable_load", "solar_generation", "electrical_storage_soc", "net_electricity_consumption")
-COVERED_PREFIXES: tuple[str, ...] = ("outdoor_", "diffuse_", "direct_", "electricity_pricing", "electric_vehicle_charger", "connected_")
-COVERED_PREFIXES += ("incoming_",)
+COVERED = {
+    *("month", "hour", "day_type", "daylight_savings_status", "minutes", "seconds", "carbon_intensity"),
+    *("non_shiftable_load", "solar_generation", "electrical_storage_soc", "net_electricity_consumption"),
+}
+COVERED_PREFIXES = (
+    *("outdoor_", "diffuse_", "direct_", "electricity_pricing"),
+    *("electric_vehicle_charger", "connected_", "incoming_"),
+)
+"""CityLearn observations that our own columns already hold."""
 
 
 class Flows(NamedTuple):

@@ -41,8 +41,9 @@ def _discharge_drop(charger: Charger, battery: Battery, hours: float) -> float:
     if charger.discharge_efficiency_curve is not None:
         efficiency = float(np.interp(1.0, *charger.discharge_efficiency_curve))
     energy = min(charger.max_discharging_power / max(efficiency, 1e-6), battery.nominal_power) * hours
-    round_trip = np.interp(min(energy / hours / max(battery.nominal_power, 1e-6), 1.0), *battery.power_efficiency_curve)
-    return float(energy / np.sqrt(max(round_trip, 1e-6)) / battery.capacity)
+    share = min(energy / hours / max(battery.nominal_power, 1e-6), 1.0)
+    round_trip = max(float(np.interp(share, *battery.power_efficiency_curve)), 1e-6)
+    return float(energy / np.sqrt(round_trip) / battery.capacity)
 
 
 @dataclass(frozen=True)
