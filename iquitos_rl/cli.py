@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
+
+import torch
 
 from iquitos_rl.errors import UserError
 from iquitos_rl.runs.simulate import AuditError
@@ -28,3 +31,29 @@ def run_command(body: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def choose_device(setting: str) -> torch.device:
+    """The device that a setting means on this machine.
+
+    Raises:
+        UserError: cuda was asked for and there is none.
+    """
+    if setting == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: PyTorch sees no CUDA device here; use --device cpu")
+    return torch.device("cuda" if setting != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def make_output(path: Path) -> Path:
+    """Create the output folder.
+
+    Raises:
+        UserError: it holds something already, or cannot be created.
+    """
+    try:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UserError(f"--output {path}: it exists and is not empty; results are never overwritten")
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output {path}: cannot be created: {error.strerror}") from None
+    return path

@@ -153,7 +153,8 @@ def load_settings(
         agent_model: the algorithm's own settings.
         config: the user's YAML file.
         flags: the named flags, keys of `RunSettings`.
-        sets: `key=value` texts; `agent.` and `task.` keys reach their models, other keys are `RunSettings`'.
+        sets: `key=value` texts: keys of `RunSettings`, or `agent.` ones; under `sac.`, `ppo.` or `a2c.` they are for
+            that algorithm alone, as in every layer.
 
     Raises:
         UserError: a key is unknown, a value impossible, a file unreadable.
@@ -165,9 +166,9 @@ def load_settings(
     case = next((layer["case"] for layer in reversed(layers + user) if "case" in layer), RunSettings().case)
     preset = folder / f"{case}.yaml"
     if isinstance(case, str) and Path(case).name == case and preset.is_file() and case not in ALGORITHMS:
-        layers.append(_for_algorithm(read_yaml(preset), algorithm))
+        layers.append(read_yaml(preset))
     merged: Layer = {}
-    for layer in [*layers, *user]:
+    for layer in (_for_algorithm(layer, algorithm) for layer in [*layers, *user]):
         # A budget given later replaces one given earlier, in whichever unit.
         if "steps" in layer or "episodes" in layer:
             merged = {key: value for key, value in merged.items() if key not in ("steps", "episodes")}
@@ -182,6 +183,9 @@ def load_settings(
 
 
 def _for_algorithm(layer: Layer, algorithm: Algorithm) -> Layer:
-    """A case's file may hold a section for each algorithm; keep ours and what is common."""
+    """Any layer may hold a section for each algorithm; keep ours and what is common."""
     common = {key: value for key, value in layer.items() if key not in ALGORITHMS}
-    return merge(common, layer.get(algorithm) or {})
+    own = layer.get(algorithm) or {}
+    if not isinstance(own, dict):
+        raise UserError(f"{algorithm}: expected settings of that algorithm, one 'key: value' each")
+    return merge(common, own)

@@ -1,10 +1,11 @@
-"""Train a controller and judge it on CityLearn: `python -m iquitos_rl.train sac`."""
+"""Train controllers and judge them on CityLearn: `python -m iquitos_rl.train sac`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import time
+import traceback
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -12,36 +13,27 @@ from typing import Any
 import psutil
 import torch
 import yaml
-from tqdm import tqdm
 
 from iquitos_rl.agents import AGENTS
 from iquitos_rl.agents.progress import Progress
-from iquitos_rl.cli import run_command
+from iquitos_rl.cases.check import check_case
+from iquitos_rl.cli import choose_device, make_output, run_command
 from iquitos_rl.config import ALGORITHMS, Algorithm, Settings, load_settings
 from iquitos_rl.envs.citylearn import CityLearnSite
 from iquitos_rl.errors import UserError
-from iquitos_rl.runs.baseline import Baseline, baseline_env, run_baseline, stored_baseline
+from iquitos_rl.runs.baseline import baseline_env, run_baseline, stored_baseline
+from iquitos_rl.runs.evaluation import evaluate_policy, hour_bar, progress_bar
 from iquitos_rl.runs.files import write_json, write_text
 from iquitos_rl.runs.metrics import MetricsWriter
-from iquitos_rl.runs.simulate import simulate_year
-from iquitos_rl.runs.summary import (
-    SCHEMA_VERSION,
-    audit_demand,
-    figures,
-    machine,
-    peak_memory,
-    reductions,
-    versions,
-)
+from iquitos_rl.runs.summary import Result, machine, make_summary
 from iquitos_rl.runs.table import comparison_table
 from iquitos_rl.runs.threads import choose_threads
-from iquitos_rl.runs.timeseries import timeseries, trace, write_csv
-from iquitos_rl.runs.years import Years, prepare_years
+from iquitos_rl.runs.years import prepare_years
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m iquitos_rl.train", description=__doc__, allow_abbrev=False)
-    parser.add_argument("algorithm", choices=ALGORITHMS)
+    parser.add_argument("algorithm", choices=[*ALGORITHMS, "all"])
     parser.add_argument("--case", help="preset (iquitos-38, iquitos-128), schema folder, or CityLearn dataset name")
     parser.add_argument("--eval-case", help="schema folder to evaluate on; default: a preset's unseen year")
     parser.add_argument("--config", type=Path, help="YAML file of settings")
@@ -57,55 +49,32 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def choose_device(setting: str) -> torch.device:
-    """The device a setting means on this machine.
-
-    Raises:
-        UserError: cuda was asked for and there is none.
-    """
-    if setting == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: PyTorch sees no CUDA device here; use --device cpu")
-    return torch.device("cuda" if setting != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def make_output(path: Path) -> Path:
-    """Create the output folder.
-
-    Raises:
-        UserError: it holds something already, or cannot be created.
-    """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UserError(f"--output {path}: it exists and is not empty; results are never overwritten")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--output {path}: cannot be created: {error.strerror}") from None
-    return path
-
-
-def total_steps(settings: Settings, steps_per_year: int) -> int:
-    """The budget in transitions."""
-    if settings.run.steps is not None:
-        return settings.run.steps
-    return (settings.run.episodes or 1) * steps_per_year
+def load_all(arguments: argparse.Namespace) -> dict[Algorithm, Settings]:
+    """Settings of each algorithm that is to be trained; only budget and the algorithms' own settings may differ."""
+    names = ("case", "eval_case", "episodes", "steps", "device", "engine", "seed")
+    flags = {name: getattr(arguments, name) for name in names}
+    chosen = ALGORITHMS if arguments.algorithm == "all" else (arguments.algorithm,)
+    return {name: load_settings(name, AGENTS[name].config, arguments.config, flags, arguments.set) for name in chosen}
 
 
 def train_agent(
-    algorithm: Algorithm, settings: Settings, env: CityLearnSite, device: torch.device, output: Path
+    name: Algorithm, settings: Settings, train_years: list[Path], device: torch.device, output: Path
 ) -> tuple[Any, dict[str, float]]:
-    """Train, showing a progress bar and writing metrics; returns the agent and how long it took."""
-    steps = total_steps(settings, env.task.rows - 1)
-    agent = AGENTS[algorithm].agent(env, settings.agent, device=device, seed=settings.run.seed)
+    """Train one agent, with a progress bar and metrics; returns it and how long it took."""
+    env = CityLearnSite(train_years, settings.run.task)
+    years, hours = settings.run.episodes, env.task.rows - 1
+    steps = settings.run.steps if settings.run.steps is not None else (years or 1) * hours
+    agent = AGENTS[name].agent(env, settings.agent, device=device, seed=settings.run.seed)
     writer = MetricsWriter(output)
     process = psutil.Process()
-    bar = tqdm(total=steps, unit="step", desc=f"train {algorithm}", file=sys.stdout, ascii=True, mininterval=1.0)
+    bar = progress_bar(steps, f"train {name}", "step")
 
     def report(progress: Progress) -> None:
         bar.update(progress.steps - bar.n)
         memory = {"ram_mib": process.memory_info().rss / 2**20}
         if device.type == "cuda":
             memory["gpu_mib"] = torch.cuda.max_memory_allocated(device) / 2**20
-        shown = {name: f"{value:.0f}MiB" for name, value in memory.items()}
+        shown = {key: f"{value:.0f}" for key, value in memory.items()}
         if "episode_return" in progress.metrics:
             shown["return"] = f"{progress.metrics['episode_return']:.1f}"
         bar.set_postfix(shown, refresh=False)
@@ -118,114 +87,83 @@ def train_agent(
         bar.close()
         writer.close()
     seconds = time.perf_counter() - start
-    return agent, {"train_s": round(seconds, 1), "train_steps": steps, "steps_per_s": round(steps / seconds, 1)}
+    agent.save(output / "policy")
+    return agent, {"train_s": round(seconds, 1), "steps": steps, "steps_per_s": round(steps / seconds, 1)}
 
 
-def evaluate_agent(
-    name: str, agent: Any, case: Path, settings: Settings, spec: dict[str, Any], output: Path
-) -> tuple[dict[str, float], float]:
-    """Let the trained policy run the evaluation year on CityLearn; writes its hours, returns its figures."""
-    env = CityLearnSite([case], settings.run.task, spec=spec)
-    with hour_bar(f"evaluate {name}", env) as bar:
-        year = simulate_year(env, agent.predict, on_hour=lambda hour: _advance(bar))
-    write_csv(output / f"timeseries_{name}.csv", timeseries(year))
-    write_csv(output / f"trace_{name}.csv", trace(year, env))
-    return figures(year), audit_demand(year, env.task.objective)
+def train_and_judge(
+    name: Algorithm, settings: Settings, train_years: list[Path], case: Path, device: torch.device, output: Path
+) -> Result:
+    """One agent from its first step to its judged year."""
+    agent, timing = train_agent(name, settings, train_years, device, output)
+    return evaluate_policy(name, agent, case, settings.run.task, output)._replace(timing=timing)
 
 
-def hour_bar(text: str, env: CityLearnSite) -> tqdm[Any]:
-    return tqdm(total=env.task.rows - 1, unit="h", desc=text, file=sys.stdout, ascii=True, mininterval=1.0)
-
-
-def _advance(bar: tqdm[Any]) -> None:
-    bar.update(1)
-
-
-def evaluate_baseline(years: Years, settings: Settings, cache: Path, output: Path, skip: bool) -> Baseline:
-    env = baseline_env(years.evaluate, settings.run.task)
-    if skip:
-        return stored_baseline(env, cache, output)
-    with hour_bar("evaluate uncontrolled", env) as bar:
-        return run_baseline(env, cache, output, on_hour=lambda hour: _advance(bar))
-
-
-def case_warnings(case: Path) -> list[str]:
-    """Plausibility warnings that belong beside every figure of this case."""
-    from iquitos_rl.cases.check import check_case
-
-    return list(check_case(case).warnings)
-
-
-def main(argv: list[str] | None = None) -> int:
-    return run_command(lambda: train(parse_arguments(argv)))
+def attempt(name: Algorithm, output: Path, *arguments: Any) -> Result:
+    """`train_and_judge` for one of several agents: what stops it is written down, and the others go on."""
+    output.mkdir()
+    try:
+        return train_and_judge(name, *arguments, output)
+    except Exception as error:
+        write_text(output / "error.txt", traceback.format_exc())
+        message = f"{type(error).__name__}: {error}"
+        print(f"{name} failed: {message}; see {output / 'error.txt'}", file=sys.stderr, flush=True)
+        return Result.failure(message)
 
 
 def train(arguments: argparse.Namespace) -> int:
     started = time.perf_counter()
-    algorithm: Algorithm = arguments.algorithm
-    flags = {
-        key: getattr(arguments, key) for key in ("case", "eval_case", "episodes", "steps", "device", "engine", "seed")
-    }
-    settings = load_settings(algorithm, AGENTS[algorithm].config, arguments.config, flags, arguments.set)
-    device = choose_device(settings.run.device)
-    threads = choose_threads(settings.run.threads)
+    all_settings = load_all(arguments)
+    run = next(iter(all_settings.values())).run
+    device = choose_device(run.device)
     stamp = datetime.now(timezone.utc)
-    label = Path(settings.run.case).name
-    output = make_output(arguments.output or Path("outputs") / f"{label}-{algorithm}-{stamp:%Y%m%d-%H%M%S}")
+    label = f"{Path(run.case).name}-{arguments.algorithm}-{stamp:%Y%m%d-%H%M%S}"
+    output = make_output(arguments.output or Path("outputs") / label)
     cache = output.parent / "cache"
-
-    text = yaml.safe_dump(settings.dump(), sort_keys=False, allow_unicode=True)
-    write_text(output / "settings.yaml", text)
-    facts = machine(device, threads)
-    print(f"settings ({output / 'settings.yaml'}):\n{text}", flush=True)
+    facts = machine(device, choose_threads(run.threads))
+    for name, settings in all_settings.items():
+        path = output / ("settings.yaml" if len(all_settings) == 1 else f"settings_{name}.yaml")
+        write_text(path, yaml.safe_dump(settings.dump(), sort_keys=False, allow_unicode=True))
+        print(f"# {path}\n{path.read_text(encoding='utf-8')}", flush=True)
     print(", ".join(f"{key} {value}" for key, value in facts.items()), flush=True)
 
-    years = prepare_years(settings.run, cache)
-    warnings = case_warnings(years.evaluate)
-    for warning in warnings:
+    years = prepare_years(run, cache)
+    report = check_case(years.evaluate)
+    if report.errors:
+        raise UserError(f"{years.evaluate}: {report.errors[0]}")
+    for warning in report.warnings:
         print(f"warning: {warning}", flush=True)
-    baseline = evaluate_baseline(years, settings, cache, output, arguments.skip_baseline)
-    env = CityLearnSite(years.train, settings.run.task)
-    agent, timing = train_agent(algorithm, settings, env, device, output)
-    agent.save(output / "policy")
-    agent_figures, demand_audit = evaluate_agent(algorithm, agent, years.evaluate, settings, env.policy_spec, output)
+    env = baseline_env(years.evaluate, run.task)
+    if arguments.skip_baseline:
+        baseline = stored_baseline(env, cache, output)
+    else:
+        with hour_bar("evaluate uncontrolled", env.task.rows - 1) as advance:
+            baseline = run_baseline(env, cache, output, on_hour=advance)
 
+    if len(all_settings) == 1:
+        name, settings = next(iter(all_settings.items()))
+        results = {name: train_and_judge(name, settings, years.train, years.evaluate, device, output)}
+    else:
+        results = {
+            name: attempt(name, output / name, settings, years.train, years.evaluate, device)
+            for name, settings in all_settings.items()
+        }
     summary = {
-        "schema_version": SCHEMA_VERSION,
+        **make_summary(years.name, years.unseen, env.task.objective, baseline, results, list(report.warnings), device),
         "created": stamp.isoformat(timespec="seconds"),
-        "case": years.name,
-        "evaluated_on": "an unseen year" if years.unseen else "the year trained on",
-        "simulator": "citylearn",
-        "currency": env.task.objective.tariff.currency,
-        "seed": settings.run.seed,
-        "controllers": {
-            "grid_only": baseline.grid_only,
-            "uncontrolled": baseline.uncontrolled,
-            algorithm: agent_figures,
-        },
-        "reductions_percent": {
-            algorithm: {
-                "vs_grid_only": reductions(agent_figures, baseline.grid_only),
-                "vs_uncontrolled": reductions(agent_figures, baseline.uncontrolled),
-            }
-        },
-        "audit": {
-            "largest_balance_residual_kwh": max(
-                baseline.uncontrolled["balance_residual_kwh"], agent_figures["balance_residual_kwh"]
-            ),
-            "demand_charge_booked_minus_defined": max(baseline.demand_audit, demand_audit),
-            "warnings": warnings,
-        },
-        "timing": {**timing, "wall_s": round(time.perf_counter() - started, 1)},
-        "memory": peak_memory(device),
+        "wall_s": round(time.perf_counter() - started, 1),
         "machine": facts,
-        "versions": versions(),
-        "settings": settings.dump(),
+        "settings": {name: settings.dump() for name, settings in all_settings.items()},
     }
     write_json(output / "simulation_summary.json", summary)
     print(comparison_table(summary), flush=True)
     print(f"results in {output}", flush=True)
-    return 0
+    return 1 if any(result.failed for result in results.values()) else 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    return run_command(lambda: train(parse_arguments(argv)))
 
 
 if __name__ == "__main__":

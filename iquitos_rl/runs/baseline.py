@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from iquitos_rl.baselines.uncontrolled import uncontrolled
 from iquitos_rl.envs.citylearn import CityLearnSite
@@ -14,17 +13,11 @@ from iquitos_rl.envs.task import TaskSettings
 from iquitos_rl.errors import UserError
 from iquitos_rl.runs.files import digest, write_json
 from iquitos_rl.runs.simulate import simulate_year
-from iquitos_rl.runs.summary import SCHEMA_VERSION, audit_demand, figures, grid_only, versions
+from iquitos_rl.runs.summary import SCHEMA_VERSION, Baseline, audit_demand, figures, grid_only, versions
 from iquitos_rl.runs.timeseries import timeseries, trace, write_csv
 
 NAME = "uncontrolled"
 FILES = (f"timeseries_{NAME}.csv", f"trace_{NAME}.csv")
-
-
-class Baseline(NamedTuple):
-    uncontrolled: dict[str, float]
-    grid_only: dict[str, float]
-    demand_audit: float
 
 
 def baseline_env(case: Path, task: TaskSettings) -> CityLearnSite:

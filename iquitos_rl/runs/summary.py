@@ -5,14 +5,14 @@ from __future__ import annotations
 import platform
 import sys
 from importlib import metadata
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
 import torch
 
 from iquitos_rl.cases.site import Site
-from iquitos_rl.envs.objective import Objective, idle_bill, is_month_start, is_peak
+from iquitos_rl.envs.objective import Objective, is_month_start, is_peak
 from iquitos_rl.runs.simulate import Year
 
 SCHEMA_VERSION = 1
@@ -101,9 +101,71 @@ def audit_demand(year: Year, objective: Objective) -> float:
     return abs(booked - demand_cost(year.site, objective, year.flows.net.clip(min=0)))
 
 
-def idle_total(site: Site, objective: Objective) -> float:
-    """Weighted bill of the site with PV alone, over the simulated hours; what rewards are measured from."""
-    return float(idle_bill(site, objective)[:-1].sum())
+class Baseline(NamedTuple):
+    """The site without control, twice: with its PV and idle battery, and with the grid alone."""
+
+    uncontrolled: dict[str, float]
+    grid_only: dict[str, float]
+    demand_audit: float
+
+
+class Result(NamedTuple):
+    """What became of one agent."""
+
+    figures: dict[str, float]
+    demand_audit: float = 0.0
+    """Currency by which booked demand charges differ from their definition."""
+    timing: dict[str, float] = {}
+    failed: str | None = None
+
+    @staticmethod
+    def failure(message: str) -> Result:
+        return Result({}, failed=message)
+
+
+def make_summary(
+    case: str,
+    unseen: bool,
+    objective: Objective,
+    baseline: Baseline,
+    results: dict[str, Result],
+    warnings: list[str],
+    device: torch.device,
+) -> dict[str, Any]:
+    """The part of `simulation_summary.json` that the simulations decide; an agent that failed has no figures."""
+    judged = {name: result for name, result in results.items() if result.failed is None}
+    years = [baseline.uncontrolled, *(result.figures for result in judged.values())]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "case": case,
+        "evaluated_on": "an unseen year" if unseen else "the year trained on",
+        "simulator": "citylearn",
+        "currency": objective.tariff.currency,
+        "controllers": {
+            "grid_only": baseline.grid_only,
+            "uncontrolled": baseline.uncontrolled,
+            **{name: result.figures for name, result in judged.items()},
+        },
+        "ranking": sorted(judged, key=lambda name: judged[name].figures["bill"]),
+        "failed": {name: result.failed for name, result in results.items() if result.failed is not None},
+        "reductions_percent": {
+            name: {
+                "vs_grid_only": reductions(result.figures, baseline.grid_only),
+                "vs_uncontrolled": reductions(result.figures, baseline.uncontrolled),
+            }
+            for name, result in judged.items()
+        },
+        "audit": {
+            "largest_balance_residual_kwh": max(year["balance_residual_kwh"] for year in years),
+            "demand_charge_booked_minus_defined": max(
+                [baseline.demand_audit, *(result.demand_audit for result in judged.values())]
+            ),
+            "warnings": warnings,
+        },
+        "timing": {name: result.timing for name, result in judged.items()},
+        "memory": peak_memory(device),
+        "versions": versions(),
+    }
 
 
 def versions() -> dict[str, str]:

@@ -1,0 +1,52 @@
+"""A trained policy's year on CityLearn, the judge."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from iquitos_rl.envs.citylearn import CityLearnSite
+from iquitos_rl.envs.task import TaskSettings
+from iquitos_rl.runs.simulate import simulate_year
+from iquitos_rl.runs.summary import Result, audit_demand, figures
+from iquitos_rl.runs.timeseries import timeseries, trace, write_csv
+
+
+def progress_bar(total: int, text: str, unit: str) -> tqdm[Any]:
+    """A bar that any console can show, and that does not fill a log file with one line a second."""
+    interval = 0.5 if sys.stdout.isatty() else 30.0
+    return tqdm(total=total, unit=unit, desc=text, file=sys.stdout, ascii=True, mininterval=interval)
+
+
+@contextlib.contextmanager
+def hour_bar(text: str, hours: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar over a year; yields what to call with the number of hours done."""
+    with progress_bar(hours, text, "h") as bar:
+
+        def advance(hour: int) -> None:
+            bar.update(hour - bar.n)
+
+        yield advance
+
+
+def evaluate_policy(name: str, agent: Any, case: Path, task: TaskSettings, output: Path) -> Result:
+    """Run the policy through a year with the encoding it was trained with, and write the year's hours to `output`.
+
+    Args:
+        agent: has `predict` and `spec`, as SAC, PPO and A2C have.
+
+    Raises:
+        UserError: the case has other observation columns than the policy.
+        AuditError: the simulated year contradicts itself.
+    """
+    env = CityLearnSite([case], task, spec=agent.spec.environment)
+    with hour_bar(f"evaluate {name}", env.task.rows - 1) as advance:
+        year = simulate_year(env, agent.predict, on_hour=advance)
+    write_csv(output / f"timeseries_{name}.csv", timeseries(year))
+    write_csv(output / f"trace_{name}.csv", trace(year, env))
+    return Result(figures(year), audit_demand(year, env.task.objective))

@@ -1,0 +1,205 @@
+"""The command from end to end on a short case, and what it says when its input is wrong."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from iquitos_rl import evaluate, train
+from iquitos_rl.agents import AGENTS
+
+TINY = ["--set", "agent.learning_starts=50", "--set", "agent.batch_size=32", "--set", "agent.hidden=[16]"]
+
+
+@pytest.fixture(scope="module")
+def finished(week_38, tmp_path_factory):
+    output = tmp_path_factory.mktemp("runs") / "run"
+    status = train.main(["sac", "--case", str(week_38), "--episodes", "1", "--output", str(output), *TINY])
+    assert status == 0
+    return output
+
+
+def test_a_run_leaves_everything_it_promises(finished):
+    summary = json.loads((finished / "simulation_summary.json").read_text(encoding="utf-8"))
+    assert list(summary["controllers"]) == ["grid_only", "uncontrolled", "sac"]
+    assert summary["schema_version"] == 1
+    assert summary["simulator"] == "citylearn"
+    assert summary["evaluated_on"] == "the year trained on"
+    assert summary["audit"]["largest_balance_residual_kwh"] <= 1e-3
+    assert summary["settings"]["sac"]["agent"]["hidden"] == [16]
+    assert {"torch", "citylearn", "numpy"} <= set(summary["versions"])
+    for name in ("uncontrolled", "sac"):
+        hours = pd.read_csv(finished / f"timeseries_{name}.csv")
+        assert len(hours) == len(pd.read_csv(finished / f"trace_{name}.csv")) == 167
+        assert hours.co2_kg.sum() == pytest.approx(summary["controllers"][name]["co2_kg"], rel=1e-6)
+    metrics = pd.read_csv(finished / "metrics.csv")
+    assert metrics.step.iloc[-1] == 167
+    assert (finished / "policy" / "policy.safetensors").is_file()
+    assert list((finished / "tensorboard").iterdir())
+
+
+def test_reductions_follow_from_the_two_columns(finished):
+    summary = json.loads((finished / "simulation_summary.json").read_text(encoding="utf-8"))
+    sac, idle = summary["controllers"]["sac"], summary["controllers"]["uncontrolled"]
+    assert summary["reductions_percent"]["sac"]["vs_uncontrolled"]["bill"] == pytest.approx(
+        100 * (idle["bill"] - sac["bill"]) / idle["bill"]
+    )
+
+
+def test_a_saved_policy_is_judged_alike_again(finished, week_38, tmp_path):
+    assert evaluate.main([str(finished), "--case", str(week_38), "--output", str(tmp_path / "again")]) == 0
+    first = json.loads((finished / "simulation_summary.json").read_text(encoding="utf-8"))
+    again = json.loads((tmp_path / "again" / "simulation_summary.json").read_text(encoding="utf-8"))
+    assert again["controllers"] == first["controllers"]
+
+
+def test_a_stored_baseline_can_be_reused(finished, week_38):
+    output = finished.parent / "second"
+    arguments = ["sac", "--case", str(week_38), "--steps", "60", "--skip-baseline", "--output", str(output), *TINY]
+    assert train.main(arguments) == 0
+    names = ("timeseries_uncontrolled.csv", "trace_uncontrolled.csv")
+    assert all((output / name).read_bytes() == (finished / name).read_bytes() for name in names)
+
+
+def test_all_goes_on_when_one_agent_fails(week_38, tmp_path, monkeypatch, capsys):
+    class Broken:
+        def __init__(self, *args, **kwargs):
+            raise FloatingPointError("the loss is NaN")
+
+    monkeypatch.setitem(AGENTS, "a2c", AGENTS["a2c"]._replace(agent=Broken))
+    monkeypatch.setattr(train, "ALGORITHMS", ("a2c", "sac"))
+    output = tmp_path / "all"
+    assert train.main(["all", "--case", str(week_38), "--steps", "60", "--output", str(output)]) == 1
+    summary = json.loads((output / "simulation_summary.json").read_text(encoding="utf-8"))
+    assert summary["failed"] == {"a2c": "FloatingPointError: the loss is NaN"}
+    assert summary["ranking"] == ["sac"]
+    assert "a2c" not in summary["controllers"]
+    assert "the loss is NaN" in (output / "a2c" / "error.txt").read_text(encoding="utf-8")
+    assert "a2c failed" in capsys.readouterr().err
+
+
+def edit_csv(folder, name, change):
+    path = folder / name
+    frame = pd.read_csv(path)
+    change(frame).to_csv(path, index=False)
+
+
+def edit_schema(folder, change):
+    path = folder / "schema.json"
+    schema = json.loads(path.read_text(encoding="utf-8"))
+    change(schema)
+    path.write_text(json.dumps(schema), encoding="utf-8")
+
+
+def charger(folder):
+    schema = json.loads((folder / "schema.json").read_text(encoding="utf-8"))
+    return next(iter(schema["buildings"]["Building_1"]["chargers"].values()))["charger_simulation"]
+
+
+def set_cell(column, row, value):
+    def change(frame):
+        frame[column] = frame[column].astype(object)
+        frame.loc[row, column] = value
+        return frame
+
+    return change
+
+
+BROKEN_CASES = {
+    "short building file": (lambda f: edit_csv(f, "Building_1.csv", lambda d: d.iloc[:100]), "Building_1.csv"),
+    "text in the load": (
+        lambda f: edit_csv(f, "Building_1.csv", set_cell("non_shiftable_load", 7, "many")),
+        "Building_1.csv",
+    ),
+    "blank load": (lambda f: edit_csv(f, "Building_1.csv", set_cell("non_shiftable_load", 7, np.nan)), "Building_1.csv"),
+    "blank charger state": (
+        lambda f: edit_csv(f, charger(f), set_cell("electric_vehicle_charger_state", 9, np.nan)),
+        "electric_vehicle_charger_state",
+    ),
+    "unknown vehicle": (
+        lambda f: edit_csv(f, charger(f), lambda d: d.replace({"electric_vehicle_id": r".+"}, "ghost", regex=True)),
+        "ghost",
+    ),
+    "missing charger file": (lambda f: (f / charger(f)).unlink(), "charger"),
+    "missing weather file": (lambda f: (f / "weather.csv").unlink(), "weather.csv"),
+    "missing weather column": (
+        lambda f: edit_csv(f, "weather.csv", lambda d: d.drop(columns="direct_solar_irradiance")),
+        "direct_solar_irradiance",
+    ),
+    "schema is not JSON": (lambda f: (f / "schema.json").write_text("{", encoding="utf-8"), "schema.json"),
+    "schema without buildings": (lambda f: edit_schema(f, lambda s: s.pop("buildings")), "buildings"),
+    "misspelled charger attribute": (
+        lambda f: edit_schema(
+            f,
+            lambda s: next(iter(s["buildings"]["Building_1"]["chargers"].values()))["attributes"].update(max_power=3),
+        ),
+        "max_power",
+    ),
+    "broken tariff": (lambda f: (f / "tariff.json").write_text("[]", encoding="utf-8"), "tariff.json"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_CASES)
+def test_a_broken_case_is_one_sentence_and_status_2(week_38, tmp_path, capsys, name):
+    damage, named = BROKEN_CASES[name]
+    folder = shutil.copytree(week_38, tmp_path / "case")
+    damage(folder)
+    assert train.main(["sac", "--case", str(folder), "--steps", "60", "--output", str(tmp_path / "out"), *TINY]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert named in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--case", "no_such_case_anywhere"], "no_such_case_anywhere"),
+        (["--config", "missing.yaml"], "missing.yaml cannot be read"),
+        (["--set", "agent.gama=0.9"], "agent.gama is not a setting; did you mean gamma?"),
+        (["--set", "agent.batch_size=0"], "agent.batch_size = 0"),
+        (["--set", "years=5000"], "years = 5000"),
+        (["--episodes", "0"], "episodes = 0"),
+        (["--seed", "-1"], "seed = -1"),
+        (["--set", "case_settings={pv: {modle: x}}"], "modle"),
+        (["--set", "task.objective.preset=free"], "task.objective.preset"),
+    ],
+)
+def test_a_wrong_argument_is_one_sentence_and_status_2(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.setenv("CITYLEARN_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
+    assert train.main(["sac", "--output", str(tmp_path / "out"), *arguments]) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ")
+    assert message in error
+    assert "\n" not in error
+
+
+@pytest.mark.parametrize("arguments", [["dqn"], ["sac", "--engine", "warp"], ["sac", "--steps", "1", "--episodes", "1"], []])
+def test_a_command_line_that_cannot_be_read_ends_with_status_2(arguments):
+    with pytest.raises(SystemExit) as error:
+        train.main(arguments)
+    assert error.value.code == 2
+
+
+def test_results_are_never_overwritten(tmp_path, capsys):
+    (tmp_path / "kept.txt").write_text("mine", encoding="utf-8")
+    assert train.main(["sac", "--output", str(tmp_path)]) == 2
+    assert "never overwritten" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
+
+
+def test_no_gpu_is_said_plainly(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert train.main(["sac", "--device", "cuda", "--output", str(tmp_path / "out")]) == 2
+    assert "no CUDA device" in capsys.readouterr().err
+
+
+def test_a_policy_that_is_no_policy_is_named(tmp_path, capsys):
+    (tmp_path / "policy").mkdir()
+    (tmp_path / "policy" / "policy.json").write_text("{}", encoding="utf-8")
+    status = evaluate.main([str(tmp_path), "--case", "iquitos-38", "--output", str(tmp_path / "out")])
+    assert status == 2
+    assert "policy" in capsys.readouterr().err
