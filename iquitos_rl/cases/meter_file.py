@@ -1,0 +1,275 @@
+"""Reading a metered or typical-year CSV file: delimiter, encoding, dates, interval stamps, units.
+
+Every assumption made on the way becomes a sentence in `notes`; what cannot be decided raises UserError naming the line.
+Lines count from 1, the header's.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iquitos_rl.cases.site import Floats, Ints
+from iquitos_rl.errors import UserError
+
+SLASHED = re.compile(r"(\d{1,2})[/.-](\d{1,2})[/.-](\d{4})(?:[ T]+(\d{1,2}):(\d{2})(?::(\d{2}))?)?$")
+LONGEST_FILLED_GAP = 24
+"""Hours; a longer gap is the user's to fill."""
+
+
+@dataclass(frozen=True)
+class MeterFile:
+    """A table of equal intervals in local time."""
+
+    path: Path
+    header: tuple[str, ...]
+    cells: tuple[tuple[str, ...], ...]
+    """Column by column, as text."""
+    lines: Ints
+    """(N,) line of each row in the file."""
+    begin: NDArray[np.datetime64]
+    """(N,) datetime64[s], when each interval begins."""
+    seconds: int
+    """Length of an interval."""
+    decimal_comma: bool
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class HourlySeries:
+    """Hourly values without gaps."""
+
+    begin: NDArray[np.datetime64]
+    """(T,) datetime64[h], consecutive."""
+    values: Floats
+
+
+def read_meter_file(path: Path, utc_offset: float) -> MeterFile:
+    """Read a CSV file whose rows carry a date and time.
+
+    Args:
+        utc_offset: hours; stamps that state an offset are turned into this local time.
+
+    Raises:
+        UserError: the file is missing, has no dates, or a row is broken, out of order or off the interval.
+    """
+    notes: list[str] = []
+    header, rows, lines, delimiter = _read_cells(path, notes)
+    time_column = next((c for c, cell in enumerate(rows[0]) if _looks_like_date(cell)), None)
+    if time_column is None:
+        raise UserError(f"{path.name}, line {lines[0]}: no column holds a date and time ({', '.join(rows[0])})")
+    stamps = _parse_stamps([row[time_column] for row in rows], lines, path.name, utc_offset, notes)
+    seconds = _interval(stamps, lines, path.name)
+    begin = stamps - np.timedelta64(seconds if _stamped_at_end(stamps, seconds, notes, path.name) else 0, "s")
+    cells = tuple(zip(*rows))
+    comma = delimiter != "," and any(re.fullmatch(r"-?\d+,\d+", cell) for column in cells for cell in column[:2000])
+    if comma:
+        notes.append(f"{path.name}: numbers have a decimal comma")
+    return MeterFile(path, header, cells, np.array(lines), begin, seconds, comma, notes)
+
+
+def _read_cells(path: Path, notes: list[str]) -> tuple[tuple[str, ...], list[tuple[str, ...]], list[int], str]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    if content.startswith(b"\xef\xbb\xbf"):
+        notes.append(f"{path.name}: byte-order mark skipped")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("cp1252", errors="replace")
+        notes.append(f"{path.name}: not UTF-8, read in the Windows code page 1252")
+    first = text.split("\n", 1)[0]
+    delimiter = max(";\t,", key=first.count)
+    if delimiter != ",":
+        notes.append(f"{path.name}: columns are separated by {'semicolons' if delimiter == ';' else 'tabs'}")
+    reader = csv.reader(text.splitlines(), delimiter=delimiter)
+    header = tuple(name.strip() for name in next(reader, []))
+    rows: list[tuple[str, ...]] = []
+    lines: list[int] = []
+    for row in reader:
+        if not any(cell.strip() for cell in row):
+            continue
+        if len(row) != len(header):
+            raise UserError(f"{path.name}, line {reader.line_num}: {len(row)} cells under {len(header)} column names")
+        rows.append(tuple(cell.strip() for cell in row))
+        lines.append(reader.line_num)
+    if len(rows) < 2:
+        raise UserError(f"{path.name}: holds {len(rows)} data rows")
+    return header, rows, lines, delimiter
+
+
+def _looks_like_date(cell: str) -> bool:
+    if SLASHED.match(cell):
+        return True
+    try:
+        datetime.fromisoformat(cell.replace("Z", "+00:00"))
+    except ValueError:
+        return False
+    return not cell.isdigit()
+
+
+def _parse_stamps(
+    texts: list[str], lines: list[int], name: str, utc_offset: float, notes: list[str]
+) -> NDArray[np.datetime64]:
+    if SLASHED.match(texts[0]):
+        return _parse_slashed(texts, lines, name, notes)
+    zone = timezone(timedelta(hours=utc_offset))
+    stamps: list[datetime] = []
+    offsets: set[timedelta | None] = set()
+    for text, line in zip(texts, lines):
+        try:
+            stamp = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        except ValueError:
+            raise UserError(f"{name}, line {line}: {text!r} is not a date and time") from None
+        offsets.add(stamp.utcoffset())
+        if len(offsets) > 1:
+            raise UserError(f"{name}, line {line}: {text!r} has another UTC offset than the rows before it")
+        stamps.append(stamp.astimezone(zone).replace(tzinfo=None) if stamp.tzinfo else stamp)
+    offset = offsets.pop()
+    if offset is not None:
+        hours = offset.total_seconds() / 3600
+        verb = "taken as local time" if hours == utc_offset else f"turned into local time (UTC{utc_offset:+g})"
+        notes.append(f"{name}: stamps state UTC{hours:+g}, {verb}")
+    return np.array(stamps, dtype="datetime64[s]")
+
+
+def _parse_slashed(texts: list[str], lines: list[int], name: str, notes: list[str]) -> NDArray[np.datetime64]:
+    """Dates such as 31/12/2024 0:15: day first or month first by what the numbers allow, else by the shorter span."""
+    parts: list[list[int]] = []
+    for text, line in zip(texts, lines):
+        match = SLASHED.match(text)
+        if match is None:
+            raise UserError(f"{name}, line {line}: {text!r} is not a date and time")
+        parts.append([int(part or 0) for part in match.groups()])
+    first, second = max(part[0] for part in parts), max(part[1] for part in parts)
+    if first <= 12 and second <= 12:
+        day_first, month_first = (_dates(parts, texts, lines, name, first_is_day) for first_is_day in (True, False))
+        spans = [np.ptp(stamps.astype(np.int64)) for stamps in (day_first, month_first)]
+        if spans[0] == spans[1] and (day_first != month_first).any():
+            raise UserError(f"{name}: the dates do not tell day from month; write them as 2024-12-31 00:15")
+        first_is_day = bool(spans[0] <= spans[1])
+    else:
+        first_is_day = first > 12
+    notes.append(f"{name}: dates read as {'day/month/year' if first_is_day else 'month/day/year'}")
+    return _dates(parts, texts, lines, name, first_is_day)
+
+
+def _dates(
+    parts: list[list[int]], texts: list[str], lines: list[int], name: str, first_is_day: bool
+) -> NDArray[np.datetime64]:
+    stamps: list[datetime] = []
+    for (first, second, year, hour, minute, second_of_minute), text, line in zip(parts, texts, lines):
+        day, month = (first, second) if first_is_day else (second, first)
+        try:
+            stamps.append(datetime(year, month, day, hour, minute, second_of_minute))
+        except ValueError:
+            raise UserError(f"{name}, line {line}: {text!r} is not a date and time") from None
+    return np.array(stamps, dtype="datetime64[s]")
+
+
+def _interval(stamps: NDArray[np.datetime64], lines: list[int], name: str) -> int:
+    steps = np.diff(stamps).astype(np.int64)
+    for row in np.flatnonzero(steps <= 0)[:1]:
+        what = "repeats the row before" if steps[row] == 0 else "is earlier than the row before"
+        raise UserError(f"{name}, line {lines[row + 1]}: its time {what}")
+    lengths, counts = np.unique(steps, return_counts=True)
+    seconds = int(lengths[np.argmax(counts)])
+    if seconds > 3600 or 3600 % seconds:
+        raise UserError(f"{name}: rows are {seconds / 60:g} minutes apart; an hour must hold a whole number of them")
+    for row in np.flatnonzero(steps % seconds)[:1]:
+        raise UserError(f"{name}, line {lines[row + 1]}: its time is off the {seconds // 60} minute interval")
+    return seconds
+
+
+def _stamped_at_end(stamps: NDArray[np.datetime64], seconds: int, notes: list[str], name: str) -> bool:
+    """A file whose first stamp is one interval past midnight and whose last is midnight stamps the interval's end."""
+    of_day = (stamps[[0, -1]] - stamps[[0, -1]].astype("datetime64[D]")).astype(np.int64)
+    at_end = bool(of_day[0] == seconds and of_day[1] == 0)
+    notes.append(
+        f"{name}: {len(stamps):,} rows of {seconds // 60} minutes from {stamps[0]} to {stamps[-1]}, "
+        + ("stamped at the end of the interval" if at_end else "taken as stamped at its start")
+    )
+    return at_end
+
+
+def column_values(file: MeterFile, column: str) -> Floats:
+    """(N,) numbers of a column, NaN where a cell is blank.
+
+    Raises:
+        UserError: no such column, or a cell that is not a number, naming its line.
+    """
+    if column not in file.header:
+        raise UserError(f"{file.path.name} has no column {column!r}; it has {', '.join(file.header)}")
+    values = np.empty(len(file.lines))
+    for row, cell in enumerate(file.cells[file.header.index(column)]):
+        try:
+            values[row] = float(cell.replace(",", ".") if file.decimal_comma else cell) if cell else np.nan
+        except ValueError:
+            raise UserError(f"{file.path.name}, line {file.lines[row]}: {column} {cell!r} is not a number") from None
+        if np.isinf(values[row]):
+            raise UserError(f"{file.path.name}, line {file.lines[row]}: {column} {cell!r} is not a number")
+    return values
+
+
+def hourly(file: MeterFile, column: str, energy: bool, notes: list[str]) -> HourlySeries:
+    """Hourly sums (`energy`) or means of a column; gaps up to a day are filled with the same hours of the day before.
+
+    Raises:
+        UserError: a longer gap, or fewer than two days of data.
+    """
+    values, name = column_values(file, column), file.path.name
+    per_hour = 3600 // file.seconds
+    hours = file.begin.astype("datetime64[h]")
+    grid = hours[0] + np.arange((hours[-1] - hours[0]).astype(np.int64) + 1)
+    if len(grid) < 48:
+        raise UserError(f"{name}: covers {len(grid)} hours, at least two days are needed")
+    slot = (hours - hours[0]).astype(np.int64)
+    count = np.bincount(slot, ~np.isnan(values), minlength=len(grid))
+    total = np.bincount(slot, np.nan_to_num(values), minlength=len(grid))
+    if per_hour > 1:
+        how = "summed" if energy else "averaged"
+        notes.append(f"{name}: {per_hour} rows of {file.seconds // 60} minutes {how} into each hour")
+    series = np.where(count == per_hour, total / (1 if energy else per_hour), np.nan)
+    whole = np.flatnonzero(~np.isnan(series))
+    if len(whole) == 0:
+        raise UserError(f"{name}: column {column} has no complete hour")
+    if whole[0] > 0 or whole[-1] < len(grid) - 1:
+        notes.append(f"{name}: incomplete hours at its ends left out ({len(grid) - (whole[-1] - whole[0] + 1)})")
+    grid, series = grid[whole[0] : whole[-1] + 1], series[whole[0] : whole[-1] + 1]
+    return HourlySeries(grid, _fill_gaps(grid, series, name, column, notes))
+
+
+def _fill_gaps(grid: NDArray[np.datetime64], series: Floats, name: str, column: str, notes: list[str]) -> Floats:
+    missing = np.isnan(series)
+    if not missing.any():
+        return series
+    starts = np.flatnonzero(missing & ~np.concatenate(([False], missing[:-1])))
+    ends = np.flatnonzero(missing & ~np.concatenate((missing[1:], [False])))
+    worst = int(np.argmax(ends - starts))
+    longest = int(ends[worst] - starts[worst] + 1)
+    if longest > LONGEST_FILLED_GAP:
+        raise UserError(
+            f"{name}: {column} misses {longest} hours from {grid[starts[worst]]}:00; gaps up to {LONGEST_FILLED_GAP} "
+            "hours are filled, longer ones are not"
+        )
+    filled = series.copy()
+    for row in np.flatnonzero(missing):
+        source = row - 24 if row >= 24 else row + 24
+        while source < len(filled) and np.isnan(filled[source]):
+            source += 24
+        if source >= len(filled):
+            raise UserError(f"{name}: {column} misses {grid[row]}:00 and no other day has that hour")
+        filled[row] = filled[source]
+    notes.append(
+        f"{name}: {int(missing.sum())} missing hours of {column} in {len(starts)} gaps (first {grid[starts[0]]}:00, "
+        f"longest {longest} h) filled with the same hours of the day before"
+    )
+    return filled
