@@ -113,7 +113,10 @@ BROKEN_CASES = {
         lambda f: edit_csv(f, "Building_1.csv", set_cell("non_shiftable_load", 7, "many")),
         "Building_1.csv",
     ),
-    "blank load": (lambda f: edit_csv(f, "Building_1.csv", set_cell("non_shiftable_load", 7, np.nan)), "Building_1.csv"),
+    "blank load": (
+        lambda f: edit_csv(f, "Building_1.csv", set_cell("non_shiftable_load", 7, np.nan)),
+        "Building_1.csv",
+    ),
     "blank charger state": (
         lambda f: edit_csv(f, charger(f), set_cell("electric_vehicle_charger_state", 9, np.nan)),
         "electric_vehicle_charger_state",
@@ -177,7 +180,9 @@ def test_a_wrong_argument_is_one_sentence_and_status_2(tmp_path, monkeypatch, ca
     assert "\n" not in error
 
 
-@pytest.mark.parametrize("arguments", [["dqn"], ["sac", "--engine", "warp"], ["sac", "--steps", "1", "--episodes", "1"], []])
+@pytest.mark.parametrize(
+    "arguments", [["dqn"], ["sac", "--engine", "warp"], ["sac", "--steps", "1", "--episodes", "1"], []]
+)
 def test_a_command_line_that_cannot_be_read_ends_with_status_2(arguments):
     with pytest.raises(SystemExit) as error:
         train.main(arguments)

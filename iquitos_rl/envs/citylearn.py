@@ -23,7 +23,7 @@ from torch import Tensor
 from iquitos_rl.cases.reader import read_site
 from iquitos_rl.cases.site import Floats, Site
 from iquitos_rl.envs.observation import Column
-from iquitos_rl.envs.task import SiteTask, State, TaskSettings
+from iquitos_rl.envs.task import SiteTask, TaskSettings
 from iquitos_rl.errors import UserError
 
 COVERED = {
@@ -251,23 +251,18 @@ class CityLearnSite(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self._vehicle_index = [by_name[vehicle.name] for vehicle in self._site.vehicles]
         self._chargers = [charger for b in self._sim.buildings for charger in (b.electric_vehicle_chargers or [])]
         self._t = 0
-        zero = torch.zeros((1, self.task.num_buildings), dtype=torch.float64)
-        self._state = State(
-            battery_soc=torch.tensor([self._battery_soc(0)], dtype=torch.float64),
-            socket_soc=torch.from_numpy(self._socket_soc(0)).unsqueeze(0),
-            net=zero,
-            running_peak=torch.zeros((1, self.task.num_buildings, 2), dtype=torch.float64),
-            extra=self._extra(),
-        )
+        self._net = torch.zeros((1, self.task.num_buildings), dtype=torch.float64)
+        self._peak = torch.zeros((1, self.task.num_buildings, 2), dtype=torch.float64)
         self.flows = None
-        return self._observe(), {}
+        return self._observe(self._battery_soc(0), self._socket_soc(0)), {}
 
-    @property
     def _row(self) -> Tensor:
         return torch.tensor([self.year * self.task.rows + self._t])
 
-    def _observe(self) -> NDArray[np.float32]:
-        return self.task.observe(self._row, self._state)[0].numpy()
+    def _observe(self, battery_soc: list[float], socket_soc: Floats) -> NDArray[np.float32]:
+        self._now = self.task.moment(self._row(), torch.from_numpy(socket_soc).unsqueeze(0))
+        battery = torch.tensor([battery_soc], dtype=torch.float64)
+        return self.task.observe(self._now, battery, self._net, self._peak, self._extra())[0].numpy()
 
     def _battery_soc(self, t: int) -> list[float]:
         """SOC at row t of every stationary battery, before the action at t."""
@@ -302,12 +297,10 @@ class CityLearnSite(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
             raise UserError(
                 f"action {int(np.flatnonzero(~np.isfinite(vector))[0])} at hour {self._t} is not a finite number"
             )
-        t, row, task = self._t, self._row, self.task
+        t, task = self._t, self.task
         if t >= task.rows - 1:
             raise UserError("the year has ended; call reset()")
-        battery, other, sockets = task.device_actions(
-            row, torch.from_numpy(vector.clip(-1, 1)).unsqueeze(0), self._state.socket_soc
-        )
+        battery, other, sockets = task.device_actions(self._now, torch.from_numpy(vector.clip(-1, 1)).unsqueeze(0))
         device = np.empty(len(self._actions.names))
         device[self._actions.battery] = battery[0].numpy()
         low, high = self._actions.low[self._actions.other], self._actions.high[self._actions.other]
@@ -316,31 +309,21 @@ class CityLearnSite(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self._sim._runtime_service.step_without_feedback([device.tolist()])
 
         self.flows = self._read_flows(t)
-        outcome = task.outcome(
-            row,
-            torch.from_numpy(self.flows.net).unsqueeze(0),
-            torch.from_numpy(self.flows.socket_soc).unsqueeze(0),
-            self._state.running_peak,
-        )
+        net = torch.from_numpy(self.flows.net).unsqueeze(0)
+        now, socket_soc = self._now, torch.from_numpy(self.flows.socket_soc).unsqueeze(0)
+        outcome = task.outcome(now, net, socket_soc, self._peak)
         self._t += 1
         truncated = self._t == task.rows - 1
-        battery_soc, socket_soc = (
-            self._final_soc(t) if truncated else (self._battery_soc(t + 1), self._socket_soc(t + 1))
-        )
-        self._state = State(
-            battery_soc=torch.tensor([battery_soc], dtype=torch.float64),
-            socket_soc=torch.from_numpy(socket_soc).unsqueeze(0),
-            net=torch.from_numpy(self.flows.net).unsqueeze(0),
-            running_peak=task.next_peak(self._row, outcome.running_peak),
-            extra=self._extra(),
-        )
+        self._net, self._peak = net, task.next_peak(self._row(), outcome.running_peak)
+        soc = self._final_soc(t) if truncated else (self._battery_soc(t + 1), self._socket_soc(t + 1))
+        obs = self._observe(*soc)
         imported = float(self.flows.net.clip(min=0).sum())
         info = {
             "energy_cost": outcome.terms.energy.item(),
             "demand_cost": outcome.terms.demand.item(),
             "carbon_cost": outcome.terms.carbon.item(),
             "shortfall_cost": outcome.terms.shortfall.item(),
-            "carbon_kg": float((self.flows.net * task.carbon[row[0]].numpy()).clip(min=0).sum()),
+            "carbon_kg": float((self.flows.net * now.carbon[0].numpy()).clip(min=0).sum()),
             "import_kwh": imported,
             "export_kwh": imported - float(self.flows.net.sum()),
             "ev_kwh": float(self.flows.sockets.sum()),
@@ -348,7 +331,7 @@ class CityLearnSite(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
             "departures": float(outcome.departures.item()),
             "served": float(outcome.served.item()),
         }
-        return self._observe(), outcome.reward.item(), False, truncated, info
+        return obs, outcome.reward.item(), False, truncated, info
 
     def _read_flows(self, t: int) -> Flows:
         """Read the cells that the step at row t has just written."""

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from iquitos_rl.cases.reader import read_site
 from iquitos_rl.cases.site import Floats, Site
-from iquitos_rl.envs import task as site_task
 from iquitos_rl.envs.objective import Tariff, is_month_start, is_peak
 from iquitos_rl.envs.physics import Physics
 from iquitos_rl.envs.task import SiteTask, TaskSettings
@@ -49,7 +48,7 @@ class DistrictSite:
         sites: data years of one site, or their folders.
         exact: agree with CityLearn to the last bit of every SOC, in float64, instead of being fast.
         starts: "year" begins every episode at the first row of a year and runs to its end, as CityLearn does; "random"
-            begins anywhere in any year and truncates after `episode_steps`, so that a batch holds all hours and seasons.
+            begins anywhere in any year and truncates after `episode_steps`, so that a batch holds hours of all seasons.
         episode_steps: length of an episode with random starts.
 
     Raises:
@@ -113,12 +112,12 @@ class DistrictSite:
 
         Nothing is read back from the device; actions that are not finite are the caller's to refuse.
         """
-        row = self.physics.table_row
+        now = self._now
         action = action.to(self.physics.dtype).clamp(-1, 1)
-        battery, _, sockets = self.task.device_actions(row, action, self.physics.socket_soc)
+        battery, _, sockets = self.task.device_actions(now, action)
         batteries = action.new_zeros((self.num_envs, self.physics.buildings)).index_copy(1, self._with_action, battery)
         flows = self.physics.step(batteries, sockets)
-        outcome = self.task.outcome(row, flows.net, flows.socket_soc, self._peak)
+        outcome = self.task.outcome(now, flows.net, flows.socket_soc, self._peak)
         self._net = flows.net
         self._peak = self.task.next_peak(self.physics.table_row, outcome.running_peak)
         next_obs = obs = self._observe()
@@ -140,7 +139,7 @@ class DistrictSite:
             "demand_cost": outcome.terms.demand,
             "carbon_cost": outcome.terms.carbon,
             "shortfall_cost": outcome.terms.shortfall,
-            "carbon_kg": (flows.net * self.task.carbon[row]).clamp(min=0).sum(-1),
+            "carbon_kg": (flows.net * now.carbon).clamp(min=0).sum(-1),
             "import_kwh": imported,
             "export_kwh": imported - flows.net.sum(-1),
             "ev_kwh": flows.socket_kwh.sum(-1),
@@ -169,16 +168,12 @@ class DistrictSite:
         self._peak, self._net = state["running_peak"], state["net"]
         self._left = state["left"].numpy().copy()
         self._rng.bit_generator.state = state["rng"]
+        self._observe()
 
     def _observe(self) -> Tensor:
-        state = site_task.State(
-            battery_soc=self.physics.state.battery_soc.index_select(1, self._with_battery),
-            socket_soc=self.physics.socket_soc,
-            net=self._net,
-            running_peak=self._peak,
-            extra=self._extra,
-        )
-        return self.task.observe(self.physics.table_row, state)
+        self._now = self.task.moment(self.physics.table_row, self.physics.socket_soc)
+        battery_soc = self.physics.state.battery_soc.index_select(1, self._with_battery)
+        return self.task.observe(self._now, battery_soc, self._net, self._peak, self._extra)
 
     def _draw(self, who: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
         """Start rows and years (E,) for the environments in `who`; the other entries mean nothing."""

@@ -144,7 +144,7 @@ def exogenous_columns(site: Site, tariff: Tariff, tables: SocketTables) -> dict[
 
 
 def endogenous_bounds(site: Site) -> tuple[Column, ...]:
-    """Columns that the actions change, in the order of `Endogenous.stack`."""
+    """Columns that the actions change, in the order in which `SiteTask.observe` lines them up."""
     columns = [Column(f"{b.name}/battery_soc", 0, 1) for b in site.buildings if b.battery is not None]
     hours = site.hours_per_step
     for suffix in ("net", "peak_running", "off_peak_running"):
@@ -161,31 +161,6 @@ def endogenous_bounds(site: Site) -> tuple[Column, ...]:
     columns += [Column(f"{name}/soc", 0, 1) for name in names]
     columns += [Column(f"{name}/urgency", 0, 1) for name in names]
     return tuple(columns)
-
-
-@dataclass(frozen=True)
-class Endogenous:
-    """Raw values of the endogenous columns, E environments."""
-
-    battery_soc: Tensor
-    """(E, B') one column for each building that has a battery."""
-    net: Tensor
-    """(E, B) net consumption of the previous step, kWh."""
-    running_peak: Tensor
-    """(E, B, 2) highest import of the month so far, kW."""
-    socket_soc: Tensor
-    """(E, N) SOC of the connected vehicle, 0 at an empty socket."""
-    urgency: Tensor
-    """(E, N)."""
-    extra: Tensor
-    """(E, X) what only CityLearn computes (thermal devices); X is 0 for electrical sites."""
-
-    def stack(self) -> Tensor:
-        """(E, columns) in the order of `endogenous_bounds`, extras last."""
-        peak, off_peak = self.running_peak.unbind(-1)
-        return torch.cat(
-            [self.battery_soc, self.net, peak, off_peak, self.socket_soc, self.urgency, self.extra], dim=-1
-        )
 
 
 def make_encoding(site: Site, tariff: Tariff, tables: SocketTables, extra: tuple[Column, ...] = ()) -> Encoding:

@@ -115,27 +115,39 @@ def steps_needed(soc: Tensor, required_soc: Tensor, gain: Tensor) -> Tensor:
 
 
 def urgency(needed: Tensor, steps_left: Tensor) -> Tensor:
-    """(..., N) share of the remaining time that full power must run, in [0, 1]; 0 at an empty socket."""
-    return (needed / steps_left.clamp(min=1)).clamp(0, 1) * (steps_left > 0)
+    """(..., N) share of the remaining time that full power must run, in [0, 1]; 0 at an empty socket.
+
+    At an empty socket `needed` must be 0, as it is where both SOCs are.
+    """
+    return (needed / steps_left.clamp(min=1)).clamp(0, 1)
 
 
 def guarded_range(
-    needed: Tensor, steps_left: Tensor, gain: Tensor, drop: Tensor, lowest: Tensor, deadband: Tensor
+    needed: Tensor,
+    steps_left: Tensor,
+    gain: Tensor,
+    drop: Tensor | None = None,
+    lowest: Tensor | None = None,
+    deadband: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Least and most charging action that keep a departure safe, as shares of full power, each (..., N).
 
     The least is what remains to be charged now if every later step runs at full power; where the vehicle has slack a
     charger that can discharge may give that slack away. The most is what reaches the wanted SOC in this step.
+
+    Args:
+        drop, lowest: see `SocketTables`; both None where no charger can discharge.
+        deadband: see `SocketTables`; None where no charger has one.
     """
     behind = needed - (steps_left - 1)
-    least = torch.where(behind >= 0, behind, behind * gain / drop).clamp(max=1)
-    least = torch.maximum(least, lowest)
-    most = torch.where(lowest < 0, torch.ones_like(needed), needed.clamp(0, 1))
-    # A request inside the deadband would be dropped and the vehicle left short: ask for the deadband's edge.
-    least = torch.where(least > 0, torch.maximum(least, deadband), least)
+    most = needed.clamp(0, 1)
+    if drop is None or lowest is None:
+        least = behind.clamp(0, 1)
+    else:
+        least = torch.where(behind >= 0, behind, behind * gain / drop).clamp(max=1)
+        least = torch.maximum(least, lowest)
+        most = torch.where(lowest < 0, torch.ones_like(needed), most)
+    if deadband is not None:
+        # A request inside the deadband would be dropped and the vehicle left short: ask for the deadband's edge.
+        least = torch.where(least > 0, torch.maximum(least, deadband), least)
     return least, torch.maximum(most, least)
-
-
-def socket_action(action: Tensor, connected: Tensor, least: Tensor, most: Tensor) -> Tensor:
-    """Map actions in [-1, 1] linearly onto [least, most], 0 at empty sockets; all (..., N)."""
-    return torch.where(connected, least + (action + 1) / 2 * (most - least), torch.zeros_like(action))

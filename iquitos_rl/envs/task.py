@@ -32,14 +32,12 @@ from iquitos_rl.envs.objective import (
 from iquitos_rl.envs.observation import (
     Column,
     Encoding,
-    Endogenous,
     bounds,
-    encode,
     exogenous_table,
     make_encoding,
     socket_columns,
 )
-from iquitos_rl.envs.sockets import EMPTY, guarded_range, socket_action, socket_tables, steps_needed, urgency
+from iquitos_rl.envs.sockets import EMPTY, guarded_range, socket_tables, steps_needed, urgency
 from iquitos_rl.errors import UserError
 
 SERVED_TOLERANCE = 0.05
@@ -55,19 +53,29 @@ class TaskSettings(BaseModel):
     ev_guard: bool = Field(True, description="let actions choose when to charge, never whether a departure is met")
 
 
-class State(NamedTuple):
-    """What the actions have led to, before the next action, E environments."""
+class Moment(NamedTuple):
+    """What holds at a row before the action: the data of that row and what the vehicles need, E environments."""
 
-    battery_soc: Tensor
-    """(E, B') SOC of each stationary battery."""
+    row: Tensor
+    """(E,) index into the stacked tables."""
+    price: Tensor
+    """(E, B)."""
+    carbon: Tensor
+    """(E, B)."""
+    idle: Tensor
+    """(E,) bill of the idle site."""
+    peak_period: Tensor
+    """(E,) bool."""
+    steps_left: Tensor
+    """(E, N) see `SocketTables`."""
+    required_soc: Tensor
+    """(E, N)."""
+    gain: Tensor
+    """(E, N) or (1, N)."""
     socket_soc: Tensor
-    """(E, N) SOC of the vehicle at each socket; any value at an empty one."""
-    net: Tensor
-    """(E, B) net consumption of the previous step, kWh; 0 at the start."""
-    running_peak: Tensor
-    """(E, B, 2) highest import of the month so far, kW."""
-    extra: Tensor
-    """(E, X) values that only CityLearn computes."""
+    """(E, N) SOC of the connected vehicle, 0 at an empty socket."""
+    needed: Tensor
+    """(E, N) steps of full power to the wanted SOC, 0 at an empty socket."""
 
 
 class Outcome(NamedTuple):
@@ -128,30 +136,49 @@ class SiteTask:
         def rows(values: list[np.ndarray[Any, Any]], kind: torch.dtype = dtype) -> Tensor:
             return torch.from_numpy(np.concatenate(values)).to(self.device, kind)
 
-        def per_building(name: str) -> Tensor:
-            return rows([np.stack([getattr(b, name) for b in site.buildings], axis=-1) for site in sites])
+        def per_building(name: str) -> np.ndarray[Any, Any]:
+            return np.concatenate([np.stack([getattr(b, name) for b in site.buildings], axis=-1) for site in sites])
 
-        self.load, self.pv = per_building("load"), per_building("pv")
-        self.price, self.carbon = per_building("price"), per_building("carbon")
-        """(S * T, B) each."""
-        self.peak_period = rows([is_peak(site, self.objective.tariff) for site in sites], torch.bool)
+        def per_socket(values: list[np.ndarray[Any, Any]], where_empty: float) -> Tensor:
+            """(S * T, N), or (1, N) where every socket has one value for whatever is connected."""
+            table = np.concatenate(values)
+            known = np.where(occupied, table, np.nan)
+            lowest, highest = (
+                f(known, axis=0, initial=limit) for f, limit in ((np.fmin.reduce, np.inf), (np.fmax.reduce, -np.inf))
+            )
+            if (lowest >= highest).all():
+                table = np.where(np.isfinite(lowest), lowest, where_empty)[None]
+            return torch.from_numpy(table).to(self.device, dtype)
+
+        occupied = np.concatenate([t.vehicle != EMPTY for t in tables])
+        tariff = self.objective.tariff
         self.month_start = rows([is_month_start(site) for site in sites], torch.bool)
-        self.idle = rows([idle_bill(site, self.objective) for site in sites])
-        self.table = torch.cat(
-            [exogenous_table(s, self.objective.tariff, t, self.encoding) for s, t in zip(sites, tables)]
-        )
+        self._scalars = torch.from_numpy(
+            np.concatenate(
+                [
+                    per_building("price"),
+                    per_building("carbon"),
+                    np.concatenate(
+                        [np.stack([idle_bill(s, self.objective), is_peak(s, tariff)], axis=-1) for s in sites]
+                    ),
+                ],
+                axis=1,
+            )
+        ).to(self.device, dtype)
+        """(S * T, 2 B + 2) price, carbon, idle bill, peak period: one gather instead of four."""
+        self._schedule = rows([np.concatenate([t.steps_left, t.required_soc], axis=1) for t in tables])
+        """(S * T, 2 N) steps left, wanted SOC."""
+        self.table = torch.cat([exogenous_table(s, tariff, t, self.encoding) for s, t in zip(sites, tables)])
         self.table = self.table.to(self.device)
         """(S * T, exogenous columns) float32."""
-        self.connected = rows([t.vehicle != EMPTY for t in tables], torch.bool)
-        self.steps_left, self.required_soc = (
-            rows([t.steps_left for t in tables]),
-            rows([t.required_soc for t in tables]),
-        )
-        self.departs, self.capacity = rows([t.departs for t in tables], torch.bool), rows([t.capacity for t in tables])
-        self.gain, self.drop = rows([t.gain for t in tables]), rows([t.drop for t in tables])
-        self.lowest = torch.from_numpy(tables[0].lowest).to(self.device, dtype)
-        self.deadband = torch.from_numpy(tables[0].deadband).to(self.device, dtype)
-        self.low, self.high = (b.to(self.device, dtype) for b in bounds(self.encoding.endogenous))
+        self._gain = per_socket([t.gain for t in tables], 1.0)
+        self._capacity = per_socket([t.capacity for t in tables], 0.0)
+        lowest, deadband = tables[0].lowest, tables[0].deadband
+        self._lowest = torch.from_numpy(lowest).to(self.device, dtype)
+        self._drop = per_socket([t.drop for t in tables], 1.0) if (lowest < 0).any() else None
+        self._deadband = torch.from_numpy(deadband).to(self.device, dtype) if (deadband > 0).any() else None
+        low, high = (b.to(self.device, dtype) for b in bounds(self.encoding.endogenous))
+        self._scale, self._offset = 2 / (high - low), -low * 2 / (high - low) - 1
 
         self.num_buildings, self.num_sockets = len(first.buildings), len(first.sockets)
         self.num_batteries = sum(building.battery is not None for building in first.buildings)
@@ -179,22 +206,42 @@ class SiteTask:
             "socket_columns": self.socket_columns.tolist(),
         }
 
-    def observe(self, row: Tensor, state: State) -> Tensor:
-        """(E, D) float32 observation before the action at `row` (E,)."""
-        connected = self.connected[row]
-        soc = torch.where(connected, state.socket_soc, torch.zeros_like(state.socket_soc))
-        needed = steps_needed(soc, self.required_soc[row], self.gain[row])
-        endogenous = Endogenous(
-            battery_soc=state.battery_soc,
-            net=state.net,
-            running_peak=state.running_peak,
+    def moment(self, row: Tensor, socket_soc: Tensor) -> Moment:
+        """Look up `row` (E,) and work out what the vehicles with these SOCs (E, N) need."""
+        b = self.num_buildings
+        price, carbon, idle, peak = self._scalars.index_select(0, row).split([b, b, 1, 1], dim=1)
+        steps_left, required_soc = self._schedule.index_select(0, row).split(self.num_sockets, dim=1)
+        gain = _at(self._gain, row)
+        soc = socket_soc * (steps_left > 0)
+        return Moment(
+            row=row,
+            price=price,
+            carbon=carbon,
+            idle=idle[:, 0],
+            peak_period=peak[:, 0] > 0,
+            steps_left=steps_left,
+            required_soc=required_soc,
+            gain=gain,
             socket_soc=soc,
-            urgency=urgency(needed, self.steps_left[row]),
-            extra=state.extra,
+            needed=steps_needed(soc, required_soc, gain),
         )
-        return torch.cat([self.table[row], encode(endogenous.stack(), self.low, self.high)], dim=-1)
 
-    def device_actions(self, row: Tensor, action: Tensor, socket_soc: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def observe(self, now: Moment, battery_soc: Tensor, net: Tensor, running_peak: Tensor, extra: Tensor) -> Tensor:
+        """(E, D) float32 observation before the action.
+
+        Args:
+            battery_soc: (E, B') SOC of each stationary battery.
+            net: (E, B) net consumption of the previous step, kWh; 0 at the start.
+            running_peak: (E, B, 2) highest import of the month so far, kW, peak and off-peak period.
+            extra: (E, X) values that only CityLearn computes.
+        """
+        peak, off_peak = running_peak.unbind(-1)
+        needs = urgency(now.needed, now.steps_left)
+        values = torch.cat([battery_soc, net, peak, off_peak, now.socket_soc, needs, extra], dim=-1)
+        encoded = torch.addcmul(self._offset, values, self._scale).clamp_(-1, 1)
+        return torch.cat([self.table.index_select(0, now.row), encoded.to(torch.float32)], dim=-1)
+
+    def device_actions(self, now: Moment, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Split and map an agent's action (E, A) in [-1, 1].
 
         Returns:
@@ -202,42 +249,38 @@ class SiteTask:
             the charger's power, 0 at empty sockets.
         """
         battery, other, sockets = action.split([self.num_battery_actions, self.num_other_actions, self.num_sockets], -1)
-        connected = self.connected[row]
         if self.settings.ev_guard:
-            gain = self.gain[row]
-            needed = steps_needed(socket_soc, self.required_soc[row], gain)
-            least, most = guarded_range(needed, self.steps_left[row], gain, self.drop[row], self.lowest, self.deadband)
+            drop, lowest = (None, None) if self._drop is None else (_at(self._drop, now.row), self._lowest)
+            least, most = guarded_range(now.needed, now.steps_left, now.gain, drop, lowest, self._deadband)
         else:
-            least, most = self.lowest.expand_as(sockets), torch.ones_like(sockets)
-        return battery, other, socket_action(sockets, connected, least, most)
+            least, most = self._lowest.expand_as(sockets), torch.ones_like(sockets)
+        return battery, other, torch.lerp(least, most, (sockets + 1) / 2) * (now.steps_left > 0)
 
-    def outcome(self, row: Tensor, net: Tensor, socket_soc: Tensor, running_peak: Tensor) -> Outcome:
+    def outcome(self, now: Moment, net: Tensor, socket_soc: Tensor, running_peak: Tensor) -> Outcome:
         """Judge one step.
 
         Args:
-            row: (E,) the step that was simulated.
+            now: the row that was simulated.
             net: (E, B) net consumption of that step, kWh.
             socket_soc: (E, N) SOC after the action, before anything moves on.
             running_peak: (E, B, 2) before the step.
         """
-        departs = self.departs[row]
-        short = (self.required_soc[row] - socket_soc).clamp(min=0)
-        zero = torch.zeros_like(short)
-        missing = torch.where(departs, short * self.capacity[row], zero).sum(-1)
-        served = (departs & (short <= SERVED_TOLERANCE)).sum(-1)
+        departs = now.steps_left == 1
+        short = (now.required_soc - socket_soc).clamp(min=0) * departs
+        missing = (short * _at(self._capacity, now.row)).sum(-1)
+        departures = departs.sum(-1)
         terms, new_peak = step_bill(
-            self.objective,
-            net,
-            self.price[row],
-            self.carbon[row],
-            running_peak,
-            self.peak_period[row],
-            missing,
-            self.hours,
+            self.objective, net, now.price, now.carbon, running_peak, now.peak_period, missing, self.hours
         )
-        reward = (self.idle[row] - terms.weighted(self.objective.weights)) / self.reward_scale
-        return Outcome(reward.to(torch.float32), terms, new_peak, missing, departs.sum(-1), served)
+        reward = (now.idle - terms.weighted(self.objective.weights)) / self.reward_scale
+        served = departures - (short > SERVED_TOLERANCE).sum(-1)
+        return Outcome(reward.to(torch.float32), terms, new_peak, missing, departures, served)
 
     def next_peak(self, next_row: Tensor, running_peak: Tensor) -> Tensor:
         """(E, B, 2) running peaks at the start of `next_row`: zero where a month begins."""
-        return torch.where(self.month_start[next_row, None, None], torch.zeros_like(running_peak), running_peak)
+        return running_peak * ~self.month_start.index_select(0, next_row)[:, None, None]
+
+
+def _at(table: Tensor, row: Tensor) -> Tensor:
+    """Rows of a table, or the one row that stands for all."""
+    return table if table.shape[0] == 1 else table.index_select(0, row)

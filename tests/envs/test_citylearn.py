@@ -150,7 +150,7 @@ def test_empty_sockets_receive_no_request(env):
     env._sim._runtime_service.step_without_feedback = spy
     try:
         for t in range(48):
-            empty = ~env.task.connected[t].numpy()
+            empty = np.array([charger.vehicle[t] < 0 for _, charger in env.task.sites[0].sockets])
             env.step(np.ones(env.task.action_dim, np.float32))
             assert (sent[-1][env._actions.sockets][empty] == 0).all()
     finally:

@@ -44,7 +44,7 @@ def test_fast_mode_stays_close(week_38):
     engine = DistrictSite([week_38], num_envs=1)
     reference.reset(seed=0)
     engine.reset(seed=0)
-    peak = reference.task.load.max().item()
+    peak = reference.task.sites[0].buildings[0].load.max()
     for action in some_actions(reference):
         expected, _, _, _, info = reference.step(action)
         step = engine.step(torch.from_numpy(action).unsqueeze(0))

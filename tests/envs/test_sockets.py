@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iquitos_rl.envs.sockets import guarded_range, socket_action, steps_needed, urgency
+from iquitos_rl.envs.sockets import guarded_range, steps_needed, urgency
 
 
 def tensor(*values: float) -> torch.Tensor:
@@ -25,7 +25,7 @@ def test_any_actions_reach_the_wanted_soc_whenever_full_power_can(soc, required,
         left = tensor(stay - step)
         needed = steps_needed(tensor(soc), tensor(required), tensor(gain))
         least, most = guarded_range(needed, left, tensor(gain), tensor(1.0), tensor(0.0), tensor(deadband))
-        action = socket_action(tensor(choices[step]), torch.tensor([True]), least, most).item()
+        action = torch.lerp(least, most, (tensor(choices[step]) + 1) / 2).item()
         assert 0 <= least.item() <= most.item() <= 1
         power = action if action >= deadband else 0.0  # CityLearn drops requests inside the deadband
         soc = min(soc + power * gain, 1.0)
@@ -36,9 +36,15 @@ def test_any_actions_reach_the_wanted_soc_whenever_full_power_can(soc, required,
 
 def test_full_action_stops_at_the_wanted_soc():
     needed = steps_needed(tensor(0.70), tensor(0.75), tensor(0.5))
-    least, most = guarded_range(needed, tensor(4.0), tensor(0.5), tensor(1.0), tensor(0.0), tensor(0.0))
-    action = socket_action(tensor(1.0), torch.tensor([True]), least, most)
-    torch.testing.assert_close(tensor(0.70) + action * 0.5, tensor(0.75))
+    _, most = guarded_range(needed, tensor(4.0), tensor(0.5))
+    torch.testing.assert_close(tensor(0.70) + most * 0.5, tensor(0.75))
+
+
+@given(needed=st.floats(-3, 12), left=st.integers(1, 12))
+def test_chargers_that_only_charge_need_no_general_case(needed, left):
+    simple = guarded_range(tensor(needed), tensor(left), tensor(0.3))
+    general = guarded_range(tensor(needed), tensor(left), tensor(0.3), tensor(1.0), tensor(0.0), tensor(0.0))
+    torch.testing.assert_close(simple, general)
 
 
 def test_a_socket_that_can_discharge_may_give_away_only_its_slack():
@@ -52,10 +58,5 @@ def test_a_socket_that_can_discharge_may_give_away_only_its_slack():
     assert least.item() == -1.0
 
 
-def test_empty_sockets_get_nothing():
-    action = socket_action(tensor(1.0, 1.0), torch.tensor([True, False]), tensor(0.3, 0.3), tensor(1.0, 1.0))
-    assert action.tolist() == [1.0, 0.0]
-
-
 def test_urgency_is_the_share_of_the_remaining_time():
-    assert urgency(tensor(2.0, -1.0, 9.0, 1.0), tensor(4.0, 4.0, 4.0, 0.0)).tolist() == [0.5, 0.0, 1.0, 0.0]
+    assert urgency(tensor(2.0, -1.0, 9.0, 0.0), tensor(4.0, 4.0, 4.0, 0.0)).tolist() == [0.5, 0.0, 1.0, 0.0]

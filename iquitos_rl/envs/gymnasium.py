@@ -1,0 +1,156 @@
+"""Gymnasium environments behind the interface that agents train on.
+
+Every environment is stepped here, one after the other in this process, and reset here when its episode ends:
+gymnasium's own vector classes changed their autoreset between 0.28 and 1.1, and a wrong guess means a wrong bootstrap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from iquitos_rl.envs.vector import StepResult, VectorEnv
+from iquitos_rl.errors import UserError
+
+AnyEnv = gymnasium.Env[Any, Any]
+TrainingEnv = AnyEnv | VectorEnv | Sequence[Callable[[], AnyEnv]]
+
+
+def as_vector(env: TrainingEnv, device: torch.device | str = "cpu") -> VectorEnv:
+    """One gymnasium environment, or one from each factory, as a `VectorEnv`; what already is one is returned unchanged.
+
+    Raises:
+        UserError: a space is not a bounded Box (observations may be unbounded), or the environments' spaces differ.
+    """
+    if isinstance(env, gymnasium.vector.VectorEnv):
+        raise UserError("gymnasium's vector environments are not supported: give a list of functions making one each")
+    if isinstance(env, gymnasium.Env):
+        return GymnasiumVector([env], device)
+    if isinstance(env, VectorEnv):
+        return env
+    if isinstance(env, Sequence) and env and all(callable(factory) for factory in env):
+        return GymnasiumVector([factory() for factory in env], device)
+    kind = type(env).__name__
+    raise UserError(f"cannot train on a {kind}: expected an environment, or a list of functions making one each")
+
+
+class GymnasiumVector:
+    """E gymnasium environments with Box spaces, flattened; actions in [-1, 1] are stretched to the space's bounds."""
+
+    def __init__(self, envs: Sequence[AnyEnv], device: torch.device | str = "cpu") -> None:
+        spaces = [(_box(env.observation_space, "observation"), _box(env.action_space, "action")) for env in envs]
+        if any(space != spaces[0] for space in spaces):
+            raise UserError("the environments' observation or action spaces differ")
+        self._obs_space, self._action_space = spaces[0]
+        low, high = self._action_space.low.astype(np.float64), self._action_space.high.astype(np.float64)
+        if not (np.isfinite(low).all() and np.isfinite(high).all()):
+            raise UserError("the action space has no finite bounds, so [-1, 1] cannot be stretched to it")
+        self._low, self._high = low, high
+        self.envs = list(envs)
+        self.num_envs = len(self.envs)
+        self.obs_dim = int(np.prod(self._obs_space.shape))
+        self.action_dim = int(np.prod(self._action_space.shape))
+        self.device = torch.device(device)
+        self.action_low = torch.as_tensor(low.reshape(-1), dtype=torch.float32)
+        self.action_high = torch.as_tensor(high.reshape(-1), dtype=torch.float32)
+        columns = find_attribute(self.envs[0], "action_mask_columns")
+        self.action_mask_columns: Tensor | None = (
+            None if columns is None else torch.as_tensor(columns, dtype=torch.int64, device=self.device)
+        )
+        self.policy_spec: dict[str, Any] = find_attribute(self.envs[0], "policy_spec") or {}
+
+    def reset(self, seed: int | None = None) -> Tensor:
+        """First observations (E, D); environment i is seeded with seed + i."""
+        rows = [_row(env.reset(seed=None if seed is None else seed + i)[0]) for i, env in enumerate(self.envs)]
+        return self._observations(rows)
+
+    def step(self, action: Tensor) -> StepResult:
+        """Step every environment once and reset those whose episode ends.
+
+        Raises:
+            UserError: an action or an observation is NaN (the column is named), or a reward is not finite.
+        """
+        actions = self._stretch(action)
+        rows, first_rows, rewards, terminated, truncated, infos = [], [], [], [], [], []
+        for env, row in zip(self.envs, actions):
+            obs, reward, term, trunc, info = env.step(row)
+            rows.append(_row(obs))
+            first_rows.append(_row(env.reset()[0]) if term or trunc else rows[-1])
+            rewards.append(float(reward))
+            terminated.append(bool(term))
+            truncated.append(bool(trunc))
+            infos.append(info)
+        next_obs = self._observations(rows)
+        if not np.isfinite(rewards).all():
+            bad = int(np.flatnonzero(~np.isfinite(rewards))[0])
+            raise UserError(f"the reward of environment {bad} is {rewards[bad]}, not a finite number")
+        ended = any(terminated) or any(truncated)
+        return StepResult(
+            obs=self._observations(first_rows) if ended else next_obs,
+            reward=torch.tensor(rewards, dtype=torch.float32, device=self.device),
+            terminated=torch.tensor(terminated, device=self.device),
+            truncated=torch.tensor(truncated, device=self.device),
+            next_obs=next_obs,
+            info=self._figures(infos),
+        )
+
+    def close(self) -> None:
+        for env in self.envs:
+            env.close()  # type: ignore[no-untyped-call]
+
+    def _stretch(self, action: Tensor) -> NDArray[Any]:
+        rows = action.detach().cpu().numpy().astype(np.float64)
+        if np.isnan(rows).any():
+            env, column = np.argwhere(np.isnan(rows))[0]
+            raise UserError(f"action {column} of environment {env} is NaN")
+        rows = rows.reshape(self.num_envs, *self._low.shape)
+        rows = self._low + (rows + 1) / 2 * (self._high - self._low)
+        return np.clip(rows, self._low, self._high).astype(self._action_space.dtype)
+
+    def _observations(self, rows: list[NDArray[np.float32]]) -> Tensor:
+        obs = np.stack(rows)
+        if np.isnan(obs).any():
+            env, column = np.argwhere(np.isnan(obs))[0]
+            names = self.policy_spec.get("observation_names")
+            name = f" ({names[column]})" if names else ""
+            raise UserError(f"observation column {column}{name} of environment {env} is NaN")
+        return torch.from_numpy(obs).to(self.device)
+
+    def _figures(self, infos: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """Float entries of the environments' infos, 0 where an environment has none this step."""
+        floats = (name for info in infos for name, value in info.items() if isinstance(value, float | np.floating))
+        names = dict.fromkeys(floats)
+        return {
+            name: torch.tensor([info.get(name, 0.0) for info in infos], dtype=torch.float32, device=self.device)
+            for name in names
+        }
+
+
+def find_attribute(env: AnyEnv, name: str) -> Any:
+    """An attribute of the environment or of what it wraps, outermost first, None where nobody has it.
+
+    Gymnasium 1.0 stopped passing attributes through wrappers, and earlier versions have no other way.
+    """
+    layer: Any = env
+    while layer is not None:
+        if hasattr(layer, name):
+            return getattr(layer, name)
+        layer = getattr(layer, "env", None)
+    return None
+
+
+def _row(obs: Any) -> NDArray[np.float32]:
+    """One observation as a flat float32 copy: an environment may write its next observation into the same array."""
+    return np.array(obs, dtype=np.float32).reshape(-1)
+
+
+def _box(space: gymnasium.Space[Any], role: str) -> gymnasium.spaces.Box:
+    if not isinstance(space, gymnasium.spaces.Box):
+        raise UserError(f"the {role} space is {type(space).__name__}, only Box is supported")
+    return space

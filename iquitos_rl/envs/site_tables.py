@@ -1,0 +1,94 @@
+"""What the physics looks up row by row, as arrays, and which sites may be stacked as years of one site.
+
+T data rows, B buildings, N sockets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+
+import numpy as np
+
+from iquitos_rl.cases.site import Floats, Ints, Site
+from iquitos_rl.errors import UserError
+
+EMPTY, STAYS = 3.0, 2.0
+"""Codes of a socket in a row, beside the SOC in [0, 1] of a vehicle that arrives."""
+SERIES = (
+    *("path", "name", "fingerprint", "unsupported", "month", "hour", "day_type"),
+    *("load", "pv", "price", "price_predicted", "carbon", "weather"),
+    *("vehicle", "departure", "required_soc", "arrival_soc", "departs"),
+)
+"""Fields that may differ between the years of one site."""
+
+
+def check_sites(sites: Sequence[Site]) -> None:
+    """Raise UserError where a site cannot be reproduced here, or the sites differ in more than their data."""
+    if not sites:
+        raise UserError("no site was given")
+    for site in sites:
+        if site.unsupported:
+            raise UserError(
+                f"{site.path}: the district engine cannot reproduce {'; '.join(site.unsupported)}: "
+                "use the citylearn engine"
+            )
+        if difference := _difference(sites[0], site, "site"):
+            raise UserError(f"{site.path} and {sites[0].path} cannot be years of one site: they differ in {difference}")
+
+
+SERIES = (
+    *("path", "name", "fingerprint", "unsupported", "month", "hour", "day_type"),
+    *("load", "pv", "price", "price_predicted", "carbon", "weather"),
+    *("vehicle", "departure", "required_soc", "arrival_soc", "departs"),
+)
+"""Fields that may differ between the years of one site."""
+
+
+def _difference(a: object, b: object, name: str) -> str | None:
+    """Name of the first structural field in which two parts of sites differ, or None."""
+    if is_dataclass(a) and is_dataclass(b):
+        found = (
+            _difference(getattr(a, field.name), getattr(b, field.name), f"{name}.{field.name}")
+            for field in fields(a)
+            if field.name not in SERIES
+        )
+        return next((difference for difference in found if difference), None)
+    if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
+        found = (_difference(x, y, f"{name}[{k}]") for k, (x, y) in enumerate(zip(a, b)))
+        return next((difference for difference in found if difference), None)
+    same = np.array_equal(a, b) if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) else a == b
+    return None if same else name
+
+
+def energy_rows(site: Site) -> Floats:
+    """(T, 2 B) load of every building, then PV of every building, kWh per step."""
+    return np.stack([*(b.load for b in site.buildings), *(b.pv for b in site.buildings)], axis=1)
+
+
+def code_rows(site: Site) -> Floats:
+    """(T, N) `EMPTY`, `STAYS`, or the SOC that the data force."""
+    columns = [
+        np.where(c.vehicle < 0, EMPTY, np.where(np.isnan(c.arrival_soc), STAYS, c.arrival_soc)) for _, c in site.sockets
+    ]
+    return np.stack(columns, axis=1) if columns else np.zeros((site.rows, 0))
+
+
+def vehicle_rows(site: Site) -> Ints:
+    """(T, N) index of the connected vehicle, -1 where there is none."""
+    columns = [charger.vehicle for _, charger in site.sockets]
+    return np.stack(columns, axis=1) if columns else np.zeros((site.rows, 0), dtype=np.int64)
+
+
+def own_vehicles(vehicle: Ints, count: int) -> list[int] | None:
+    """The vehicle of each socket, -1 for none, if no vehicle ever uses two sockets nor a socket two vehicles.
+
+    Args:
+        vehicle: (rows, N).
+        count: number of vehicles.
+    """
+    owners = [np.unique(column[column >= 0]) for column in vehicle.T]
+    taken = np.concatenate([*owners, np.zeros(0, dtype=np.int64)])
+    if any(len(owner) > 1 for owner in owners) or len(np.unique(taken)) < len(taken):
+        return None
+    return [int(owner[0]) if len(owner) else -1 for owner in owners]
