@@ -32,9 +32,13 @@ class RunSettings(BaseModel):
     case_settings: dict[str, Any] = Field({}, description="overrides of a preset, e.g. {pv: {model: documented}}")
     years: int = Field(3, ge=1, description="training years made of a preset, each with a year seed of its own")
     eval_case: str | None = Field(None, description="folder to evaluate on; by default a preset's unseen year")
-    engine: Literal["citylearn"] = Field("citylearn", description="what simulates the training years")
-    episodes: int | None = Field(None, ge=1, description="years to train on in all; not beside steps")
-    steps: int | None = Field(None, ge=1, description="transitions to train on in all; not beside episodes")
+    engine: Literal["auto", "district", "citylearn"] = Field(
+        "auto", description="what simulates the training years; auto takes district wherever it can"
+    )
+    num_envs: int = Field(1, ge=1, description="environments stepped together")
+    episode_hours: int = Field(720, ge=1, description="length of the district engine's episodes, from random hours on")
+    episodes: int | None = Field(None, ge=1, description="site-years to train on in all; not beside steps")
+    steps: int | None = Field(None, ge=1, description="site-hours to train on in all; not beside episodes")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | Literal["auto"] = Field("auto", description="CPU threads of PyTorch; auto measures which is faster")
     seed: int = Field(0, ge=0, lt=2**31)

@@ -19,9 +19,9 @@ from iquitos_rl.agents.progress import Progress
 from iquitos_rl.cases.check import check_case
 from iquitos_rl.cli import choose_device, make_output, run_command
 from iquitos_rl.config import ALGORITHMS, Algorithm, Settings, load_settings
-from iquitos_rl.envs.citylearn import CityLearnSite
 from iquitos_rl.errors import UserError
 from iquitos_rl.runs.baseline import baseline_env, run_baseline, stored_baseline
+from iquitos_rl.runs.engine import make_engine
 from iquitos_rl.runs.evaluation import evaluate_policy, hour_bar, progress_bar
 from iquitos_rl.runs.files import write_json, write_text
 from iquitos_rl.runs.metrics import MetricsWriter
@@ -39,10 +39,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--config", type=Path, help="YAML file of settings")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. agent.gamma=0.98")
     budget = parser.add_mutually_exclusive_group()
-    budget.add_argument("--episodes", type=int, help="years to train on in all")
-    budget.add_argument("--steps", type=int, help="hours to train on in all")
+    budget.add_argument("--episodes", type=int, help="site-years to train on in all")
+    budget.add_argument("--steps", type=int, help="site-hours to train on in all")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"])
-    parser.add_argument("--engine", choices=["citylearn"])
+    parser.add_argument("--engine", choices=["auto", "district", "citylearn"])
+    parser.add_argument("--num-envs", type=int, help="environments stepped together")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--output", type=Path, help="default: outputs/<case>-<algorithm>-<time>")
     parser.add_argument("--skip-baseline", action="store_true", help="reuse the stored baseline of the same inputs")
@@ -51,7 +52,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def load_all(arguments: argparse.Namespace) -> dict[Algorithm, Settings]:
     """Settings of each algorithm that is to be trained; only budget and the algorithms' own settings may differ."""
-    names = ("case", "eval_case", "episodes", "steps", "device", "engine", "seed")
+    names = ("case", "eval_case", "episodes", "steps", "device", "engine", "num_envs", "seed")
     flags = {name: getattr(arguments, name) for name in names}
     chosen = ALGORITHMS if arguments.algorithm == "all" else (arguments.algorithm,)
     return {name: load_settings(name, AGENTS[name].config, arguments.config, flags, arguments.set) for name in chosen}
@@ -61,10 +62,11 @@ def train_agent(
     name: Algorithm, settings: Settings, train_years: list[Path], device: torch.device, output: Path
 ) -> tuple[Any, dict[str, float]]:
     """Train one agent, with a progress bar and metrics; returns it and how long it took."""
-    env = CityLearnSite(train_years, settings.run.task)
-    years, hours = settings.run.episodes, env.task.rows - 1
+    engine = make_engine(settings.run, train_years, device)
+    years, hours = settings.run.episodes, engine.steps_per_year
     steps = settings.run.steps if settings.run.steps is not None else (years or 1) * hours
-    agent = AGENTS[name].agent(env, settings.agent, device=device, seed=settings.run.seed)
+    print(f"training on the {engine.name} engine ({engine.reason}), {steps / hours:.1f} site-years", flush=True)
+    agent = AGENTS[name].agent(engine.env, settings.agent, device=device, seed=settings.run.seed)
     writer = MetricsWriter(output)
     process = psutil.Process()
     bar = progress_bar(steps, f"train {name}", "step")
@@ -88,6 +90,7 @@ def train_agent(
         writer.close()
     seconds = time.perf_counter() - start
     agent.save(output / "policy")
+    engine.env.close()
     return agent, {"train_s": round(seconds, 1), "steps": steps, "steps_per_s": round(steps / seconds, 1)}
 
 
@@ -99,11 +102,13 @@ def train_and_judge(
     return evaluate_policy(name, agent, case, settings.run.task, output)._replace(timing=timing)
 
 
-def attempt(name: Algorithm, output: Path, *arguments: Any) -> Result:
+def attempt(
+    name: Algorithm, settings: Settings, train_years: list[Path], case: Path, device: torch.device, output: Path
+) -> Result:
     """`train_and_judge` for one of several agents: what stops it is written down, and the others go on."""
     output.mkdir()
     try:
-        return train_and_judge(name, *arguments, output)
+        return train_and_judge(name, settings, train_years, case, device, output)
     except Exception as error:
         write_text(output / "error.txt", traceback.format_exc())
         message = f"{type(error).__name__}: {error}"
@@ -142,10 +147,10 @@ def train(arguments: argparse.Namespace) -> int:
 
     if len(all_settings) == 1:
         name, settings = next(iter(all_settings.items()))
-        results = {name: train_and_judge(name, settings, years.train, years.evaluate, device, output)}
+        results: dict[str, Result] = {name: train_and_judge(name, settings, years.train, years.evaluate, device, output)}
     else:
         results = {
-            name: attempt(name, output / name, settings, years.train, years.evaluate, device)
+            name: attempt(name, settings, years.train, years.evaluate, device, output / name)
             for name, settings in all_settings.items()
         }
     summary = {

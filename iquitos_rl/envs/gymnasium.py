@@ -1,6 +1,6 @@
 """Gymnasium environments behind the interface that agents train on.
 
-Every environment is stepped here, one after the other in this process, and reset here when its episode ends:
+Every environment is stepped here, or in a process of its own (`WorkerEnv`), and reset here when its episode ends:
 gymnasium's own vector classes changed their autoreset between 0.28 and 1.1, and a wrong guess means a wrong bootstrap.
 """
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from iquitos_rl.envs.vector import StepResult, VectorEnv
+from iquitos_rl.envs.worker import WorkerEnv
 from iquitos_rl.errors import UserError
 
 AnyEnv = gymnasium.Env[Any, Any]
@@ -79,7 +80,10 @@ class GymnasiumVector:
         actions = self._stretch(action)
         rows, first_rows, rewards, terminated, truncated, infos = [], [], [], [], [], []
         for env, row in zip(self.envs, actions):
-            obs, reward, term, trunc, info = env.step(row)
+            if isinstance(env, WorkerEnv):
+                env.begin_step(row)
+        for env, row in zip(self.envs, actions):
+            obs, reward, term, trunc, info = env.finish_step() if isinstance(env, WorkerEnv) else env.step(row)
             rows.append(_row(obs))
             first_rows.append(_row(env.reset()[0]) if term or trunc else rows[-1])
             rewards.append(float(reward))

@@ -1,0 +1,118 @@
+"""A gymnasium environment that runs in a process of its own, so that several slow simulators use several cores."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import gymnasium
+import torch
+
+from iquitos_rl.errors import UserError
+
+HANG_SECONDS = 120.0
+"""A simulator that has not answered for so long is taken for dead; building one takes seconds, a step milliseconds."""
+
+
+class WorkerError(Exception):
+    """A worker process died, hangs, or its environment raised."""
+
+
+def _serve(pipe: Connection, factory: Callable[[], gymnasium.Env[Any, Any]]) -> None:
+    """What the worker does: answer requests until told to stop."""
+    torch.set_num_threads(1)
+    with contextlib.suppress(
+        KeyboardInterrupt, EOFError, BrokenPipeError
+    ):  # the parent decides what an interrupt means
+        try:
+            env = factory()
+            described = {name: getattr(env, name, None) for name in ("action_mask_columns", "policy_spec")}
+            pipe.send((None, (env.observation_space, env.action_space, described)))
+            while True:
+                method, arguments, keywords = pipe.recv()
+                if method == "close":
+                    break
+                pipe.send((None, getattr(env, method)(*arguments, **keywords)))
+        except UserError as error:
+            pipe.send((error, None))
+        except Exception as error:
+            pipe.send((WorkerError(f"{type(error).__name__}: {error}\n{traceback.format_exc()}"), None))
+
+
+class WorkerEnv(gymnasium.Env[Any, Any]):
+    """An environment made by `factory` in another process. `begin_step` and `finish_step` let several work at once.
+
+    Args:
+        factory: picklable, since the process is spawned: a module's function, or a partial of one.
+        name: what the worker is called when it fails.
+
+    Raises:
+        UserError: as the environment raises it.
+        WorkerError: the process died, hangs, or its environment raised anything else.
+    """
+
+    def __init__(self, factory: Callable[[], gymnasium.Env[Any, Any]], name: str = "worker") -> None:
+        context = multiprocessing.get_context("spawn")
+        self.name = name
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, factory), name=name, daemon=True)
+        self._process.start()
+        theirs.close()
+        self.observation_space, self.action_space, described = self._receive()
+        self.action_mask_columns = described["action_mask_columns"]
+        self.policy_spec = described["policy_spec"]
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        self._send("reset", seed=seed, options=options)
+        return self._receive()  # type: ignore[no-any-return]
+
+    def begin_step(self, action: Any) -> None:
+        """Hand the action over without waiting for what it leads to."""
+        self._send("step", action)
+
+    def finish_step(self) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """What the action of `begin_step` led to."""
+        return self._receive()  # type: ignore[no-any-return]
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.begin_step(action)
+        return self.finish_step()
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process.is_alive():
+            with contextlib.suppress(OSError):
+                self._pipe.send(("close", (), {}))
+            self._process.join(5)
+            if self._process.is_alive():
+                self._process.kill()
+        self._pipe.close()
+
+    def _send(self, method: str, *arguments: Any, **keywords: Any) -> None:
+        try:
+            self._pipe.send((method, arguments, keywords))
+        except OSError:
+            raise self._dead() from None
+
+    def _receive(self) -> Any:
+        ready = wait([self._pipe, self._process.sentinel], HANG_SECONDS)
+        if not ready:
+            self._process.kill()
+            raise WorkerError(f"{self.name} has not answered for {HANG_SECONDS:.0f} s and was ended")
+        if self._pipe not in ready and not self._pipe.poll(0):
+            raise self._dead()
+        try:
+            error, answer = self._pipe.recv()
+        except (EOFError, ConnectionError):
+            raise self._dead() from None
+        if error is not None:
+            raise error
+        return answer
+
+    def _dead(self) -> WorkerError:
+        self._process.join(1)
+        return WorkerError(f"{self.name} died with exit code {self._process.exitcode}")

@@ -1,0 +1,49 @@
+"""Which engine a run trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from iquitos_rl.cases.reader import read_site
+from iquitos_rl.config import RunSettings
+from iquitos_rl.envs.citylearn import CityLearnSite
+from iquitos_rl.envs.district import DistrictSite
+from iquitos_rl.envs.gymnasium import as_vector
+from iquitos_rl.envs.vector import VectorEnv
+from iquitos_rl.envs.worker import WorkerEnv
+
+
+class Engine(NamedTuple):
+    name: str
+    env: VectorEnv
+    steps_per_year: int
+    reason: str
+    """Why this engine, in one sentence."""
+
+
+def make_engine(settings: RunSettings, train_years: list[Path], device: torch.device) -> Engine:
+    """The training environments that the settings ask for.
+
+    Raises:
+        UserError: the district engine is asked for by name and cannot reproduce the site.
+    """
+    sites = [read_site(folder) for folder in train_years]
+    steps_per_year = sites[0].rows - 1
+    unsupported = next((site.unsupported for site in sites if site.unsupported), ())
+    if settings.engine == "citylearn" or (settings.engine == "auto" and unsupported):
+        factory = partial(CityLearnSite, train_years, settings.task)
+        factories: list[Callable[[], Any]] = [factory]
+        if settings.num_envs > 1:  # one simulator uses one core
+            factories = [partial(WorkerEnv, factory, f"simulator {i}") for i in range(settings.num_envs)]
+        asked = settings.engine == "citylearn"
+        reason = "asked for" if asked else f"the district engine cannot reproduce {'; '.join(unsupported)}"
+        return Engine("citylearn", as_vector(factories, device), steps_per_year, reason)
+    env = DistrictSite(
+        sites, settings.num_envs, settings.task, device=device, starts="random", episode_steps=settings.episode_hours
+    )
+    return Engine("district", env, steps_per_year, "it reproduces this site step by step")
