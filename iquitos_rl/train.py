@@ -147,7 +147,8 @@ def train(arguments: argparse.Namespace) -> int:
 
     if len(all_settings) == 1:
         name, settings = next(iter(all_settings.items()))
-        results: dict[str, Result] = {name: train_and_judge(name, settings, years.train, years.evaluate, device, output)}
+        result = train_and_judge(name, settings, years.train, years.evaluate, device, output)
+        results: dict[str, Result] = {name: result}
     else:
         results = {
             name: attempt(name, settings, years.train, years.evaluate, device, output / name)

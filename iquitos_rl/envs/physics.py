@@ -150,22 +150,31 @@ class Physics:
         self.state, flows = self.advance(self.state, battery_action, socket_action)
         return flows
 
+    def row_of(self, state: State) -> Tensor:
+        """(E,) index of each environment's row in any table stacked scenario by scenario, (S * T, ...)."""
+        return state.scenario * self.rows + state.row
+
+    def soc_at_sockets(self, state: State) -> Tensor:
+        """(E, N) SOC of the connected vehicle before the next action, after its arrival; 0 at an empty socket."""
+        connected = (EMPTY - state.code).clamp(0, 1)
+        if self.roaming is None:
+            return state.vehicle_soc * connected
+        return state.vehicle_soc.gather(1, self.roaming.index_select(0, self.row_of(state))) * connected
+
     @property
     def table_row(self) -> Tensor:
-        """(E,) index of each environment's row in any table stacked scenario by scenario, (S * T, ...)."""
-        return self.state.scenario * self.rows + self.state.row
+        """`row_of` the present state."""
+        return self.row_of(self.state)
+
+    @property
+    def socket_soc(self) -> Tensor:
+        """`soc_at_sockets` of the present state."""
+        return self.soc_at_sockets(self.state)
 
     @property
     def connected(self) -> Tensor:
         """(E, N) 1 where a vehicle is connected in the present row, else 0."""
         return (EMPTY - self.state.code).clamp(0, 1)
-
-    @property
-    def socket_soc(self) -> Tensor:
-        """(E, N) SOC of the connected vehicle before the next action, after its arrival; 0 at an empty socket."""
-        if self.roaming is None:
-            return self.state.vehicle_soc * self.connected
-        return self.state.vehicle_soc.gather(1, self.roaming.index_select(0, self.table_row)) * self.connected
 
     @property
     def battery_degraded_kwh(self) -> Tensor:
