@@ -72,7 +72,7 @@ def citylearn_rates(folder: Path, seconds: float) -> dict[str, float]:
 
 
 def bytes_per_step(env: DistrictSite) -> int:
-    """Bytes that one environment must read and write in a step at least: state twice, actions, table rows, observation."""
+    """Bytes that an environment moves in a step at least: state twice, actions, table rows, observation."""
     state = sum(tensor.element_size() * tensor[0].numel() for tensor in env.physics.state)
     rows = 4 * (env.task.table.shape[1] + 3 * env.task.num_sockets + 4 * env.task.num_buildings)
     return 2 * state + rows + 4 * (env.action_dim + env.obs_dim)

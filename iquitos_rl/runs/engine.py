@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
 import torch
 
 from iquitos_rl.cases.reader import read_site
@@ -38,10 +39,12 @@ def make_engine(settings: RunSettings, train_years: list[Path], device: torch.de
     if settings.engine == "citylearn" or (settings.engine == "auto" and unsupported):
         factory = partial(CityLearnSite, train_years, settings.task)
         factories: list[Callable[[], Any]] = [factory]
-        if settings.num_envs > 1:  # one simulator uses one core
-            factories = [partial(WorkerEnv, factory, f"simulator {i}") for i in range(settings.num_envs)]
+        simulators = min(settings.num_envs, psutil.cpu_count(logical=False) or 1)  # one simulator fills one core
+        if simulators > 1:
+            factories = [partial(WorkerEnv, factory, f"simulator {i}") for i in range(simulators)]
         asked = settings.engine == "citylearn"
         reason = "asked for" if asked else f"the district engine cannot reproduce {'; '.join(unsupported)}"
+        reason += f"; {simulators} simulators, at most one for each core"
         return Engine("citylearn", as_vector(factories, device), steps_per_year, reason)
     env = DistrictSite(
         sites, settings.num_envs, settings.task, device=device, starts="random", episode_steps=settings.episode_hours
