@@ -10,7 +10,16 @@ import pytest
 from iquitos_rl import evaluate, train
 from iquitos_rl.agents import AGENTS
 
-TINY = ["--set", "agent.learning_starts=50", "--set", "agent.batch_size=32", "--set", "agent.hidden=[16]"]
+TINY = [
+    "--num-envs",
+    "1",
+    "--set",
+    "agent.learning_starts=50",
+    "--set",
+    "agent.batch_size=32",
+    "--set",
+    "agent.hidden=[16]",
+]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,178 @@
+"""A trained policy on disk, policy.safetensors (weights) and policy.json (what they are), and how to apply it.
+
+Nothing in the files is ever executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from iquitos_rl.envs.vector import VectorEnv
+from iquitos_rl.errors import UserError
+
+FORMAT_VERSION = 1
+TENSORS, META = "policy.safetensors", "policy.json"
+_KEYS = {"format_version": int, "algorithm": str, "config": dict, "spec": dict, "tensors_sha256": str}
+
+
+ArrayOrTensor = TypeVar("ArrayOrTensor", NDArray[np.floating[Any]], Tensor)
+
+
+class PolicySpec(BaseModel):
+    """What a policy must know of its environment to act without it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    obs_dim: int = Field(ge=1, description="Width D of an observation.")
+    action_dim: int = Field(ge=1, description="Width A of an action.")
+    action_low: list[float] = Field(description="What -1 means to the environment, for each action.")
+    action_high: list[float] = Field(description="What 1 means to the environment, for each action.")
+    action_mask_columns: list[int] | None = Field(description="See `VectorEnv.action_mask_columns`.")
+    environment: dict[str, Any] = Field(description="The environment's own `policy_spec`, e.g. names and bounds.")
+
+    @classmethod
+    def of(cls, env: VectorEnv) -> PolicySpec:
+        """From an environment; one without `action_low` and `action_high` takes its actions in [-1, 1]."""
+        columns = env.action_mask_columns
+        return cls(
+            obs_dim=env.obs_dim,
+            action_dim=env.action_dim,
+            action_low=torch.as_tensor(getattr(env, "action_low", [-1.0] * env.action_dim)).tolist(),
+            action_high=torch.as_tensor(getattr(env, "action_high", [1.0] * env.action_dim)).tolist(),
+            action_mask_columns=None if columns is None else columns.tolist(),
+            environment=getattr(env, "policy_spec", None) or {},
+        )
+
+    def must_match(self, saved: PolicySpec) -> None:
+        """Check that a saved policy can act here.
+
+        Raises:
+            UserError: this environment's observations or actions are not shaped like those that it was trained with.
+        """
+        for name in ("obs_dim", "action_dim", "action_mask_columns"):
+            if getattr(self, name) != getattr(saved, name):
+                here, there = getattr(self, name), getattr(saved, name)
+                raise UserError(f"the environment's {name} is {here}, the saved policy was trained with {there}")
+
+
+def apply_policy(
+    act: Callable[[Tensor], Tensor], obs: ArrayOrTensor, spec: PolicySpec, device: torch.device | str = "cpu"
+) -> ArrayOrTensor:
+    """Actions in the environment's own range from `act`, which maps observations (B, D) to actions (B, A) in [-1, 1].
+
+    `obs` is (D,) or (B, D), a numpy array or a tensor; the result is of the same kind, float32, with as many axes.
+
+    Raises:
+        UserError: the observation has another width or holds a number that is not finite.
+    """
+    given = torch.as_tensor(obs)
+    rows = given.to(device, torch.float32)
+    if rows.ndim not in (1, 2) or rows.shape[-1] != spec.obs_dim:
+        width = spec.obs_dim
+        raise UserError(f"an observation must have shape ({width},) or (B, {width}), not {tuple(rows.shape)}")
+    if not rows.isfinite().all():
+        column = int((~rows.isfinite()).nonzero()[0, -1])
+        raise UserError(f"observation column {column} is not a finite number")
+    low, high = torch.tensor([spec.action_low, spec.action_high], device=rows.device)
+    with torch.no_grad():
+        action: Tensor = act(rows.view(-1, spec.obs_dim)).clamp(-1, 1).view(*rows.shape[:-1], spec.action_dim)
+        action = (low + (action + 1) / 2 * (high - low)).to(given.device)
+    if isinstance(obs, Tensor):
+        return action
+    return action.numpy()
+
+
+def save_policy(
+    directory: str | Path, *, algorithm: str, config: BaseModel, spec: dict[str, Any], tensors: dict[str, Tensor]
+) -> None:
+    """Write the two files, each under a temporary name first: a reader sees the old file or the new one, never a half.
+
+    policy.json goes last and holds the digest of the tensors, so a save cut off between the two is noticed at load.
+
+    Raises:
+        UserError: the directory cannot be written, or `spec` holds something that JSON cannot say.
+    """
+    directory = Path(directory)
+    weights = save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    meta = {
+        "format_version": FORMAT_VERSION,
+        "algorithm": algorithm,
+        "config": config.model_dump(mode="json"),
+        "spec": spec,
+        "tensors_sha256": hashlib.sha256(weights).hexdigest(),
+    }
+    try:
+        text = json.dumps(meta, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{directory / META}: the policy's description cannot be written as JSON ({error})") from error
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        _replace(directory / TENSORS, weights)
+        _replace(directory / META, text.encode("utf-8"))
+    except OSError as error:
+        raise UserError(f"{directory}: the policy cannot be written ({error.strerror})") from error
+
+
+def load_policy(directory: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The description (format_version, algorithm, config, spec, tensors_sha256) and the tensors, on the CPU.
+
+    Raises:
+        UserError: a file is missing, unreadable, of another format version, or not the one that the description names.
+    """
+    directory = Path(directory)
+    meta = _read_meta(directory / META)
+    weights = _read(directory / TENSORS)
+    if hashlib.sha256(weights).hexdigest() != meta["tensors_sha256"]:
+        raise UserError(f"{directory / TENSORS}: not the weights that {META} was saved with (sha256 differs)")
+    try:
+        return meta, load_tensors(weights)
+    except SafetensorError as error:
+        raise UserError(f"{directory / TENSORS}: not a safetensors file ({error})") from error
+
+
+def _read_meta(path: Path) -> dict[str, Any]:
+    try:
+        meta = json.loads(_read(path).decode("utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not a JSON file ({error})") from error
+    if not isinstance(meta, dict):
+        raise UserError(f"{path}: a policy's description must be a JSON object")
+    for key, kind in _KEYS.items():
+        if not isinstance(meta.get(key), kind):
+            raise UserError(f"{path}: the key {key!r} is missing or not of type {kind.__name__}")
+    if meta["format_version"] != FORMAT_VERSION:
+        raise UserError(f"{path}: format_version is {meta['format_version']}, this program reads {FORMAT_VERSION}")
+    return meta
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: the policy file cannot be read ({error.strerror})") from error
+
+
+def _replace(path: Path, contents: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(contents)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,349 @@
+"""Soft actor-critic: Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications" (arXiv 1812.05905).
+
+From top to bottom: the settings, the losses as pure functions, the agent. The losses are means over their batch and
+take their noise as an argument, so the gradient of a batch is the weighted mean of the gradients of its parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from fractions import Fraction
+from math import isfinite
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from tensordict import TensorDict
+from torch import Generator, Tensor, nn
+
+from iquitos_rl.agents import squashed_gaussian
+from iquitos_rl.agents.networks import TwinCritic, mlp
+from iquitos_rl.agents.policy_file import ArrayOrTensor, PolicySpec, apply_policy, load_policy, save_policy
+from iquitos_rl.agents.progress import EpisodeTracker, Progress
+from iquitos_rl.buffers.replay import ReplayBuffer
+from iquitos_rl.envs.gymnasium import TrainingEnv, as_vector
+from iquitos_rl.envs.vector import StepResult, action_mask
+from iquitos_rl.errors import UserError
+
+BATCHES_PER_GATHER = 8
+"""Most update batches fetched from the buffer at once: many updates may follow one step of many environments."""
+
+MODULES = ("actor", "critic", "target_critic")
+UPDATE_METRICS = ("critic_loss", "actor_loss", "alpha_loss", "alpha", "entropy", "q")
+
+
+class SACConfig(BaseModel):
+    """Settings of SAC. Steps are transitions of one environment: a step of E environments counts E."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hidden: tuple[int, ...] = Field((256, 256), min_length=1, description="Widths of every network's hidden layers.")
+    layer_norm: bool = Field(False, description="Layer normalisation in the critics, for update ratios above 1.")
+    learning_rate: float = Field(3e-4, gt=0, description="Adam's step size for actor, critics and temperature.")
+    batch_size: int = Field(256, ge=1, description="Transitions per update.")
+    gamma: float = Field(0.99, ge=0, le=1, description="Discount per step.")
+    n_step: int = Field(1, ge=1, description="Rewards summed before the bootstrap; only approximately soft above 1.")
+    tau: float = Field(0.005, gt=0, le=1, description="Polyak step of the target critics per update.")
+    alpha_init: float = Field(1.0, gt=0, description="Initial temperature.")
+    target_entropy_scale: float = Field(1.0, ge=0, description="Target entropy is minus this per live action.")
+    update_ratio: float = Field(1.0, gt=0, description="Updates per transition, fractions included.")
+    learning_starts: int = Field(1_000, ge=1, description="Transitions with random actions before the first update.")
+    buffer_size: int = Field(300_000, ge=1, description="Transitions kept for replay.")
+    storage: Literal["float32", "float16"] = Field("float32", description="Type of stored observations and actions.")
+    log_every: int = Field(1_000, ge=1, description="Transitions between two progress reports.")
+
+
+def td_target(
+    actor: nn.Module, target_critic: nn.Module, batch: TensorDict, alpha: Tensor, noise: Tensor, columns: Tensor | None
+) -> Tensor:
+    """y (B,) = reward + discount * (min_i Q'_i(s', a') - alpha log pi(a'|s')), a' drawn with the noise (B, A).
+
+    The discount is 0 where the episode terminated and gamma^k elsewhere, truncation included. With n-step returns the
+    entropy of the steps between is left out, so the value is only approximately soft.
+    """
+    with torch.no_grad():
+        next_obs = batch["next_observation"]
+        action, log_prob = squashed_gaussian.sample(actor(next_obs), noise, action_mask(next_obs, columns))
+        value = target_critic(next_obs, action).amin(0) - alpha * log_prob
+        target: Tensor = batch["reward"] + batch["discount"] * value
+        return target
+
+
+def critic_loss(critic: nn.Module, batch: TensorDict, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Half the squared error to the target (B,), batch mean, summed over both critics; and the mean of Q."""
+    q = critic(batch["observation"], batch["action"])
+    return 0.5 * (q - target).square().mean(1).sum(), q.detach().mean()
+
+
+def actor_loss(
+    actor: nn.Module, critic: nn.Module, batch: TensorDict, alpha: Tensor, noise: Tensor, columns: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Mean of alpha log pi(a|s) - min_i Q_i(s, a), a drawn with the noise (B, A); and log pi(a|s) (B,)."""
+    obs = batch["observation"]
+    action, log_prob = squashed_gaussian.sample(actor(obs), noise, action_mask(obs, columns))
+    return (alpha * log_prob - critic(obs, action).amin(0)).mean(), log_prob
+
+
+def alpha_loss(log_alpha: Tensor, log_prob: Tensor, target_entropy: Tensor | float) -> Tensor:
+    """Raises log alpha while the entropy -log pi is below its target, lowers it while above."""
+    return -(log_alpha * (log_prob + target_entropy).detach()).mean()
+
+
+def to_device(step: StepResult, device: torch.device) -> StepResult:
+    """The same step with every tensor on the device."""
+    info = {name: figures.to(device) for name, figures in step.info.items()}
+    moved = {name: field.to(device) for name, field in step._asdict().items() if name != "info"}
+    return StepResult(**moved, info=info)
+
+
+class SAC:
+    """A soft actor-critic agent.
+
+    Twin critics, learned temperature, squashed Gaussian policy with log std in [-5, 2] by a smooth map. All randomness
+    comes from generators that the agent owns: the same seed gives the same weights, whatever else the process draws.
+
+    Args:
+        env: a gymnasium environment, a list of functions that each make one, or a `VectorEnv`. None only together with
+            `spec`, for an agent that predicts but does not learn.
+        spec: what to know of the environment, taken from `env` where there is one.
+
+    Raises:
+        UserError: the environment's spaces cannot be handled.
+    """
+
+    def __init__(
+        self,
+        env: TrainingEnv | None,
+        config: SACConfig | None = None,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+        *,
+        spec: PolicySpec | None = None,
+    ) -> None:
+        self.config = c = config or SACConfig()
+        self.device, self.seed = torch.device(device), seed
+        self.env = None if env is None else as_vector(env, self.device)
+        if self.env is not None:
+            spec = PolicySpec.of(self.env)
+        if spec is None:
+            raise UserError("an agent needs an environment, or the description of one")
+        self.spec = spec
+        columns = spec.action_mask_columns
+        self.mask_columns = None if columns is None else torch.tensor(columns, device=self.device)
+
+        # Weights are drawn on the CPU, so a seed means the same network on every device.
+        init = Generator().manual_seed(seed)
+        obs_dim, action_dim = spec.obs_dim, spec.action_dim
+        self.actor = mlp([obs_dim, *c.hidden, 2 * action_dim], generator=init).to(self.device)
+        self.critic = TwinCritic(obs_dim, action_dim, c.hidden, c.layer_norm, init).to(self.device)
+        self.target_critic = deepcopy(self.critic).requires_grad_(False)
+        self.log_alpha = torch.full((), c.alpha_init, device=self.device).log().requires_grad_()
+        self._target_parameters: list[Tensor] = list(self.target_critic.parameters())
+        self._parameters: dict[str, list[Tensor]] = {
+            "critic": list(self.critic.parameters()),
+            "policy": [*self.actor.parameters(), self.log_alpha],
+        }
+        self.optimizers = {
+            name: torch.optim.Adam(parameters, lr=c.learning_rate, fused=True)
+            for name, parameters in self._parameters.items()
+        }
+        seeds = torch.randint(2**62, (3,), generator=init).tolist()
+        self._noise, self._predict_noise = (Generator(self.device).manual_seed(seed) for seed in seeds[:2])
+
+        self.steps = self.updates = 0
+        # Figures since the last report stay on the device: reading one in every update would make the GPU wait.
+        self._sums = torch.zeros(len(UPDATE_METRICS) + 1, dtype=torch.float64, device=self.device)
+        self._obs: Tensor | None = None
+        if self.env is not None:
+            self.tracker = EpisodeTracker(self.env.num_envs, self.device)
+            sizes = c.buffer_size, self.env.num_envs, obs_dim, action_dim
+            kind: dict[str, Any] = {"gamma": c.gamma, "n_step": c.n_step, "dtype": getattr(torch, c.storage)}
+            self.buffer = ReplayBuffer(*sizes, **kind, device=self.device, seed=seeds[2])
+
+    def learn(self, total_steps: int, on_log: Callable[[Progress], None] | None = None) -> SAC:
+        """Train until `steps` reaches `total_steps`; report every `log_every` transitions and at the end.
+
+        A second call goes on where the first one stopped.
+
+        Raises:
+            UserError: there is no environment, it yields numbers that are not finite, or training diverges.
+        """
+        if self._obs is None:
+            self.reset()
+        every = self.config.log_every
+        while self.steps < total_steps:
+            before = self.steps
+            self.collect()
+            self.train(self.updates_due())
+            if self.steps // every > before // every or self.steps >= total_steps:
+                progress = self._progress()
+                if on_log is not None:
+                    on_log(progress)
+        return self
+
+    def reset(self) -> None:
+        """Start new episodes; those still open count as truncated where they are."""
+        if self.env is None:
+            raise UserError("this agent was made without an environment: it can predict but not learn")
+        self._obs = self.env.reset(self.seed + self.steps).to(self.device)
+        self.buffer.start(self._obs)
+        self.tracker.abandon_episodes()
+
+    def collect(self) -> None:
+        """One step of every environment into the buffer."""
+        assert self.env is not None
+        assert self._obs is not None
+        action = self.explore(self._obs)
+        step = to_device(self.env.step(action.to(self.env.device)), self.device)
+        self.buffer.add(action, step)
+        self.tracker.update(step)
+        self._obs = step.obs
+        self.steps += self.env.num_envs
+
+    def explore(self, obs: Tensor) -> Tensor:
+        """Actions (E, A) for observations (E, D): uniform at first, then drawn from the policy."""
+        mask = action_mask(obs, self.mask_columns)
+        shape = (obs.shape[0], self.spec.action_dim)
+        if self.steps < self.config.learning_starts:
+            action = torch.rand(shape, device=self.device, generator=self._noise) * 2 - 1
+            return action if mask is None else action * mask
+        with torch.no_grad():
+            noise = torch.randn(shape, device=self.device, generator=self._noise)
+            return squashed_gaussian.sample(self.actor(obs), noise, mask)[0]
+
+    def updates_due(self) -> int:
+        """What is yet to do of `update_ratio` times the transitions since `learning_starts`; no fraction is lost."""
+        transitions = max(0, self.steps - self.config.learning_starts)
+        return int(Fraction(str(self.config.update_ratio)) * transitions) - self.updates
+
+    def train(self, updates: int) -> None:
+        """Make the given number of updates on freshly sampled batches."""
+        size = self.config.batch_size
+        while updates > 0:
+            count = min(updates, BATCHES_PER_GATHER)
+            batches = self.buffer.sample(size, count)
+            noise = torch.randn(count, 2, size, self.spec.action_dim, device=self.device, generator=self._noise)
+            for i in range(count):
+                self.update(batches[i], noise[i])
+            updates -= count
+
+    def update(self, batch: TensorDict, noise: Tensor) -> None:
+        """A gradient step of the critics, then one of actor and temperature; noise (2, B, A): next and own actions."""
+        alpha = self.log_alpha.detach().exp()
+        target = td_target(self.actor, self.target_critic, batch, alpha, noise[0], self.mask_columns)
+        q_loss, q = critic_loss(self.critic, batch, target)
+        self._descend("critic", q_loss)
+
+        pi_loss, log_prob = actor_loss(self.actor, self.critic, batch, alpha, noise[1], self.mask_columns)
+        temperature_loss = alpha_loss(self.log_alpha, log_prob, self.target_entropy(batch["observation"]))
+        # One descent for both: neither loss has a gradient by the other's parameters.
+        self._descend("policy", pi_loss + temperature_loss)
+
+        with torch.no_grad():
+            torch._foreach_lerp_(self._target_parameters, self._parameters["critic"], self.config.tau)
+            figures = [q_loss, pi_loss, temperature_loss, alpha, -log_prob.mean(), q, torch.ones_like(q)]
+            self._sums += torch.stack(figures)
+        self.updates += 1
+
+    def target_entropy(self, obs: Tensor) -> Tensor | float:
+        """Minus `target_entropy_scale` per live action: (B,) where actions can be dead, else one number."""
+        mask = action_mask(obs, self.mask_columns)
+        live = self.spec.action_dim if mask is None else mask.sum(-1)
+        return -self.config.target_entropy_scale * live
+
+    def _descend(self, name: str, loss: Tensor) -> None:
+        # `inputs` is what freezes the critics in the actor's step: no other parameter's gradient is even computed.
+        self.optimizers[name].zero_grad()
+        torch.autograd.backward(loss, inputs=self._parameters[name])
+        self.optimizers[name].step()
+
+    def _progress(self) -> Progress:
+        """Read the figures since the last report and begin anew."""
+        *sums, updates = self._sums.tolist()
+        self._sums.zero_()
+        metrics = {name: total / updates for name, total in zip(UPDATE_METRICS, sums)} if updates else {}
+        for name, value in metrics.items():
+            if not isfinite(value):
+                raise UserError(f"training diverged: {name} is {value} at step {self.steps}; lower the learning_rate")
+        metrics |= self.tracker.collect()
+        return Progress(self.steps, self.updates, self.tracker.episodes, metrics)
+
+    def predict(self, obs: ArrayOrTensor, deterministic: bool = True) -> ArrayOrTensor:
+        """Actions in the environment's own range for observations (D,) or (B, D); an array for an array.
+
+        Raises:
+            UserError: the observation has another width or is not finite.
+        """
+        return apply_policy(lambda rows: self._act(rows, deterministic), obs, self.spec, self.device)
+
+    def _act(self, obs: Tensor, deterministic: bool) -> Tensor:
+        mask = action_mask(obs, self.mask_columns)
+        output = self.actor(obs)
+        if deterministic:
+            return squashed_gaussian.mode(output, mask)
+        noise = torch.randn(len(obs), self.spec.action_dim, device=self.device, generator=self._predict_noise)
+        return squashed_gaussian.sample(output, noise, mask)[0]
+
+    def save(self, directory: str | Path) -> None:
+        """Write networks and temperature with the settings, for `load`. Neither the buffer nor the optimisers."""
+        tensors = {f"{part}.{name}": x for part in MODULES for name, x in getattr(self, part).state_dict().items()}
+        tensors["log_alpha"] = self.log_alpha
+        save_policy(directory, algorithm="sac", config=self.config, spec=self.spec.model_dump(), tensors=tensors)
+
+    @classmethod
+    def load(
+        cls, directory: str | Path, env: TrainingEnv | None = None, device: torch.device | str = "cpu", seed: int = 0
+    ) -> SAC:
+        """The agent that `save` wrote; without an environment it predicts only, with one it can go on learning.
+
+        Raises:
+            UserError: the files are not a SAC policy, or not one for this environment.
+        """
+        meta, tensors = load_policy(directory)
+        if meta["algorithm"] != "sac":
+            raise UserError(f"{directory}: the policy was trained by {meta['algorithm']!r}, not by 'sac'")
+        try:
+            config, spec = SACConfig(**meta["config"]), PolicySpec(**meta["spec"])
+        except ValidationError as error:
+            raise UserError(f"{directory}: policy.json does not describe a SAC policy ({error})") from error
+        agent = cls(env, config, device, seed, spec=spec)
+        agent.spec.must_match(spec)
+        parts = nn.ModuleDict({name: getattr(agent, name) for name in MODULES})
+        parts.log_alpha = nn.Parameter(agent.log_alpha)  # shares its storage, so loading fills both
+        try:
+            parts.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise UserError(f"{directory}: the weights do not fit the settings in policy.json") from error
+        return agent
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the environment's own state, to continue exactly. Tensors are the agent's, not copies."""
+        return {
+            **{name: getattr(self, name).state_dict() for name in MODULES},
+            "log_alpha": self.log_alpha.detach(),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "generators": {"noise": self._noise.get_state(), "predict": self._predict_noise.get_state()},
+            "steps": self.steps,
+            "updates": self.updates,
+            "sums": self._sums,
+            "tracker": self.tracker.state_dict(),
+            "obs": self._obs,
+            "buffer": self.buffer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from the state of an agent with the same settings; bring the environment to the same point too."""
+        for name in MODULES:
+            getattr(self, name).load_state_dict(state[name])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        self.log_alpha.data.copy_(state["log_alpha"])
+        self._noise.set_state(state["generators"]["noise"].cpu())
+        self._predict_noise.set_state(state["generators"]["predict"].cpu())
+        self.steps, self.updates = int(state["steps"]), int(state["updates"])
+        self._sums.copy_(state["sums"])
+        self.tracker.load_state_dict(state["tracker"])
+        self._obs = None if state["obs"] is None else state["obs"].to(self.device, copy=True)
+        self.buffer.load_state_dict(state["buffer"])

@@ -1,0 +1,54 @@
+"""The policy distribution of SAC: a diagonal Gaussian u ~ N(mean, std) squashed to the action a = tanh(u) in (-1, 1).
+
+Noise is an argument, never drawn here: the same noise gives the same action, whole or in parts of a batch.
+Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications", appendix C.
+"""
+
+from __future__ import annotations
+
+from math import log, pi
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
+"""The network's output is mapped into this range smoothly, by tanh: a hard clamp would end its gradient."""
+
+
+def split(output: Tensor) -> tuple[Tensor, Tensor]:
+    """The network's output (..., 2A) as mean and log standard deviation of u, each (..., A)."""
+    mean, raw = output.chunk(2, dim=-1)
+    return mean, LOG_STD_MIN + (LOG_STD_MAX - LOG_STD_MIN) / 2 * (raw.tanh() + 1)
+
+
+def sample(output: Tensor, noise: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Actions (..., A) and log-probabilities (...,) from the network's output (..., 2A) and noise (..., A) ~ N(0, 1).
+
+    `mask` (..., A) bool says which actions are live. A dead one is 0, whatever the network says: it adds neither to the
+    log-probability nor to any gradient.
+    """
+    mean, log_std = split(output)
+    u = torch.addcmul(mean, log_std.exp(), noise)
+    action = u.tanh()
+    log_prob = gaussian_log_prob(noise, log_std) - log_tanh_slope(u)
+    if mask is not None:
+        live = mask.to(action.dtype)
+        action, log_prob = action * live, log_prob * live
+    return action, log_prob.sum(-1)
+
+
+def mode(output: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The deterministic action tanh(mean) (..., A), dead actions 0."""
+    action = split(output)[0].tanh()
+    return action if mask is None else action * mask
+
+
+def gaussian_log_prob(noise: Tensor, log_std: Tensor) -> Tensor:
+    """log N(u; mean, std) of each u = mean + std * noise; with the noise known, nothing is divided by a small std."""
+    return -0.5 * noise.square() - log_std - 0.5 * log(2 * pi)
+
+
+def log_tanh_slope(u: Tensor) -> Tensor:
+    """log(1 - tanh(u)^2), exact also where tanh(u) rounds to 1: 2 (log 2 - u - softplus(-2u))."""
+    return 2 * (log(2) - u - F.softplus(-2 * u))
