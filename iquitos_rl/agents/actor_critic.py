@@ -1,0 +1,158 @@
+"""The networks and the action distribution that PPO and A2C share.
+
+The distribution is an independent Gaussian per action, unsquashed, with a deviation that does not depend on the state.
+Its sample is stored as drawn; only the environment's copy is clipped to [-1, 1]. Two reasons against the squashed
+Gaussian that SAC uses. A tanh cancels out of PPO's ratio, so it would buy nothing but an entropy without a closed form
+and an inverse that saturates. And the best battery and charger schedules run at full power or not at all: a clipped
+Gaussian reaches the bound with its mean just outside, a squashed one only with its mean at infinity.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from pydantic import BaseModel, ValidationError
+from torch import Generator, Tensor, nn
+
+from iquitos_rl.agents.networks import Activation, mlp
+from iquitos_rl.agents.normalisation import ObservationNormaliser
+from iquitos_rl.agents.policy_file import PolicySpec, load_policy
+from iquitos_rl.envs.vector import VectorEnv, action_mask
+from iquitos_rl.errors import UserError
+
+Config = TypeVar("Config", bound=BaseModel)
+
+
+class ActorCritic(nn.Module):
+    """Separate perceptrons for the mean action and for the value, one log deviation per action."""
+
+    def __init__(
+        self,
+        spec: PolicySpec,
+        hidden: Sequence[int],
+        activation: Activation,
+        *,
+        log_std: float,
+        normalise_obs: bool,
+        generator: Generator,
+    ) -> None:
+        """`log_std` is its first value; `generator`, on the CPU so that a seed means the same weights on every device,
+        draws the weights."""
+        super().__init__()
+        # The small last layer makes the first policy do the same everywhere, whatever the observations' scale.
+        self.actor = orthogonal_(mlp([spec.obs_dim, *hidden, spec.action_dim], activation, generator), 0.01, generator)
+        self.critic = orthogonal_(mlp([spec.obs_dim, *hidden, 1], activation, generator), 1.0, generator)
+        self.log_std = nn.Parameter(torch.full((spec.action_dim,), log_std))
+        self.normaliser = ObservationNormaliser((spec.obs_dim,)) if normalise_obs else None
+        columns = spec.action_mask_columns
+        self.columns: Tensor | None
+        self.register_buffer("columns", None if columns is None else torch.tensor(columns), persistent=False)
+
+    def normalise(self, obs: Tensor) -> Tensor:
+        """Raw observations (..., D) to what the networks read."""
+        return obs if self.normaliser is None else self.normaliser(obs)
+
+    def mean(self, obs: Tensor) -> Tensor:
+        """Normalised observations (N, D) to mean actions (N, A), which may lie outside [-1, 1]."""
+        mean: Tensor = self.actor(obs)
+        return mean
+
+    def value(self, obs: Tensor) -> Tensor:
+        """Normalised observations (N, D) to values (N,)."""
+        value: Tensor = self.critic(obs)
+        return value.squeeze(-1)
+
+    def live(self, obs: Tensor) -> Tensor | None:
+        """Which actions are live (N, A), from raw observations: normalising would move the sign that says so."""
+        return action_mask(obs, self.columns)
+
+    def act(self, obs: Tensor, generator: Generator | None) -> Tensor:
+        """Actions (N, A) for raw observations (N, D), the mean ones without a generator. Not clipped, dead ones 0."""
+        mean, live = self.mean(self.normalise(obs)), self.live(obs)
+        return live_only(mean, live) if generator is None else sample(mean, self.log_std, live, generator)
+
+    def adopt(self, tensors: dict[str, Tensor], directory: str | Path) -> None:
+        """Take over the weights and statistics that were read from a directory.
+
+        Raises:
+            UserError: they are not this policy's.
+        """
+        try:
+            self.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise UserError(f"{directory}: the weights do not fit the settings in policy.json") from error
+
+
+def orthogonal_(net: nn.Sequential, last_gain: float, generator: Generator) -> nn.Sequential:
+    """Give a perceptron orthogonal weights of gain sqrt(2), `last_gain` in the last layer, and zero biases."""
+    linears = [layer for layer in net if isinstance(layer, nn.Linear)]
+    for linear in linears:
+        gain = last_gain if linear is linears[-1] else math.sqrt(2.0)
+        nn.init.orthogonal_(linear.weight, gain, generator=generator)
+        nn.init.zeros_(linear.bias)
+    return net
+
+
+def sample(mean: Tensor, log_std: Tensor, live: Tensor | None, generator: Generator) -> Tensor:
+    """Draw actions (N, A) around `mean` (N, A); dead ones are zero. Not clipped."""
+    noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+    return live_only(mean + log_std.exp() * noise, live)
+
+
+def log_prob(action: Tensor, mean: Tensor, log_std: Tensor, live: Tensor | None) -> Tensor:
+    """Log density (N,) of unclipped actions (N, A), over the live ones."""
+    z = (action - mean) * torch.exp(-log_std)
+    return live_only(-0.5 * z.square() - log_std - 0.5 * math.log(2.0 * math.pi), live).sum(-1)
+
+
+def entropy(log_std: Tensor, live: Tensor | None) -> Tensor:
+    """Mean over the batch of the entropy of the live actions, a scalar, in nats."""
+    each = log_std + 0.5 * math.log(2.0 * math.pi * math.e)
+    return each.sum() if live is None else live_only(each.expand(live.shape), live).sum(-1).mean()
+
+
+def live_only(figures: Tensor, live: Tensor | None) -> Tensor:
+    """Figures (N, A) of the live actions, zero for the dead."""
+    return figures if live is None else torch.where(live, figures, 0.0)
+
+
+def spec_of(env: VectorEnv | None, spec: PolicySpec | None) -> PolicySpec:
+    """What to know of `env`, or `spec` where there is none.
+
+    Raises:
+        UserError: there is neither.
+    """
+    if env is not None:
+        return PolicySpec.of(env)
+    if spec is None:
+        raise UserError("an agent needs an environment, or the description of one")
+    return spec
+
+
+def spawn(parent: Generator, names: Sequence[str], device: torch.device) -> dict[str, Generator]:
+    """A generator on the device for each name, seeded by the parent."""
+    seeds: list[int] = torch.randint(2**62, (len(names),), generator=parent).tolist()
+    return {name: Generator(device).manual_seed(seed) for name, seed in zip(names, seeds)}
+
+
+def read_actor_critic(
+    directory: str | Path, algorithm: str, config_type: type[Config]
+) -> tuple[Config, PolicySpec, dict[str, Tensor]]:
+    """Settings, environment and tensors of a policy that `algorithm` saved.
+
+    Raises:
+        UserError: the files are not such a policy.
+    """
+    meta, tensors = load_policy(directory)
+    if meta["algorithm"] != algorithm:
+        raise UserError(f"{directory}: the policy was trained by {meta['algorithm']!r}, not by {algorithm!r}")
+    try:
+        return config_type(**meta["config"]), PolicySpec(**meta["spec"]), tensors
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise UserError(f"{directory}: policy.json does not describe such a policy: {key}: {first['msg']}") from error

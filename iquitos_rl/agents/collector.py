@@ -1,0 +1,224 @@
+"""Running the present policy in the environments, and turning what happened into a batch to learn from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Generator, Tensor
+from torch.optim import Optimizer
+
+from iquitos_rl.agents import actor_critic
+from iquitos_rl.agents.actor_critic import ActorCritic
+from iquitos_rl.agents.gae import explained_variance, gae
+from iquitos_rl.agents.normalisation import RewardScaler
+from iquitos_rl.agents.progress import EpisodeTracker
+from iquitos_rl.buffers.rollout import Rollout
+from iquitos_rl.envs.gymnasium import AnyEnv
+from iquitos_rl.envs.vector import StepResult, VectorEnv
+from iquitos_rl.errors import UserError
+
+TrainingEnv = AnyEnv | VectorEnv | Sequence[Callable[[], AnyEnv]]
+NO_ENVIRONMENT = "this agent was made without an environment: it can predict but not learn"
+VALUE_CHUNK = 8_192
+"""Observations given to the critic at once: the layers' outputs for a whole rollout might not fit in memory."""
+
+
+class Batch(NamedTuple):
+    """N = T x E transitions; `take` gathers some of them."""
+
+    obs: Tensor
+    """(N, D) in the storage type, as the policy saw them."""
+    action: Tensor
+    """(N, A) as drawn, before clipping."""
+    log_prob: Tensor
+    """(N,) under the policy that drew the actions."""
+    live: Tensor | None
+    """(N, A) bool, or None where every action is live."""
+    value: Tensor
+    """(N,) by the critic before the update."""
+    advantage: Tensor
+    """(N,)."""
+    returns: Tensor
+    """(N,) value targets: advantage + value."""
+
+    @property
+    def size(self) -> int:
+        """Transitions, N."""
+        return self.action.shape[0]
+
+    def take(self, index: Tensor | slice) -> Batch:
+        """The rows at `index`, observations in float32."""
+        live = None if self.live is None else self.live[index]
+        return Batch(
+            self.obs[index].float(),
+            self.action[index],
+            self.log_prob[index],
+            live,
+            self.value[index],
+            self.advantage[index],
+            self.returns[index],
+        )
+
+    def split(self, size: int | None) -> Iterator[Batch]:
+        """Parts of at most `size` transitions, in order; one part with None."""
+        size = size or self.size
+        for start in range(0, self.size, size):
+            yield self.take(slice(start, start + size))
+
+
+class Collector:
+    """E environments, the observation each is at, and the rollout that T steps of them fill."""
+
+    def __init__(
+        self,
+        env: VectorEnv,
+        policy: ActorCritic,
+        *,
+        horizon: int,
+        gamma: float,
+        gae_lambda: float,
+        scale_rewards: bool,
+        storage: torch.dtype,
+        seed: int,
+        generator: Generator,
+    ) -> None:
+        """`storage` is the type of stored observations, `seed` that of the environments; `generator`, on the policy's
+        device, draws the actions."""
+        self.env, self.policy, self.seed, self.generator = env, policy, seed, generator
+        self.gamma, self.gae_lambda = gamma, gae_lambda
+        self.device = generator.device
+        self.rollout = Rollout(
+            horizon,
+            env.num_envs,
+            env.obs_dim,
+            env.action_dim,
+            masked=policy.columns is not None,
+            obs_dtype=storage,
+            device=self.device,
+        )
+        self.scaler = RewardScaler(env.num_envs, gamma, self.device) if scale_rewards else None
+        self.tracker = EpisodeTracker(env.num_envs, self.device)
+        self.obs: Tensor | None = None
+
+    def reset(self) -> None:
+        """Start new episodes; the unfinished ones are forgotten."""
+        self.obs = self._receive(self.env.reset(self.seed).to(self.device))
+        self.tracker.abandon_episodes()
+        if self.scaler is not None:
+            self.scaler.discounted.zero_()
+
+    @torch.no_grad()
+    def collect(self) -> Batch:
+        """Act for T steps in every environment and estimate the advantages of what was done.
+
+        Raises:
+            UserError: an observation is not finite, or too large for the storage type.
+        """
+        if self.obs is None:
+            self.reset()
+        assert self.obs is not None
+        rollout, policy, obs = self.rollout, self.policy, self.obs
+        rollout.clear()
+        for _ in range(rollout.horizon):
+            live = policy.live(obs)
+            stored = self._encode(obs)
+            mean = policy.mean(stored.float())  # of what is stored, so that the update starts from a ratio of one
+            action = actor_critic.sample(mean, policy.log_std, live, self.generator)
+            log_prob = actor_critic.log_prob(action, mean, policy.log_std, live)
+            step = to_device(self.env.step(action.clamp(-1.0, 1.0).to(self.env.device)), self.device)
+            rollout.add(stored, action, log_prob, live, step, self._encode(step.next_obs))
+            self.tracker.update(step)
+            obs = self._receive(step.obs)
+        self.obs = obs
+        return self._estimate(self._encode(obs))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the policy, the environments and the rollout, which the next `collect` overwrites whole."""
+        return {
+            "obs": self.obs,
+            "scaler": None if self.scaler is None else self.scaler.state_dict(),
+            "tracker": self.tracker.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a `state_dict`. The environments must be brought to the same point by other means."""
+        self.obs = None if state["obs"] is None else state["obs"].to(self.device, copy=True)
+        if self.scaler is not None:
+            self.scaler.load_state_dict(state["scaler"])
+        self.tracker.load_state_dict(state["tracker"])
+
+    def _receive(self, obs: Tensor) -> Tensor:
+        """Take an observation into the statistics before it is acted on, once."""
+        if self.policy.normaliser is not None:
+            self.policy.normaliser.update(obs)
+        return obs
+
+    def _encode(self, obs: Tensor) -> Tensor:
+        return self.policy.normalise(obs).to(self.rollout.obs.dtype)
+
+    def _estimate(self, last_obs: Tensor) -> Batch:
+        rollout = self.rollout
+        if columns := rollout.overflown():
+            kind = str(rollout.obs.dtype).removeprefix("torch.")
+            raise UserError(f"observation column {columns[0]} is not a finite number as {kind}")
+        reward = rollout.reward
+        if self.scaler is not None:
+            self.scaler.update(reward, rollout.terminated | rollout.truncated)
+            reward = self.scaler(reward)
+        value = self._values(rollout.obs.flatten(0, 1)).view_as(reward)
+        next_value = torch.cat([value[1:], self._values(last_obs)[None]])
+        final_obs, row = rollout.final_rows()
+        if final_obs.shape[0]:
+            next_value = torch.where(row >= 0, self._values(final_obs)[row.clamp(min=0)], next_value)
+        advantage = gae(reward, value, next_value, rollout.terminated, rollout.truncated, self.gamma, self.gae_lambda)
+        return Batch(
+            rollout.obs.flatten(0, 1),
+            rollout.action.flatten(0, 1),
+            rollout.log_prob.flatten(),
+            None if rollout.live is None else rollout.live.flatten(0, 1),
+            value.flatten(),
+            advantage.flatten(),
+            (advantage + value).flatten(),
+        )
+
+    def _values(self, obs: Tensor) -> Tensor:
+        return torch.cat([self.policy.value(part.float()) for part in obs.split(VALUE_CHUNK)])
+
+
+def to_device(step: StepResult, device: torch.device) -> StepResult:
+    """The step's tensors on the device, themselves where they are there already."""
+    return StepResult(
+        step.obs.to(device),
+        step.reward.to(device),
+        step.terminated.to(device),
+        step.truncated.to(device),
+        step.next_obs.to(device),
+        {name: figure.to(device) for name, figure in step.info.items()},
+    )
+
+
+def report(
+    names: tuple[str, ...],
+    figures: Tensor,
+    value: Tensor,
+    returns: Tensor,
+    policy: ActorCritic,
+    optimizer: Optimizer,
+    steps: int,
+) -> dict[str, float]:
+    """Figures by name, and those that both algorithms have: the share of the returns' variance that the critic
+    explained (absent where they did not vary), mean deviation of the actions, step size. Waits for the device.
+
+    Raises:
+        UserError: a figure is not finite.
+    """
+    more = [explained_variance(value, returns), policy.log_std.detach().exp().mean()]
+    *values, explained, std = torch.stack([*figures, *more]).tolist()
+    metrics = dict(zip(names, values)) | {"std": std, "learning_rate": optimizer.param_groups[0]["lr"]}
+    for name, number in metrics.items():
+        if not math.isfinite(number):
+            raise UserError(f"training diverged: {name} is {number} after {steps} steps; try a smaller learning_rate")
+    return metrics | ({"explained_variance": explained} if math.isfinite(explained) else {})

@@ -1,0 +1,90 @@
+"""Running normalisation of observations and scaling of rewards.
+
+Statistics change only in `update`, which training calls and evaluation does not: there is no mode to forget.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+CLIP = 10.0
+"""Normalised observations and scaled rewards stay within +-CLIP."""
+
+MIN_VARIANCE = 1e-8
+"""A quantity that varies less than this has not varied: it is centred, and not magnified."""
+
+
+class RunningMoments(nn.Module):
+    """Exact mean and variance, elementwise, of everything given to `update` (Chan et al. 1979), in float64."""
+
+    count: Tensor
+    mean: Tensor
+    squares: Tensor
+    """Sum of squared deviations from the mean."""
+
+    def __init__(self, shape: tuple[int, ...], device: torch.device | str = "cpu") -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64, device=device))
+        self.register_buffer("mean", torch.zeros(shape, dtype=torch.float64, device=device))
+        self.register_buffer("squares", torch.zeros(shape, dtype=torch.float64, device=device))
+
+    @torch.no_grad()
+    def update(self, samples: Tensor) -> None:
+        """Take in samples (N, *shape)."""
+        samples = samples.to(torch.float64)
+        n, mean = samples.shape[0], samples.mean(dim=0)
+        total, delta = self.count + n, mean - self.mean
+        self.squares += (samples - mean).square().sum(dim=0) + delta.square() * (self.count * n / total)
+        self.mean += delta * (n / total)
+        self.count.copy_(total)
+
+    def std(self) -> Tensor:
+        """Population standard deviation (*shape); 1 where nothing has varied yet."""
+        variance = self.squares / self.count.clamp(min=1.0)
+        return torch.where(variance > MIN_VARIANCE, variance.sqrt(), 1.0)
+
+
+class ObservationNormaliser(RunningMoments):
+    """Each observation column minus its running mean, over its running standard deviation, clipped.
+
+    The statistics are per column. One scalar for all columns would let the largest unit (a price in thousands, a grid
+    load in watts) flatten the rest.
+    """
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """Observations (..., D) to normalised float32 (..., D). Changes no statistics."""
+        # float64 until the mean is gone: a large offset would take the small differences with it.
+        return ((obs - self.mean) / self.std()).clamp(-CLIP, CLIP).to(torch.float32)
+
+
+class RewardScaler(nn.Module):
+    """Rewards over the standard deviation of the running discounted return.
+
+    The statistic is that of the return because this is what the critic predicts; the reward's own deviation would be
+    smaller by up to 1 / (1 - gamma). The mean is not subtracted: this would change which policy is best where episodes
+    can end early.
+    """
+
+    discounted: Tensor
+
+    def __init__(self, num_envs: int, gamma: float, device: torch.device | str = "cpu") -> None:
+        super().__init__()
+        self.gamma = gamma
+        self.moments = RunningMoments((), device)
+        self.register_buffer("discounted", torch.zeros(num_envs, dtype=torch.float64, device=device))
+
+    @torch.no_grad()
+    def update(self, reward: Tensor, ended: Tensor) -> None:
+        """Take in the raw rewards (T, E) of T steps, and where (T, E) an episode ended."""
+        returns = reward.to(torch.float64)  # a copy: rewards are float32
+        carry = self.gamma * (~ended).to(torch.float64)
+        returns[0] += self.discounted
+        for t in range(1, returns.shape[0]):
+            returns[t].addcmul_(carry[t - 1], returns[t - 1])
+        self.discounted.copy_(carry[-1] * returns[-1])
+        self.moments.update(returns.flatten())
+
+    def forward(self, reward: Tensor) -> Tensor:
+        """Raw rewards, any shape, to scaled float32 ones. Changes no statistics."""
+        return (reward / self.moments.std()).clamp(-CLIP, CLIP).to(torch.float32)

@@ -1,0 +1,112 @@
+"""Storage for the on-policy algorithms: T steps of E environments, allocated once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from iquitos_rl.envs.vector import StepResult
+
+FINAL_STEPS = 8
+"""The side table of final observations has room for E times this many, or T / 16 where that is more."""
+
+
+class Rollout:
+    """T steps of E environments on one device, filled in order and read as a whole.
+
+    `obs` holds what the policy saw (normalised, in the storage type), so log-probabilities computed from it are those
+    the actions were drawn with. The observation behind a step is the next row, and is not stored again: only a
+    truncated episode's last one is, in a side table, for it is the sole one that is both lost to the reset and worth
+    a value. Adding a step does not wait for the device: the table's next free row is counted there, and the host, which
+    knows only the most there can be, asks when the table might be full.
+    """
+
+    def __init__(
+        self,
+        horizon: int,
+        num_envs: int,
+        obs_dim: int,
+        action_dim: int,
+        *,
+        masked: bool = False,
+        obs_dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        shape = (horizon, num_envs)
+
+        def full(*size: int, dtype: torch.dtype = torch.float32) -> Tensor:
+            return torch.full(size, 0, dtype=dtype, device=device)  # written at once: a zeros() page has no memory yet
+
+        self.horizon, self.num_envs = horizon, num_envs
+        self.obs = full(*shape, obs_dim, dtype=obs_dtype)
+        self.action = full(*shape, action_dim)
+        self.log_prob = full(*shape)
+        self.reward = full(*shape)
+        self.terminated = full(*shape, dtype=torch.bool)
+        self.truncated = full(*shape, dtype=torch.bool)
+        self.live = full(*shape, action_dim, dtype=torch.bool) if masked else None
+        # One row more than may be used: writes for environments that were not truncated go there and are never read.
+        rows = num_envs * min(horizon, max(FINAL_STEPS, horizon // 16)) + 1
+        self.final_obs = full(rows, obs_dim, dtype=obs_dtype)
+        self._final_row = full(*shape, dtype=torch.int64)
+        self._used = full(dtype=torch.int64)
+        self._most_used = 0
+        self._cursor = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors here; ask a rollout on the `meta` device to know them before they are taken."""
+        return sum(t.nbytes for t in vars(self).values() if isinstance(t, Tensor))
+
+    def clear(self) -> None:
+        """Start again at step 0."""
+        self._cursor = self._most_used = 0
+        self._used.zero_()
+
+    def add(
+        self,
+        obs: Tensor,
+        action: Tensor,
+        log_prob: Tensor,
+        live: Tensor | None,
+        step: StepResult,
+        final_obs: Tensor,
+    ) -> None:
+        """Append one step: obs (E, D) as the policy saw it, action (E, A), log_prob (E,), live (E, A) where `masked`,
+        the reward and the end flags of `step`, and final_obs (E, D), its `next_obs` in the form of `obs`."""
+        t = self._cursor
+        self.obs[t] = obs
+        self.action[t] = action
+        self.log_prob[t] = log_prob
+        self.reward[t] = step.reward
+        self.terminated[t] = step.terminated
+        self.truncated[t] = step.truncated
+        if self.live is not None and live is not None:
+            self.live[t] = live
+        self._keep_final(t, step.truncated & ~step.terminated, final_obs)
+        self._cursor += 1
+
+    def final_rows(self) -> tuple[Tensor, Tensor]:
+        """The kept final observations (N, D), and (T, E) the row each step's is in, -1 where it has none."""
+        kept = self.truncated & ~self.terminated
+        return self.final_obs[: int(self._used)], torch.where(kept, self._final_row, -1)
+
+    def overflown(self) -> list[int]:
+        """Observation columns with a number that is not finite, or was too large for the storage type."""
+        low, high = self.obs.flatten(0, 1).aminmax(dim=0)
+        columns: list[int] = (~(low.isfinite() & high.isfinite())).nonzero().flatten().tolist()
+        return columns
+
+    def _keep_final(self, t: int, kept: Tensor, final_obs: Tensor) -> None:
+        if self._most_used + self.num_envs >= self.final_obs.shape[0]:
+            self._make_room()
+        row = torch.where(kept, self._used + kept.cumsum(0) - 1, self.final_obs.shape[0] - 1)
+        self.final_obs[row] = final_obs.to(self.final_obs.dtype)
+        self._final_row[t] = row
+        self._used += kept.sum()
+        self._most_used += self.num_envs
+
+    def _make_room(self) -> None:
+        self._most_used = int(self._used)
+        if self._most_used + self.num_envs >= self.final_obs.shape[0]:
+            self.final_obs = torch.cat([self.final_obs, torch.zeros_like(self.final_obs)])
