@@ -10,14 +10,14 @@ import hashlib
 import math
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 
+from iquitos_rl.cases.schema_values import curve, number
 from iquitos_rl.cases.site import Battery, Floats
 from iquitos_rl.errors import UserError
 
-BATTERY_TYPE = "citylearn.energy_model.Battery"
 BUILDING_TYPE = "citylearn.citylearn.Building"
 IGNORED = ("random_seed", "phase_connection", "seconds_per_time_step", "time_step_ratio", "episode_tracker")
 DRAWN = ("efficiency", "capacity_loss_coefficient", "power_efficiency_curve", "capacity_power_curve")
@@ -84,32 +84,6 @@ def omits_random(attributes: Mapping[str, Any], stationary: bool) -> list[str]:
     return [name for name in names if attributes.get(name) is None]
 
 
-def number(
-    attributes: Mapping[str, Any], key: str, where: str, low: float, high: float, default: float | None = None
-) -> float:
-    """A number between low and high, or the default where it is omitted; anything else raises UserError."""
-    value = attributes.get(key)
-    if value is None and default is not None:
-        return default
-    if not _is_number(value) or not low <= value <= high:
-        span = f"between {low:g} and {high:g}" if math.isfinite(high) else f"of at least {low:g}"
-        raise UserError(f"{where}: {key} must be a number {span}, not {value!r}")
-    return float(value)
-
-
-def curve(value: Any, key: str, where: str, fewest: int = 2) -> Floats:
-    """(2, K) from a list of [x, y] pairs with rising x; anything else raises UserError."""
-    try:
-        pairs = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        pairs = np.zeros(0)
-    if pairs.ndim != 2 or pairs.shape[1] != 2 or len(pairs) < fewest or not np.isfinite(pairs).all():
-        raise UserError(f"{where}: {key} must be a list of at least {fewest} [x, y] pairs of numbers")
-    if (np.diff(pairs[:, 0]) <= 0).any():
-        raise UserError(f"{where}: the first numbers of the pairs of {key} must rise")
-    return np.ascontiguousarray(pairs.T)
-
-
 def _battery(attributes: Mapping[str, Any], seed: int, where: str, **resolved: float) -> Battery:
     efficiency = number(attributes, "efficiency", where, 0, 1, default=_draw(seed, 0.90, 0.98))
     if efficiency == 0:
@@ -158,7 +132,3 @@ def _draw(seed: int, low: float, high: float) -> float:
 @lru_cache
 def _first_number(seed: int) -> float:
     return float(np.random.RandomState(seed).random_sample())
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -18,11 +18,12 @@ import numpy as np
 from iquitos_rl.cases import citylearn_defaults as defaults
 from iquitos_rl.cases.citylearn_csv import DataFiles, Table
 from iquitos_rl.cases.schedules import ARRIVAL_SOC, NONE, Schedule, departures, forced_socs, read_schedule
+from iquitos_rl.cases.schema_values import curve, flag, mapping, number, whole
 from iquitos_rl.cases.service import check_service
 from iquitos_rl.cases.site import Battery, Building, Charger, ElectricalService, Floats, Site, Vehicle
+from iquitos_rl.cases.unsupported import DEMANDS, building_features, site_features
 from iquitos_rl.errors import UserError
 
-DEMANDS = ("dhw_demand", "cooling_demand", "heating_demand")
 CALENDAR = ("month", "hour", "day_type")
 BUILDING_COLUMNS = (*CALENDAR, "indoor_dry_bulb_temperature", "non_shiftable_load", *DEMANDS, "solar_generation")
 OPTIONAL_COLUMNS = (
@@ -68,11 +69,6 @@ CHARGER_ATTRIBUTES = (
 PV_ABSOLUTE = ("absolute", "absolute_kwh", "kwh", "kwh_step", "energy")
 PV_PER_KW = ("per_kw", "w_per_kw", "profile")
 BATTERY_ACTION, SOCKET_ACTION = "electrical_storage", "electric_vehicle_storage"
-BATTERY_TYPES = (defaults.BATTERY_TYPE,)
-BUILDING_TYPES = (None, defaults.BUILDING_TYPE, "citylearn.building.Building")
-CHARGER_TYPES = ("citylearn.electric_vehicle_charger.Charger",)
-PV_TYPES = ("citylearn.energy_model.PV",)
-VEHICLE_TYPES = (None, "citylearn.citylearn.ElectricVehicle", "citylearn.electric_vehicle.ElectricVehicle")
 
 
 def read_site(folder: Path) -> Site:
@@ -94,20 +90,19 @@ class _SchemaReader:
 
     def __init__(self, path: Path, schema: dict[str, Any], content: bytes) -> None:
         self.path, self.schema = path, schema
-        start = self._whole("simulation_start_time_step", 0)
-        end = self._whole("simulation_end_time_step", start + 1)
-        self.seconds = self._whole("seconds_per_time_step", 1)
+        start = whole(schema, "simulation_start_time_step", str(path), 0)
+        end = whole(schema, "simulation_end_time_step", str(path), start + 1)
+        self.seconds = whole(schema, "seconds_per_time_step", str(path), 1)
         self.rows = end - start + 1
         root = path.parent if schema.get("root_directory") is None else path.parent / str(schema["root_directory"])
         self.files = DataFiles(root, start, self.rows)
         self.files.digest.update(content)
-        self.unsupported: list[str] = []
+        self.unsupported = list(site_features(schema, str(path)))
         if schema.get("random_seed") is not None:
-            self._whole("random_seed", 0)
+            whole(schema, "random_seed", str(path), 0)
         self.ratio = 1.0
 
     def site(self) -> Site:
-        self._note_unsupported_site()
         all_vehicles, excluded = self._vehicles()
         index = {vehicle.name: v for v, vehicle in enumerate(all_vehicles)} | dict.fromkeys(excluded, NONE)
         blocks = [(name, block) for name, block in self._blocks("buildings") if self._included(name, block)]
@@ -148,8 +143,10 @@ class _SchemaReader:
     def _building(
         self, name: str, block: dict[str, Any], schedules: list[Schedule], forced: Iterator[Floats]
     ) -> Building:
-        self._note_unsupported_building(name, block)
         energy = self._energy_table(name, block)
+        known = mapping(self.schema.get("actions"), f"{self.path}: actions")
+        active = [action for action in known if self._active(action, block)]
+        self.unsupported += building_features(name, block, energy, active, str(self.path))
         load = energy.numbers("non_shiftable_load")
         weather = self.files.read(block.get("weather"), f"buildings.{name}.weather")
         weather.check_columns(WEATHER_COLUMNS)
@@ -165,13 +162,13 @@ class _SchemaReader:
             table.check_columns((CARBON_COLUMN,))
             carbon = table.numbers(CARBON_COLUMN).astype(np.float64)
         battery = self._battery(name, block)
-        battery_action = self._active(BATTERY_ACTION, block)
+        battery_action = BATTERY_ACTION in active
         if battery_action and battery is None and not self.unsupported:
             raise UserError(
                 f"{self.path}: buildings.{name}: {BATTERY_ACTION} is an active action, but the building has no battery "
                 "with capacity and power"
             )
-        configs = _mapping(block.get("chargers") or {}, f"{self.path}: buildings.{name}.chargers")
+        configs = mapping(block.get("chargers") or {}, f"{self.path}: buildings.{name}.chargers")
         chargers = tuple(
             self._charger(f"buildings.{name}.chargers.{charger}", charger, config, file, next(forced))
             for (charger, config), file in zip(configs.items(), schedules, strict=True)
@@ -186,7 +183,7 @@ class _SchemaReader:
             weather={column: weather.numbers(column).astype(np.float64) for column in WEATHER_COLUMNS},
             battery=battery,
             battery_action=battery_action,
-            socket_action=bool(chargers) and self._active(SOCKET_ACTION, block),
+            socket_action=bool(chargers) and SOCKET_ACTION in active,
             chargers=chargers,
             service=self._service(name, block, [charger.name for charger in chargers]),
         )
@@ -216,14 +213,13 @@ class _SchemaReader:
         if config is None:
             return np.zeros(self.rows)
         where = f"{self.path}: buildings.{name}.pv"
-        self._note_device(name, "pv", config, PV_TYPES)
-        attributes = _mapping(_mapping(config, where).get("attributes") or {}, f"{where}.attributes")
+        attributes = mapping(mapping(config, where).get("attributes") or {}, f"{where}.attributes")
         mode = str(attributes.get("generation_mode") or "per_kw").strip().lower().replace("-", "_")
         if mode in PV_ABSOLUTE:
             return (generation * np.float32(self.ratio)).astype(np.float64)
         if mode not in PV_PER_KW:
             raise UserError(f"{where}: generation_mode must be per_kw or absolute, not {mode!r}")
-        nominal_power = defaults.number(attributes, "nominal_power", where, 0, math.inf, default=0.0)
+        nominal_power = number(attributes, "nominal_power", where, 0, math.inf, default=0.0)
         hours = np.float32(self.seconds / 3600)
         return (np.float32(nominal_power) * generation / np.float32(1000) * hours).astype(np.float64)
 
@@ -232,8 +228,7 @@ class _SchemaReader:
         if config is None:
             return None
         where = f"{self.path}: buildings.{name}.electrical_storage"
-        self._note_device(name, "electrical_storage", config, BATTERY_TYPES)
-        attributes = _mapping(config.get("attributes") or {}, f"{where}.attributes")
+        attributes = mapping(config.get("attributes") or {}, f"{where}.attributes")
         seed = self.schema.get("random_seed")
         if seed is None and attributes.get("random_seed") is None:
             self._note_omitted(f"buildings.{name}.electrical_storage", attributes, stationary=True)
@@ -250,12 +245,10 @@ class _SchemaReader:
                 excluded.append(name)
                 continue
             where = f"{self.path}: electric_vehicles_def.{name}.battery"
-            attributes = _mapping(_mapping(block.get("battery"), where).get("attributes"), f"{where}.attributes")
+            attributes = mapping(mapping(block.get("battery"), where).get("attributes"), f"{where}.attributes")
             seed = self.schema.get("random_seed")
             if seed is None:
                 self._note_omitted(f"electric_vehicles_def.{name}", attributes, stationary=False)
-            if block.get("type") not in VEHICLE_TYPES:
-                self.unsupported.append(f"electric_vehicles_def.{name}: vehicle type {block['type']}")
             battery = defaults.vehicle_battery(attributes, name, seed or 0, where)
             if battery.capacity <= 0 or battery.nominal_power <= 0:
                 raise UserError(f"{where}: capacity and nominal_power must be greater than 0")
@@ -265,32 +258,28 @@ class _SchemaReader:
     def _schedules(self, name: str, block: dict[str, Any], vehicles: dict[str, int]) -> list[Schedule]:
         where = f"{self.path}: buildings.{name}.chargers"
         schedules = []
-        for charger, config in _mapping(block.get("chargers") or {}, where).items():
-            config = _mapping(config, f"{where}.{charger}")
+        for charger, config in mapping(block.get("chargers") or {}, where).items():
+            config = mapping(config, f"{where}.{charger}")
             table = self.files.read(config.get("charger_simulation"), f"chargers.{charger}.charger_simulation")
             schedules.append(read_schedule(table, vehicles))
-            if _number(config.get("noise_std")) > 0:
-                self.unsupported.append(f"buildings.{name}.chargers.{charger}: noise_std")
-            if config.get("type") not in CHARGER_TYPES:
-                self.unsupported.append(f"buildings.{name}.chargers.{charger}: charger type {config.get('type')}")
         return schedules
 
     def _charger(self, key: str, name: str, config: dict[str, Any], file: Schedule, forced: Floats) -> Charger:
         where = f"{self.path}: {key}"
-        attributes = _mapping(config.get("attributes") or {}, f"{where}.attributes")
+        attributes = mapping(config.get("attributes") or {}, f"{where}.attributes")
         for attribute in set(attributes) - set(CHARGER_ATTRIBUTES):
             # CityLearn ignores what it does not know, so a misspelt power limit would silently become 50 kW.
             if near := get_close_matches(attribute, CHARGER_ATTRIBUTES, n=1, cutoff=0.8):
                 raise UserError(f"{where}: a charger has no attribute {attribute}; {near[0]} is probably meant")
 
         def power(key: str) -> float:
-            return defaults.number(attributes, key, where, 0, math.inf, default=CHARGER_POWERS[key])
+            return number(attributes, key, where, 0, math.inf, default=CHARGER_POWERS[key])
 
-        def curve(key: str) -> Floats | None:
+        def efficiency_curve(key: str) -> Floats | None:
             value = attributes.get(key)
-            return None if value is None else defaults.curve(value, key, where, fewest=1)
+            return None if value is None else curve(value, key, where, fewest=1)
 
-        efficiency = defaults.number(attributes, "efficiency", where, 0, 1, default=1.0)
+        efficiency = number(attributes, "efficiency", where, 0, 1, default=1.0)
         if efficiency == 0:
             raise UserError(f"{where}: efficiency must be greater than 0")
         phase = attributes.get("phase_connection")
@@ -311,14 +300,14 @@ class _SchemaReader:
             min_charging_power=power("min_charging_power"),
             max_discharging_power=power("max_discharging_power"),
             min_discharging_power=power("min_discharging_power"),
-            charge_efficiency_curve=curve("charge_efficiency_curve"),
-            discharge_efficiency_curve=curve("discharge_efficiency_curve"),
+            charge_efficiency_curve=efficiency_curve("charge_efficiency_curve"),
+            discharge_efficiency_curve=efficiency_curve("discharge_efficiency_curve"),
         )
 
     def _service(self, name: str, block: dict[str, Any], chargers: list[str]) -> ElectricalService | None:
         for kind in ("electrical_service", "charging_constraints"):
             if block.get(kind):
-                raw = _mapping(block[kind], f"{self.path}: buildings.{name}.{kind}")
+                raw = mapping(block[kind], f"{self.path}: buildings.{name}.{kind}")
                 storage = block.get("electrical_storage") or {}
                 phase = (storage.get("attributes") or {}).get("phase_connection")
                 service = ElectricalService(kind, raw, None if phase is None else str(phase))
@@ -328,64 +317,22 @@ class _SchemaReader:
                 return service
         return None
 
-    def _note_unsupported_site(self) -> None:
-        for key in ("community_market", "demand_response", "robustness"):
-            if _flag((self.schema.get(key) or {}).get("enabled", False), f"{self.path}: {key}.enabled"):
-                self.unsupported.append(key)
-        if self.schema.get("topology_mode") == "dynamic":
-            self.unsupported.append("topology_mode dynamic")
-        if _flag(self.schema.get("terminal_observation_padding", False), f"{self.path}: terminal_observation_padding"):
-            self.unsupported.append("terminal_observation_padding")
-
-    def _note_unsupported_building(self, name: str, block: dict[str, Any]) -> None:
-        where = f"buildings.{name}"
-        energy = self._energy_table(name, block)
-        for demand in DEMANDS:
-            if energy.numbers(demand).any():
-                self.unsupported.append(f"{where}: {demand}")
-        for key in ("dynamics", "occupant", "deferrable_appliances", "escalators", "washing_machines"):
-            if block.get(key):
-                self.unsupported.append(f"{where}: {key}")
-        if block.get("type") not in BUILDING_TYPES:
-            self.unsupported.append(f"{where}: building type {block['type']}")
-        if _number(block.get("noise_std")) > 0:
-            self.unsupported.append(f"{where}: noise_std")
-        outage = (block.get("power_outage") or {}).get("simulate_power_outage")
-        if _flag(outage, f"{self.path}: {where}.power_outage.simulate_power_outage"):
-            self.unsupported.append(f"{where}: power outages")
-        for action in _mapping(self.schema.get("actions"), f"{self.path}: actions"):
-            if not action.startswith((BATTERY_ACTION, SOCKET_ACTION)) and self._active(action, block):
-                self.unsupported.append(f"{where}: action {action}")
-
-    def _note_device(self, building: str, device: str, config: object, known: tuple[str, ...]) -> None:
-        block = _mapping(config, f"{self.path}: buildings.{building}.{device}")
-        if block.get("type") not in known:
-            self.unsupported.append(f"buildings.{building}: {device} type {block.get('type')}")
-        if _flag(block.get("autosize", False), f"{self.path}: buildings.{building}.{device}.autosize"):
-            self.unsupported.append(f"buildings.{building}: {device} autosize")
-
     def _note_omitted(self, where: str, attributes: dict[str, Any], stationary: bool) -> None:
         if names := defaults.omits_random(attributes, stationary):
             self.unsupported.append(f"{where}: {', '.join(names)} omitted and no random_seed to draw from")
 
     def _active(self, action: str, block: dict[str, Any]) -> bool:
-        config = (self.schema.get("actions") or {}).get(action) or {}
+        config = mapping(self.schema["actions"][action], f"{self.path}: actions.{action}")
         inactive = block.get("inactive_actions") or []
-        inactive = [inactive] if isinstance(inactive, str) else inactive
-        return _flag(config.get("active", False), f"{self.path}: actions.{action}.active") and action not in inactive
+        inactive = inactive if isinstance(inactive, list) else [inactive]
+        return flag(config.get("active"), f"{self.path}: actions.{action}.active") and action not in inactive
 
     def _included(self, name: str, block: dict[str, Any]) -> bool:
-        return _flag(block.get("include", True), f"{self.path}: {name}.include")
+        return flag(block.get("include", True), f"{self.path}: {name}.include")
 
     def _blocks(self, key: str) -> list[tuple[str, dict[str, Any]]]:
-        blocks = _mapping(self.schema.get(key) or {}, f"{self.path}: {key}")
-        return [(name, _mapping(block, f"{self.path}: {key}.{name}")) for name, block in blocks.items()]
-
-    def _whole(self, key: str, low: int) -> int:
-        value = self.schema.get(key)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value) or value < low:
-            raise UserError(f"{self.path}: {key} must be a whole number of at least {low}, not {value!r}")
-        return int(value)
+        blocks = mapping(self.schema.get(key) or {}, f"{self.path}: {key}")
+        return [(name, mapping(block, f"{self.path}: {key}.{name}")) for name, block in blocks.items()]
 
 
 def _load_schema(path: Path) -> tuple[dict[str, Any], bytes]:
@@ -396,26 +343,4 @@ def _load_schema(path: Path) -> tuple[dict[str, Any], bytes]:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid JSON: {error}") from None
-    return _mapping(schema, str(path)), content
-
-
-def _mapping(value: object, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise UserError(f"{where} must be a JSON object with keys, not {value!r}")
-    return value
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, (int, float)) else 0.0
-
-
-def _flag(value: object, where: str) -> bool:
-    """A truth value as CityLearn accepts it (`utilities.py`, parse_bool)."""
-    if value is None:
-        return False
-    text = str(value).strip().lower()
-    if text in ("true", "1", "1.0", "yes", "on"):
-        return True
-    if text in ("false", "0", "0.0", "no", "off"):
-        return False
-    raise UserError(f"{where} must be true or false, not {value!r}")
+    return mapping(schema, str(path)), content

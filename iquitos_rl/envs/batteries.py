@@ -73,7 +73,7 @@ class Exchange(NamedTuple):
     soc: Tensor
     """(..., D)."""
     degraded: Tensor
-    """(..., D) kWh after fading in exact mode, share of capacity in fast mode."""
+    """(..., D) kWh left after fading in exact mode; share lost in fast mode, which float32 resolves far better."""
     energy: Tensor
     """(..., D) energy taken (positive) or given at the terminals: kWh in exact mode, share of capacity in fast mode."""
 
@@ -166,13 +166,13 @@ def exchange_exact(b: Batteries, soc: Tensor, degraded: Tensor, energy: Tensor, 
 
 
 def exchange_fast(
-    b: Batteries, traits: Traits, soc: Tensor, health: Tensor, charge: Tensor, discharge: Tensor | None
+    b: Batteries, traits: Traits, soc: Tensor, lost: Tensor, charge: Tensor, discharge: Tensor | None
 ) -> Exchange:
     """One step in shares of capacity and without masks.
 
     Args:
         soc: (..., D).
-        health: (..., D) share of capacity that the faded battery still holds.
+        lost: (..., D) share of capacity that has faded away.
         charge: (..., D) wanted at the terminals, >= 0.
         discharge: the same, 0 wherever `charge` is not; None where no battery discharges.
     """
@@ -181,7 +181,8 @@ def exchange_fast(
     if not traits.ordinary_power:
         available = available.clamp(min=0)
     into = torch.minimum(charge, available)
-    room = (health - stored).relu_()
+    whole = 1 - lost
+    room = (whole - stored).relu_()
     root = _root(b, traits, into)
     if not traits.constant_efficiency:
         root = _root(b, traits, torch.minimum(into, room / root))
@@ -194,13 +195,13 @@ def exchange_fast(
         root = _root(b, traits, out)
         if not traits.constant_efficiency:
             root = _root(b, traits, torch.minimum(out, room * root))
-        lost = torch.minimum(out.div_(root), room)
-        after -= lost
-        given = lost.mul_(root)
+        drawn = torch.minimum(out.div_(root), room)
+        after -= drawn
+        given = drawn.mul_(root)
         moved, energy = moved + given, moved - given
     if traits.fades:
-        health = torch.addcdiv(health, moved * b.fade, health.clamp(min=TINY), value=-0.5).clamp_(min=0)
-    return Exchange(after, health, energy)
+        lost = torch.addcdiv(lost, moved * b.fade, whole.clamp_(min=TINY), value=0.5).clamp_(max=1)
+    return Exchange(after, lost, energy)
 
 
 def stand_by(b: Batteries, soc: Tensor) -> Tensor:

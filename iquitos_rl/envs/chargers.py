@@ -133,19 +133,19 @@ def charge_exact(
 
 
 def charge_fast(
-    chargers: Chargers, vehicles: Batteries, traits: Traits, soc: Tensor, health: Tensor, power: Tensor, hours: float
+    chargers: Chargers, vehicles: Batteries, traits: Traits, soc: Tensor, lost: Tensor, power: Tensor, hours: float
 ) -> tuple[Exchange, Tensor]:
     """As `charge_exact`, in shares of capacity and without masks."""
     up = power.clamp(min=0) if chargers.discharges else power
     into = _efficiency(chargers.charge, up)
     charge = up * (into * (hours / vehicles.capacity.clamp(min=TINY)))
     if not chargers.discharges:
-        exchange = exchange_fast(vehicles, traits, soc, health, charge, None)
+        exchange = exchange_fast(vehicles, traits, soc, lost, charge, None)
         return exchange, exchange.energy * (vehicles.capacity / into)
     down = (-power).clamp(min=0)
     out = _efficiency(chargers.discharge, down)
     discharge = down * (hours / (vehicles.capacity.clamp(min=TINY) * out))
-    exchange = exchange_fast(vehicles, traits, soc, health, charge, discharge)
+    exchange = exchange_fast(vehicles, traits, soc, lost, charge, discharge)
     energy = exchange.energy * vehicles.capacity
     return exchange, energy.clamp(min=0) / into + energy.clamp(max=0) * out
 

@@ -25,6 +25,9 @@ from iquitos_rl.errors import UserError
 HEADROOM = 1.25
 """Bounds of load and weather exceed the case's own extremes by this factor: other years go beyond them a little."""
 LONGEST_STAY_HOURS = 24.0
+BATTERY_REACH = 2.0
+"""Surplus and headroom are resolved on the battery's own scale, up to so many times its nominal power: on the scale of
+the site's load, the power that just follows a surplus or just avoids a new peak would drown in rounding."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,9 @@ def exogenous_columns(site: Site, tariff: Tariff, tables: SocketTables) -> dict[
     for building in site.buildings:
         add(f"{building.name}/load", building.load, 0, HEADROOM * float(building.load.max(initial=0)))
         add(f"{building.name}/pv", building.pv, 0, HEADROOM * float(building.pv.max(initial=0)))
+        if building.battery is not None:
+            reach = BATTERY_REACH * building.battery.nominal_power * site.hours_per_step
+            add(f"{building.name}/surplus", building.pv - building.load, -reach, reach)
     names = socket_names(site)
     longest = LONGEST_STAY_HOURS / site.hours_per_step
     for feature, table, high in (
@@ -157,6 +163,10 @@ def endogenous_bounds(site: Site) -> tuple[Column, ...]:
                 columns.append(Column(f"{building.name}/net_consumption", least, most))
             else:
                 columns.append(Column(f"{building.name}/{suffix}", 0, most / hours))
+    for building in site.buildings:
+        if building.battery is not None:
+            reach = BATTERY_REACH * building.battery.nominal_power
+            columns.append(Column(f"{building.name}/headroom", -reach, reach))
     names = socket_names(site)
     columns += [Column(f"{name}/soc", 0, 1) for name in names]
     columns += [Column(f"{name}/urgency", 0, 1) for name in names]

@@ -2,9 +2,10 @@
 
 E environments, B buildings, N sockets, V vehicles, T data rows, S sites ("scenarios": data years of one structure).
 Every environment stands at its own row of its own scenario. Exact mode computes in float64, in CityLearn's order of
-operations and with its roundings to single precision (numpy 1.26), and agrees to the bit; fast mode computes the same
-formulas in float32, without masks. A step has static shapes and never waits for the device, so it can be compiled or
-captured in a CUDA graph.
+operations and with its roundings to single precision (numpy 1.26). It agrees to the bit, except that an emptied
+battery may keep 1e-16 of SOC, because CityLearn takes square roots with `pow`. Fast mode computes the same formulas in
+float32, without masks. A step has static shapes and never waits for the device, so it can be compiled or captured in a
+CUDA graph.
 
 Source: CityLearn 3.0.2, `energy_model.py`, `electric_vehicle_charger.py`, `building.py` (update_variables),
 `internal/building_ops.py` (apply_actions) and `internal/runtime.py` (next_time_step).
@@ -57,7 +58,7 @@ class State(NamedTuple):
     battery_soc: Tensor
     """(E, B)."""
     battery_degraded: Tensor
-    """(E, B) kWh left by capacity fade in exact mode, share of capacity in fast mode."""
+    """(E, B) kWh left by capacity fade in exact mode, share of capacity lost in fast mode."""
     vehicle_soc: Tensor
     """(E, W)."""
     vehicle_degraded: Tensor
@@ -179,7 +180,7 @@ class Physics:
     @property
     def battery_degraded_kwh(self) -> Tensor:
         """(E, B) kWh that the stationary batteries still hold after capacity fade."""
-        return self.state.battery_degraded if self.exact else self.state.battery_degraded * self.battery.capacity
+        return self.state.battery_degraded if self.exact else (1 - self.state.battery_degraded) * self.battery.capacity
 
     def fresh(self, row: Tensor, scenario: Tensor) -> State:
         """The state at the start of an episode at these rows, (E,) each."""
@@ -188,16 +189,16 @@ class Physics:
         def each(start: Tensor) -> Tensor:
             return start.expand(self.num_envs, -1).clone()
 
-        def whole(batteries: Batteries, start: Tensor) -> Tensor:
-            return each(batteries.capacity.expand_as(start) if self.exact else torch.ones_like(start))
+        def unfaded(batteries: Batteries, start: Tensor) -> Tensor:
+            return each(batteries.capacity.expand_as(start) if self.exact else torch.zeros_like(start))
 
         return State(
             row=row,
             scenario=scenario,
             battery_soc=each(self.battery_start),
-            battery_degraded=whole(self.battery, self.battery_start),
+            battery_degraded=unfaded(self.battery, self.battery_start),
             vehicle_soc=self._arrive(each(self.vehicle_start), code, scenario * self.rows + row),
-            vehicle_degraded=whole(self.vehicle, self.vehicle_start),
+            vehicle_degraded=unfaded(self.vehicle, self.vehicle_start),
             code=code,
         )
 

@@ -62,6 +62,8 @@ class Moment(NamedTuple):
     """(E, B)."""
     carbon: Tensor
     """(E, B)."""
+    idle_net: Tensor
+    """(E, B) load less PV, kWh."""
     idle: Tensor
     """(E,) bill of the idle site."""
     peak_period: Tensor
@@ -158,6 +160,7 @@ class SiteTask:
                 [
                     per_building("price"),
                     per_building("carbon"),
+                    per_building("load") - per_building("pv"),
                     np.concatenate(
                         [np.stack([idle_bill(s, self.objective), is_peak(s, tariff)], axis=-1) for s in sites]
                     ),
@@ -165,7 +168,7 @@ class SiteTask:
                 axis=1,
             )
         ).to(self.device, dtype)
-        """(S * T, 2 B + 2) price, carbon, idle bill, peak period: one gather instead of four."""
+        """(S * T, 3 B + 2) price, carbon, load less PV, idle bill, peak period: one gather instead of four."""
         self._schedule = rows([np.concatenate([t.steps_left, t.required_soc], axis=1) for t in tables])
         """(S * T, 2 N) steps left, wanted SOC."""
         self.table = torch.cat([exogenous_table(s, tariff, t, self.encoding) for s, t in zip(sites, tables)])
@@ -181,7 +184,8 @@ class SiteTask:
         self._scale, self._offset = 2 / (high - low), -low * 2 / (high - low) - 1
 
         self.num_buildings, self.num_sockets = len(first.buildings), len(first.sockets)
-        self.num_batteries = sum(building.battery is not None for building in first.buildings)
+        with_battery = [b for b, building in enumerate(first.buildings) if building.battery is not None]
+        self._with_battery = torch.tensor(with_battery, dtype=torch.int64, device=self.device)
         self.num_battery_actions = sum(b.battery is not None and b.battery_action for b in first.buildings)
         self.num_other_actions = other_actions
         self.action_dim = self.num_battery_actions + other_actions + self.num_sockets
@@ -209,7 +213,7 @@ class SiteTask:
     def moment(self, row: Tensor, socket_soc: Tensor) -> Moment:
         """Look up `row` (E,) and work out what the vehicles with these SOCs (E, N) need."""
         b = self.num_buildings
-        price, carbon, idle, peak = self._scalars.index_select(0, row).split([b, b, 1, 1], dim=1)
+        price, carbon, idle_net, idle, peak = self._scalars.index_select(0, row).split([b, b, b, 1, 1], dim=1)
         steps_left, required_soc = self._schedule.index_select(0, row).split(self.num_sockets, dim=1)
         gain = _at(self._gain, row)
         soc = socket_soc * (steps_left > 0)
@@ -217,6 +221,7 @@ class SiteTask:
             row=row,
             price=price,
             carbon=carbon,
+            idle_net=idle_net,
             idle=idle[:, 0],
             peak_period=peak[:, 0] > 0,
             steps_left=steps_left,
@@ -236,8 +241,10 @@ class SiteTask:
             extra: (E, X) values that only CityLearn computes.
         """
         peak, off_peak = running_peak.unbind(-1)
+        present = torch.where(now.peak_period.unsqueeze(-1), peak, off_peak)
+        headroom = (present - now.idle_net / self.hours).index_select(-1, self._with_battery)
         needs = urgency(now.needed, now.steps_left)
-        values = torch.cat([battery_soc, net, peak, off_peak, now.socket_soc, needs, extra], dim=-1)
+        values = torch.cat([battery_soc, net, peak, off_peak, headroom, now.socket_soc, needs, extra], dim=-1)
         encoded = torch.addcmul(self._offset, values, self._scale).clamp_(-1, 1)
         return torch.cat([self.table.index_select(0, now.row), encoded.to(torch.float32)], dim=-1)
 

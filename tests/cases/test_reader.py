@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -301,6 +303,57 @@ def test_names_the_file_and_the_place_of_a_mistake(
         read_site(folder)
     assert "\n" not in str(caught.value)
     assert str(tmp_path) in str(caught.value)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Paths to every value inside a JSON document."""
+    keys = value.keys() if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    return [path, *(place for key in keys for place in places(value[key], (*path, key)))]
+
+
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-3, 10**6), st.floats(), st.text(max_size=5)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=2)),
+    max_leaves=4,
+)
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    features = Features(rows=12, service=1, omit=0, curves=1, offset=0, buildings=(2, 2), sockets=(3, 3))
+    folder = write_schema(tmp_path_factory.mktemp("everything"), 6, features)
+    shutil.copytree(folder, folder / "untouched")
+    return folder
+
+
+@settings(deadline=None, max_examples=150)
+@given(data=st.data())
+def test_any_other_value_anywhere_in_a_schema_is_read_or_refused(everything: Path, data: st.DataObject) -> None:
+    schema = json.loads((everything / "schema.json").read_text(encoding="utf-8"))
+    *above, last = data.draw(st.sampled_from(places(schema)[1:]))
+    parent = schema
+    for key in above:
+        parent = parent[key]
+    parent[last] = data.draw(JSON)
+    changed = everything / "changed.json"
+    changed.write_text(json.dumps(schema), encoding="utf-8")
+    with contextlib.suppress(UserError):
+        read_site(changed)
+
+
+@settings(deadline=None, max_examples=100)
+@given(data=st.data())
+def test_any_other_cell_in_a_data_file_is_read_or_refused(everything: Path, data: st.DataObject) -> None:
+    path = everything / data.draw(st.sampled_from(sorted(file.name for file in everything.glob("*.csv"))))
+    before = (everything / "untouched" / path.name).read_text(encoding="utf-8")
+    lines = [line.split(",") for line in before.splitlines()]
+    row, column = data.draw(st.integers(0, 13)), data.draw(st.integers(0, len(lines[0]) - 1))
+    cell = st.one_of(st.text(max_size=4), st.sampled_from(["", "nan", "1e400", "-1", "1.5", "EV 0", '"', ",", "\n"]))
+    lines[row % len(lines)][column] = data.draw(cell)
+    path.write_text("\n".join(",".join(line) for line in lines), encoding="utf-8")
+    with contextlib.suppress(UserError):
+        read_site(everything)
+    path.write_text(before, encoding="utf-8")
 
 
 UNSUPPORTED: list[tuple[Callable[[Path], None], str]] = [

@@ -19,6 +19,9 @@ from iquitos_rl.envs.physics import Physics
 from iquitos_rl.errors import UserError
 
 ROWS = 100
+TO_THE_BIT = 1e-12
+"""CityLearn takes square roots with `pow`, whose last bit may differ: an emptied battery may then keep 1e-16 of SOC."""
+CLOSE = 2e-5
 needs_numpy_1 = pytest.mark.skipif(
     not np.__version__.startswith("1."), reason="CityLearn computes in single precision on numpy 2"
 )
@@ -55,7 +58,7 @@ def both(values: Floats) -> torch.Tensor:
 @needs_numpy_1
 @pytest.mark.parametrize("seed", range(24))
 def test_agrees_with_citylearn(tmp_path: Path, seed: int) -> None:
-    """Exact mode: every SOC to the bit, net within 2 units in the last place. Fast mode: within 1e-4."""
+    """Exact mode: every SOC to the bit, net within 2 units in the last place. Fast mode: close."""
     folder = write_schema(tmp_path, seed, Features(rows=ROWS))
     site = read_site(folder)
     live, exact, fast = Live(folder, site), Physics([site], 2, exact=True), Physics([site], 2)
@@ -65,7 +68,7 @@ def test_agrees_with_citylearn(tmp_path: Path, seed: int) -> None:
     for t in range(ROWS - 1):
         names = [None if c.vehicle[t] < 0 else site.vehicles[c.vehicle[t]].name for _, c in site.sockets]
         assert live.connected() == names
-        for engine, tolerance in ((exact, 0.0), (fast, 1e-4)):
+        for engine, tolerance in ((exact, TO_THE_BIT), (fast, CLOSE)):
             assert np.abs(engine.socket_soc[1].numpy() - live.socket_soc()).max(initial=0) <= tolerance
             error = np.abs(engine.state.battery_soc[1].numpy() - live.battery_soc())
             assert error[with_battery].max(initial=0) <= tolerance
@@ -73,11 +76,11 @@ def test_agrees_with_citylearn(tmp_path: Path, seed: int) -> None:
         flows = exact.step(both(batteries[t]), both(sockets[t]))
         net = live.net(t)
         assert (np.abs(flows.net[1].numpy() - net) <= 2 * np.spacing(np.abs(net))).all()
-        assert np.array_equal(flows.socket_soc[1].numpy(), live.socket_soc(t))
-        assert np.array_equal(flows.socket_kwh[1].numpy(), live.socket_kwh(t))
+        assert np.allclose(flows.socket_soc[1].numpy(), live.socket_soc(t), rtol=0, atol=TO_THE_BIT)
+        assert np.allclose(flows.socket_kwh[1].numpy(), live.socket_kwh(t), rtol=0, atol=TO_THE_BIT)
         flows = fast.step(both(batteries[t]), both(sockets[t]))
-        assert np.abs(flows.net[1].numpy() - net).max() <= 1e-4 * peak
-        assert np.abs(flows.socket_soc[1].numpy() - live.socket_soc(t)).max(initial=0) <= 1e-4
+        assert np.abs(flows.net[1].numpy() - net).max() <= CLOSE * peak
+        assert np.abs(flows.socket_soc[1].numpy() - live.socket_soc(t)).max(initial=0) <= CLOSE
     degraded = np.array([building.electrical_storage.degraded_capacity for building in live.env.buildings])
     for engine, tolerance in ((exact, 1e-14), (fast, 1e-5)):
         ours = engine.battery_degraded_kwh[0].numpy()
@@ -126,9 +129,10 @@ def test_the_last_row_has_a_state(tmp_path: Path, seed: int) -> None:
         engine.step(both(batteries[t]), both(sockets[t]))
         live.step(batteries[t], sockets[t])
     assert engine.state.row.tolist() == [29, 29]
-    assert np.array_equal(engine.socket_soc[0].numpy(), live.socket_soc())
+    assert np.allclose(engine.socket_soc[0].numpy(), live.socket_soc(), rtol=0, atol=TO_THE_BIT)
     with_battery = [building.battery is not None for building in site.buildings]
-    assert np.array_equal(engine.state.battery_soc[0].numpy()[with_battery], live.battery_soc()[with_battery])
+    error = np.abs(engine.state.battery_soc[0].numpy() - live.battery_soc())
+    assert error[with_battery].max(initial=0) <= TO_THE_BIT
 
 
 @pytest.fixture(scope="module")
