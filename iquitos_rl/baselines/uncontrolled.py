@@ -18,8 +18,8 @@ def uncontrolled(env: CityLearnSite) -> Controller:
     if not env.task.settings.ev_guard:
         raise ValueError("the uncontrolled baseline is defined with the EV guard on")
     action = np.zeros(env.task.action_dim, dtype=np.float32)
-    if env.task.num_sockets:
-        action[-env.task.num_sockets :] = 1.0
+    if env.task.num_socket_actions:
+        action[-env.task.num_socket_actions :] = 1.0
 
     def act(obs: NDArray[np.float32]) -> NDArray[np.float32]:
         return action

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from iquitos_rl.cases.reader import read_site
 from iquitos_rl.cases.site import Floats, Site
-from iquitos_rl.envs.observation import Column
+from iquitos_rl.envs.observation import Column, coarse_columns
 from iquitos_rl.envs.task import SiteTask, TaskSettings
 from iquitos_rl.errors import UserError
 
@@ -183,6 +183,10 @@ class CityLearnSite(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self.observation_space = gymnasium.spaces.Box(-1.0, 1.0, (self.task.obs_dim,), np.float32)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (self.task.action_dim,), np.float32)
         self.action_mask_columns = self.task.action_mask_columns
+        self.exogenous_table = self.task.table
+        self.coarse_columns = coarse_columns(self.task.encoding)
+        self.resumable = True
+        """`start_state` and the actions taken since lead back to where an episode stands."""
         self._order: list[int] = []
         self.flows: Flows | None = None
         """Energies of the step just taken."""
@@ -190,6 +194,11 @@ class CityLearnSite(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     @property
     def policy_spec(self) -> dict[str, Any]:
         return self.task.policy_spec
+
+    @property
+    def exogenous_row(self) -> int:
+        """The row of `exogenous_table` that the last observation begins with, see `Exogenous`."""
+        return int(self._row())
 
     class _Actions(NamedTuple):
         names: list[str]
@@ -255,6 +264,16 @@ class CityLearnSite(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self._peak = torch.zeros((1, self.task.num_buildings, 2), dtype=torch.float64)
         self.flows = None
         return self._observe(self._battery_soc(0), self._socket_soc(0)), {}
+
+    def start_state(self) -> dict[str, Any]:
+        """What `restart` needs to begin the present episode, and those after it, again."""
+        return {"year": self.year, "order": list(self._order), "rng": self.np_random.bit_generator.state}
+
+    def restart(self, start: dict[str, Any]) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Begin the episode of a `start_state`; what `reset` returned then is returned again."""
+        self._order = [int(year) for year in start["order"]]
+        self.np_random.bit_generator.state = start["rng"]
+        return self.reset(options={"year": start["year"]})
 
     def _row(self) -> Tensor:
         return torch.tensor([self.year * self.task.rows + self._t])

@@ -18,9 +18,10 @@ from torch import Tensor
 from iquitos_rl.cases.reader import read_site
 from iquitos_rl.cases.site import Floats, Site
 from iquitos_rl.envs.objective import Tariff, is_month_start, is_peak
+from iquitos_rl.envs.observation import coarse_columns
 from iquitos_rl.envs.physics import Physics, State
 from iquitos_rl.envs.task import Moment, SiteTask, TaskSettings
-from iquitos_rl.envs.vector import StepResult
+from iquitos_rl.envs.vector import Exogenous, StepResult
 
 Starts = Literal["year", "random"]
 
@@ -98,6 +99,9 @@ class DistrictSite:
         self._idle_peaks = torch.from_numpy(
             np.concatenate([idle_peaks(site, self.task.objective.tariff) for site in years])
         ).to(self.device, self.physics.dtype)
+        self._coarse = coarse_columns(self.task.encoding)
+        self._rows = (torch.zeros(num_envs, dtype=torch.int64, device=self.device),) * 2
+        """Where the present observations and the last step's successors stand in the table."""
         self._rng = np.random.default_rng()
         self._left = np.zeros(num_envs, dtype=np.int64)
         """Steps until each environment's episode ends: known without asking the device."""
@@ -108,6 +112,11 @@ class DistrictSite:
     @property
     def policy_spec(self) -> dict[str, Any]:
         return self.task.policy_spec
+
+    @property
+    def exogenous(self) -> Exogenous:
+        """See `Exogenous`: the rows of data that the environments are at."""
+        return Exogenous(self.task.table, *self._rows, self._coarse)
 
     def reset(self, seed: int | None = None) -> Tensor:
         """Start E episodes and return their first observations (E, D) float32.
@@ -124,6 +133,7 @@ class DistrictSite:
         self._peak = self._idle_peaks[self.physics.table_row]
         self._net = torch.zeros_like(self._peak[..., 0])
         self._now, obs = self._look(self.physics.state, self._peak, self._net)
+        self._rows = self._now.row, self._now.row
         return obs
 
     def step(self, action: Tensor) -> StepResult:
@@ -133,7 +143,7 @@ class DistrictSite:
         """
         after = self._transition(self.physics.state, self._now, self._peak, action)
         self.physics.state, self._now, self._peak, self._net, next_obs, reward, info = after
-        obs = next_obs
+        obs, next_row = next_obs, self._now.row
 
         self._left -= 1
         ended = self._left == 0
@@ -145,6 +155,7 @@ class DistrictSite:
             self._peak = torch.where(truncated[:, None, None], fresh, self._peak)
             self._net = torch.where(truncated[:, None], torch.zeros_like(self._net), self._net)
             self._now, obs = self._look(self.physics.state, self._peak, self._net)
+        self._rows = self._now.row, next_row
         return StepResult(obs, reward, self._none, truncated, next_obs, info)
 
     def compile(self) -> None:
@@ -166,11 +177,13 @@ class DistrictSite:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a `state_dict`."""
-        self.physics.state = type(self.physics.state)(**state["physics"])
-        self._peak, self._net = state["running_peak"], state["net"]
+        physics = {name: tensor.to(self.device, copy=True) for name, tensor in state["physics"].items()}
+        self.physics.state = type(self.physics.state)(**physics)
+        self._peak, self._net = (state[name].to(self.device, copy=True) for name in ("running_peak", "net"))
         self._left = state["left"].numpy().copy()
         self._rng.bit_generator.state = state["rng"]
         self._now, _ = self._look(self.physics.state, self._peak, self._net)
+        self._rows = self._now.row, self._now.row
 
     def _advance(self, state: State, now: Moment, peak: Tensor, action: Tensor) -> Transition:
         """One step of every environment as a pure function of where it stands; nothing is read back from the device."""

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from iquitos_rl.envs.vector import StepResult, VectorEnv
+from iquitos_rl.envs.vector import Exogenous, StepResult, VectorEnv
 from iquitos_rl.envs.worker import WorkerEnv
 from iquitos_rl.errors import UserError
 
@@ -65,11 +65,32 @@ class GymnasiumVector:
             None if columns is None else torch.as_tensor(columns, dtype=torch.int64, device=self.device)
         )
         self.policy_spec: dict[str, Any] = find_attribute(self.envs[0], "policy_spec") or {}
+        table = find_attribute(self.envs[0], "exogenous_table")
+        self._table: Tensor | None = None if table is None else table.to(self.device)
+        self._row = self._next_row = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
+        self._resumable = all(find_attribute(env, "resumable") for env in self.envs)
+        self._starts: list[dict[str, Any]] = []
+        """For each environment its `start_state`, and the actions taken since."""
+        self._taken: list[list[NDArray[Any]]] = []
+
+    @property
+    def exogenous(self) -> Exogenous | None:
+        """See `Exogenous`, for environments with attributes `exogenous_table` and `exogenous_row`, the row of
+        the observation that they returned last."""
+        if self._table is None:
+            return None
+        coarse = tuple(find_attribute(self.envs[0], "coarse_columns") or ())
+        return Exogenous(self._table, self._row, self._next_row, coarse)
 
     def reset(self, seed: int | None = None) -> Tensor:
         """First observations (E, D); environment i is seeded with seed + i."""
         rows = [_row(env.reset(seed=None if seed is None else seed + i)[0]) for i, env in enumerate(self.envs)]
-        return self._observations(rows)
+        self._row = self._next_row = self._table_rows()
+        self._obs = self._observations(rows)
+        if self._resumable:
+            self._starts = [env.start_state() for env in self.envs]  # type: ignore[attr-defined]
+            self._taken = [[] for _ in self.envs]
+        return self._obs
 
     def step(self, action: Tensor) -> StepResult:
         """Step every environment once and reset those whose episode ends.
@@ -79,12 +100,14 @@ class GymnasiumVector:
         """
         actions = self._stretch(action)
         rows, first_rows, rewards, terminated, truncated, infos = [], [], [], [], [], []
+        next_row: list[int] = []
         for env, row in zip(self.envs, actions):
             if isinstance(env, WorkerEnv):
                 env.begin_step(row)
         for env, row in zip(self.envs, actions):
             obs, reward, term, trunc, info = env.finish_step() if isinstance(env, WorkerEnv) else env.step(row)
             rows.append(_row(obs))
+            next_row.append(self._table_row(env))
             first_rows.append(_row(env.reset()[0]) if term or trunc else rows[-1])
             rewards.append(float(reward))
             terminated.append(bool(term))
@@ -94,15 +117,57 @@ class GymnasiumVector:
         if not np.isfinite(rewards).all():
             bad = int(np.flatnonzero(~np.isfinite(rewards))[0])
             raise UserError(f"the reward of environment {bad} is {rewards[bad]}, not a finite number")
+        if self._resumable:
+            self._remember(actions, [term or trunc for term, trunc in zip(terminated, truncated)])
         ended = any(terminated) or any(truncated)
+        self._next_row, self._row = torch.tensor(next_row, device=self.device), self._table_rows()
+        self._obs = self._observations(first_rows) if ended else next_obs
         return StepResult(
-            obs=self._observations(first_rows) if ended else next_obs,
+            obs=self._obs,
             reward=torch.tensor(rewards, dtype=torch.float32, device=self.device),
             terminated=torch.tensor(terminated, device=self.device),
             truncated=torch.tensor(truncated, device=self.device),
             next_obs=next_obs,
             info=self._figures(infos),
         )
+
+    def state_dict(self) -> dict[str, Any]:
+        """How each environment came to where it stands: the start of its episode and the actions since.
+
+        Raises:
+            UserError: the environments are not `resumable`.
+        """
+        if not self._resumable:
+            raise UserError("this environment's state cannot be saved: it has no start_state and restart")
+        taken = [np.array(actions).reshape(len(actions), -1) for actions in self._taken]
+        return {"starts": self._starts, "taken": taken, "obs": self._obs}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Simulate the open episodes again, up to where a `state_dict` left them.
+
+        Raises:
+            UserError: another observation came out than was saved: the simulator is not deterministic on this data.
+        """
+        results = [env.restart(start) for env, start in zip(self.envs, state["starts"])]  # type: ignore[attr-defined]
+        self._starts, self._taken = list(state["starts"]), [list(actions) for actions in state["taken"]]
+        for t in range(max(len(actions) for actions in self._taken)):
+            active = [(i, env, self._taken[i][t]) for i, env in enumerate(self.envs) if t < len(self._taken[i])]
+            for _, env, row in active:
+                if isinstance(env, WorkerEnv):
+                    env.begin_step(row)
+            for i, env, row in active:
+                obs, *_, info = env.finish_step() if isinstance(env, WorkerEnv) else env.step(row)
+                results[i] = obs, info
+        self._row = self._next_row = self._table_rows()
+        self._obs = self._observations([_row(obs) for obs, _ in results])
+        if not torch.equal(self._obs, state["obs"].to(self.device)):
+            raise UserError("simulating the interrupted episodes again led to other observations than were saved")
+
+    def _remember(self, actions: NDArray[Any], ended: list[bool]) -> None:
+        for i, (env, action) in enumerate(zip(self.envs, actions)):
+            self._taken[i].append(action)
+            if ended[i]:
+                self._starts[i], self._taken[i] = env.start_state(), []  # type: ignore[attr-defined]
 
     def close(self) -> None:
         for env in self.envs:
@@ -125,6 +190,12 @@ class GymnasiumVector:
             name = f" ({names[column]})" if names else ""
             raise UserError(f"observation column {column}{name} of environment {env} is NaN")
         return torch.from_numpy(obs).to(self.device)
+
+    def _table_row(self, env: AnyEnv) -> int:
+        return 0 if self._table is None else int(find_attribute(env, "exogenous_row"))
+
+    def _table_rows(self) -> Tensor:
+        return torch.tensor([self._table_row(env) for env in self.envs], device=self.device)
 
     def _figures(self, infos: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Float entries of the environments' infos, 0 where an environment has none this step."""

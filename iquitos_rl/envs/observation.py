@@ -11,17 +11,19 @@ table; endogenous columns follow from the actions: states of charge, consumption
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from iquitos_rl.cases.site import Floats, Site
+from iquitos_rl.cases.site import Building, Floats, Site
 from iquitos_rl.envs.objective import Tariff, is_month_start, is_peak
 from iquitos_rl.envs.sockets import EMPTY, SocketTables
 from iquitos_rl.errors import UserError
 
+Sockets = Literal["each", "fleet"]
+"""Whether an agent sees and moves every socket, or each building's sockets as one fleet."""
 HEADROOM = 1.25
 """Bounds of load and weather exceed the case's own extremes by this factor: other years go beyond them a little."""
 LONGEST_STAY_HOURS = 24.0
@@ -79,6 +81,19 @@ def socket_names(site: Site) -> list[str]:
     return [f"{site.buildings[b].name}/{charger.name}" for b, charger in site.sockets]
 
 
+def sockets_by_building(site: Site) -> dict[int, list[int]]:
+    """Building to the indices of its sockets, for the buildings that have any."""
+    found: dict[int, list[int]] = {}
+    for n, (b, _) in enumerate(site.sockets):
+        found.setdefault(b, []).append(n)
+    return found
+
+
+def socket_power(site: Site) -> Floats:
+    """(N,) full charging power of every socket, kW."""
+    return np.array([charger.max_charging_power for _, charger in site.sockets])
+
+
 def _periodic(values: Floats, period: float) -> tuple[Floats, Floats]:
     angle = 2 * np.pi * values / period
     return np.sin(angle), np.cos(angle)
@@ -92,72 +107,97 @@ def _month_elapsed(site: Site) -> Floats:
     return (np.arange(site.rows) - first) / rows[month]
 
 
-def exogenous_columns(site: Site, tariff: Tariff, tables: SocketTables) -> dict[str, tuple[Floats, float, float]]:
-    """Name to (values (T,), low, high) of every column that no action changes, in order."""
-    columns: dict[str, tuple[Floats, float, float]] = {}
+Series = dict[str, tuple[Floats, float, float]]
+"""Column name to values (T,), low and high, in order."""
 
-    def add(name: str, values: Floats, low: float, high: float) -> None:
-        columns[name] = (np.asarray(values, dtype=np.float64), low, high if high > low else low + 1.0)
 
+def _time_columns(site: Site, tariff: Tariff) -> Series:
+    columns: Series = {}
     for name, values, period in (
         ("hour", site.hour, 24),
         ("weekday", np.minimum(site.day_type, 7), 7),
         ("month", site.month, 12),
     ):
         sine, cosine = _periodic(values.astype(np.float64), period)
-        add(f"{name}_sin", sine, -1, 1)
-        add(f"{name}_cos", cosine, -1, 1)
-    add("holiday", (site.day_type == 8).astype(np.float64), 0, 1)
-    add("month_elapsed", _month_elapsed(site), 0, 1)
-    add("demand_peak_period", is_peak(site, tariff).astype(np.float64), 0, 1)
-
-    # Buildings of one site usually share weather and tariff: such a series is one column.
-    seen: dict[str, list[Floats]] = {}
-
-    def add_shared(building: str, name: str, values: Floats, low: float, high: float) -> None:
-        known = seen.setdefault(name, [])
-        if not any(np.array_equal(values, other) for other in known):
-            add(name if not known else f"{building}/{name}", values, low, high)
-            known.append(values)
-
-    for building in site.buildings:
-        top = HEADROOM * float(building.price.max(initial=0))
-        add_shared(building.name, "price", building.price, 0, top)
-        for lead in range(building.price_predicted.shape[1]):
-            add_shared(building.name, f"price_predicted_{lead + 1}", building.price_predicted[:, lead], 0, top)
-        add_shared(building.name, "carbon", building.carbon, 0, HEADROOM * float(building.carbon.max(initial=0)))
-        for name, values in building.weather.items():
-            base = building.weather[name.split("_predicted_")[0]]
-            spread = (HEADROOM - 1) * float(base.max() - base.min())
-            low = max(float(base.min()) - spread, 0.0) if float(base.min()) >= 0 else float(base.min()) - spread
-            add_shared(building.name, name, values, low, float(base.max()) + spread)
-    for building in site.buildings:
-        add(f"{building.name}/load", building.load, 0, HEADROOM * float(building.load.max(initial=0)))
-        add(f"{building.name}/pv", building.pv, 0, HEADROOM * float(building.pv.max(initial=0)))
-        if building.battery is not None:
-            reach = BATTERY_REACH * building.battery.nominal_power * site.hours_per_step
-            add(f"{building.name}/surplus", building.pv - building.load, -reach, reach)
-    names = socket_names(site)
-    longest = LONGEST_STAY_HOURS / site.hours_per_step
-    for feature, table, high in (
-        ("connected", (tables.vehicle != EMPTY).astype(np.float64), 1.0),
-        ("required_soc", tables.required_soc, 1.0),
-        ("steps_left", tables.steps_left, longest),
-    ):
-        for n, name in enumerate(names):
-            add(f"{name}/{feature}", table[:, n], 0, high)
+        columns[f"{name}_sin"] = sine, -1.0, 1.0
+        columns[f"{name}_cos"] = cosine, -1.0, 1.0
+    columns["holiday"] = (site.day_type == 8).astype(np.float64), 0.0, 1.0
+    columns["month_elapsed"] = _month_elapsed(site), 0.0, 1.0
+    columns["demand_peak_period"] = is_peak(site, tariff).astype(np.float64), 0.0, 1.0
     return columns
 
 
-def endogenous_bounds(site: Site) -> tuple[Column, ...]:
+def _outside_columns(building: Building) -> Series:
+    """Prices, carbon and weather as one building's files tell them."""
+    top = HEADROOM * float(building.price.max(initial=0))
+    columns: Series = {"price": (building.price, 0.0, top)}
+    for lead in range(building.price_predicted.shape[1]):
+        columns[f"price_predicted_{lead + 1}"] = building.price_predicted[:, lead], 0.0, top
+    columns["carbon"] = building.carbon, 0.0, HEADROOM * float(building.carbon.max(initial=0))
+    for name, values in building.weather.items():
+        base = building.weather[name.split("_predicted_")[0]]
+        least, most = float(base.min()), float(base.max())
+        spread = (HEADROOM - 1) * (most - least)
+        columns[name] = values, max(least - spread, 0.0) if least >= 0 else least - spread, most + spread
+    return columns
+
+
+def _building_columns(building: Building, hours: float) -> Series:
+    name = building.name
+    columns: Series = {
+        f"{name}/load": (building.load, 0.0, HEADROOM * float(building.load.max(initial=0))),
+        f"{name}/pv": (building.pv, 0.0, HEADROOM * float(building.pv.max(initial=0))),
+    }
+    if building.battery is not None:
+        reach = BATTERY_REACH * building.battery.nominal_power * hours
+        columns[f"{name}/surplus"] = building.pv - building.load, -reach, reach
+    return columns
+
+
+def _socket_columns(site: Site, tables: SocketTables, sockets: Sockets) -> Series:
+    connected = (tables.vehicle != EMPTY).astype(np.float64)
+    columns: Series = {}
+    if sockets == "fleet":
+        for b, mine in sockets_by_building(site).items():
+            name = site.buildings[b].name
+            columns[f"{name}/any_connected"] = connected[:, mine].max(axis=1), 0.0, 1.0
+            columns[f"{name}/connected"] = connected[:, mine].mean(axis=1), 0.0, 1.0
+        return columns
+    longest = LONGEST_STAY_HOURS / site.hours_per_step
+    tabled = (("connected", connected, 1.0), ("required_soc", tables.required_soc, 1.0))
+    for feature, table, high in (*tabled, ("steps_left", tables.steps_left, longest)):
+        for n, name in enumerate(socket_names(site)):
+            columns[f"{name}/{feature}"] = table[:, n], 0.0, high
+    return columns
+
+
+def exogenous_columns(site: Site, tariff: Tariff, tables: SocketTables, sockets: Sockets) -> Series:
+    """Every column that no action changes, in order."""
+    columns = _time_columns(site, tariff)
+    for building in site.buildings:
+        for name, series in _outside_columns(building).items():
+            # Buildings of one site usually share weather and tariff: such a series is one column.
+            known = [other for other, (values, *_) in columns.items() if other.split("/")[-1] == name]
+            if not any(np.array_equal(series[0], columns[other][0]) for other in known):
+                columns[f"{building.name}/{name}" if known else name] = series
+    for building in site.buildings:
+        columns |= _building_columns(building, site.hours_per_step)
+    columns |= _socket_columns(site, tables, sockets)
+    return {
+        name: (values.astype(np.float64), low, high if high > low else low + 1.0)
+        for name, (values, low, high) in columns.items()
+    }
+
+
+def endogenous_bounds(site: Site, tables: SocketTables, sockets: Sockets) -> tuple[Column, ...]:
     """Columns that the actions change, in the order in which `SiteTask.observe` lines them up."""
     columns = [Column(f"{b.name}/battery_soc", 0, 1) for b in site.buildings if b.battery is not None]
     hours = site.hours_per_step
     for suffix in ("net", "peak_running", "off_peak_running"):
         for building in site.buildings:
             devices = building.battery.nominal_power if building.battery is not None else 0.0
-            sockets = sum(charger.max_charging_power for charger in building.chargers)
-            most = HEADROOM * float(building.load.max(initial=0)) + (devices + sockets) * hours
+            chargers = sum(charger.max_charging_power for charger in building.chargers)
+            most = HEADROOM * float(building.load.max(initial=0)) + (devices + chargers) * hours
             least = -HEADROOM * float(building.pv.max(initial=0)) - devices * hours
             if suffix == "net":
                 columns.append(Column(f"{building.name}/net_consumption", least, most))
@@ -167,17 +207,28 @@ def endogenous_bounds(site: Site) -> tuple[Column, ...]:
         if building.battery is not None:
             reach = BATTERY_REACH * building.battery.nominal_power
             columns.append(Column(f"{building.name}/headroom", -reach, reach))
+    if sockets == "fleet":
+        power = socket_power(site)
+        for suffix in ("fleet_least", "fleet_most", "fleet_needed"):
+            for b, mine in sockets_by_building(site).items():
+                in_batteries = float(tables.capacity[:, mine].max(axis=0).sum())
+                high = in_batteries if suffix == "fleet_needed" else float(power[mine].sum())
+                columns.append(Column(f"{site.buildings[b].name}/{suffix}", 0, high))
+        return tuple(columns)
     names = socket_names(site)
     columns += [Column(f"{name}/soc", 0, 1) for name in names]
     columns += [Column(f"{name}/urgency", 0, 1) for name in names]
     return tuple(columns)
 
 
-def make_encoding(site: Site, tariff: Tariff, tables: SocketTables, extra: tuple[Column, ...] = ()) -> Encoding:
+def make_encoding(
+    site: Site, tariff: Tariff, tables: SocketTables, sockets: Sockets, extra: tuple[Column, ...] = ()
+) -> Encoding:
     """The encoding of a site, from its own data."""
-    exogenous = exogenous_columns(site, tariff, tables)
+    exogenous = exogenous_columns(site, tariff, tables, sockets)
     return Encoding(
-        tuple(Column(name, low, high) for name, (_, low, high) in exogenous.items()), endogenous_bounds(site) + extra
+        tuple(Column(name, low, high) for name, (_, low, high) in exogenous.items()),
+        endogenous_bounds(site, tables, sockets) + extra,
     )
 
 
@@ -186,13 +237,13 @@ def encode(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return ((values - low) / (high - low) * 2 - 1).clamp(-1, 1).to(torch.float32)
 
 
-def exogenous_table(site: Site, tariff: Tariff, tables: SocketTables, encoding: Encoding) -> Tensor:
+def exogenous_table(site: Site, tariff: Tariff, tables: SocketTables, sockets: Sockets, encoding: Encoding) -> Tensor:
     """(T, exogenous columns) float32, encoded.
 
     Raises:
         UserError: the site has other columns than the encoding, so a policy trained on that encoding cannot act here.
     """
-    columns = exogenous_columns(site, tariff, tables)
+    columns = exogenous_columns(site, tariff, tables, sockets)
     ours, theirs = list(columns), [column.name for column in encoding.exogenous]
     if ours != theirs:
         odd = sorted(set(ours) ^ set(theirs)) or [a for a, b in zip(ours, theirs, strict=True) if a != b]
@@ -209,9 +260,8 @@ def bounds(columns: tuple[Column, ...]) -> tuple[Tensor, Tensor]:
     )
 
 
-def socket_columns(site: Site, encoding: Encoding) -> Tensor:
-    """(N, 5) int64: where each socket's columns stand in the vector, for networks that share weights across sockets."""
-    place = {column.name: i for i, column in enumerate(encoding.columns)}
-    features = ("connected", "required_soc", "steps_left", "soc", "urgency")
-    rows = [[place[f"{name}/{feature}"] for feature in features] for name in socket_names(site)]
-    return torch.tensor(rows, dtype=torch.int64).reshape(-1, len(features))
+def coarse_columns(encoding: Encoding) -> tuple[int, ...]:
+    """See `Exogenous.coarse`: state of charge and urgency of single sockets, each a small part of a site."""
+    first = len(encoding.exogenous)
+    endings = ("/soc", "/urgency")
+    return tuple(i for i, column in enumerate(encoding.columns) if i >= first and column.name.endswith(endings))

@@ -32,10 +32,13 @@ from iquitos_rl.envs.objective import (
 from iquitos_rl.envs.observation import (
     Column,
     Encoding,
+    Sockets,
     bounds,
     exogenous_table,
     make_encoding,
-    socket_columns,
+    socket_names,
+    socket_power,
+    sockets_by_building,
 )
 from iquitos_rl.envs.sockets import EMPTY, guarded_range, socket_tables, steps_needed, urgency
 from iquitos_rl.errors import UserError
@@ -51,6 +54,9 @@ class TaskSettings(BaseModel):
 
     objective: ObjectiveSettings = ObjectiveSettings()
     ev_guard: bool = Field(True, description="let actions choose when to charge, never whether a departure is met")
+    sockets: Sockets = Field(
+        "fleet", description="see and move each building's sockets together, or each socket by itself"
+    )
 
 
 class Moment(NamedTuple):
@@ -78,6 +84,10 @@ class Moment(NamedTuple):
     """(E, N) SOC of the connected vehicle, 0 at an empty socket."""
     needed: Tensor
     """(E, N) steps of full power to the wanted SOC, 0 at an empty socket."""
+    least: Tensor
+    """(E, N) what an action of -1 means here, as a share of the charger's power; 0 at an empty socket."""
+    most: Tensor
+    """(E, N) what an action of +1 means; 0 at an empty socket."""
 
 
 class Outcome(NamedTuple):
@@ -126,13 +136,13 @@ class SiteTask:
         self.objective = Objective(read_tariff(first.path), settings.objective)
         tables = [socket_tables(site) for site in sites]
         if spec is None:
-            self.encoding = make_encoding(first, self.objective.tariff, tables[0], extra)
+            self.encoding = make_encoding(first, self.objective.tariff, tables[0], settings.sockets, extra)
             self.reward_scale = reward_scale(idle_bill(first, self.objective))
         else:
             self.encoding = Encoding.from_json(spec["encoding"])
             self.reward_scale = float(spec["reward_scale"])
-            expected = [column.name for column in make_encoding(first, self.objective.tariff, tables[0], extra).columns]
-            if expected != [column.name for column in self.encoding.columns]:
+            expected = make_encoding(first, self.objective.tariff, tables[0], settings.sockets, extra)
+            if [column.name for column in expected.columns] != [column.name for column in self.encoding.columns]:
                 raise UserError(f"{first.path}: the policy was trained on a site with other observation columns")
 
         def rows(values: list[np.ndarray[Any, Any]], kind: torch.dtype = dtype) -> Tensor:
@@ -171,7 +181,9 @@ class SiteTask:
         """(S * T, 3 B + 2) price, carbon, load less PV, idle bill, peak period: one gather instead of four."""
         self._schedule = rows([np.concatenate([t.steps_left, t.required_soc], axis=1) for t in tables])
         """(S * T, 2 N) steps left, wanted SOC."""
-        self.table = torch.cat([exogenous_table(s, tariff, t, self.encoding) for s, t in zip(sites, tables)])
+        self.table = torch.cat(
+            [exogenous_table(s, tariff, t, settings.sockets, self.encoding) for s, t in zip(sites, tables)]
+        )
         self.table = self.table.to(self.device)
         """(S * T, exogenous columns) float32."""
         self._gain = per_socket([t.gain for t in tables], 1.0)
@@ -188,17 +200,31 @@ class SiteTask:
         self._with_battery = torch.tensor(with_battery, dtype=torch.int64, device=self.device)
         self.num_battery_actions = sum(b.battery is not None and b.battery_action for b in first.buildings)
         self.num_other_actions = other_actions
-        self.action_dim = self.num_battery_actions + other_actions + self.num_sockets
+        groups = sockets_by_building(first)
+        self._power = torch.from_numpy(socket_power(first)).to(self.device, dtype)
+        self._fleet = torch.zeros((self.num_sockets, len(groups)), dtype=dtype, device=self.device)
+        """(N, F) 1 where a socket belongs to a fleet; a fleet is the sockets of one building."""
+        for f, mine in enumerate(groups.values()):
+            self._fleet[mine, f] = 1
+        self._fleet_of = self._fleet.argmax(dim=1)
+        self.socket_names = [f"{first.buildings[b].name}/sockets" for b in groups]
+        """What each socket action moves: a fleet, or a socket."""
+        flags = [f"{first.buildings[b].name}/any_connected" for b in groups]
+        if settings.sockets == "each":
+            self.socket_names = socket_names(first)
+            flags = [f"{name}/connected" for name in self.socket_names]
+        self._live_columns = [self.encoding.index(flag) for flag in flags]
+        self.num_socket_actions = len(flags)
+        self.action_dim = self.num_battery_actions + other_actions + self.num_socket_actions
         self.obs_dim = self.encoding.size
-        self.socket_columns = socket_columns(first, self.encoding)
 
     @property
     def action_mask_columns(self) -> Tensor | None:
         """(A,) see `VectorEnv`: a socket's action is live while a vehicle is connected."""
         if self.num_sockets == 0:
             return None
-        always = torch.full((self.action_dim - self.num_sockets,), -1, dtype=torch.int64)
-        return torch.cat([always, self.socket_columns[:, 0]]).to(self.device)
+        always = [-1] * (self.action_dim - self.num_socket_actions)
+        return torch.tensor(always + self._live_columns, dtype=torch.int64, device=self.device)
 
     @property
     def policy_spec(self) -> dict[str, Any]:
@@ -207,7 +233,6 @@ class SiteTask:
             "encoding": self.encoding.to_json(),
             "reward_scale": self.reward_scale,
             "task": self.settings.model_dump(mode="json"),
-            "socket_columns": self.socket_columns.tolist(),
         }
 
     def moment(self, row: Tensor, socket_soc: Tensor) -> Moment:
@@ -216,7 +241,13 @@ class SiteTask:
         price, carbon, idle_net, idle, peak = self._scalars.index_select(0, row).split([b, b, b, 1, 1], dim=1)
         steps_left, required_soc = self._schedule.index_select(0, row).split(self.num_sockets, dim=1)
         gain = _at(self._gain, row)
-        soc = socket_soc * (steps_left > 0)
+        connected = steps_left > 0
+        soc = socket_soc * connected
+        needed = steps_needed(soc, required_soc, gain)
+        least, most = self._lowest.expand_as(soc), torch.ones_like(soc)
+        if self.settings.ev_guard:
+            drop, lowest = (None, None) if self._drop is None else (_at(self._drop, row), self._lowest)
+            least, most = guarded_range(needed, steps_left, gain, drop, lowest, self._deadband)
         return Moment(
             row=row,
             price=price,
@@ -228,7 +259,9 @@ class SiteTask:
             required_soc=required_soc,
             gain=gain,
             socket_soc=soc,
-            needed=steps_needed(soc, required_soc, gain),
+            needed=needed,
+            least=least * connected,
+            most=most * connected,
         )
 
     def observe(self, now: Moment, battery_soc: Tensor, net: Tensor, running_peak: Tensor, extra: Tensor) -> Tensor:
@@ -243,8 +276,12 @@ class SiteTask:
         peak, off_peak = running_peak.unbind(-1)
         present = torch.where(now.peak_period.unsqueeze(-1), peak, off_peak)
         headroom = (present - now.idle_net / self.hours).index_select(-1, self._with_battery)
-        needs = urgency(now.needed, now.steps_left)
-        values = torch.cat([battery_soc, net, peak, off_peak, headroom, now.socket_soc, needs, extra], dim=-1)
+        if self.settings.sockets == "fleet":
+            full_kwh = now.needed.clamp(min=0) * self._power * self.hours
+            per_socket = [x @ self._fleet for x in (now.least * self._power, now.most * self._power, full_kwh)]
+        else:
+            per_socket = [now.socket_soc, urgency(now.needed, now.steps_left)]
+        values = torch.cat([battery_soc, net, peak, off_peak, headroom, *per_socket, extra], dim=-1)
         encoded = torch.addcmul(self._offset, values, self._scale).clamp_(-1, 1)
         return torch.cat([self.table.index_select(0, now.row), encoded.to(torch.float32)], dim=-1)
 
@@ -255,13 +292,11 @@ class SiteTask:
             Battery actions (E, B'') in [-1, 1], other actions (E, X) in [-1, 1], and socket actions (E, N) as shares of
             the charger's power, 0 at empty sockets.
         """
-        battery, other, sockets = action.split([self.num_battery_actions, self.num_other_actions, self.num_sockets], -1)
-        if self.settings.ev_guard:
-            drop, lowest = (None, None) if self._drop is None else (_at(self._drop, now.row), self._lowest)
-            least, most = guarded_range(now.needed, now.steps_left, now.gain, drop, lowest, self._deadband)
-        else:
-            least, most = self._lowest.expand_as(sockets), torch.ones_like(sockets)
-        return battery, other, torch.lerp(least, most, (sockets + 1) / 2) * (now.steps_left > 0)
+        sizes = [self.num_battery_actions, self.num_other_actions, self.num_socket_actions]
+        battery, other, sockets = action.split(sizes, -1)
+        if self.settings.sockets == "fleet":
+            sockets = sockets.index_select(-1, self._fleet_of)
+        return battery, other, torch.lerp(now.least, now.most, (sockets + 1) / 2)
 
     def outcome(self, now: Moment, net: Tensor, socket_soc: Tensor, running_peak: Tensor) -> Outcome:
         """Judge one step.

@@ -29,6 +29,24 @@ class StepResult(NamedTuple):
     """Per-step figures by name, each (E,): money, energy, carbon of the step."""
 
 
+class Exogenous(NamedTuple):
+    """The part of the observations that no action changes and that is written down already.
+
+    An environment that has such a table offers this as its attribute `exogenous`, at any time for where it stands; a
+    replay buffer then keeps the row's number in place of the columns.
+    """
+
+    table: Tensor
+    """(R, X) float32: the first X columns of every observation are one of these rows, to the last bit."""
+    row: Tensor
+    """(E,) int64, the row of the observation to act on next."""
+    next_row: Tensor
+    """(E,) int64, the row of the last step's `next_obs`; after a reset the same as `row`."""
+    coarse: tuple[int, ...]
+    """Columns of an observation that always lie in [-1, 1] and lose nothing that matters when they are rounded to
+    1/127, such as the state of charge of one of many vehicles."""
+
+
 @runtime_checkable
 class VectorEnv(Protocol):
     """E environments with flat float32 observations (E, D) and actions (E, A) in [-1, 1]."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import signal
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
@@ -17,6 +18,9 @@ from iquitos_rl.errors import UserError
 HANG_SECONDS = 120.0
 """A simulator that has not answered for so long is taken for dead; building one takes seconds, a step milliseconds."""
 
+DESCRIBED = ("action_mask_columns", "policy_spec", "exogenous_table", "coarse_columns", "resumable")
+"""Attributes that the worker's environment may have, and this one then has too."""
+
 
 class WorkerError(Exception):
     """A worker process died, hangs, or its environment raised."""
@@ -25,18 +29,20 @@ class WorkerError(Exception):
 def _serve(pipe: Connection, factory: Callable[[], gymnasium.Env[Any, Any]]) -> None:
     """What the worker does: answer requests until told to stop."""
     torch.set_num_threads(1)
-    with contextlib.suppress(
-        KeyboardInterrupt, EOFError, BrokenPipeError
-    ):  # the parent decides what an interrupt means
+    # Ctrl-C reaches every process of the console; what it means is the parent's decision, which ends this one.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    with contextlib.suppress(EOFError, BrokenPipeError):
         try:
             env = factory()
-            described = {name: getattr(env, name, None) for name in ("action_mask_columns", "policy_spec")}
+            described = {name: getattr(env, name, None) for name in DESCRIBED}
             pipe.send((None, (env.observation_space, env.action_space, described)))
             while True:
                 method, arguments, keywords = pipe.recv()
                 if method == "close":
                     break
-                pipe.send((None, getattr(env, method)(*arguments, **keywords)))
+                answer = getattr(env, method)(*arguments, **keywords)
+                pipe.send((None, (answer, getattr(env, "exogenous_row", None))))
         except UserError as error:
             pipe.send((error, None))
         except Exception as error:
@@ -63,12 +69,22 @@ class WorkerEnv(gymnasium.Env[Any, Any]):
         self._process.start()
         theirs.close()
         self.observation_space, self.action_space, described = self._receive()
-        self.action_mask_columns = described["action_mask_columns"]
-        self.policy_spec = described["policy_spec"]
+        for name in DESCRIBED:
+            setattr(self, name, described[name])
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         self._send("reset", seed=seed, options=options)
-        return self._receive()  # type: ignore[no-any-return]
+        return self._answer()  # type: ignore[no-any-return]
+
+    def start_state(self) -> dict[str, Any]:
+        """The environment's own, where it is `resumable`."""
+        self._send("start_state")
+        return self._answer()  # type: ignore[no-any-return]
+
+    def restart(self, start: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """The environment's own, where it is `resumable`."""
+        self._send("restart", start)
+        return self._answer()  # type: ignore[no-any-return]
 
     def begin_step(self, action: Any) -> None:
         """Hand the action over without waiting for what it leads to."""
@@ -76,7 +92,7 @@ class WorkerEnv(gymnasium.Env[Any, Any]):
 
     def finish_step(self) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """What the action of `begin_step` led to."""
-        return self._receive()  # type: ignore[no-any-return]
+        return self._answer()  # type: ignore[no-any-return]
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self.begin_step(action)
@@ -91,6 +107,11 @@ class WorkerEnv(gymnasium.Env[Any, Any]):
             if self._process.is_alive():
                 self._process.kill()
         self._pipe.close()
+
+    def _answer(self) -> Any:
+        """The result of a method; where the environment's observation then stands is known without asking again."""
+        answer, self.exogenous_row = self._receive()
+        return answer
 
     def _send(self, method: str, *arguments: Any, **keywords: Any) -> None:
         try:

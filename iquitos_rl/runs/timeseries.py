@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from iquitos_rl.envs.citylearn import CityLearnSite
-from iquitos_rl.envs.observation import socket_names
 from iquitos_rl.runs.files import write_text
 from iquitos_rl.runs.simulate import Year
 
@@ -45,7 +44,7 @@ def trace(year: Year, env: CityLearnSite) -> pd.DataFrame:
     """One row an hour: every action as the controller gave it, the terms of the objective, and the reward."""
     names = [f"{b.name}/battery" for b in year.site.buildings if b.battery is not None and b.battery_action]
     names += [f"other_{i}" for i in range(env.task.num_other_actions)]
-    names += socket_names(year.site)
+    names += env.task.socket_names
     actions = {f"action/{name}": year.actions[:, i] for i, name in enumerate(names)}
     return pd.DataFrame({"step": np.arange(year.hours), **actions, **year.info, "reward": year.reward})
 

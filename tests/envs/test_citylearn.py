@@ -82,7 +82,7 @@ def test_the_balance_closes_and_reads_the_cell_that_was_just_written(env):
 def test_every_term_of_the_bill_moves_with_the_actions(week_38):
     """The battery moves energy, carbon and demand; without the guard, refusing to charge moves the shortfall."""
     env = CityLearnSite([week_38], TaskSettings(ev_guard=False))
-    sockets = env.task.num_sockets
+    sockets = env.task.num_socket_actions
 
     def totals(battery, charge):
         action = np.array([battery] + [charge] * sockets, dtype=np.float32)
@@ -138,7 +138,9 @@ def test_the_guard_serves_every_departure_that_full_power_serves(week_38):
     assert missing[0] == pytest.approx(missing[1], abs=0.1)
 
 
-def test_empty_sockets_receive_no_request(env):
+@pytest.mark.parametrize("sockets", ["each", "fleet"])
+def test_empty_sockets_receive_no_request(week_38, sockets):
+    env = CityLearnSite([week_38], TaskSettings(sockets=sockets))
     sent = []
     env.reset(seed=0)
     step = env._sim._runtime_service.step_without_feedback
@@ -148,17 +150,15 @@ def test_empty_sockets_receive_no_request(env):
         return step(actions)
 
     env._sim._runtime_service.step_without_feedback = spy
-    try:
-        for t in range(48):
-            empty = np.array([charger.vehicle[t] < 0 for _, charger in env.task.sites[0].sockets])
-            env.step(np.ones(env.task.action_dim, np.float32))
-            assert (sent[-1][env._actions.sockets][empty] == 0).all()
-    finally:
-        del env._sim._runtime_service.step_without_feedback
+    for t in range(48):
+        empty = np.array([charger.vehicle[t] < 0 for _, charger in env.task.sites[0].sockets])
+        env.step(np.ones(env.task.action_dim, np.float32))
+        assert (sent[-1][env._actions.sockets][empty] == 0).all()
     assert np.any([s[env._actions.sockets] != 0 for s in sent])
 
 
-def test_observations_name_what_they_hold(env):
+def test_observations_name_what_they_hold(week_38):
+    env = CityLearnSite([week_38], TaskSettings(sockets="each"))
     history = run(env, random_policy(env), steps=30)
     obs, *_, flows = history[-1]
     column = {
@@ -174,12 +174,47 @@ def test_observations_name_what_they_hold(env):
         assert column[f"Building_1/{charger.name}/connected"] == pytest.approx(float(n in connected), abs=1e-6)
 
 
+def test_a_fleet_moves_as_its_sockets_do_together(week_38):
+    """One action for the fleet, or the same action for each socket: the same site."""
+    fleet, each = (CityLearnSite([week_38], TaskSettings(sockets=sockets)) for sockets in ("fleet", "each"))
+    rng = np.random.default_rng(0)
+    table = rng.uniform(-1, 1, (ROWS, 2)).astype(np.float32)
+    assert fleet.task.action_dim == 2
+    together = run(fleet, lambda t, obs: table[t])
+    apart = run(each, lambda t, obs: np.concatenate([table[t, :1], np.full(each.task.num_sockets, table[t, 1])]))
+    for a, b in zip(together, apart, strict=True):
+        assert a[1] == b[1]
+        np.testing.assert_array_equal(a[5].sockets, b[5].sockets)
+
+
+def test_a_fleet_sees_what_its_sockets_need(week_38):
+    """Least, most and needed against sums over the sockets, written out."""
+    env = CityLearnSite([week_38])
+    env.reset(seed=0)
+    for t in range(30):
+        obs = env.step(np.array([0.0, -0.5], np.float32))[0]
+        site, row = env.task.sites[0], t + 1
+        least = most = needed = 0.0
+        for n, (_, charger) in enumerate(site.sockets):
+            if charger.vehicle[row] < 0:
+                continue
+            soc, gain = env._now.socket_soc[0, n].item(), env._now.gain[0, n].item()
+            steps = (charger.required_soc[row] - soc) / gain
+            least += min(max(steps - charger.departure[row], 0), 1) * charger.max_charging_power
+            most += min(max(steps, 0), 1) * charger.max_charging_power
+            needed += max(steps, 0) * charger.max_charging_power
+        column = {c.name: (obs[i] + 1) / 2 * (c.high - c.low) + c.low for i, c in enumerate(env.task.encoding.columns)}
+        assert column["Building_1/fleet_least"] == pytest.approx(least, abs=1e-3)
+        assert column["Building_1/fleet_most"] == pytest.approx(most, abs=1e-3)
+        assert column["Building_1/fleet_needed"] == pytest.approx(needed, abs=1e-3)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_actions_that_are_not_finite_are_refused(env, value):
     env.reset(seed=0)
     action = np.zeros(env.task.action_dim, np.float32)
-    action[3] = value
-    with pytest.raises(UserError, match="action 3 at hour 0 is not a finite number"):
+    action[1] = value
+    with pytest.raises(UserError, match="action 1 at hour 0 is not a finite number"):
         env.step(action)
 
 

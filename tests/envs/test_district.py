@@ -6,6 +6,7 @@ import torch
 
 from iquitos_rl.envs.citylearn import CityLearnSite
 from iquitos_rl.envs.district import DistrictSite, idle_peaks
+from iquitos_rl.envs.task import TaskSettings
 
 ROWS = 168
 
@@ -18,11 +19,9 @@ def some_actions(env, seed=0):
     return action.astype(np.float32)
 
 
-@pytest.mark.parametrize("guard", [True, False])
-def test_exact_mode_equals_the_reference_engine(week_38, guard):
-    from iquitos_rl.envs.task import TaskSettings
-
-    settings = TaskSettings(ev_guard=guard)
+@pytest.mark.parametrize("settings", [{}, {"sockets": "each"}, {"ev_guard": False, "sockets": "each"}])
+def test_exact_mode_equals_the_reference_engine(week_38, settings):
+    settings = TaskSettings(**settings)
     reference = CityLearnSite([week_38], settings)
     engine = DistrictSite([week_38], num_envs=2, settings=settings, exact=True)
     expected, _ = reference.reset(seed=0)
@@ -34,6 +33,7 @@ def test_exact_mode_equals_the_reference_engine(week_38, guard):
         np.testing.assert_allclose(step.next_obs[1].numpy(), expected, atol=2e-7, err_msg=f"hour {t}")
         assert step.reward[0].item() == pytest.approx(reward, abs=1e-6)
         assert step.truncated[0].item() == truncated
+        assert info.pop("exogenous_row") == t + 1
         for name, value in info.items():
             assert step.info[name][1].item() == pytest.approx(value, rel=1e-6, abs=1e-6), (name, t)
     assert truncated
