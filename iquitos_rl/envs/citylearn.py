@@ -175,10 +175,14 @@ class CityLearnSite(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self._fast = fast
         self._simulators: dict[int, Any] = {0: load_citylearn(self.folders[0], fast)}
         simulator = self._simulators[0]
+        self._extra_places: list[tuple[int, str]] = []
+        extra: tuple[Column, ...] = ()
         if any(site.unsupported for site in sites):
             sites = [self._with_citylearn_series(year, site) for year, site in enumerate(sites)]
-        self._extra_places, extra = _extra_columns(simulator)
+            self._extra_places, extra = _extra_columns(simulator)
         self._actions = self._action_order(simulator)
+        # CityLearn has no action for a socket that its building keeps inactive.
+        self._moved = [n for n, (b, _) in enumerate(sites[0].sockets) if sites[0].buildings[b].socket_action]
         self.task = SiteTask(sites, settings, spec, extra, other_actions=len(self._actions.other))
         self.observation_space = gymnasium.spaces.Box(-1.0, 1.0, (self.task.obs_dim,), np.float32)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (self.task.action_dim,), np.float32)
@@ -324,7 +328,7 @@ class CityLearnSite(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         device[self._actions.battery] = battery[0].numpy()
         low, high = self._actions.low[self._actions.other], self._actions.high[self._actions.other]
         device[self._actions.other] = low + (other[0].numpy() + 1) / 2 * (high - low)
-        device[self._actions.sockets] = sockets[0].numpy()
+        device[self._actions.sockets] = sockets[0].numpy()[self._moved]
         self._sim._runtime_service.step_without_feedback([device.tolist()])
 
         self.flows = self._read_flows(t)

@@ -19,7 +19,7 @@ from iquitos_rl.cases.reader import read_site
 from iquitos_rl.cases.site import Floats, Site
 from iquitos_rl.envs.objective import Tariff, is_month_start, is_peak
 from iquitos_rl.envs.observation import coarse_columns
-from iquitos_rl.envs.physics import Physics, State
+from iquitos_rl.envs.physics import Flows, Physics, State
 from iquitos_rl.envs.task import Moment, SiteTask, TaskSettings
 from iquitos_rl.envs.vector import Exogenous, StepResult
 
@@ -55,6 +55,7 @@ class Transition(NamedTuple):
     """(E, D)."""
     reward: Tensor
     """(E,)."""
+    flows: Flows
     info: dict[str, Tensor]
     """Figures of the step, (E,) each."""
 
@@ -107,6 +108,8 @@ class DistrictSite:
         """Steps until each environment's episode ends: known without asking the device."""
         self._none = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
         self._transition: Callable[[State, Moment, Tensor, Tensor], Transition] = self._advance
+        self.last_flows: Flows | None = None
+        """Energies and states of charge of the step just taken."""
         self._extra = torch.zeros((num_envs, 0), dtype=self.physics.dtype, device=self.device)
 
     @property
@@ -142,7 +145,8 @@ class DistrictSite:
         Nothing is read back from the device; actions that are not finite are the caller's to refuse.
         """
         after = self._transition(self.physics.state, self._now, self._peak, action)
-        self.physics.state, self._now, self._peak, self._net, next_obs, reward, info = after
+        self.physics.state, self._now, self._peak, self._net, next_obs, reward, flows, info = after
+        self.last_flows = flows
         obs, next_row = next_obs, self._now.row
 
         self._left -= 1
@@ -209,7 +213,7 @@ class DistrictSite:
             "departures": outcome.departures,
             "served": outcome.served,
         }
-        return Transition(state, following, peak, flows.net, obs, outcome.reward, info)
+        return Transition(state, following, peak, flows.net, obs, outcome.reward, flows, info)
 
     def _look(self, state: State, peak: Tensor, net: Tensor) -> tuple[Moment, Tensor]:
         """What the environments stand before, and the observation (E, D) of it."""

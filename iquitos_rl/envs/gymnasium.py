@@ -139,7 +139,7 @@ class GymnasiumVector:
         """
         if not self._resumable:
             raise UserError("this environment's state cannot be saved: it has no start_state and restart")
-        taken = [np.array(actions).reshape(len(actions), -1) for actions in self._taken]
+        taken = [np.array(actions).reshape(len(actions), *self._low.shape) for actions in self._taken]
         return {"starts": self._starts, "taken": taken, "obs": self._obs}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

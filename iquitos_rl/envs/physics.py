@@ -78,6 +78,8 @@ class Flows(NamedTuple):
     """(E, N)."""
     socket_soc: Tensor
     """(E, N) SOC of the connected vehicle after the action, before standby losses; 0 at an empty socket."""
+    battery_soc: Tensor
+    """(E, B) SOC after the action, before standby losses."""
 
 
 class Physics:
@@ -222,7 +224,7 @@ class Physics:
             net = single(single(single(load + battery_kwh) - pv) + sockets_kwh)
         else:
             net = load + battery_kwh - pv + self.layout.by_building(socket_kwh).sum(-1)
-        flows = Flows(net, battery_kwh, socket_kwh, socket_soc * connected)
+        flows = Flows(net, battery_kwh, socket_kwh, socket_soc * connected, battery_soc)
 
         row = (state.row + 1).clamp(max=self.rows - 1)
         there = state.scenario * self.rows + row

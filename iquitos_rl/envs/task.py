@@ -206,7 +206,8 @@ class SiteTask:
         """(N, F) 1 where a socket belongs to a fleet; a fleet is the sockets of one building."""
         for f, mine in enumerate(groups.values()):
             self._fleet[mine, f] = 1
-        self._fleet_of = self._fleet.argmax(dim=1)
+        fleets = {b: f for f, b in enumerate(groups)}
+        self._fleet_of = torch.tensor([fleets[b] for b, _ in first.sockets], dtype=torch.int64, device=self.device)
         self.socket_names = [f"{first.buildings[b].name}/sockets" for b in groups]
         """What each socket action moves: a fleet, or a socket."""
         flags = [f"{first.buildings[b].name}/any_connected" for b in groups]
@@ -239,7 +240,7 @@ class SiteTask:
         """Look up `row` (E,) and work out what the vehicles with these SOCs (E, N) need."""
         b = self.num_buildings
         price, carbon, idle_net, idle, peak = self._scalars.index_select(0, row).split([b, b, b, 1, 1], dim=1)
-        steps_left, required_soc = self._schedule.index_select(0, row).split(self.num_sockets, dim=1)
+        steps_left, required_soc = self._schedule.index_select(0, row).split([self.num_sockets] * 2, dim=1)
         gain = _at(self._gain, row)
         connected = steps_left > 0
         soc = socket_soc * connected

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from schemas import Features, write_schema
 
 from iquitos_rl.envs.citylearn import CityLearnSite
 from iquitos_rl.envs.district import DistrictSite, idle_peaks
@@ -33,10 +34,25 @@ def test_exact_mode_equals_the_reference_engine(week_38, settings):
         np.testing.assert_allclose(step.next_obs[1].numpy(), expected, atol=2e-7, err_msg=f"hour {t}")
         assert step.reward[0].item() == pytest.approx(reward, abs=1e-6)
         assert step.truncated[0].item() == truncated
-        assert info.pop("exogenous_row") == t + 1
         for name, value in info.items():
             assert step.info[name][1].item() == pytest.approx(value, rel=1e-6, abs=1e-6), (name, t)
     assert truncated
+
+
+@pytest.mark.parametrize("sockets", ["each", "fleet"])
+@pytest.mark.parametrize("features", [{"sockets": (0, 0)}, {"buildings": (3, 3), "sockets": (4, 6)}, {"service": 1.0}])
+def test_generated_sites_of_every_shape_agree(tmp_path, features, sockets):
+    """No socket at all, several buildings with a fleet each, limits on what a building may draw."""
+    folder = write_schema(tmp_path / "site", 11, Features(rows=60, omit=0.0, **features))
+    settings = TaskSettings(sockets=sockets)
+    reference, engine = CityLearnSite([folder], settings), DistrictSite([folder], 1, settings, exact=True)
+    expected, _ = reference.reset(seed=0)
+    np.testing.assert_allclose(engine.reset(seed=0)[0].numpy(), expected, atol=5e-7)
+    for action in some_actions(reference)[:59]:
+        expected, reward, *_ = reference.step(action)
+        step = engine.step(torch.from_numpy(action).unsqueeze(0))
+        np.testing.assert_allclose(step.next_obs[0].numpy(), expected, atol=5e-7)
+        assert step.reward.item() == pytest.approx(reward, rel=1e-6, abs=1e-6)
 
 
 def test_fast_mode_stays_close(week_38):
