@@ -1,0 +1,162 @@
+"""What a finished run left in its folder, read back for the report: the summary, the hours and the training figures."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from iquitos_rl.errors import UserError
+from iquitos_rl.runs.metrics import read_metrics
+
+SUMMARY = "simulation_summary.json"
+REFERENCES = ("grid_only", "uncontrolled", "optimum")
+"""Controllers that are neither agent nor rule."""
+ENERGIES = ("load_kwh", "pv_kwh", "bess_kwh", "ev_kwh", "other_kwh", "net_kwh", "import_kwh", "export_kwh")
+HOURLY = ("month", "hour", *ENERGIES, "price", "co2_kg")
+TRACED = ("demand_cost", "missing_kwh", "departures", "served")
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything the report is made of; a file that is not there leaves its controller out of the dictionary."""
+
+    folder: Path
+    summary: dict[str, Any]
+    agents: tuple[str, ...]
+    """Trained controllers that have figures, best bill first."""
+    hours: dict[str, pd.DataFrame]
+    """Controller to its `timeseries_*.csv`, with `demand_cost`, `missing_kwh`, `departures` and `served` of its trace
+    where that is there; uncontrolled first."""
+    metrics: dict[str, pd.DataFrame]
+    """Agent to its `metrics.csv`."""
+
+    @property
+    def controllers(self) -> dict[str, dict[str, float]]:
+        return dict(self.summary["controllers"])
+
+    @property
+    def rules(self) -> list[str]:
+        return [name for name in self.controllers if name not in (*REFERENCES, *self.agents)]
+
+
+def read_results(folder: Path) -> Results:
+    """Read a run's folder.
+
+    Raises:
+        UserError: it is not the folder of a finished run, or one of its files is damaged.
+    """
+    summary = read_summary(folder / SUMMARY)
+    controllers, trained = summary["controllers"], summary.get("settings") or summary.get("timing") or {}
+    agents = [name for name in controllers if name in trained and name not in REFERENCES]
+    agents.sort(key=lambda name: controllers[name].get("bill", math.inf))
+    hours = {}
+    for name in ("uncontrolled", *agents):
+        path, traced = (find(folder, name, f"{kind}_{name}.csv") for kind in ("timeseries", "trace"))
+        if path is not None:
+            hours[name] = read_columns(path, HOURLY, ("battery_soc",))
+        if path is not None and traced is not None:
+            booked = read_columns(traced, TRACED)
+            if len(booked) != len(hours[name]):
+                raise UserError(f"{traced}: {len(booked)} rows where {path.name} has {len(hours[name])}")
+            hours[name] = pd.concat([hours[name], booked], axis=1)
+    metrics = {}
+    for name in agents:
+        path = find(folder, name, "metrics.csv", shared=len(trained) > 1)
+        rows = read_metrics(path) if path is not None else []
+        if rows:
+            metrics[name] = pd.DataFrame(rows)
+    return Results(folder, summary, tuple(agents), hours, metrics)
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): a finished run has one") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not a JSON file ({error})") from None
+    controllers = summary.get("controllers") if isinstance(summary, dict) else None
+    if not isinstance(controllers, dict) or not all(isinstance(found, dict) for found in controllers.values()):
+        raise UserError(f"{path}: has no controllers, so it is not the summary of a run")
+    for key in ("settings", "timing", "failed", "audit", "memory", "machine", "versions"):
+        if not isinstance(summary.get(key, {}), dict):
+            raise UserError(f"{path}: {key} is no mapping")
+    for name, found in controllers.items():
+        for key, value in found.items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+                raise UserError(f"{path}: controllers.{name}.{key} is {value!r}, not a number")
+    return dict(summary)
+
+
+def find(folder: Path, agent: str, name: str, shared: bool = False) -> Path | None:
+    """A file of an agent, which a run of several keeps in subfolders; `shared`: at the top it could be another's."""
+    if Path(agent).name != agent:
+        raise UserError(f"{folder / SUMMARY}: {agent!r} cannot be the name of a controller")
+    places = [folder / agent / name] if shared else [folder / agent / name, folder / name]
+    return next((path for path in places if path.is_file()), None)
+
+
+def read_columns(path: Path, needed: Iterable[str], wanted: Iterable[str] = ()) -> pd.DataFrame:
+    """The needed columns of a CSV, and the wanted ones that it has."""
+    chosen = {*needed, *wanted}
+    try:
+        frame = pd.read_csv(path, usecols=lambda column: column in chosen)
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        raise UserError(f"{path} cannot be read: {error}") from None
+    missing = sorted(set(needed) - set(frame))
+    if missing or frame.empty:
+        raise UserError(f"{path}: " + (f"lacks column {missing[0]}" if missing else "has no rows"))
+    for column in frame:
+        if not np.issubdtype(frame[column].to_numpy().dtype, np.number) or not np.isfinite(frame[column]).all():
+            raise UserError(f"{path}: column {column} holds something that is not a number")
+    return frame
+
+
+def step_hours(hours: pd.DataFrame) -> float:
+    """Length of a step in hours: the clock hour stays the same for as many rows as an hour has steps."""
+    changes = int((hours.hour.diff().iloc[1:] != 0).sum())
+    return 1.0 if changes == 0 else 1 / max(1, round((len(hours) - 1) / changes))
+
+
+def months(hours: pd.DataFrame) -> pd.Series[int]:
+    """Number of each row's month in order of appearance, from 0."""
+    return (hours.month != hours.month.shift()).cumsum() - 1
+
+
+def peak_window(hours: pd.DataFrame, days: int) -> slice:
+    """Rows of the whole days around the highest import, cut at the ends of the series."""
+    per_day = round(24 / step_hours(hours))
+    first = (int(hours.import_kwh.to_numpy().argmax()) // per_day - days // 2) * per_day
+    first = max(0, min(first, (len(hours) + per_day - 1) // per_day * per_day - days * per_day))
+    return slice(first, min(first + days * per_day, len(hours)))
+
+
+def dear_hours(hours: pd.DataFrame) -> pd.Series[bool] | None:
+    """Rows at the highest price where the tariff has a few steps; None where it has one or follows a market."""
+    levels = hours.price.round(6)
+    return levels == levels.max() if 2 <= levels.nunique() <= 4 else None
+
+
+def energy_balance(hours: pd.DataFrame) -> tuple[dict[str, float], dict[str, float]]:
+    """kWh that came in and that went out, by where from and where to; the two sums are equal but for rounding."""
+    battery = hours.bess_kwh
+    came = {"import": hours.import_kwh.sum(), "PV": hours.pv_kwh.sum(), "battery out": -battery.clip(upper=0).sum()}
+    went = {"load": hours.load_kwh.sum(), "vehicles": hours.ev_kwh.sum(), "other": hours.other_kwh.sum()}
+    went |= {"battery in": battery.clip(lower=0).sum(), "export": hours.export_kwh.sum()}
+    return came, went
+
+
+def gap_share(controllers: dict[str, dict[str, float]], name: str, key: str = "bill") -> float | None:
+    """Share of the gap between uncontrolled and the optimum that a controller closes; None where there is no gap."""
+    values = [controllers.get(who, {}).get(key) for who in ("uncontrolled", "optimum", name)]
+    idle, best, mine = values
+    if idle is None or best is None or mine is None or best >= idle:
+        return None
+    return (idle - mine) / (idle - best)

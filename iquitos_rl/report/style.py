@@ -1,0 +1,132 @@
+"""What the report's figures share: size, colours, the writing of PNG and SVG.
+
+All are 4.2 in wide with 9 pt letters, so that they stay readable on a telephone; on a wide screen two stand side by
+side. Colours are those of Okabe and Ito, "Color Universal Design" (2008), which colour-blind readers tell apart.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from iquitos_rl.errors import UserError
+from iquitos_rl.report.results import Results
+
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+YELLOW, BLUE, VERMILLION, PURPLE, GREY = "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#8A8A8A"
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+WIDTH = 4.2
+STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "lines.linewidth": 1.3,
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "figure.constrained_layout.use": True,
+    "savefig.dpi": 200,
+}
+
+
+def display_name(name: str) -> str:
+    """A controller's name for people."""
+    names = {"grid_only": "grid alone", "sac": "SAC", "ppo": "PPO", "a2c": "A2C"}
+    return names.get(name, name.replace("_", " "))
+
+
+def colour(results: Results, name: str) -> str:
+    """A controller's colour, the same in every figure."""
+    agents = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY)
+    return agents[results.agents.index(name) % len(agents)] if name in results.agents else GREY
+
+
+@contextmanager
+def drawing_style() -> Iterator[None]:
+    """Our style over matplotlib's defaults, whatever the reader's own settings say; theirs come back afterwards."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield
+
+
+def save(draw: Callable[[], Figure], folder: Path, name: str) -> str:
+    """Write a figure as PNG and return it as SVG that may stand inside an HTML page beside others.
+
+    Raises:
+        UserError: the PNG cannot be written.
+    """
+    name = re.sub(r"[^\w-]", "_", name)
+    with drawing_style():
+        matplotlib.rcParams["svg.hashsalt"] = name
+        figure, image, text = draw(), io.BytesIO(), io.StringIO()
+        FigureCanvasAgg(figure).print_figure(image, format="png", metadata={"Software": None})
+        figure.savefig(text, format="svg", metadata={"Creator": None, "Date": None, "Format": None, "Type": None})
+    path = folder / f"{name}.png"
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        folder.mkdir(exist_ok=True)
+        temporary.write_bytes(image.getvalue())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from None
+    return inline_svg(text.getvalue())
+
+
+def inline_svg(text: str) -> str:
+    """An SVG file's element without what only a file needs: prolog, namespaces, metadata, ids nobody refers to."""
+    svg = text[text.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"| (?:width|height)="[\d.]+pt"', "", svg)
+    used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', svg))
+    svg = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", svg)
+    return re.sub(r">\s+<", "><", svg).strip()
+
+
+def subplots(height: float, ratios: tuple[float, ...] = (1,), **options: Any) -> tuple[Figure, Any]:
+    """A figure of our width and its axes from top to bottom."""
+    figure = Figure(figsize=(WIDTH, height))
+    axes = figure.subplots(len(ratios), 1, gridspec_kw={"height_ratios": ratios}, squeeze=False, **options)[:, 0]
+    return figure, axes
+
+
+def legend(figure: Figure, axis: Any, columns: int = 3) -> None:
+    """One legend above all panels, where it hides no data."""
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=columns, handlelength=1.4, columnspacing=1.2)
+
+
+def thousands(axis: Any) -> None:
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+
+
+def mark(axis: Any, value: float, row: float, text: str, left: bool = False) -> None:
+    """Write a bar's figure beside its end."""
+    side = "right" if left else "left"
+    axis.annotate(text, (value, row), (-3 if left else 3, 0), textcoords="offset points", va="center", ha=side)
+
+
+def finish_bars(axis: Any, largest: float, label: str) -> None:
+    axis.invert_yaxis()
+    axis.set_xlim(0, max(largest, 1e-9) * 1.17)
+    axis.xaxis.set_major_locator(MaxNLocator(6))
+    thousands(axis.xaxis)
+    axis.set_xlabel(label)
+    axis.grid(axis="y", visible=False)

@@ -1,0 +1,332 @@
+"""The report against a second reading of the files it is made from: its figures, its sentences, and what it refuses."""
+
+import json
+import re
+import shutil
+from collections import Counter
+from html import unescape
+from html.parser import HTMLParser
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+
+from iquitos_rl.errors import UserError
+from iquitos_rl.report import hour_figures, markup, write_report
+from iquitos_rl.report.__main__ import main
+from iquitos_rl.report.results import dear_hours, energy_balance, gap_share, peak_window, read_results, step_hours
+
+FIGURES = ("bill", "energy_cost", "demand_cost", "carbon_cost", "shortfall_cost", "co2_kg", "import_kwh")
+SCALE = {"CO2, t": 1e3, "import, MWh": 1e3, "export, MWh": 1e3, "EV charging, MWh": 1e3}
+KEYS = dict(zip(("bill", "energy", "demand charge", "carbon price", "EV shortfall", "CO2, t", "import, MWh"), FIGURES))
+KEYS |= {"EV departures": "departures", "of these served": "departures_served", "export, MWh": "export_kwh"}
+
+
+def hours_of(battery):
+    """40 days over two months that obey the energy balance; `battery` scales the battery's power."""
+    rng = np.random.default_rng(3)
+    step = np.arange(40 * 24 - 1)
+    hour = step % 24
+    load, ev = rng.uniform(400, 900, len(step)), rng.uniform(0, 60, len(step))
+    pv = np.clip(np.sin((hour - 6) / 12 * np.pi), 0, None) * 700
+    bess = battery * np.where((hour > 8) & (hour < 15), 100, np.where(hour > 17, -90, 0))
+    net = load - pv + bess + ev
+    columns = {"step": step, "month": 1 + step // (31 * 24), "day_type": 1, "hour": hour, "load_kwh": load}
+    columns |= {"pv_kwh": pv, "bess_kwh": bess, "ev_kwh": ev, "other_kwh": 0.0, "net_kwh": net}
+    columns |= {"import_kwh": net.clip(min=0), "export_kwh": -net.clip(max=0), "battery_soc": 0.5}
+    columns |= {"price": np.where(hour >= 18, 0.45, 0.28), "carbon_intensity": 0.45, "co2_kg": net.clip(min=0) * 0.45}
+    trace = {"step": step, "action/b/battery": 0.0, "demand_cost": rng.uniform(0, 50, len(step))}
+    trace |= {"missing_kwh": rng.uniform(0, 0.2, len(step)), "departures": 2.0, "served": 2.0}
+    return pd.DataFrame(columns), pd.DataFrame(trace)
+
+
+def figures_of(hours, trace):
+    energy, demand = (hours.import_kwh * hours.price).sum(), trace.demand_cost.sum()
+    carbon, shortfall = 0.1 * hours.co2_kg.sum(), 5 * trace.missing_kwh.sum()
+    values = (energy + demand + carbon + shortfall, energy, demand, carbon, shortfall, hours.co2_kg.sum())
+    found = dict(zip(FIGURES, (*values, hours.import_kwh.sum())))
+    found |= {"export_kwh": hours.export_kwh.sum(), "departures": 1918.0, "departures_served": 1917.0}
+    return {key: float(value) for key, value in found.items()}
+
+
+def write_run(folder, agents=("sac",), **extra):
+    """A run's folder; several agents have subfolders."""
+    folder.mkdir()
+    controllers = {}
+    for i, name in enumerate(("uncontrolled", *agents)):
+        hours, trace = hours_of(float(i))
+        place = folder / name if len(agents) > 1 and i else folder
+        place.mkdir(exist_ok=True)
+        hours.to_csv(place / f"timeseries_{name}.csv", index=False)
+        trace.to_csv(place / f"trace_{name}.csv", index=False)
+        if i:
+            steps = np.arange(1, 41) * 1000.0
+            rows = {"step": steps, "env/carbon_kg": steps, "episode_return": -1 / steps, "ram_mib": 900.0 + i}
+            pd.DataFrame(rows).to_csv(place / "metrics.csv", index=False)
+        controllers[name] = figures_of(hours, trace)
+    alone = {key: 1.3 * value for key, value in controllers["uncontrolled"].items() if key in FIGURES}
+    summary = {
+        "case": "iquitos-38",
+        "evaluated_on": "an unseen year",
+        "simulator": "citylearn",
+        "currency": "PEN",
+        "controllers": {"grid_only": alone, **controllers, **extra.pop("controllers", {})},
+        "failed": {},
+        "audit": {"largest_balance_residual_kwh": 1e-6, "warnings": []},
+        "timing": {name: {"train_s": 12.5} for name in agents},
+        "memory": {"ram_peak_mib": 1234.5},
+        "settings": {name: {"seed": 7, "task": {"objective": {"preset": "bill"}}} for name in agents},
+        **extra,
+    }
+    (folder / "simulation_summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    return folder
+
+
+class Page(HTMLParser):
+    """Attributes, texts of paragraphs and cells of tables."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.attributes, self.tags, self.tables, self.text = [], Counter(), [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags[tag] += 1
+        self.attributes += [(name, value) for name, value in attributes]
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+
+    def handle_data(self, data):
+        self.text += data
+        if self.lasttag in ("td", "th") and self.tables and self.tables[-1]:
+            self.tables[-1][-1][-1] += data.strip()
+
+
+def text_of(folder):
+    return write_report(folder).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("report") / "run")
+
+
+@pytest.fixture(scope="module")
+def html(run):
+    return text_of(run)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Names of the figures asked for, in place of the drawing."""
+    names = []
+    monkeypatch.setattr(markup, "save", lambda draw, folder, name: names.append(name) or "<svg></svg>")
+    return names
+
+
+def test_headline_and_table_say_what_the_summary_says(run, html):
+    controllers = json.loads((run / "simulation_summary.json").read_text(encoding="utf-8"))["controllers"]
+    mine, idle = controllers["sac"]["bill"], controllers["uncontrolled"]["bill"]
+    page = Page(html)
+    said = unescape(re.search(r'class="headline">(.*?)</p>', html)[1])
+    numbers = [float(text.replace(",", "")) for text in re.findall(r"\d[\d,]*\.?\d*", said)]
+    assert numbers[0] == round(mine)
+    assert numbers[1] == pytest.approx(abs(idle - mine), abs=0.5)
+    assert numbers[2] == pytest.approx(100 * abs(1 - mine / idle), abs=0.05)
+    assert numbers[3] == round(idle)
+    assert ("below" in said) == (mine < idle)
+    assert "1,917 of 1,918 vehicles" in page.text
+
+    head, *rows = page.tables[0]
+    assert head == ["PEN", "SAC", "uncontrolled", "grid alone"]
+    cells = {row[0]: row[1:] for row in rows}
+    assert set(KEYS) <= set(cells)
+    for label, key in KEYS.items():
+        for name, cell in zip(("sac", "uncontrolled", "grid_only"), cells[label]):
+            if key not in controllers[name]:
+                assert cell == ""
+            else:
+                value = controllers[name][key] / SCALE.get(label, 1)
+                assert float(cell.replace(",", "")) == pytest.approx(value, abs=0.05 if label in SCALE else 0.5)
+
+
+def test_the_page_loads_nothing_and_runs_nothing(html):
+    page = Page(html)
+    assert not {"script", "link", "iframe", "object", "base"} & set(page.tags)
+    references = [value for name, value in page.attributes if name in ("src", "href", "xlink:href", "srcset", "data")]
+    assert references
+    assert all(value.startswith(("#", "data:")) for value in references)
+    assert not re.search(r"https?:|url\((?!#)|@import|//cdn", html)
+    assert not any(name.startswith("on") for name, _ in page.attributes)
+
+
+def test_ids_are_unique_and_references_resolve(html):
+    page = Page(html)
+    ids = Counter(value for name, value in page.attributes if name == "id")
+    assert max(ids.values()) == 1
+    used = set(re.findall(r"url\(#([^)]+)\)", html))
+    used |= {value[1:] for name, value in page.attributes if name.endswith("href") and value.startswith("#")}
+    assert used
+    assert used <= set(ids)
+
+
+def test_every_figure_is_there_as_a_png_too(run, html):
+    pictures = sorted((run / "plots").iterdir())
+    assert len(pictures) == Page(html).tags["svg"] >= 14
+    for picture in pictures:
+        assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_equal_files_give_an_equal_report_whatever_the_readers_style(run, html, tmp_path, monkeypatch):
+    copy = shutil.copytree(run, tmp_path / "run")
+    monkeypatch.setitem(matplotlib.rcParams, "font.size", 30.0)
+    assert text_of(copy) == html
+    for picture in (run / "plots").iterdir():
+        assert (copy / "plots" / picture.name).read_bytes() == picture.read_bytes()
+    assert matplotlib.rcParams["font.size"] == 30.0
+
+
+def test_monthly_bars_are_each_months_peaks_and_charges(run):
+    figure = hour_figures.monthly(read_results(run))
+    expected = []
+    for name in ("uncontrolled", "sac"):
+        hours, trace = (pd.read_csv(run / f"{kind}_{name}.csv") for kind in ("timeseries", "trace"))
+        for month in (1, 2):
+            mine = hours.month == month
+            expected.append([hours.import_kwh[mine & (hours.hour >= 18)].max()])
+            expected[-1] += [hours.import_kwh[mine & (hours.hour < 18)].max(), trace.demand_cost[mine].sum() / 1e3]
+    drawn = [[bar.get_height() for bar in axis.patches] for axis in figure.axes]
+    np.testing.assert_allclose(np.transpose(drawn), expected)
+
+
+def test_balance_adds_up_and_windows_hold_the_peak(run):
+    hours = read_results(run).hours["sac"]
+    came, went = energy_balance(hours)
+    assert sum(came.values()) == pytest.approx(sum(went.values()), rel=1e-9)
+    assert came["PV"] == pytest.approx(hours.pv_kwh.sum())
+    for row in (0, 30, 500, len(hours) - 1):
+        peaked = hours.assign(import_kwh=np.where(np.arange(len(hours)) == row, 1e6, hours.import_kwh))
+        for days in (1, 7):
+            window = peak_window(peaked, days)
+            assert window.start <= row < window.stop <= len(hours)
+            assert window.start % 24 == 0
+            assert window.stop - window.start in (24 * days, 24 * days - 1)
+
+
+def test_step_length_and_dear_hours():
+    quarter = pd.DataFrame({"hour": np.repeat(np.arange(24), 4), "price": 0.2})
+    assert step_hours(quarter) == 0.25
+    assert step_hours(quarter[::4]) == 1
+    assert dear_hours(quarter) is None
+    assert dear_hours(quarter.assign(price=np.linspace(0, 1, 96))) is None
+    two = quarter.assign(price=np.where(quarter.hour > 17, 0.45, 0.28))
+    assert (dear_hours(two) == (quarter.hour > 17)).all()
+
+
+def test_share_of_the_gap():
+    found = {"uncontrolled": {"bill": 10.0}, "optimum": {"bill": 6.0}, "sac": {"bill": 7.0}, "rule": {}}
+    assert gap_share(found, "sac") == pytest.approx(0.75)
+    assert gap_share(found, "rule") is None
+    assert gap_share({**found, "optimum": {"bill": 10.0}}, "sac") is None
+    assert gap_share({"uncontrolled": {"bill": 10.0}, "sac": {"bill": 7.0}}, "sac") is None
+
+
+def test_several_agents_with_a_rule_and_an_optimum(tmp_path, undrawn):
+    bill = {"bill": 1.0, "energy_cost": 0.5, "demand_cost": 0.5, "carbon_cost": 0.0, "shortfall_cost": 0.0}
+    extra = {"optimum": bill, "peak_shave": {**bill, "bill": 2.0}, "odd": {"bill": 5.0}}
+    failed = {"a2c": "it <b>broke</b>"}
+    run = write_run(tmp_path / "run", ("sac", "ppo"), controllers=extra, failed=failed)
+    (run / "metrics.csv").write_text("step,episode_return\n1,5\n", encoding="utf-8")
+    (run / "ppo" / "metrics.csv").unlink()
+    text = Page(text_of(run)).text
+    results = read_results(run)
+    assert set(results.metrics) == {"sac"}, "a file at the top belongs to no one of several agents"
+    assert list(results.hours) == ["uncontrolled", *results.agents]
+    assert results.rules == ["peak_shave", "odd"]
+    assert {"gap", "week_sac", "week_ppo", "year_uncontrolled"} <= set(undrawn)
+    assert "No metrics.csv of PPO" in text
+    assert "The best rule, peak shave, ends not above that, at 2 PEN." in text
+    assert "The summary lacks a term of the bill of odd" in text
+    assert "A2C failed: it <b>broke</b>." in text
+    assert "below the optimum" not in text
+
+
+def test_an_agent_below_the_optimum_is_called_wrong(tmp_path, undrawn):
+    run = write_run(tmp_path / "run")
+    summary = json.loads((run / "simulation_summary.json").read_text(encoding="utf-8"))
+    worse = max(summary["controllers"][name]["bill"] for name in ("sac", "uncontrolled"))
+    summary["controllers"]["uncontrolled"]["bill"] = worse + 2
+    summary["controllers"]["optimum"] = {"bill": worse + 1}
+    (run / "simulation_summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    assert "SAC is below the optimum: either that bound or this figure is wrong" in text_of(run)
+
+
+def test_text_from_files_is_escaped(tmp_path, undrawn):
+    evil = "<script>alert(1)</script>"
+    run = write_run(tmp_path / "run", currency=evil, case=f"iquitos{evil}", failed={evil: evil}, versions={evil: evil})
+    page = text_of(run)
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;") >= 5
+
+
+@pytest.mark.parametrize(
+    ("gone", "sentence", "absent"),
+    [
+        ("metrics.csv", "No metrics.csv of SAC", {"learning"}),
+        ("timeseries_sac.csv", "No timeseries CSV for SAC", {"day_sac", "week_sac", "year_sac", "map_net_sac"}),
+        ("timeseries_*.csv", "holds no timeseries CSV", {"monthly", "balance", "vehicles", "average_day"}),
+        ("trace_sac.csv", "A trace CSV is missing", set()),
+    ],
+)
+def test_what_is_missing_is_said_and_not_drawn(tmp_path, undrawn, gone, sentence, absent):
+    run = write_run(tmp_path / "run")
+    for path in run.glob(gone):
+        path.unlink()
+    assert sentence in text_of(run)
+    assert not absent & set(undrawn)
+    assert "bill" in undrawn
+
+
+def test_a_bare_summary_is_enough(tmp_path):
+    (tmp_path / "simulation_summary.json").write_text('{"controllers": {}}', encoding="utf-8")
+    text = text_of(tmp_path)
+    assert "This run holds no agent&#x27;s figures." in text
+    assert "<figure>" not in text
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "complaint"),
+    [
+        ("simulation_summary.json", "{", "not a JSON file"),
+        ("simulation_summary.json", "[]", "has no controllers"),
+        ("simulation_summary.json", '{"controllers": {"sac": {"bill": NaN}}}', "controllers.sac.bill"),
+        ("simulation_summary.json", '{"controllers": {"sac": {"bill": "5"}}}', "controllers.sac.bill"),
+        ("simulation_summary.json", '{"controllers": {}, "audit": 5}', "audit is no mapping"),
+        ("simulation_summary.json", '{"controllers": {"../x": {}}, "timing": {"../x": {}}}', "cannot be the name"),
+        ("timeseries_sac.csv", "step,month\n0,1\n", "lacks column"),
+        ("timeseries_sac.csv", "", "cannot be read"),
+        ("trace_sac.csv", "demand_cost,missing_kwh,departures,served\n1,1,1,x\n", "served"),
+        ("trace_sac.csv", "demand_cost,missing_kwh,departures,served\n1,1,1,1\n", "1 rows"),
+    ],
+)
+def test_damaged_files_end_in_one_sentence(tmp_path, capsys, file, content, complaint):
+    run = write_run(tmp_path / "run")
+    (run / file).write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match=re.escape(complaint)):
+        write_report(run)
+    assert main([str(run)]) == 2
+    assert file in capsys.readouterr().err
+    assert not (run / "report.html").exists()
+
+
+def test_a_folder_that_is_no_run(tmp_path, capsys):
+    with pytest.raises(UserError, match=r"simulation_summary\.json"):
+        write_report(tmp_path)
+    assert main([str(tmp_path / "nowhere")]) == 2
+    assert list(tmp_path.iterdir()) == []
+    assert "Traceback" not in capsys.readouterr().err
