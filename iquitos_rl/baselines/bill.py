@@ -1,0 +1,99 @@
+"""Bills to compare: a controller's year on the district engine, a plan's year, and the share of the gap it closes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from iquitos_rl.cases.site import Floats, Site
+from iquitos_rl.envs.district import DistrictSite
+from iquitos_rl.envs.objective import Objective, Weights, is_month_start, is_peak, step_bill
+
+BatchController = Callable[[Tensor], Tensor]
+"""Observations (E, D) to actions (E, A) in [-1, 1]."""
+
+
+class Bill(NamedTuple):
+    """A year's four terms in the tariff's currency; each (E,) or a number."""
+
+    energy: Floats
+    demand: Floats
+    carbon: Floats
+    shortfall: Floats
+
+    @property
+    def total(self) -> Floats:
+        """Unweighted, as it is reported."""
+        return self.energy + self.demand + self.carbon + self.shortfall
+
+    def weighted(self, weights: Weights) -> Floats:
+        """As the reward weighs it."""
+        return sum((w * term for w, term in zip(weights, self, strict=True)), np.zeros(()))
+
+
+def gap_share(bill: float, uncontrolled_bill: float, optimum_bill: float) -> float:
+    """Share of the gap between the uncontrolled site and the optimum that a controller closes.
+
+    1 is the optimum, 0 the uncontrolled site, negative is worse than that; NaN where there is no gap.
+    """
+    gap = uncontrolled_bill - optimum_bill
+    return (uncontrolled_bill - bill) / gap if gap > 0 else float("nan")
+
+
+def start_years(env: DistrictSite, years: Sequence[int]) -> Tensor:
+    """Put each environment at the first row of a year of its own and return the observations (E, D).
+
+    Args:
+        years: (E,) index of each environment's year among the sites of `env`.
+    """
+    env.reset(seed=0)
+    scenario = torch.tensor(years, dtype=torch.int64, device=env.device)
+    fresh = env.physics.fresh(torch.zeros_like(scenario), scenario)
+    state = env.state_dict()
+    zeros = {name: torch.zeros_like(state[name]) for name in ("running_peak", "net")}
+    env.load_state_dict({**state, **zeros, "physics": fresh._asdict()})
+    now = env.task.moment(env.physics.table_row, env.physics.socket_soc)
+    with_battery = [b for b, building in enumerate(env.task.sites[0].buildings) if building.battery is not None]
+    nothing = fresh.battery_soc.new_zeros((env.num_envs, 0))
+    return env.task.observe(now, fresh.battery_soc[:, with_battery], zeros["net"], zeros["running_peak"], nothing)
+
+
+def run_year(env: DistrictSite, controller: BatchController, years: Sequence[int] | None = None) -> Bill:
+    """Bills (E,) of a controller's year from its first row to its last, for all environments of `env` side by side.
+
+    Args:
+        env: its episodes are years.
+        years: (E,) see `start_years`; by default all take the first.
+    """
+    obs = start_years(env, [0] * env.num_envs if years is None else years)
+    total = torch.zeros((4, env.num_envs), dtype=torch.float64, device=env.device)
+    for _ in range(env.task.rows - 1):
+        step = env.step(controller(obs))
+        obs = step.obs
+        total += torch.stack([step.info[f"{term}_cost"] for term in Bill._fields])
+    return Bill(*(term.cpu().numpy() for term in total))
+
+
+def bill_of(site: Site, objective: Objective, net_kwh: Floats) -> Bill:
+    """The bill of given net consumption (K, B) from the site's first row on, kWh per step; nothing is missing."""
+    count, buildings = net_kwh.shape
+    net = torch.from_numpy(net_kwh).unsqueeze(1)
+    price, carbon = (
+        torch.from_numpy(np.stack([getattr(b, name)[:count] for b in site.buildings], axis=-1)).unsqueeze(1)
+        for name in ("price", "carbon")
+    )
+    peak = torch.from_numpy(is_peak(site, objective.tariff)[:count]).unsqueeze(1)
+    nothing_missing = torch.zeros(1, dtype=torch.float64)
+    running, starts = torch.zeros((1, buildings, 2), dtype=torch.float64), is_month_start(site)
+    total = torch.zeros(4, dtype=torch.float64)
+    for t in range(count):
+        running = running * (not starts[t])
+        terms, running = step_bill(
+            objective, net[t], price[t], carbon[t], running, peak[t], nothing_missing, site.hours_per_step
+        )
+        total += torch.stack(terms)[:, 0]
+    return Bill(*(np.asarray(term) for term in total.tolist()))

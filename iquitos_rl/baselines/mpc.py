@@ -1,0 +1,128 @@
+"""Receding horizon: plan the next two days as a linear programme every hour, and do the plan's first hour.
+
+It knows the tariff's calendar and, like an agent, the present hour, states of charge and running peaks. The hours ahead
+are expected by `Outlook`, or known (`forecast="perfect"`): the difference is what better forecasts could earn.
+
+A fleet is planned as one: it may take anything between what it must and what it could now, and what it leaves it takes
+in the next hour. Vehicles that have not come yet are expected to charge on arrival.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from iquitos_rl.baselines.forecast import Outlook
+from iquitos_rl.baselines.horizon import Horizon, controllable, solve, year_horizon
+from iquitos_rl.baselines.profiles import Profiles, arrival_charging
+from iquitos_rl.baselines.stays import Stays
+from iquitos_rl.baselines.view import Decision, Now, SiteView
+from iquitos_rl.cases.site import Floats
+from iquitos_rl.envs.task import SiteTask
+
+Forecast = Literal["persistence", "perfect"]
+
+
+class RecedingHorizon:
+    """A controller for one year, to be called from its first hour on, hour by hour.
+
+    Args:
+        task: of the environment to be controlled.
+        profiles: mean day of training years.
+        year: index of the year among the task's sites: its prices are read from there, and with a perfect forecast
+            everything else.
+        levelling, readiness: see `Horizon`. So small that they only choose between plans that expect the same bill.
+
+    Raises:
+        UserError: see `SiteView` and `year_horizon`.
+    """
+
+    def __init__(
+        self,
+        task: SiteTask,
+        profiles: Profiles,
+        forecast: Forecast = "persistence",
+        steps_ahead: int = 48,
+        levelling: float = 0.003,
+        readiness: float = 0.0005,
+        year: int = 0,
+    ) -> None:
+        self._view, self._objective = SiteView(task), task.objective
+        site = task.sites[year]
+        self._year = year_horizon(site, task.objective)
+        self._vehicles = arrival_charging(site)[: site.rows - 1]
+        self._hour, self._hours = site.hour, site.hours_per_step
+        self._batteries = controllable(site)
+        self._outlook = Outlook(profiles) if forecast == "persistence" else None
+        self._steps_ahead, self._row = steps_ahead, 0
+        self._caution = {"levelling": levelling, "readiness": readiness}
+
+    def predict(self, obs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Observation (D,) of the next hour to actions (A,).
+
+        Raises:
+            SolverError: the solver failed.
+        """
+        now = self._view(torch.from_numpy(obs).unsqueeze(0))
+        horizon = self._look_ahead(now)
+        movable = _only((now.ev_most_kw - now.ev_least_kw).clamp(min=0)) * self._hours
+        plan = solve(horizon, self._batteries, _fleets(movable, len(horizon.price)), self._objective)
+        self._row += 1
+        taken = plan.vehicles[0] / np.maximum(movable, 1e-9)
+        decision = Decision(
+            torch.from_numpy(plan.battery[:1] / self._hours).float(),
+            torch.from_numpy(np.where(movable > 1e-6, taken.clip(0, 1), 1.0)[None]).float(),
+        )
+        return self._view.actions(decision)[0].numpy()
+
+    def _look_ahead(self, now: Now) -> Horizon:
+        rows = slice(self._row, min(self._row + self._steps_ahead, len(self._year.price)))
+        if self._outlook is None:
+            surplus_load, vehicles = self._year.surplus_load[rows].copy(), self._vehicles[rows].copy()
+        else:
+            hours = self._hour[rows]
+            self._outlook.observe(int(now.hour), _only(now.load_kw), _only(now.pv_kw), _only(now.ev_most_kw))
+            surplus_load, vehicles = (kw * self._hours for kw in self._outlook.ahead(hours))
+        vehicles[0] = _only(now.ev_least_kw) * self._hours
+        return self._year._replace(
+            surplus_load=surplus_load + vehicles,
+            price=self._year.price[rows],
+            carbon=self._year.carbon[rows],
+            month=self._year.month[rows] - self._year.month[self._row],
+            peak_period=self._year.peak_period[rows],
+            running_peak=np.stack([_only(now.peak_kw), _only(now.off_peak_kw)], axis=-1),
+            battery_soc=_only(now.battery_soc),
+            **self._caution,
+        )
+
+
+def _only(values: Tensor) -> Floats:
+    """(B,) from the one environment."""
+    return values[0].double().numpy()
+
+
+def _fleets(movable: Floats, steps: int) -> Stays:
+    """The (B,) kWh that each building's vehicles may take now or leave for the next hour, as stays."""
+    count = len(movable)
+    index, zeros, ones = np.arange(count), np.zeros(count), np.ones(count)
+    return Stays(
+        building=index,
+        socket=index,
+        vehicle=index,
+        first=np.zeros(count, dtype=np.int64),
+        last=np.full(count, min(1, steps - 1)),
+        arrival=zeros,
+        required=(movable > 0).astype(np.float64),
+        capacity=movable,
+        lowest=zeros,
+        kept=ones,
+        charge_limit=movable,
+        gain=ones,
+        discharge_limit=zeros,
+        drop=ones,
+        most_missing=zeros,
+    )

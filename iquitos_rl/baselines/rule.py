@@ -1,0 +1,80 @@
+"""A rule bound to a site: callable on batches of observations, storable as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from iquitos_rl.baselines.profiles import Profiles
+from iquitos_rl.baselines.rules import RULES, Facts
+from iquitos_rl.baselines.view import SiteView
+from iquitos_rl.envs.task import SiteTask
+from iquitos_rl.errors import UserError
+
+
+@dataclass(frozen=True)
+class RuleSettings:
+    """Everything a rule needs beside the site: what tuning finds, and what is stored."""
+
+    name: str
+    parameters: dict[str, float]
+    profiles: Profiles
+
+    def to_json(self) -> dict[str, Any]:
+        profiles = {name: values.tolist() for name, values in self.profiles._asdict().items()}
+        return {"name": self.name, "parameters": dict(self.parameters), "profiles": profiles}
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> RuleSettings:
+        """Raises UserError where the data is not what `to_json` writes."""
+        try:
+            name = str(data["name"])
+            parameters = {str(key): float(value) for key, value in data["parameters"].items()}
+            profiles = Profiles(*(np.array(data["profiles"][key], dtype=np.float64) for key in Profiles._fields))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"the stored rule cannot be read: {error}") from None
+        if name not in RULES or set(parameters) != set(RULES[name].ranges):
+            raise UserError(f"the stored rule {name} is not one of this version, or its parameters are not")
+        return RuleSettings(name, parameters, profiles)
+
+
+def default_settings(name: str, profiles: Profiles) -> RuleSettings:
+    """A rule as it is without tuning."""
+    return RuleSettings(name, {key: range_.default for key, range_ in RULES[name].ranges.items()}, profiles)
+
+
+class Rule:
+    """A controller for either engine: observations (E, D) to actions (E, A).
+
+    Args:
+        task: of the environment to be controlled.
+        candidates: parameter values (E,) by name, one set for each environment, instead of those of the settings.
+
+    Raises:
+        UserError: see `SiteView`.
+    """
+
+    def __init__(self, task: SiteTask, settings: RuleSettings, candidates: Mapping[str, Tensor] | None = None) -> None:
+        self._act = RULES[settings.name].act
+        self._view = view = SiteView(task)
+
+        def tensor(values: NDArray[Any]) -> Tensor:
+            return torch.from_numpy(values).to(view.device, torch.float32)
+
+        load, pv, vehicles = (tensor(values) for values in settings.profiles)
+        self._facts = Facts(view.dear, view.power, view.usable, load, pv, vehicles)
+        given = candidates or {key: torch.tensor([value]) for key, value in settings.parameters.items()}
+        self._parameters = {key: value.to(view.device, torch.float32).unsqueeze(-1) for key, value in given.items()}
+
+    def __call__(self, obs: Tensor) -> Tensor:
+        return self._view.actions(self._act(self._view(obs), self._parameters, self._facts))
+
+    def predict(self, obs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """One observation (D,) to actions (A,): a `Controller` for the CityLearn engine."""
+        return self(torch.from_numpy(obs).unsqueeze(0).to(self._view.device))[0].cpu().numpy()

@@ -1,0 +1,196 @@
+"""Rule-based controllers, each a few lines: what agents are judged beside.
+
+A rule is a pure function of the present hour, its parameters and facts known beforehand. Parameters are numbers, or
+(E, 1) tensors where many candidates run side by side. All quantities are kW and kWh at the meter, (E, B) for E
+environments and B buildings; hours are the steps that a rule thinks in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from iquitos_rl.baselines.levels import fill_level, shave_level
+from iquitos_rl.baselines.view import Decision, Now
+
+DAY = 24
+
+
+class Facts(NamedTuple):
+    """What a rule knows beforehand."""
+
+    dear: Tensor
+    """(24,) bool, see `dear_hours`."""
+    power_kw: Tensor
+    """(B,) of the batteries, 0 where none obeys."""
+    usable_kwh: Tensor
+    """(B,) between the lowest SOC and full."""
+    load_kw: Tensor
+    """(24, B) mean day."""
+    pv_kw: Tensor
+    """(24, B) mean day."""
+    vehicles_kw: Tensor
+    """(24, B) mean day with every vehicle charging on arrival."""
+
+
+Parameters = Mapping[str, Tensor]
+
+
+class Range(NamedTuple):
+    """A parameter: where tuning looks, and its value without tuning."""
+
+    low: float
+    high: float
+    default: float
+
+
+def uncontrolled(now: Now, p: Parameters, facts: Facts) -> Decision:
+    """Vehicles charge at full power on arrival, batteries stay idle."""
+    return Decision(torch.zeros_like(now.load_kw), torch.ones_like(now.load_kw))
+
+
+def self_consumption(now: Now, p: Parameters, facts: Facts) -> Decision:
+    """Store what is left of the sun, and give it back as soon as something is drawn from the grid."""
+    net = now.load_kw - now.pv_kw + now.ev_most_kw
+    return Decision(-net, torch.ones_like(net))
+
+
+def peak_hold(now: Now, p: Parameters, facts: Facts) -> Decision:
+    """Store surplus; discharge in dear hours only, at a set power, down to a reserve."""
+    net = now.load_kw - now.pv_kw + now.ev_most_kw
+    above = (now.stored_kwh - p["reserve"] * facts.usable_kwh).clamp(min=0)
+    give = torch.minimum(torch.minimum(net, above), p["power"] * facts.power_kw).clamp(min=0) * now.dear
+    return Decision((-net).clamp(min=0) - give, torch.ones_like(net))
+
+
+def peak_shave(now: Now, p: Parameters, facts: Facts) -> Decision:
+    """Hold the import under a threshold that follows the month's highest so far; refill under another."""
+    net = now.load_kw - now.pv_kw + now.ev_most_kw
+    reference = facts.load_kw.amax(0)
+    start = torch.where(now.dear, p["peak_start"] * reference, p["off_peak_start"] * reference)
+    threshold = torch.maximum(start, torch.where(now.dear, now.peak_kw, now.off_peak_kw))
+    give = (net - threshold).clamp(min=0)
+    refill = (p["refill"] * reference - net).clamp(min=0) * ~now.dear
+    take = torch.maximum(torch.minimum(refill, _room_to(now, facts, p["target_soc"])), (-net).clamp(min=0))
+    return Decision(torch.where(give > 0, -give, take), torch.ones_like(net))
+
+
+def water_filling(now: Now, p: Parameters, facts: Facts) -> Decision:
+    """Level the rest of the dear hours with what is stored; before them, refill under a cap to a set SOC."""
+    net = now.load_kw - now.pv_kw + now.ev_most_kw
+    give = (net - _dear_level(now, facts, net, now.stored_kwh)).clamp(min=0)
+    refill = (p["cap"] * facts.load_kw.amax(0) - net).clamp(min=0)
+    take = torch.maximum(torch.minimum(refill, _room_to(now, facts, p["target_soc"])), (-net).clamp(min=0))
+    return Decision(torch.where(now.dear, torch.where(net > 0, -give, -net), take), torch.ones_like(net))
+
+
+def smart_ev(now: Now, p: Parameters, facts: Facts) -> Decision:
+    """Charge vehicles from the sun and, outside dear hours, up to a cap; else only what they need to leave in time.
+
+    The battery stays idle.
+    """
+    net = now.load_kw - now.pv_kw + now.ev_least_kw
+    cap = torch.maximum(now.off_peak_kw, p["cap"] * facts.load_kw.amax(0)) * ~now.dear
+    return Decision(torch.zeros_like(net), _ev_share(now, cap - net))
+
+
+def strongest(now: Now, p: Parameters, facts: Facts) -> Decision:
+    """All of the above: level the dear hours, hold the others under a cap, fill the valleys before the dear hours.
+
+    Off peak, imports above the cap are shaved down to a reserve kept for the dear hours. The battery is filled where
+    the least is expected to be drawn until the dear hours begin, at night only to a set SOC: the sun needs room.
+    Vehicles wait for room under the cap.
+    """
+    reference = facts.load_kw.amax(0)
+    net = now.load_kw - now.pv_kw + now.ev_least_kw
+    level = _dear_level(now, facts, net, now.stored_kwh)
+    level = level + p["patience"] * (now.peak_kw - level).clamp(min=0)
+    dear_kw = torch.where(net > 0, -(net - level).clamp(min=0), -net)
+
+    cap = torch.maximum(now.off_peak_kw, p["cap"] * reference)
+    share = _ev_share(now, torch.where(now.dear, torch.zeros_like(net), cap - net))
+    net = net + share * (now.ev_most_kw - now.ev_least_kw)
+    above = (now.stored_kwh - p["reserve"] * facts.usable_kwh).clamp(min=0)
+    give = torch.minimum((net - cap).clamp(min=0), above)
+    night = (now.pv_kw <= 0) & ((now.hour < DAY // 2) | (now.hour >= 3 * DAY // 4)).unsqueeze(-1)
+    target = torch.where(night, p["night_soc"], torch.ones_like(p["night_soc"]))
+    filled = torch.minimum(_valley_level(now, facts, net), cap)
+    take = torch.minimum((filled - net).clamp(min=0), _room_to(now, facts, target))
+    cheap_kw = torch.where(give > 0, -give, torch.maximum(take, (-net).clamp(min=0)))
+    return Decision(torch.where(now.dear, dear_kw, cheap_kw), share)
+
+
+class Spec(NamedTuple):
+    act: Callable[[Now, Parameters, Facts], Decision]
+    ranges: dict[str, Range]
+
+
+RULES: dict[str, Spec] = {
+    "uncontrolled": Spec(uncontrolled, {}),
+    "self-consumption": Spec(self_consumption, {}),
+    "peak-hold": Spec(peak_hold, {"reserve": Range(0, 0.8, 0.0), "power": Range(0.05, 1, 1.0)}),
+    "peak-shave": Spec(
+        peak_shave,
+        {
+            "peak_start": Range(0.3, 1.1, 0.8),
+            "off_peak_start": Range(0.3, 1.1, 0.8),
+            "refill": Range(0, 1, 0.5),
+            "target_soc": Range(0, 1, 0.9),
+        },
+    ),
+    "water-filling": Spec(water_filling, {"cap": Range(0, 1, 0.5), "target_soc": Range(0, 1, 0.9)}),
+    "smart-ev": Spec(smart_ev, {"cap": Range(0, 1.1, 0.8)}),
+    "strongest": Spec(
+        strongest,
+        {
+            "cap": Range(0.3, 1.1, 0.8),
+            "reserve": Range(0, 1, 0.7),
+            "night_soc": Range(0, 1, 0.7),
+            "patience": Range(0, 1, 0.0),
+        },
+    ),
+}
+
+
+def _room_to(now: Now, facts: Facts, soc: Tensor) -> Tensor:
+    """(E, B) kWh that the battery still takes up to a share of its usable energy."""
+    return (now.room_kwh - (1 - soc) * facts.usable_kwh).clamp(min=0)
+
+
+def _ev_share(now: Now, room_kw: Tensor) -> Tensor:
+    """(E, B) share of the vehicles' freedom that fits into `room_kw`; with no freedom it means nothing."""
+    return (room_kw / (now.ev_most_kw - now.ev_least_kw).clamp(min=1e-3)).clamp(0, 1)
+
+
+def _expected(now: Now, facts: Facts, net: Tensor) -> tuple[Tensor, Tensor]:
+    """(E, B, 24) net consumption expected in this hour, where it is known, and the next 23, and (E, 24) their hours.
+
+    The mean day, with load and sun scaled as they are now against what they are on average at this hour.
+    """
+    hours = (now.hour.unsqueeze(-1) + torch.arange(DAY, device=net.device)) % DAY
+    load, pv, vehicles = (profile[hours] for profile in (facts.load_kw, facts.pv_kw, facts.vehicles_kw))  # (E, 24, B)
+    load_scale = (now.load_kw / load[:, 0].clamp(min=1e-3)).clamp(0.5, 1.5)
+    bright = pv[:, 0] > 0.1 * facts.pv_kw.amax(0)
+    pv_scale = torch.where(bright, (now.pv_kw / pv[:, 0].clamp(min=1e-3)).clamp(0, 2), torch.ones_like(net))
+    ahead = load * load_scale.unsqueeze(1) - pv * pv_scale.unsqueeze(1) + vehicles
+    ahead = torch.cat([net.unsqueeze(1), ahead[:, 1:]], dim=1)
+    return ahead.transpose(1, 2), hours
+
+
+def _dear_level(now: Now, facts: Facts, net: Tensor, energy: Tensor) -> Tensor:
+    """(E, B) kW to which the stored energy can lower what is left of the present dear hours."""
+    ahead, hours = _expected(now, facts, net)
+    window = facts.dear[hours].cumprod(-1).bool()
+    window[:, 0] = True
+    return shave_level(ahead.clamp(min=0), facts.power_kw.expand_as(net), energy, window.unsqueeze(1))
+
+
+def _valley_level(now: Now, facts: Facts, net: Tensor) -> Tensor:
+    """(E, B) kW up to which the hours before the next dear ones must be filled for the battery to be full by then."""
+    ahead, hours = _expected(now, facts, net)
+    before = (~facts.dear[hours]).cumprod(-1).bool()
+    before[:, 0] = True
+    return fill_level(ahead, facts.power_kw.expand_as(net), now.room_kwh, before.unsqueeze(1))

@@ -1,0 +1,72 @@
+"""Tuning a rule's parameters on training years: many candidates as parallel environments of the district engine.
+
+Cross-entropy search (Rubinstein 1999): draw candidates, keep the best, draw the next round around them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from iquitos_rl.baselines.bill import run_year
+from iquitos_rl.baselines.profiles import fit_profiles
+from iquitos_rl.baselines.rule import Rule, RuleSettings, default_settings
+from iquitos_rl.baselines.rules import RULES
+from iquitos_rl.cases.site import Floats, Site
+from iquitos_rl.envs.district import DistrictSite
+from iquitos_rl.envs.task import TaskSettings
+
+ELITE_SHARE = 0.2
+LEAST_SPREAD = 0.01
+"""Standard deviation, as a share of a parameter's range, below which the search does not narrow."""
+
+
+def tune(
+    name: str,
+    sites: Sequence[Site],
+    settings: TaskSettings = TaskSettings(),
+    candidates: int = 48,
+    rounds: int = 4,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> RuleSettings:
+    """Parameters of a rule with the least weighted bill over all of `sites`; equal arguments, equal parameters.
+
+    Args:
+        name: key of `RULES`.
+        sites: training years of one site.
+
+    Raises:
+        UserError: the district engine cannot reproduce the site.
+    """
+    start = default_settings(name, fit_profiles(sites))
+    ranges = RULES[name].ranges
+    if not ranges:
+        return start
+    low, high = (np.array([getattr(range_, end) for range_ in ranges.values()]) for end in ("low", "high"))
+    rng = np.random.default_rng(seed)
+    env = DistrictSite(sites, candidates * len(sites), settings, device=device)
+    best = (np.array(list(start.parameters.values())) - low) / (high - low)
+    # Stratified: each parameter's range is covered evenly.
+    strata = np.stack([rng.permutation(candidates) for _ in ranges], axis=-1)
+    drawn = (strata + rng.random(strata.shape)) / candidates
+    for _ in range(rounds):
+        drawn[0] = best
+        bills = _judge(env, start, dict(zip(ranges, (low + drawn * (high - low)).T)), candidates)
+        order = np.argsort(bills, kind="stable")
+        elite = drawn[order[: max(int(candidates * ELITE_SHARE), 2)]]
+        best = elite[0]
+        spread = np.maximum(elite.std(0), LEAST_SPREAD)
+        drawn = np.clip(rng.normal(elite.mean(0), spread, drawn.shape), 0, 1)
+    values = low + best * (high - low)
+    return RuleSettings(name, dict(zip(ranges, values.tolist())), start.profiles)
+
+
+def _judge(env: DistrictSite, settings: RuleSettings, values: dict[str, Floats], candidates: int) -> Floats:
+    """(candidates,) weighted bill of each candidate, summed over the years."""
+    count = len(env.task.sites)
+    each = {name: torch.from_numpy(np.repeat(column, count)) for name, column in values.items()}
+    bill = run_year(env, Rule(env.task, settings, each), list(range(count)) * candidates)
+    return bill.weighted(env.task.objective.weights).reshape(candidates, count).sum(-1)

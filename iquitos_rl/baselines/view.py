@@ -1,0 +1,153 @@
+"""What a rule sees: the observation of a site, decoded to kW and kWh, and its decisions turned into actions.
+
+Rules read the same observation as an agent, so they run in both engines and know nothing that an agent does not.
+
+E environments, B buildings, F of which have sockets.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from iquitos_rl.baselines.stays import best_power, best_root, lowest_soc
+from iquitos_rl.cases.site import Bools, Site
+from iquitos_rl.envs.objective import Tariff
+from iquitos_rl.envs.observation import sockets_by_building
+from iquitos_rl.envs.task import SiteTask
+from iquitos_rl.errors import UserError
+
+DEAR = 1.02
+"""An hour of the day is dear where its mean price exceeds the mean of all by this factor."""
+
+
+class Now(NamedTuple):
+    """The present hour, before the action."""
+
+    hour: Tensor
+    """(E,) int64, 0 to 23."""
+    dear: Tensor
+    """(E, 1) bool, see `dear_hours`."""
+    load_kw: Tensor
+    """(E, B)."""
+    pv_kw: Tensor
+    """(E, B)."""
+    battery_soc: Tensor
+    """(E, B), 0 where there is no battery."""
+    stored_kwh: Tensor
+    """(E, B) that the battery could still give at the meter."""
+    room_kwh: Tensor
+    """(E, B) that it could still take at the meter."""
+    peak_kw: Tensor
+    """(E, B) highest import of the month so far in the peak period."""
+    off_peak_kw: Tensor
+    """(E, B) the same for the other hours."""
+    ev_least_kw: Tensor
+    """(E, B) what vehicles must take now to leave charged in time."""
+    ev_most_kw: Tensor
+    """(E, B) what they could take."""
+
+
+class Decision(NamedTuple):
+    battery_kw: Tensor
+    """(E, B) at the meter, positive to charge."""
+    ev_share: Tensor
+    """(E, B) in [0, 1], from what vehicles must take to what they could take."""
+
+
+def dear_hours(site: Site, tariff: Tariff) -> Bools:
+    """(24,) the hours worth saving energy for: those of the demand charge's peak, else those with a high mean price."""
+    if tariff.peak_hours:
+        return np.isin(np.arange(24), tariff.peak_hours)
+    price = np.mean([building.price for building in site.buildings], axis=0)
+    count = np.maximum(np.bincount(site.hour, minlength=24), 1)
+    by_hour = np.bincount(site.hour, price, minlength=24) / count
+    return np.asarray(by_hour > DEAR * price.mean())
+
+
+class SiteView:
+    """Decodes observations of a site and encodes decisions about it.
+
+    Raises:
+        UserError: the task has no EV guard, or sockets are to be moved one by one.
+    """
+
+    def __init__(self, task: SiteTask) -> None:
+        if not task.settings.ev_guard or task.settings.sockets != "fleet":
+            raise UserError("rules need ev_guard: true and sockets: fleet")
+        site, self.device, self.hours = task.sites[0], task.device, task.hours
+        self.buildings = len(site.buildings)
+        place = {column.name: i for i, column in enumerate(task.encoding.columns)}
+        low = torch.tensor([column.low for column in task.encoding.columns], device=self.device)
+        high = torch.tensor([column.high for column in task.encoding.columns], device=self.device)
+        self._scale, self._offset = (high - low) / 2, (high + low) / 2
+
+        def columns(suffix: str, buildings: list[int]) -> Tensor:
+            return self._index([place[f"{site.buildings[b].name}/{suffix}"] for b in buildings])
+
+        def numbers(values: list[float]) -> Tensor:
+            return torch.tensor(values, dtype=torch.float32, device=self.device)
+
+        everyone = list(range(self.buildings))
+        with_battery = [b for b in everyone if site.buildings[b].battery is not None]
+        with_sockets = list(sockets_by_building(site))
+        self._hour = self._index([place["hour_sin"], place["hour_cos"]])
+        self._meter = torch.cat(
+            [columns(suffix, everyone) for suffix in ("load", "pv", "peak_running", "off_peak_running")]
+        )
+        self._soc, self._fleet = columns("battery_soc", with_battery), self._index(with_sockets)
+        self._fleet_kw = torch.cat([columns(suffix, with_sockets) for suffix in ("fleet_least", "fleet_most")])
+        self._with_battery = self._index(with_battery)
+        self._acting = self._index([b for b in with_battery if site.buildings[b].battery_action])
+        self._other_actions = task.num_other_actions
+
+        batteries = [site.buildings[b].battery for b in with_battery]
+        self._capacity = numbers([battery.capacity for battery in batteries if battery])
+        self._lowest = numbers([lowest_soc(battery) for battery in batteries if battery])
+        self._root = numbers([best_root(battery) for battery in batteries if battery])
+        acting = {b: site.buildings[b].battery for b in self._acting.tolist()}
+        power = [best_power(battery) if (battery := acting.get(b)) else 0.0 for b in everyone]
+        nominal = [battery.nominal_power if (battery := acting.get(b)) else 1.0 for b in everyone]
+        self.power, self._nominal = numbers(power), numbers(nominal).clamp(min=1e-6)
+        """(B,) kW of each building's battery, 0 where none obeys."""
+        self.usable = numbers([0.0] * self.buildings)
+        """(B,) kWh between the lowest SOC and full."""
+        self.usable[self._with_battery] = (1 - self._lowest) * self._capacity
+        self.dear = torch.from_numpy(dear_hours(site, task.objective.tariff)).to(self.device)
+        """(24,) bool."""
+
+    def __call__(self, obs: Tensor) -> Now:
+        """Decode observations (E, D)."""
+        values = torch.addcmul(self._offset, obs, self._scale)
+        sine, cosine = values[:, self._hour].unbind(-1)
+        hour = (torch.atan2(sine, cosine) * (24 / (2 * np.pi))).round().to(torch.int64) % 24
+        load, pv, peak, off_peak = values[:, self._meter].split(self.buildings, dim=-1)
+        soc, nothing = values[:, self._soc], torch.zeros_like(load)
+        stored = (soc - self._lowest).clamp(min=0) * self._capacity * self._root
+        room = (1 - soc).clamp(min=0) * self._capacity / self._root
+        least, most = values[:, self._fleet_kw].chunk(2, dim=-1)
+        return Now(
+            hour=hour,
+            dear=self.dear[hour].unsqueeze(-1),
+            load_kw=load / self.hours,
+            pv_kw=pv / self.hours,
+            battery_soc=nothing.index_copy(1, self._with_battery, soc),
+            stored_kwh=nothing.index_copy(1, self._with_battery, stored),
+            room_kwh=nothing.index_copy(1, self._with_battery, room),
+            peak_kw=peak,
+            off_peak_kw=off_peak,
+            ev_least_kw=nothing.index_copy(1, self._fleet, least),
+            ev_most_kw=nothing.index_copy(1, self._fleet, most),
+        )
+
+    def actions(self, decision: Decision) -> Tensor:
+        """(E, A) actions in [-1, 1]."""
+        battery = (decision.battery_kw / self._nominal).clamp(-1, 1)[:, self._acting]
+        other = battery.new_zeros((len(battery), self._other_actions))
+        return torch.cat([battery, other, decision.ev_share[:, self._fleet] * 2 - 1], dim=-1)
+
+    def _index(self, values: list[int]) -> Tensor:
+        return torch.tensor(values, dtype=torch.int64, device=self.device)
