@@ -19,13 +19,15 @@ from torch import Generator, Tensor, nn
 from iquitos_rl.agents import actor_critic
 from iquitos_rl.agents.actor_critic import ActorCritic, read_actor_critic, spawn, spec_of
 from iquitos_rl.agents.collector import NO_ENVIRONMENT, Batch, Collector, TrainingEnv, report
-from iquitos_rl.agents.networks import Activation
+from iquitos_rl.agents.networks import Activation, Amp
 from iquitos_rl.agents.policy_file import ArrayOrTensor, PolicySpec, apply_policy, save_policy
 from iquitos_rl.agents.progress import Progress
 from iquitos_rl.agents.rmsprop import RMSpropTF
 from iquitos_rl.envs.gymnasium import as_vector
 from iquitos_rl.errors import UserError
+from iquitos_rl.memory.recovery import Parts, taking_memory
 
+ADVICE = "python -m iquitos_rl.plan a2c shows what each setting needs; lower agent.hidden or num_envs"
 METRICS = ("policy_loss", "value_loss", "entropy", "grad_norm")
 GRAD_NORM = METRICS.index("grad_norm")
 
@@ -53,6 +55,7 @@ class A2CConfig(BaseModel):
     storage: Literal["float32", "float16"] = Field("float32", description="Type of stored observations.")
     log_every: int = Field(1_000, ge=1, description="Transitions between two progress reports.")
     micro_batch: int | None = Field(None, ge=1, description="Most transitions per backward pass; null for the batch.")
+    amp: Amp = Field("off", description="bf16 runs the networks in bfloat16; slower for networks below 512 wide.")
 
 
 def policy_loss(log_prob: Tensor, advantage: Tensor) -> Tensor:
@@ -96,12 +99,19 @@ class A2C:
         self.spec = spec_of(self.env, spec)
         init = Generator().manual_seed(seed)
         self.policy = ActorCritic(
-            self.spec, c.hidden, c.activation, log_std=c.log_std_init, normalise_obs=c.normalise_obs, generator=init
+            self.spec,
+            c.hidden,
+            c.activation,
+            log_std=c.log_std_init,
+            normalise_obs=c.normalise_obs,
+            generator=init,
+            amp=c.amp,
         ).to(self.device)
         self.optimizer = RMSpropTF(self.policy.parameters(), lr=c.learning_rate)
         self.generators = spawn(init, ("act", "predict"), self.device)
         self.steps = self.updates = 0
-        self.micro_batch = c.micro_batch
+        self.micro_batch = Parts("gradient", self.device, c.micro_batch, lambda: ADVICE)
+        self.acting = Parts("policy", self.device, advice=lambda: ADVICE)
         if self.env is not None:
             self.collector = Collector(
                 self.env,
@@ -153,7 +163,6 @@ class A2C:
 
     def update(self, batch: Batch) -> Tensor:
         """One gradient step on a rollout's transitions; returns its figures in the order of `METRICS`."""
-        self.optimizer.zero_grad()
         figures = self.gradient(batch)
         figures[GRAD_NORM] = nn.utils.clip_grad_norm_(self.policy.parameters(), self.config.max_grad_norm)
         self.optimizer.step()
@@ -161,21 +170,28 @@ class A2C:
         return figures
 
     def gradient(self, batch: Batch) -> Tensor:
-        """Add the gradient of a batch's loss to that of the parameters, `micro_batch` transitions at a time.
+        """Set the gradient of a batch's loss, as many transitions at a time as memory allows.
 
         The parts are weighted by their share, so their size changes memory and nothing else.
         """
-        c, figures = self.config, torch.zeros(len(METRICS), device=self.device)
-        for part in batch.split(self.micro_batch):
-            log_prob = actor_critic.log_prob(part.action, self.policy.mean(part.obs), self.policy.log_std, part.live)
-            policy_part = policy_loss(log_prob, part.advantage)
-            value_part = value_loss(self.policy.value(part.obs), part.returns)
-            entropy = actor_critic.entropy(self.policy.log_std, part.live)
-            loss = policy_part + c.value_coef * value_part - c.entropy_coef * entropy
-            share = part.size / batch.size
-            (share * loss).backward()
-            figures += share * torch.stack([policy_part, value_part, entropy, torch.zeros_like(entropy)]).detach()
-        return figures
+        c, net = self.config, self.policy
+
+        def attempt(size: int) -> Tensor:
+            self.optimizer.zero_grad()  # also of what a failed attempt has left
+            figures = torch.zeros(len(METRICS), device=self.device)
+            for part in batch.split(size):
+                taking_memory("gradient")
+                log_prob = actor_critic.log_prob(part.action, net.mean(part.obs), net.log_std, part.live)
+                policy_part = policy_loss(log_prob, part.advantage)
+                value_part = value_loss(net.value(part.obs), part.returns)
+                entropy = actor_critic.entropy(net.log_std, part.live)
+                loss = policy_part + c.value_coef * value_part - c.entropy_coef * entropy
+                share = part.size / batch.size
+                (share * loss).backward()
+                figures += share * torch.stack([policy_part, value_part, entropy, torch.zeros_like(entropy)]).detach()
+            return figures
+
+        return self.micro_batch.run(batch.size, attempt)
 
     # --- acting and keeping
 
@@ -187,7 +203,7 @@ class A2C:
             UserError: the observation has another width or is not finite.
         """
         generator = None if deterministic else self.generators["predict"]
-        return apply_policy(lambda rows: self.policy.act(rows, generator), obs, self.spec, self.device)
+        return apply_policy(lambda rows: self.policy.act(rows, generator, self.acting), obs, self.spec, self.device)
 
     def save(self, directory: str | Path) -> None:
         """Write networks and observation statistics with the settings, for `load`. Not the optimiser."""
@@ -220,7 +236,8 @@ class A2C:
             "policy": self.policy.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "generators": {name: generator.get_state() for name, generator in self.generators.items()},
-            "counters": {"steps": self.steps, "updates": self.updates, "micro_batch": self.micro_batch},
+            "counters": {"steps": self.steps, "updates": self.updates},
+            "micro_batch": self.micro_batch.state_dict(),
             "collector": None if self.env is None else self.collector.state_dict(),
         }
 
@@ -232,6 +249,7 @@ class A2C:
         for name, generator in self.generators.items():
             generator.set_state(state["generators"][name].cpu())
         counters = state["counters"]
-        self.steps, self.updates, self.micro_batch = counters["steps"], counters["updates"], counters["micro_batch"]
+        self.steps, self.updates = counters["steps"], counters["updates"]
+        self.micro_batch.load_state_dict(state["micro_batch"])
         if self.env is not None:
             self.collector.load_state_dict(state["collector"])

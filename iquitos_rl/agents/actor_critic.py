@@ -18,11 +18,12 @@ import torch
 from pydantic import BaseModel, ValidationError
 from torch import Generator, Tensor, nn
 
-from iquitos_rl.agents.networks import Activation, mlp
+from iquitos_rl.agents.networks import Activation, Amp, in_precision, mlp
 from iquitos_rl.agents.normalisation import ObservationNormaliser
 from iquitos_rl.agents.policy_file import PolicySpec, load_policy
 from iquitos_rl.envs.vector import VectorEnv, action_mask
 from iquitos_rl.errors import UserError
+from iquitos_rl.memory.recovery import Parts
 
 Config = TypeVar("Config", bound=BaseModel)
 
@@ -39,6 +40,7 @@ class ActorCritic(nn.Module):
         log_std: float,
         normalise_obs: bool,
         generator: Generator,
+        amp: Amp = "off",
     ) -> None:
         """`log_std` is its first value; `generator`, on the CPU so that a seed means the same weights on every device,
         draws the weights."""
@@ -46,6 +48,7 @@ class ActorCritic(nn.Module):
         # The small last layer makes the first policy do the same everywhere, whatever the observations' scale.
         self.actor = orthogonal_(mlp([spec.obs_dim, *hidden, spec.action_dim], activation, generator), 0.01, generator)
         self.critic = orthogonal_(mlp([spec.obs_dim, *hidden, 1], activation, generator), 1.0, generator)
+        self.amp = amp
         self.log_std = nn.Parameter(torch.full((spec.action_dim,), log_std))
         self.normaliser = ObservationNormaliser((spec.obs_dim,)) if normalise_obs else None
         columns = spec.action_mask_columns
@@ -58,21 +61,20 @@ class ActorCritic(nn.Module):
 
     def mean(self, obs: Tensor) -> Tensor:
         """Normalised observations (N, D) to mean actions (N, A), which may lie outside [-1, 1]."""
-        mean: Tensor = self.actor(obs)
-        return mean
+        return in_precision(self.actor, self.amp)(obs)
 
     def value(self, obs: Tensor) -> Tensor:
         """Normalised observations (N, D) to values (N,)."""
-        value: Tensor = self.critic(obs)
-        return value.squeeze(-1)
+        return in_precision(self.critic, self.amp)(obs).squeeze(-1)
 
     def live(self, obs: Tensor) -> Tensor | None:
         """Which actions are live (N, A), from raw observations: normalising would move the sign that says so."""
         return action_mask(obs, self.columns)
 
-    def act(self, obs: Tensor, generator: Generator | None) -> Tensor:
+    def act(self, obs: Tensor, generator: Generator | None, parts: Parts | None = None) -> Tensor:
         """Actions (N, A) for raw observations (N, D), the mean ones without a generator. Not clipped, dead ones 0."""
-        mean, live = self.mean(self.normalise(obs)), self.live(obs)
+        normalised, live = self.normalise(obs), self.live(obs)
+        mean = self.mean(normalised) if parts is None else parts.map(self.mean, normalised)
         return live_only(mean, live) if generator is None else sample(mean, self.log_std, live, generator)
 
     def adopt(self, tensors: dict[str, Tensor], directory: str | Path) -> None:

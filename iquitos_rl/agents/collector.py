@@ -19,10 +19,11 @@ from iquitos_rl.buffers.rollout import Rollout
 from iquitos_rl.envs.gymnasium import AnyEnv
 from iquitos_rl.envs.vector import StepResult, VectorEnv
 from iquitos_rl.errors import UserError
+from iquitos_rl.memory.recovery import Parts, explained
 
 TrainingEnv = AnyEnv | VectorEnv | Sequence[Callable[[], AnyEnv]]
 NO_ENVIRONMENT = "this agent was made without an environment: it can predict but not learn"
-VALUE_CHUNK = 8_192
+VALUE_CHUNK = 2_048
 """Observations given to the critic at once: the layers' outputs for a whole rollout might not fit in memory."""
 
 
@@ -101,6 +102,8 @@ class Collector:
         )
         self.scaler = RewardScaler(env.num_envs, gamma, self.device) if scale_rewards else None
         self.tracker = EpisodeTracker(env.num_envs, self.device)
+        self.parts = Parts("policy", self.device)
+        self.value_parts = Parts("values of a rollout", self.device, VALUE_CHUNK)
         self.obs: Tensor | None = None
 
     def reset(self) -> None:
@@ -125,10 +128,13 @@ class Collector:
         for _ in range(rollout.horizon):
             live = policy.live(obs)
             stored = self._encode(obs)
-            mean = policy.mean(stored.float())  # of what is stored, so that the update starts from a ratio of one
+            mean = self.parts.map(
+                policy.mean, stored.float()
+            )  # of what is stored: the update starts from a ratio of one
             action = actor_critic.sample(mean, policy.log_std, live, self.generator)
             log_prob = actor_critic.log_prob(action, mean, policy.log_std, live)
-            step = to_device(self.env.step(action.clamp(-1.0, 1.0).to(self.env.device)), self.device)
+            with explained("the environments' step", "lower num_envs", self.device):
+                step = to_device(self.env.step(action.clamp(-1.0, 1.0).to(self.env.device)), self.device)
             rollout.add(stored, action, log_prob, live, step, self._encode(step.next_obs))
             self.tracker.update(step)
             obs = self._receive(step.obs)
@@ -185,7 +191,7 @@ class Collector:
         )
 
     def _values(self, obs: Tensor) -> Tensor:
-        return torch.cat([self.policy.value(part.float()) for part in obs.split(VALUE_CHUNK)])
+        return self.value_parts.map(lambda part: self.policy.value(part.float()), obs)
 
 
 def to_device(step: StepResult, device: torch.device) -> StepResult:

@@ -6,16 +6,45 @@ global random state. The initialisation is that of torch's `nn.Linear`: uniform 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import sqrt
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import BeforeValidator
 from torch import Generator, Tensor, nn
 
 Activation = Literal["relu", "tanh"]
+Amp = Annotated[Literal["off", "bf16"], BeforeValidator(lambda value: "off" if value is False else value)]
+"""YAML reads a bare `off` as false."""
+Network = Callable[..., Tensor]
+
+
+def in_precision(net: nn.Module, amp: Amp) -> Network:
+    """The network as a function whose products run in bfloat16, or the network itself.
+
+    The result is float32: what is computed from it (log-probabilities, targets, losses), optimisers and averages keep
+    their precision, of which reinforcement learning needs more than images do (Bjorck et al. 2021, arXiv 2102.13565).
+    """
+    if amp == "off":
+        return net
+
+    def forward(*inputs: Tensor) -> Tensor:
+        with torch.autocast(inputs[0].device.type, torch.bfloat16):
+            output: Tensor = net(*inputs)
+        return output.float()
+
+    return forward
+
+
+def allocate_adam(optimizer: torch.optim.Adam, parameters: Sequence[Tensor]) -> None:
+    """Take the memory of the moments before the first step; a no-op where they exist. Zero is what they begin with."""
+    for p in parameters:
+        if not optimizer.state[p]:
+            state = {"step": torch.zeros((), device=p.device)}
+            optimizer.state[p] = {**state, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
 
 
 def mlp(sizes: Sequence[int], activation: Activation = "relu", generator: Generator | None = None) -> nn.Sequential:

@@ -19,12 +19,14 @@ from torch import Generator, Tensor, nn
 from iquitos_rl.agents import actor_critic
 from iquitos_rl.agents.actor_critic import ActorCritic, read_actor_critic, spawn, spec_of
 from iquitos_rl.agents.collector import NO_ENVIRONMENT, Batch, Collector, TrainingEnv, report
-from iquitos_rl.agents.networks import Activation
+from iquitos_rl.agents.networks import Activation, Amp
 from iquitos_rl.agents.policy_file import ArrayOrTensor, PolicySpec, apply_policy, save_policy
 from iquitos_rl.agents.progress import Progress
 from iquitos_rl.envs.gymnasium import as_vector
 from iquitos_rl.errors import UserError
+from iquitos_rl.memory.recovery import Parts, taking_memory
 
+ADVICE = "python -m iquitos_rl.plan ppo shows what each setting needs; lower agent.hidden or agent.horizon"
 METRICS = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction", "grad_norm")
 KL, GRAD_NORM = METRICS.index("kl"), METRICS.index("grad_norm")
 
@@ -57,6 +59,7 @@ class PPOConfig(BaseModel):
     log_std_init: float = Field(0.0, ge=-5, le=2, description="Log deviation of the actions at the start.")
     storage: Literal["float32", "float16"] = Field("float32", description="Type of stored observations.")
     micro_batch: int | None = Field(None, ge=1, description="Most transitions per backward pass; null for the batch.")
+    amp: Amp = Field("off", description="bf16 runs the networks in bfloat16; slower for networks below 512 wide.")
 
 
 def clipped_policy_loss(
@@ -131,12 +134,19 @@ class PPO:
         self.spec = spec_of(self.env, spec)
         init = Generator().manual_seed(seed)
         self.policy = ActorCritic(
-            self.spec, c.hidden, c.activation, log_std=c.log_std_init, normalise_obs=c.normalise_obs, generator=init
+            self.spec,
+            c.hidden,
+            c.activation,
+            log_std=c.log_std_init,
+            normalise_obs=c.normalise_obs,
+            generator=init,
+            amp=c.amp,
         ).to(self.device)
         self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=c.learning_rate, eps=1e-5, fused=True)
         self.generators = spawn(init, ("act", "shuffle", "predict"), self.device)
         self.steps = self.updates = 0
-        self.micro_batch = c.micro_batch
+        self.micro_batch = Parts("gradient", self.device, c.micro_batch, lambda: ADVICE)
+        self.acting = Parts("policy", self.device, advice=lambda: ADVICE)
         if self.env is not None:
             self.collector = Collector(
                 self.env,
@@ -189,7 +199,6 @@ class PPO:
             part = batch.take(index)
             if self.config.normalise_advantage:
                 part = part._replace(advantage=normalised(part.advantage))
-            self.optimizer.zero_grad()
             figures.append(self.gradient(part))
             # The one place where an update waits for the device, and only where asked to: whether to go on is the
             # host's decision, and asking once per epoch would let through the very steps that this is to prevent.
@@ -202,23 +211,31 @@ class PPO:
         return report(METRICS, means, batch.value, batch.returns, self.policy, self.optimizer, self.steps)
 
     def gradient(self, batch: Batch) -> Tensor:
-        """Add the gradient of a minibatch's loss to that of the parameters, `micro_batch` transitions at a time.
+        """Set the gradient of a minibatch's loss, as many transitions at a time as memory allows.
 
         The parts are weighted by their share, and nothing in the loss depends on the rest of the batch, so their size
         changes memory and nothing else. Returns the figures in the order of `METRICS`.
         """
-        c, figures = self.config, torch.zeros(len(METRICS), device=self.device)
-        for part in batch.split(self.micro_batch):
-            log_prob = actor_critic.log_prob(part.action, self.policy.mean(part.obs), self.policy.log_std, part.live)
-            policy_part, kl, clip_fraction = clipped_policy_loss(log_prob, part.log_prob, part.advantage, c.clip_range)
-            value_part = value_loss(self.policy.value(part.obs), part.value, part.returns, c.clip_value)
-            entropy = actor_critic.entropy(self.policy.log_std, part.live)
-            loss = policy_part + c.value_coef * value_part - c.entropy_coef * entropy
-            share = part.size / batch.size
-            (share * loss).backward()
-            zero = torch.zeros_like(kl)
-            figures += share * torch.stack([policy_part, value_part, entropy, kl, clip_fraction, zero]).detach()
-        return figures
+        c, net = self.config, self.policy
+
+        def attempt(size: int) -> Tensor:
+            self.optimizer.zero_grad()  # also of what a failed attempt has left
+            figures = torch.zeros(len(METRICS), device=self.device)
+            for part in batch.split(size):
+                taking_memory("gradient")
+                log_prob = actor_critic.log_prob(part.action, net.mean(part.obs), net.log_std, part.live)
+                old, advantage = part.log_prob, part.advantage
+                policy_part, kl, clip_fraction = clipped_policy_loss(log_prob, old, advantage, c.clip_range)
+                value_part = value_loss(net.value(part.obs), part.value, part.returns, c.clip_value)
+                entropy = actor_critic.entropy(net.log_std, part.live)
+                loss = policy_part + c.value_coef * value_part - c.entropy_coef * entropy
+                share = part.size / batch.size
+                (share * loss).backward()
+                zero = torch.zeros_like(kl)
+                figures += share * torch.stack([policy_part, value_part, entropy, kl, clip_fraction, zero]).detach()
+            return figures
+
+        return self.micro_batch.run(batch.size, attempt)
 
     # --- acting and keeping
 
@@ -230,7 +247,7 @@ class PPO:
             UserError: the observation has another width or is not finite.
         """
         generator = None if deterministic else self.generators["predict"]
-        return apply_policy(lambda rows: self.policy.act(rows, generator), obs, self.spec, self.device)
+        return apply_policy(lambda rows: self.policy.act(rows, generator, self.acting), obs, self.spec, self.device)
 
     def save(self, directory: str | Path) -> None:
         """Write networks and observation statistics with the settings, for `load`. Not the optimiser."""
@@ -263,7 +280,8 @@ class PPO:
             "policy": self.policy.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "generators": {name: generator.get_state() for name, generator in self.generators.items()},
-            "counters": {"steps": self.steps, "updates": self.updates, "micro_batch": self.micro_batch},
+            "counters": {"steps": self.steps, "updates": self.updates},
+            "micro_batch": self.micro_batch.state_dict(),
             "collector": None if self.env is None else self.collector.state_dict(),
         }
 
@@ -275,6 +293,7 @@ class PPO:
         for name, generator in self.generators.items():
             generator.set_state(state["generators"][name].cpu())
         counters = state["counters"]
-        self.steps, self.updates, self.micro_batch = counters["steps"], counters["updates"], counters["micro_batch"]
+        self.steps, self.updates = counters["steps"], counters["updates"]
+        self.micro_batch.load_state_dict(state["micro_batch"])
         if self.env is not None:
             self.collector.load_state_dict(state["collector"])

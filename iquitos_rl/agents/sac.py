@@ -19,16 +19,20 @@ from tensordict import TensorDict
 from torch import Generator, Tensor, nn
 
 from iquitos_rl.agents import squashed_gaussian
-from iquitos_rl.agents.networks import TwinCritic, mlp
+from iquitos_rl.agents.networks import Amp, Network, TwinCritic, allocate_adam, in_precision, mlp
 from iquitos_rl.agents.policy_file import ArrayOrTensor, PolicySpec, apply_policy, load_policy, save_policy
 from iquitos_rl.agents.progress import EpisodeTracker, Progress
-from iquitos_rl.buffers.replay import ReplayBuffer
+from iquitos_rl.buffers.placement import Placement
+from iquitos_rl.buffers.replay import ReplayBuffer, Storage
 from iquitos_rl.envs.gymnasium import TrainingEnv, as_vector
-from iquitos_rl.envs.vector import StepResult, action_mask
+from iquitos_rl.envs.vector import Exogenous, StepResult, action_mask
 from iquitos_rl.errors import UserError
+from iquitos_rl.memory.recovery import Parts, explained, taking_memory
 
 BATCHES_PER_GATHER = 8
 """Most update batches fetched from the buffer at once: many updates may follow one step of many environments."""
+
+ADVICE = "python -m iquitos_rl.plan sac shows what each setting needs; lower agent.hidden or agent.buffer_size"
 
 MODULES = ("actor", "critic", "target_critic")
 UPDATE_METRICS = ("critic_loss", "actor_loss", "alpha_loss", "alpha", "entropy", "q")
@@ -51,12 +55,15 @@ class SACConfig(BaseModel):
     update_ratio: float = Field(1.0, gt=0, description="Updates per transition, fractions included.")
     learning_starts: int = Field(1_000, ge=1, description="Transitions with random actions before the first update.")
     buffer_size: int = Field(300_000, ge=1, description="Transitions kept for replay.")
-    storage: Literal["float32", "float16"] = Field("float32", description="Type of stored observations and actions.")
+    storage: Storage = Field("auto", description="Type of stored numbers; auto is uint8 for sites, else float16.")
+    placement: Placement | Literal["auto"] = Field("auto", description="Where the replay buffer lies.")
     log_every: int = Field(1_000, ge=1, description="Transitions between two progress reports.")
+    micro_batch: int | None = Field(None, ge=1, description="Most transitions per backward pass; null for the batch.")
+    amp: Amp = Field("off", description="bf16 runs the networks in bfloat16; slower for networks below 512 wide.")
 
 
 def td_target(
-    actor: nn.Module, target_critic: nn.Module, batch: TensorDict, alpha: Tensor, noise: Tensor, columns: Tensor | None
+    actor: Network, target_critic: Network, batch: TensorDict, alpha: Tensor, noise: Tensor, columns: Tensor | None
 ) -> Tensor:
     """y (B,) = reward + discount * (min_i Q'_i(s', a') - alpha log pi(a'|s')), a' drawn with the noise (B, A).
 
@@ -71,14 +78,14 @@ def td_target(
         return target
 
 
-def critic_loss(critic: nn.Module, batch: TensorDict, target: Tensor) -> tuple[Tensor, Tensor]:
+def critic_loss(critic: Network, batch: TensorDict, target: Tensor) -> tuple[Tensor, Tensor]:
     """Half the squared error to the target (B,), batch mean, summed over both critics; and the mean of Q."""
     q = critic(batch["observation"], batch["action"])
     return 0.5 * (q - target).square().mean(1).sum(), q.detach().mean()
 
 
 def actor_loss(
-    actor: nn.Module, critic: nn.Module, batch: TensorDict, alpha: Tensor, noise: Tensor, columns: Tensor | None
+    actor: Network, critic: Network, batch: TensorDict, alpha: Tensor, noise: Tensor, columns: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Mean of alpha log pi(a|s) - min_i Q_i(s, a), a drawn with the noise (B, A); and log pi(a|s) (B,)."""
     obs = batch["observation"]
@@ -140,6 +147,9 @@ class SAC:
         self.critic = TwinCritic(obs_dim, action_dim, c.hidden, c.layer_norm, init).to(self.device)
         self.target_critic = deepcopy(self.critic).requires_grad_(False)
         self.log_alpha = torch.full((), c.alpha_init, device=self.device).log().requires_grad_()
+        self._actor, self._critic, self._target_critic = (
+            in_precision(net, c.amp) for net in (self.actor, self.critic, self.target_critic)
+        )
         self._target_parameters: list[Tensor] = list(self.target_critic.parameters())
         self._parameters: dict[str, list[Tensor]] = {
             "critic": list(self.critic.parameters()),
@@ -153,13 +163,22 @@ class SAC:
         self._noise, self._predict_noise = (Generator(self.device).manual_seed(seed) for seed in seeds[:2])
 
         self.steps = self.updates = 0
+        self.micro_batch = Parts("gradient", self.device, c.micro_batch, lambda: ADVICE)
+        self.acting = Parts("policy", self.device, advice=lambda: ADVICE)
         # Figures since the last report stay on the device: reading one in every update would make the GPU wait.
         self._sums = torch.zeros(len(UPDATE_METRICS) + 1, dtype=torch.float64, device=self.device)
         self._obs: Tensor | None = None
         if self.env is not None:
             self.tracker = EpisodeTracker(self.env.num_envs, self.device)
             sizes = c.buffer_size, self.env.num_envs, obs_dim, action_dim
-            kind: dict[str, Any] = {"gamma": c.gamma, "n_step": c.n_step, "dtype": getattr(torch, c.storage)}
+            kind: dict[str, Any] = {
+                "gamma": c.gamma,
+                "n_step": c.n_step,
+                "storage": c.storage,
+                "placement": c.placement,
+                "exogenous": self._exogenous(),
+                "episode_steps": getattr(self.env, "episode_steps", None),
+            }
             self.buffer = ReplayBuffer(*sizes, **kind, device=self.device, seed=seeds[2])
 
     def learn(self, total_steps: int, on_log: Callable[[Progress], None] | None = None) -> SAC:
@@ -172,6 +191,8 @@ class SAC:
         """
         if self._obs is None:
             self.reset()
+        if self.updates == 0:
+            self.rehearse()
         every = self.config.log_every
         while self.steps < total_steps:
             before = self.steps
@@ -188,7 +209,7 @@ class SAC:
         if self.env is None:
             raise UserError("this agent was made without an environment: it can predict but not learn")
         self._obs = self.env.reset(self.seed + self.steps).to(self.device)
-        self.buffer.start(self._obs)
+        self.buffer.start(self._obs, self._exogenous())
         self.tracker.abandon_episodes()
 
     def collect(self) -> None:
@@ -196,11 +217,15 @@ class SAC:
         assert self.env is not None
         assert self._obs is not None
         action = self.explore(self._obs)
-        step = to_device(self.env.step(action.to(self.env.device)), self.device)
-        self.buffer.add(action, step)
+        with explained("the environments' step", "lower num_envs", self.device):
+            step = to_device(self.env.step(action.to(self.env.device)), self.device)
+        self.buffer.add(action, step, self._exogenous())
         self.tracker.update(step)
         self._obs = step.obs
         self.steps += self.env.num_envs
+
+    def _exogenous(self) -> Exogenous | None:
+        return getattr(self.env, "exogenous", None)
 
     def explore(self, obs: Tensor) -> Tensor:
         """Actions (E, A) for observations (E, D): uniform at first, then drawn from the policy."""
@@ -211,7 +236,7 @@ class SAC:
             return action if mask is None else action * mask
         with torch.no_grad():
             noise = torch.randn(shape, device=self.device, generator=self._noise)
-            return squashed_gaussian.sample(self.actor(obs), noise, mask)[0]
+            return squashed_gaussian.sample(self.acting.map(self._actor, obs), noise, mask)[0]
 
     def updates_due(self) -> int:
         """What is yet to do of `update_ratio` times the transitions since `learning_starts`; no fraction is lost."""
@@ -223,28 +248,21 @@ class SAC:
         size = self.config.batch_size
         while updates > 0:
             count = min(updates, BATCHES_PER_GATHER)
-            batches = self.buffer.sample(size, count)
             noise = torch.randn(count, 2, size, self.spec.action_dim, device=self.device, generator=self._noise)
-            for i in range(count):
-                self.update(batches[i], noise[i])
+            for i, batch in enumerate(self.buffer.batches(size, count)):
+                self.update(batch, noise[i])
             updates -= count
 
     def update(self, batch: TensorDict, noise: Tensor) -> None:
         """A gradient step of the critics, then one of actor and temperature; noise (2, B, A): next and own actions."""
         alpha = self.log_alpha.detach().exp()
-        target = td_target(self.actor, self.target_critic, batch, alpha, noise[0], self.mask_columns)
-        q_loss, q = critic_loss(self.critic, batch, target)
-        self._descend("critic", q_loss)
-
-        pi_loss, log_prob = actor_loss(self.actor, self.critic, batch, alpha, noise[1], self.mask_columns)
-        temperature_loss = alpha_loss(self.log_alpha, log_prob, self.target_entropy(batch["observation"]))
-        # One descent for both: neither loss has a gradient by the other's parameters.
-        self._descend("policy", pi_loss + temperature_loss)
-
+        q_loss, q = self.gradient("critic", batch, noise[0])
+        self.optimizers["critic"].step()
+        pi_loss, temperature_loss, entropy = self.gradient("policy", batch, noise[1])
+        self.optimizers["policy"].step()
         with torch.no_grad():
             torch._foreach_lerp_(self._target_parameters, self._parameters["critic"], self.config.tau)
-            figures = [q_loss, pi_loss, temperature_loss, alpha, -log_prob.mean(), q, torch.ones_like(q)]
-            self._sums += torch.stack(figures)
+            self._sums += torch.stack([q_loss, pi_loss, temperature_loss, alpha, entropy, q, torch.ones_like(q)])
         self.updates += 1
 
     def target_entropy(self, obs: Tensor) -> Tensor | float:
@@ -253,11 +271,48 @@ class SAC:
         live = self.spec.action_dim if mask is None else mask.sum(-1)
         return -self.config.target_entropy_scale * live
 
-    def _descend(self, name: str, loss: Tensor) -> None:
-        # `inputs` is what freezes the critics in the actor's step: no other parameter's gradient is even computed.
-        self.optimizers[name].zero_grad()
-        torch.autograd.backward(loss, inputs=self._parameters[name])
-        self.optimizers[name].step()
+    def gradient(self, name: str, batch: TensorDict, noise: Tensor) -> Tensor:
+        """Set the gradient of the loss of "critic" or "policy", as many transitions at a time as memory allows; returns
+        the loss's figures. The parts are weighted by their share, so their size does not matter for the result."""
+        losses = {"critic": self._critic_loss, "policy": self._policy_loss}[name]
+
+        def attempt(size: int) -> Tensor:
+            self.optimizers[name].zero_grad()  # also of what a failed attempt has left
+            total = torch.zeros((), device=self.device)
+            for part, part_noise in zip(batch.split(size), noise.split(size)):
+                taking_memory("gradient")
+                loss, figures = losses(part, part_noise)
+                share = len(part) / len(batch)
+                # `inputs` is what freezes the critics in the actor's step: no other gradient is even computed.
+                torch.autograd.backward(loss if share == 1 else share * loss, inputs=self._parameters[name])
+                total = total + share * figures
+            return total
+
+        return self.micro_batch.run(len(batch), attempt)
+
+    def _critic_loss(self, batch: TensorDict, noise: Tensor) -> tuple[Tensor, Tensor]:
+        alpha = self.log_alpha.detach().exp()
+        target = td_target(self._actor, self._target_critic, batch, alpha, noise, self.mask_columns)
+        loss, q = critic_loss(self._critic, batch, target)
+        return loss, torch.stack([loss.detach(), q])
+
+    def _policy_loss(self, batch: TensorDict, noise: Tensor) -> tuple[Tensor, Tensor]:
+        alpha = self.log_alpha.detach().exp()
+        pi_loss, log_prob = actor_loss(self._actor, self._critic, batch, alpha, noise, self.mask_columns)
+        temperature_loss = alpha_loss(self.log_alpha, log_prob, self.target_entropy(batch["observation"]))
+        # One gradient for both: neither loss depends on the other's parameters.
+        return pi_loss + temperature_loss, torch.stack([pi_loss, temperature_loss, -log_prob.mean()]).detach()
+
+    def rehearse(self) -> None:
+        """Take all memory that an update needs: where it does not fit, that shows now and not after hours."""
+        b, spec = self.config.batch_size, self.spec
+        shapes = {"observation": (b, spec.obs_dim), "action": (b, spec.action_dim), "reward": (b,), "discount": (b,)}
+        shapes["next_observation"] = shapes["observation"]
+        zeros = {name: torch.zeros(shape, device=self.device) for name, shape in shapes.items()}
+        for name, parameters in self._parameters.items():
+            self.gradient(name, TensorDict(zeros, batch_size=(b,)), torch.zeros(shapes["action"], device=self.device))
+            allocate_adam(self.optimizers[name], parameters)
+            self.optimizers[name].zero_grad()
 
     def _progress(self) -> Progress:
         """Read the figures since the last report and begin anew."""
@@ -280,7 +335,7 @@ class SAC:
 
     def _act(self, obs: Tensor, deterministic: bool) -> Tensor:
         mask = action_mask(obs, self.mask_columns)
-        output = self.actor(obs)
+        output = self.acting.map(self._actor, obs)
         if deterministic:
             return squashed_gaussian.mode(output, mask)
         noise = torch.randn(len(obs), self.spec.action_dim, device=self.device, generator=self._predict_noise)
@@ -290,7 +345,9 @@ class SAC:
         """Write networks and temperature with the settings, for `load`. Neither the buffer nor the optimisers."""
         tensors = {f"{part}.{name}": x for part in MODULES for name, x in getattr(self, part).state_dict().items()}
         tensors["log_alpha"] = self.log_alpha
-        save_policy(directory, algorithm="sac", config=self.config, spec=self.spec.model_dump(), tensors=tensors)
+        # Where the buffer lay says nothing about the policy, and may not exist where it is loaded.
+        config = self.config.model_copy(update={"placement": "auto"})
+        save_policy(directory, algorithm="sac", config=config, spec=self.spec.model_dump(), tensors=tensors)
 
     @classmethod
     def load(
@@ -328,6 +385,7 @@ class SAC:
             "steps": self.steps,
             "updates": self.updates,
             "sums": self._sums,
+            "micro_batch": self.micro_batch.state_dict(),
             "tracker": self.tracker.state_dict(),
             "obs": self._obs,
             "buffer": self.buffer.state_dict(),
@@ -344,6 +402,7 @@ class SAC:
         self._predict_noise.set_state(state["generators"]["predict"].cpu())
         self.steps, self.updates = int(state["steps"]), int(state["updates"])
         self._sums.copy_(state["sums"])
+        self.micro_batch.load_state_dict(state["micro_batch"])
         self.tracker.load_state_dict(state["tracker"])
         self._obs = None if state["obs"] is None else state["obs"].to(self.device, copy=True)
         self.buffer.load_state_dict(state["buffer"])

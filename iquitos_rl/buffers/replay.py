@@ -1,21 +1,27 @@
-"""The replay buffer: E parallel streams in one ring, each observation stored once.
+"""The replay buffer: E parallel streams in one ring, each observation stored once and only as far as it is news.
 
 A step's successor is the next row of the same environment. Only where an episode was cut off (truncated) is that row
 the first of another episode; there the true successor is kept in a small side cache. A terminated step needs none, its
 bootstrap is zero. Leaving out the second copy halves a buffer; the side cache is what keeps that correct at time limits
-(as in cpprb's `next_of`).
+(as in cpprb's `next_of`). Columns that no action changes are stored as a row's number, others by `codecs.py`; the bytes
+may lie in other memory than the device that trains, see `placement.py`. None of this changes which transitions are
+drawn.
 """
 
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import torch
 from tensordict import TensorDict
 from torch import Generator, Tensor
 
-from iquitos_rl.envs.vector import StepResult
+from iquitos_rl.buffers.codecs import Codec, Layout
+from iquitos_rl.buffers.placement import Memory, Placement, Transfer, choose_placement
+from iquitos_rl.envs.vector import Exogenous, StepResult
 from iquitos_rl.errors import UserError
 
 GOES_ON, TERMINATED = -1, -2
@@ -24,50 +30,91 @@ GOES_ON, TERMINATED = -1, -2
 SHORTEST_EPISODE = 24
 """The side cache has room for truncated episodes of this mean length (hours of a day)."""
 
+Storage = Literal["auto", "float32", "float16", "uint8"]
 
-class Rows:
-    """One wide field of the buffer: (rows, width) numbers stored in `dtype`, read back as float32."""
 
-    def __init__(self, name: str, rows: int, width: int, dtype: torch.dtype, device: torch.device) -> None:
-        self.name = name
-        self.data = torch.zeros(rows, width, dtype=dtype, device=device)
+class Sizes(NamedTuple):
+    """What a replay buffer of some capacity consists of."""
 
-    def encode(self, values: Tensor) -> Tensor:
-        """The numbers as they will be stored.
+    steps_kept: int
+    """Steps of every environment that can be sampled."""
+    ring_rows: int
+    """One step more than kept: the newest one's successor, which becomes the next step's observation."""
+    final_rows: int
+    """Places for true successors of truncated steps."""
 
-        Raises:
-            UserError: a number is NaN, infinite or beyond the range of the storage type.
-        """
-        encoded = values.to(self.data.dtype)
-        finite = encoded.isfinite()
-        if not finite.all():
-            row, column = finite.logical_not().nonzero()[0].tolist()
-            raise UserError(
-                f"{self.name} column {column} of environment {row} is {values[row, column].item()}, "
-                f"which {str(self.data.dtype).removeprefix('torch.')} storage cannot hold"
-            )
-        return encoded
+    @classmethod
+    def of(cls, capacity: int, num_envs: int, final_rows: int | None = None, episode_steps: int | None = None) -> Sizes:
+        steps_kept = capacity // num_envs
+        if final_rows is None and episode_steps is not None:
+            final_rows = num_envs * (2 + steps_kept // episode_steps)  # one more for an open episode, one for a reset
+        elif final_rows is None:
+            final_rows = num_envs + capacity // SHORTEST_EPISODE
+        return cls(steps_kept, (steps_kept + 1) * num_envs, final_rows)
 
-    def write(self, rows: slice | Tensor, encoded: Tensor) -> None:
-        self.data[rows] = encoded.to(self.data.device)
+    def nbytes(self, obs_bytes: int, action_bytes: int) -> int:
+        """All storage, from the widths of the records: observations, actions, reward and end of each step, and whose
+        each final observation is."""
+        per_step = action_bytes + 4 + 4
+        return (self.ring_rows + self.final_rows) * obs_bytes + self.ring_rows * per_step + self.final_rows * 8
 
-    def read(self, rows: Tensor) -> Tensor:
-        """(n, width) float32 for n row numbers."""
-        return self.data.index_select(0, rows).float()
+
+def resolve_storage(storage: Storage, exogenous: Exogenous | None) -> Codec:
+    """The codec of what is not in a table. `auto` is uint8 for sites, whose columns have static bounds, else float16.
+
+    Raises:
+        UserError: uint8 is asked for, and the environment declares no bounds.
+    """
+    if storage == "uint8" and exogenous is None:
+        raise UserError("storage uint8 needs static bounds of the observation, which this environment does not declare")
+    if storage == "auto":
+        return "float16" if exogenous is None else "uint8"
+    return storage
+
+
+def layouts(
+    storage: Codec, obs_dim: int, action_dim: int, exogenous: Exogenous | None, device: torch.device
+) -> tuple[Layout, Layout]:
+    """The records of observations and of actions, which are always in [-1, 1]."""
+    codecs: list[Codec] = [storage] * obs_dim
+    if storage == "uint8" and exogenous is not None:
+        # Meters are what bills are made of: they keep eleven bits.
+        codecs = ["uint8" if column in exogenous.coarse else "float16" for column in range(obs_dim)]
+    table = None if exogenous is None else exogenous.table.to(device)
+    return Layout("observation", codecs, table, device), Layout("action", [storage] * action_dim, None, device)
+
+
+class Drawn(NamedTuple):
+    """n transitions drawn: where they lie, and what follows from the end flags. On the storage's device."""
+
+    first: Tensor
+    """(n,) rows of observation and action."""
+    successor: Tensor
+    """(n,) row of the next observation."""
+    figures: Tensor
+    """(n, 3) float32: reward, discount, terminated."""
 
 
 class ReplayBuffer:
     """The newest transitions of E environments, for uniform sampling with n-step returns.
 
     Call `start(obs)` after the environments' reset, then `add(action, step)` once per step. All storage is allocated
-    by the constructor.
+    and written by the constructor.
 
     Args:
         capacity: transitions over all environments; rounded down to a multiple of E.
         n_step: the longest return; it stops at an episode's end and at the newest step.
-        dtype: storage of observations and actions, float32 or float16. Rewards are always float32.
+        storage: how observations and actions are stored, see `resolve_storage`. Rewards are always float32.
+        placement: where; `auto` takes the fastest place with enough room.
+        device: where batches are wanted.
+        exogenous: the environment's, if it has one; then `start` and `add` need the present one too.
         final_rows: places for true successors of truncated steps. When they run out, the oldest steps are given up
-            early, with a warning.
+            early, with a warning. By default enough for episodes of `episode_steps`, or of `SHORTEST_EPISODE` steps.
+        episode_steps: the length of every episode but the first, where the environment knows it.
+        folder: where a file goes with placement disk; by default the system's folder for temporary files.
+
+    Raises:
+        UserError: the sizes are impossible, or there is no room.
     """
 
     def __init__(
@@ -79,70 +126,98 @@ class ReplayBuffer:
         *,
         gamma: float = 0.99,
         n_step: int = 1,
-        dtype: torch.dtype = torch.float32,
+        storage: Storage = "auto",
+        placement: Placement | Literal["auto"] = "auto",
         device: torch.device | str = "cpu",
         seed: int = 0,
+        exogenous: Exogenous | None = None,
         final_rows: int | None = None,
+        episode_steps: int | None = None,
+        folder: Path | str | None = None,
     ) -> None:
         if capacity < num_envs:
             raise UserError(f"a replay buffer of {capacity} cannot hold one step of {num_envs} environments")
-        if dtype not in (torch.float32, torch.float16):
-            raise UserError(f"replay storage must be float32 or float16, not {dtype}")
         self.device = torch.device(device)
         self.num_envs, self.n_step = num_envs, n_step
-        self.steps_kept = capacity // num_envs
-        # One row more than steps kept: the newest step's successor, which becomes the next step's observation.
-        self._ring = self.steps_kept + 1
-        self._final_rows = num_envs + capacity // SHORTEST_EPISODE if final_rows is None else final_rows
+        self._sizes = sizes = Sizes.of(capacity, num_envs, final_rows, episode_steps)
+        self.steps_kept, self._ring, self._final_rows = sizes.steps_kept, sizes.steps_kept + 1, sizes.final_rows
         if self._final_rows < num_envs:
             raise UserError(f"final_rows {self._final_rows} is fewer than the {num_envs} environments")
-        ring_rows = self._ring * num_envs
+        self.storage = resolve_storage(storage, exogenous)
+        self._obs_layout, self._action_layout = layouts(self.storage, obs_dim, action_dim, exogenous, self.device)
+        self.nbytes = sizes.nbytes(self._obs_layout.nbytes, self._action_layout.nbytes)
+        self.placement = choose_placement(self.nbytes, self.device) if placement == "auto" else placement
+        self._memory = Memory(self.placement, self.device, folder)
+        self._home = home = self._memory.device
+        self._transfer = None if home == self.device else Transfer(self.device)
         # The side cache lies behind the ring in the same storage: every successor is one gather, no second look.
-        self._obs = Rows("observation", ring_rows + self._final_rows, obs_dim, dtype, self.device)
-        self._action = Rows("action", ring_rows, action_dim, dtype, self.device)
-        self._reward = torch.zeros(ring_rows, device=self.device)
-        self._end = torch.full((ring_rows,), GOES_ON, dtype=torch.int32, device=self.device)
+        self._obs = self._memory.matrix(sizes.ring_rows + self._final_rows, self._obs_layout.nbytes)
+        self._action = self._memory.matrix(sizes.ring_rows, self._action_layout.nbytes)
+        # Looked up before anything is gathered, so never on disk; empty().fill_() has written every page, zeros() not.
+        self._reward = torch.empty(sizes.ring_rows, device=home).fill_(0)
+        self._end = torch.full((sizes.ring_rows,), GOES_ON, dtype=torch.int32, device=home)
         self._final_owner = torch.full((self._final_rows,), -1)  # the step that each side-cache place belongs to
         self._finals = 0  # side-cache places ever used
         self._steps = 0  # steps ever added; step s lies in row s % ring
         self._oldest = 0  # the oldest step that may be sampled
-        self._gamma_powers = torch.tensor([gamma**k for k in range(n_step + 1)], device=self.device)
-        self._offsets = torch.arange(n_step, device=self.device)
-        self.generator = Generator(self.device).manual_seed(seed)
+        self._saturated = torch.zeros((), dtype=torch.int64, device=self.device)
+        self._gamma_powers = torch.tensor([gamma**k for k in range(n_step + 1)], device=home)
+        self._offsets = torch.arange(n_step, device=home)
+        # On the CPU, so that a seed draws the same transitions on every device and from every placement.
+        self.generator = Generator().manual_seed(seed)
 
     def __len__(self) -> int:
         """Transitions that can be sampled."""
         return (self._steps - self._oldest) * self.num_envs
 
-    def start(self, obs: Tensor) -> None:
-        """The first observations (E, D) after a reset. Episodes still open count as truncated at their newest step."""
-        encoded = self._obs.encode(obs)
+    @property
+    def saturated(self) -> int:
+        """Numbers so far that lay outside [-1, 1] where uint8 storage cannot follow. Waits for the device."""
+        return int(self._saturated)
+
+    def start(self, obs: Tensor, exogenous: Exogenous | None = None) -> None:
+        """The first observations (E, D) after a reset. Episodes still open count as truncated at their newest step.
+
+        Raises:
+            UserError: an observation is NaN, infinite, beyond the storage type's range, or not what the table says.
+        """
+        layout = self._obs_layout
+        if not (fits := layout.fitting(obs)).all():
+            layout.refuse(obs, fits)
+        row = self._row(None if exogenous is None else exogenous.row)
+        if layout.table is not None and row is not None:
+            known = layout.table.index_select(0, row)
+            if not torch.equal(known, obs[:, : known.shape[1]]):
+                raise UserError("the first columns of the observation are not the rows of the environment's table")
+        encoded = layout.encode(obs, row)
         rows = self._rows(self._steps)
         if self._steps:
             newest = self._rows(self._steps - 1)
             still_open = (self._end[newest] == GOES_ON).nonzero().squeeze(1)
-            self._keep_finals(self._steps - 1, still_open, self._obs.data[rows][still_open])
-        self._obs.write(rows, encoded)
+            self._keep_finals(self._steps - 1, still_open, self._obs[rows][still_open])
+        self._obs[rows] = encoded.to(self._home)
 
-    def add(self, action: Tensor, step: StepResult) -> None:
+    def add(self, action: Tensor, step: StepResult, exogenous: Exogenous | None = None) -> None:
         """Store the actions (E, A) taken at the newest observations and what they led to.
 
         Raises:
             UserError: an observation, action or reward is NaN, infinite or beyond the storage type's range.
         """
-        obs, next_obs = self._obs.encode(step.obs), self._obs.encode(step.next_obs)
-        actions = self._action.encode(action)
-        if not step.reward.isfinite().all():
-            env = int(step.reward.isfinite().logical_not().nonzero()[0])
-            raise UserError(f"the reward of environment {env} is {step.reward[env].item()}, not a finite number")
+        self._check(action, step)
+        obs_layout = self._obs_layout
+        row, next_row = (None, None) if exogenous is None else (exogenous.row, exogenous.next_row)
+        obs = obs_layout.encode(step.obs, self._row(row))
+        actions = self._action_layout.encode(action)
+        self._saturated += obs_layout.saturated(step.next_obs) + self._action_layout.saturated(action)
         rows = self._rows(self._steps)
-        self._action.write(rows, actions)
-        self._reward[rows] = step.reward.to(self.device)
-        self._end[rows] = torch.where(step.terminated, TERMINATED, GOES_ON).to(self.device, torch.int32)
+        self._action[rows] = actions.to(self._home)
+        self._reward[rows] = step.reward.to(self._home)
+        self._end[rows] = torch.where(step.terminated, TERMINATED, GOES_ON).to(self._home, torch.int32)
         cut = (step.truncated & ~step.terminated).nonzero().squeeze(1)
         if cut.numel():
-            self._keep_finals(self._steps, cut, next_obs[cut])
-        self._obs.write(self._rows(self._steps + 1), obs)
+            finals = obs_layout.encode(step.next_obs, self._row(next_row))[cut]
+            self._keep_finals(self._steps, cut.to(self._home), finals.to(self._home))
+        self._obs[self._rows(self._steps + 1)] = obs.to(self._home)
         self._steps += 1
         self._oldest = max(self._oldest, self._steps - self.steps_kept)
 
@@ -156,10 +231,71 @@ class ReplayBuffer:
         terminated: bool, the window's last step terminated. A truncated step is no different from any other.
         discount: what to multiply the value of next_observation by: gamma^k, and 0 where terminated.
         """
+        shape = (batch_size,) if batches is None else (batches, batch_size)
+        drawn = self._draw(batch_size * (batches or 1))
+        if self._transfer is None:
+            return self._gather(drawn).reshape(shape)
+        return self._receive(self._send(drawn)).reshape(shape)
+
+    def batches(self, batch_size: int, count: int) -> Iterator[TensorDict]:
+        """The batches of `sample(batch_size, count)`, one after the other. From other memory than the device's, each is
+        on its way while its predecessor is being used."""
+        if self._transfer is None:
+            yield from self.sample(batch_size, count)
+            return
+        drawn = self._draw(batch_size * count)
+        parts = [Drawn(*part) for part in zip(*(tensor.split(batch_size) for tensor in drawn))]
+        sent = self._send(parts[0])
+        for following in parts[1:]:
+            present, sent = sent, self._send(following)
+            yield self._receive(present)
+        yield self._receive(sent)
+
+    def close(self) -> None:
+        """Give back page-locked memory and files; the buffer must not be used any more."""
+        self._memory.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on bit for bit. The tensors are the buffer's own, not copies, as in `nn.Module`."""
+        return {
+            "observation": self._obs,
+            "action": self._action,
+            "reward": self._reward,
+            "end": self._end,
+            "final_owner": self._final_owner,
+            "finals": self._finals,
+            "steps": self._steps,
+            "oldest": self._oldest,
+            "saturated": self._saturated,
+            "storage": self.storage,
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over the state of a buffer of the same sizes and storage type, whatever its placement.
+
+        Raises:
+            UserError: it is another kind of buffer's.
+        """
+        if state["storage"] != self.storage:
+            raise UserError(f"the saved replay buffer's storage is {state['storage']}, this one's {self.storage}")
+        own = self.state_dict()
+        tensors = [name for name in own if isinstance(own[name], Tensor) and name != "generator"]
+        for name in tensors:
+            if state[name].shape != own[name].shape or state[name].dtype != own[name].dtype:
+                raise UserError(
+                    f"the saved replay buffer's {name} is {tuple(state[name].shape)} {state[name].dtype}, "
+                    f"this one's {tuple(own[name].shape)} {own[name].dtype}"
+                )
+        for name in tensors:
+            own[name].copy_(state[name])
+        self._finals, self._steps, self._oldest = int(state["finals"]), int(state["steps"]), int(state["oldest"])
+        self.generator.set_state(state["generator"].cpu())
+
+    def _draw(self, count: int) -> Drawn:
         if not len(self):
             raise UserError("the replay buffer is empty: nothing to sample")
-        shape = (batch_size,) if batches is None else (batches, batch_size)
-        drawn = torch.randint(len(self), (batch_size * (batches or 1),), device=self.device, generator=self.generator)
+        drawn = torch.randint(len(self), (count,), generator=self.generator).to(self._home)
         env, first = drawn % self.num_envs, drawn // self.num_envs + self._oldest
 
         window = first[:, None] + self._offsets
@@ -174,51 +310,57 @@ class ReplayBuffer:
         terminated = last_end == TERMINATED
         successor = (first + length) % self._ring * self.num_envs + env
         successor = torch.where(last_end >= 0, last_end + self._ring * self.num_envs, successor)
+        figures = torch.stack([reward, self._gamma_powers[length] * ~terminated, terminated.float()], dim=1)
+        return Drawn(rows[:, 0], successor, figures)
 
-        obs, next_obs = self._obs.read(torch.cat([rows[:, 0], successor])).chunk(2)
+    def _gather(self, drawn: Drawn) -> TensorDict:
+        obs = self._obs.index_select(0, torch.cat([drawn.first, drawn.successor]))
+        return self._decode(obs, self._action.index_select(0, drawn.first), drawn.figures)
+
+    def _send(self, drawn: Drawn) -> Any:
+        assert self._transfer is not None
+        figures = drawn.figures.view(torch.uint8), torch.arange(len(drawn.figures))
+        obs = self._obs, torch.cat([drawn.first, drawn.successor])
+        return self._transfer.send(obs, (self._action, drawn.first), figures)
+
+    def _receive(self, sent: Any) -> TensorDict:
+        assert self._transfer is not None
+        obs, action, figures = self._transfer.receive(sent)
+        return self._decode(obs, action, figures.view(torch.float32))
+
+    def _decode(self, obs: Tensor, action: Tensor, figures: Tensor) -> TensorDict:
+        observation, next_observation = self._obs_layout.decode(obs).chunk(2)
+        reward, discount, terminated = figures.unbind(1)
         fields = {
-            "observation": obs,
-            "action": self._action.read(rows[:, 0]),
+            "observation": observation,
+            "action": self._action_layout.decode(action),
             "reward": reward,
-            "next_observation": next_obs,
-            "terminated": terminated,
-            "discount": self._gamma_powers[length] * ~terminated,
+            "next_observation": next_observation,
+            "terminated": terminated.bool(),
+            "discount": discount,
         }
-        shaped = {name: field.view(*shape, *field.shape[1:]) for name, field in fields.items()}
-        return TensorDict(shaped, batch_size=shape)
+        return TensorDict(fields, batch_size=(len(figures),))
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on bit for bit. The tensors are the buffer's own, not copies, as in `nn.Module`."""
-        return {
-            "observation": self._obs.data,
-            "action": self._action.data,
-            "reward": self._reward,
-            "end": self._end,
-            "final_owner": self._final_owner,
-            "finals": self._finals,
-            "steps": self._steps,
-            "oldest": self._oldest,
-            "generator": self.generator.get_state(),
-        }
+    def _check(self, action: Tensor, step: StepResult) -> None:
+        """Refuse what cannot be stored, before anything is; the device is asked once."""
+        given = [(self._obs_layout, step.obs), (self._obs_layout, step.next_obs), (self._action_layout, action)]
+        fits = [layout.fitting(values) for layout, values in given]
+        finite = step.reward.isfinite()
+        if torch.stack([finite.all(), *(fit.all() for fit in fits)]).all():
+            return
+        for (layout, values), fit in zip(given, fits):
+            if not fit.all():
+                layout.refuse(values, fit)
+        env = int(finite.logical_not().nonzero()[0])
+        raise UserError(f"the reward of environment {env} is {step.reward[env].item()}, not a finite number")
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over the state of a buffer of the same sizes and storage type.
-
-        Raises:
-            UserError: a tensor has another shape or type.
-        """
-        own = self.state_dict()
-        tensors = [name for name in own if isinstance(own[name], Tensor) and name != "generator"]
-        for name in tensors:
-            if state[name].shape != own[name].shape or state[name].dtype != own[name].dtype:
-                raise UserError(
-                    f"the saved replay buffer's {name} is {tuple(state[name].shape)} {state[name].dtype}, "
-                    f"this one's {tuple(own[name].shape)} {own[name].dtype}"
-                )
-        for name in tensors:
-            own[name].copy_(state[name])
-        self._finals, self._steps, self._oldest = int(state["finals"]), int(state["steps"]), int(state["oldest"])
-        self.generator.set_state(state["generator"].cpu())
+    def _row(self, row: Tensor | None) -> Tensor | None:
+        """The table rows (E,) of the present observations, on the table's device."""
+        if self._obs_layout.table is None:
+            return None
+        if row is None:
+            raise UserError("the replay buffer was made for an environment with a table of observations: give its rows")
+        return row.to(self.device)
 
     def _rows(self, step: int) -> slice:
         first = step % self._ring * self.num_envs
@@ -236,7 +378,7 @@ class ReplayBuffer:
             )
             self._oldest = freed
         self._final_owner[places] = step
-        places = places.to(self.device)
-        self._obs.write(self._ring * self.num_envs + places, encoded)
-        self._end[step % self._ring * self.num_envs + envs.to(self.device)] = places.int()
+        places = places.to(self._home)
+        self._obs[self._ring * self.num_envs + places] = encoded
+        self._end[step % self._ring * self.num_envs + envs] = places.int()
         self._finals += envs.numel()

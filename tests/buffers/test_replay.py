@@ -83,7 +83,7 @@ def histories(draw):
         "num_envs": num_envs,
         "steps_kept": draw(st.integers(1, 12)),
         "n_step": draw(st.integers(1, 4)),
-        "dtype": draw(st.sampled_from([torch.float32, torch.float16])),
+        "storage": draw(st.sampled_from(["float32", "float16"])),
         "final_rows": draw(st.none() | st.integers(num_envs, 4)),
         "script": draw(st.lists(step, min_size=1, max_size=40).filter(lambda s: any(x != "start again" for x in s))),
     }
@@ -95,7 +95,13 @@ def histories(draw):
 def test_samples_are_those_of_a_naive_buffer(history):
     torch.manual_seed(0)
     num_envs, kept, n_step = history["num_envs"], history["steps_kept"], history["n_step"]
-    kind = {"gamma": GAMMA, "n_step": n_step, "dtype": history["dtype"], "final_rows": history["final_rows"]}
+    kind = {
+        "gamma": GAMMA,
+        "n_step": n_step,
+        "storage": history["storage"],
+        "placement": "ram",
+        "final_rows": history["final_rows"],
+    }
     # Any remainder of the capacity over whole steps is not used.
     buffer = ReplayBuffer(kept * num_envs + num_envs - 1, num_envs, 3, 2, **kind)
     naive = NaiveBuffer(kept, num_envs, n_step, 10**6 if history["final_rows"] is None else history["final_rows"])
@@ -124,7 +130,7 @@ def test_samples_are_those_of_a_naive_buffer(history):
     if not windows:
         return
     batch = buffer.sample(40 * len(windows))
-    tolerance = {"rtol": 0, "atol": 0} if history["dtype"] == torch.float32 else {"rtol": 1e-3, "atol": 1e-3}
+    tolerance = {"rtol": 0, "atol": 0} if history["storage"] == "float32" else {"rtol": 1e-3, "atol": 1e-3}
     first, reward, discount, last = zip(*(windows[float(number)] for number in batch["observation"][:, 0]))
     assert set(batch["observation"][:, 0].tolist()) == set(windows), "every transition can be drawn, and no other"
     torch.testing.assert_close(batch["observation"], torch.stack([item.obs for item in first]), **tolerance)
@@ -141,7 +147,9 @@ def test_samples_are_those_of_a_naive_buffer(history):
 def filled(steps=30, num_envs=2, seed=0, **kind):
     """A buffer after some steps, truncated now and then."""
     torch.manual_seed(1)
-    buffer = ReplayBuffer(20 * num_envs, num_envs, 3, 2, seed=seed, **{"final_rows": 40, **kind})
+    buffer = ReplayBuffer(
+        20 * num_envs, num_envs, 3, 2, seed=seed, **{"final_rows": 40, "placement": "ram", "storage": "float32", **kind}
+    )
     buffer.start(torch.rand(num_envs, 3))
     for t in range(steps):
         grow(buffer, truncated=t % 7 == 6)
@@ -170,7 +178,7 @@ def test_refuses_numbers_that_are_not_finite(place, bad):
 
 
 def test_refuses_what_float16_cannot_hold():
-    buffer = ReplayBuffer(10, 1, 2, 1, dtype=torch.float16)
+    buffer = ReplayBuffer(10, 1, 2, 1, storage="float16")
     with pytest.raises(UserError, match=r"observation column 1 of environment 0 is 70000.* float16"):
         buffer.start(torch.tensor([[1.0, 70_000.0]]))
 
@@ -193,7 +201,7 @@ def test_warns_when_the_side_cache_makes_it_forget():
 
 
 def test_an_observation_is_stored_once():
-    buffer = ReplayBuffer(24_000, 4, 10, 2, dtype=torch.float16)
+    buffer = ReplayBuffer(24_000, 4, 10, 2, storage="float16")
     state = buffer.state_dict()
     stored = sum(x.numel() * x.element_size() for x in state.values() if isinstance(x, torch.Tensor))
     per_transition = 10 * 2 + 2 * 2 + 4 + 4
@@ -225,12 +233,12 @@ def test_same_seed_same_samples():
     assert not torch.equal(one, other)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_goes_on_bit_for_bit_from_its_state(dtype):
-    original = filled(n_step=3, dtype=dtype)
+@pytest.mark.parametrize("storage", ["float32", "float16"])
+def test_goes_on_bit_for_bit_from_its_state(storage):
+    original = filled(n_step=3, storage=storage)
     original.sample(10)
     state = {name: x.clone() if isinstance(x, torch.Tensor) else x for name, x in original.state_dict().items()}
-    copy = filled(steps=0, seed=99, n_step=3, dtype=dtype)
+    copy = filled(steps=0, seed=99, n_step=3, storage=storage)
     copy.load_state_dict(state)
     for buffer in (original, copy):
         torch.manual_seed(5)
@@ -242,5 +250,5 @@ def test_goes_on_bit_for_bit_from_its_state(dtype):
 
 
 def test_refuses_the_state_of_another_kind_of_buffer():
-    with pytest.raises(UserError, match=r"observation is .*float32"):
-        filled(dtype=torch.float16).load_state_dict(filled().state_dict())
+    with pytest.raises(UserError, match="storage is float32"):
+        filled(storage="float16").load_state_dict(filled().state_dict())

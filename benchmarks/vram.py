@@ -1,0 +1,336 @@
+"""What training takes, beside what the planner said and what stable-baselines3 takes, each row in a process of its own:
+`python benchmarks/vram.py --output FOLDER [--peer-python PATH] [--cap 8GiB --cap 4GiB]`.
+
+On a machine with a GPU: peak of allocated and reserved device memory and of what the process holds there, under each
+cap (`torch.cuda.set_per_process_memory_fraction`). Everywhere: peak RSS from the moment that the environments exist.
+`--peer-python` is an interpreter that can import this package and stable-baselines3; the peer trains on the same site
+through `CityLearnSite`, and its replay buffer is written once, since numpy's zeros are no memory yet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import time
+from math import ceil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import psutil
+import torch
+
+from iquitos_rl.agents import AGENTS
+from iquitos_rl.cases.iquitos import build_case
+from iquitos_rl.envs.district import DistrictSite
+from iquitos_rl.envs.task import TaskSettings
+from iquitos_rl.memory.available import MIB, parse_size
+from iquitos_rl.runs.files import write_json, write_text
+from iquitos_rl.runs.planning import plan_agent
+from iquitos_rl.runs.summary import machine, versions
+
+Job = dict[str, Any]
+BUFFERS = (100_000, 300_000, 500_000, 1_000_000)
+SAC = {"learning_starts": 1_000, "update_ratio": 0.02, "batch_size": 256}
+PPO = {"batch_size": 1_024, "epochs": 2}
+
+
+def sac(buffer: int, **changes: Any) -> Job:
+    return {"algorithm": "sac", "num_envs": 32, "steps": 2_560, "config": {**SAC, "buffer_size": buffer, **changes}}
+
+
+def on_policy(algorithm: str, num_envs: int, horizon: int, **changes: Any) -> Job:
+    base = PPO if algorithm == "ppo" else {}
+    config = {**base, "horizon": horizon, **changes}
+    return {"algorithm": algorithm, "num_envs": num_envs, "steps": num_envs * horizon, "config": config}
+
+
+GRID = [
+    *(sac(buffer) for buffer in BUFFERS),
+    sac(300_000, storage="float16"),
+    sac(100_000, storage="float32"),
+    sac(300_000, hidden=(1_024, 1_024)),
+    sac(100_000, batch_size=4_096, hidden=(512, 512)),
+    sac(100_000, batch_size=4_096, hidden=(512, 512), micro_batch=256),
+    sac(300_000, placement="disk"),
+    on_policy("ppo", 64, 96),
+    on_policy("ppo", 256, 256),
+    on_policy("ppo", 256, 256, storage="float16", hidden=(256, 256)),
+    on_policy("ppo", 64, 96, hidden=(1_024, 1_024), batch_size=6_144),
+    on_policy("a2c", 64, 16),
+    on_policy("a2c", 512, 64, hidden=(256, 256)),
+]
+MILLION = {**sac(1_000_000, update_ratio=0.0002), "num_envs": 500, "steps": 1_010_000}
+PEERS = [
+    *({"algorithm": "sac", "steps": 300, "config": {"buffer_size": n, "learning_starts": 100}} for n in BUFFERS[:3]),
+    {"algorithm": "ppo", "steps": 1_024, "config": {"n_steps": 1_024, "batch_size": 1_024, "n_epochs": 2}},
+    {"algorithm": "a2c", "steps": 1_024, "config": {"n_steps": 1_024}},
+]
+
+
+# --- one row, in its own process
+
+
+def peak_rss(reset: bool = False) -> int:
+    """Largest RSS of this process in bytes; `reset` begins anew where the system can."""
+    status = Path("/proc/self/status")
+    if reset and status.is_file():
+        Path("/proc/self/clear_refs").write_text("5")
+    if status.is_file():
+        found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
+        assert found is not None
+        return int(found[1]) * 1024
+    info = psutil.Process().memory_info()
+    return int(getattr(info, "peak_wset", info.rss))
+
+
+def shares(agent: Any) -> dict[str, float]:
+    """Milliseconds of drawing and fetching a batch, and of the update on it."""
+    size, count = agent.config.batch_size, min(8, ceil(agent.config.update_ratio * agent.env.num_envs))
+    noise = torch.randn(2, size, agent.spec.action_dim, device=agent.device)
+
+    def synchronise() -> float:
+        if agent.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    sampling, updating = [], []
+    for _ in range(3):
+        start = synchronise()
+        batches = list(agent.buffer.batches(size, count))
+        middle = synchronise()
+        for batch in batches:
+            agent.update(batch, noise)
+        sampling.append((middle - start) / count)
+        updating.append((synchronise() - middle) / count)
+    return {"sample_ms": 1e3 * sorted(sampling)[1], "update_ms": 1e3 * sorted(updating)[1]}
+
+
+def run_ours(job: Job) -> dict[str, Any]:
+    device = torch.device(job["device"])
+    if job["cap"] is not None:
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, job["cap"] / total), device)
+    env = DistrictSite(
+        [job["case"]], job["num_envs"], TaskSettings(sockets=job["sockets"]), device=device, starts="random"
+    )
+    env.reset(seed=0)
+    entry = AGENTS[job["algorithm"]]
+    config = entry.config(**job["config"])
+    plan = plan_agent(job["algorithm"], config, env, device, device_memory=job["cap"])
+    before = int(psutil.Process().memory_info().rss)
+    peak_rss(reset=True)
+    agent = entry.agent(env, plan.apply(config), device=device, seed=0)
+    agent.learn(job["steps"])
+    result: dict[str, Any] = {
+        "predicted_ram": plan.total("ram"),
+        "rss": peak_rss(),
+        "before": before,
+        "placement": plan.choice.placement,
+        "obs_dim": env.obs_dim,
+        "action_dim": env.action_dim,
+        "updates": agent.updates,
+    }
+    if job["algorithm"] == "sac":
+        result |= {"buffer_bytes": agent.buffer.nbytes, "held": len(agent.buffer), **shares(agent)}
+        result["per_transition"] = agent.buffer.nbytes / config.buffer_size
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        result |= {
+            "predicted_device": plan.total("device"),
+            "allocated": torch.cuda.max_memory_allocated(device),
+            "reserved": torch.cuda.max_memory_reserved(device),
+            "in_use": total - free,
+        }
+    return result
+
+
+def run_peer(job: Job) -> dict[str, Any]:
+    import stable_baselines3
+
+    from iquitos_rl.envs.citylearn import CityLearnSite
+
+    env = CityLearnSite([job["case"]], TaskSettings(sockets=job["sockets"]))
+    before = int(psutil.Process().memory_info().rss)
+    peak_rss(reset=True)
+    agent = getattr(stable_baselines3, job["algorithm"].upper())(
+        "MlpPolicy", env, device=job["device"], **job["config"]
+    )
+    result: dict[str, Any] = {"before": before}
+    if job["algorithm"] == "sac":
+        buffer = agent.replay_buffer
+        arrays = [buffer.observations, buffer.next_observations, buffer.actions, buffer.rewards, buffer.dones]
+        arrays.append(buffer.timeouts)
+        arrays = [array for array in arrays if array is not None]
+        for array in arrays:
+            array[...] = 0
+        result["buffer_bytes"] = sum(array.nbytes for array in arrays)
+        result["per_transition"] = result["buffer_bytes"] / job["config"]["buffer_size"]
+    agent.learn(job["steps"])
+    versions = {"stable_baselines3": stable_baselines3.__version__, "torch": torch.__version__}
+    return {**result, "rss": peak_rss(), "versions": versions}
+
+
+def run_amp(job: Job) -> dict[str, Any]:
+    """Milliseconds of a SAC update, with and without bfloat16."""
+    env = DistrictSite([job["case"]], 8, TaskSettings(sockets=job["sockets"]), device=job["device"], starts="random")
+    times = {}
+    for amp in ("off", "bf16"):
+        config = {"learning_starts": 100, "buffer_size": 2_000, "amp": amp, "hidden": job["hidden"]}
+        agent = AGENTS["sac"].agent(env, AGENTS["sac"].config(**config), device=job["device"])
+        agent.learn(120)
+        times[amp] = shares(agent)["update_ms"]
+    return times
+
+
+# --- all rows
+
+
+def in_process(python: str, kind: str, job: Job) -> dict[str, Any]:
+    """The result of a row, or the last line of what it died of."""
+    command = [python, str(Path(__file__).resolve()), "--row", kind, json.dumps(job)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    print(kind, job, done.stdout.strip().splitlines()[-1:] or done.stderr[-300:], flush=True)
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines()
+        return {"failed": lines[-1] if lines else f"exit status {done.returncode}"}
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def mib(number: Any) -> str:
+    return "" if number is None else f"{number / MIB:,.0f}"
+
+
+def label(job: Job) -> str:
+    hidden = {"learning_starts", "update_ratio", "epochs", "n_epochs"}
+    words = [f"{key} {value}" for key, value in job["config"].items() if key not in hidden]
+    envs = f"{job['num_envs']} envs, " if "num_envs" in job else ""
+    return envs + ", ".join(words)
+
+
+def as_markdown(result: dict[str, Any]) -> str:
+    facts = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
+    packages = ", ".join(f"{key} {value}" for key, value in result["versions"].items())
+    lines = ["# Memory of training", "", f"`{result['command']}`; {facts}; {packages}.", ""]
+    lines += [
+        f"Site: iquitos-128, `task.sockets={result['sockets']}`. MiB unless said otherwise. Peak RSS is that of the"
+    ]
+    lines += ["whole process, interpreter and data of the case included; error is the prediction's.", ""]
+    lines += ["## Prediction and measurement", ""]
+    lines += ["| agent | settings | predicted RSS | peak RSS | error | before the agent | replay | bytes/transition |"]
+    lines += ["|---|---|---:|---:|---:|---:|---:|---:|"]
+    for row in result["rows"]:
+        job, found = row["job"], row["result"]
+        if "failed" in found:
+            lines.append(f"| {job['algorithm']} | {label(job)} | failed: {found['failed']} | | | | | |")
+            continue
+        error = found["predicted_ram"] / found["rss"] - 1
+        each = f"{found['per_transition']:.1f}" if "per_transition" in found else ""
+        lines.append(
+            f"| {job['algorithm']} | {label(job)} | {mib(found['predicted_ram'])} | {mib(found['rss'])} | {error:+.1%} "
+            f"| {mib(found['before'])} | {mib(found.get('buffer_bytes'))} | {each} |"
+        )
+    lines += ["", "## GPU", ""]
+    lines += ["| agent | settings | cap | predicted | allocated | reserved | in use | placement |"]
+    lines += ["|---|---|---:|---:|---:|---:|---:|---|"]
+    for row in result["device_rows"]:
+        job, found = row["job"], row["result"]
+        cells = [mib(found.get(key)) for key in ("predicted_device", "allocated", "reserved", "in_use")]
+        ended = found.get("failed", found.get("placement") or "")
+        lines.append(f"| {job['algorithm']} | {label(job)} | {mib(job['cap'])} | {' | '.join(cells)} | {ended} |")
+    if not result["device_rows"]:
+        lines.append("| sac, ppo, a2c | all | 8, 4, 2, 1 GiB | not measured | not measured | not measured | | |")
+    lines += [
+        "",
+        "## Time of sampling",
+        "",
+        "| settings | place | sample ms | update ms | share |",
+        "|---|---|---:|---:|---:|",
+    ]
+    for row in [*result["rows"], *result["device_rows"]]:
+        found = row["result"]
+        if "sample_ms" in found:
+            share = found["sample_ms"] / found["update_ms"]
+            times = f"{found['sample_ms']:.2f} | {found['update_ms']:.2f} | {share:.1%}"
+            lines.append(f"| {label(row['job'])} | {row['job']['device']}, {found['placement']} | {times} |")
+    lines += ["", "## stable-baselines3", ""]
+    lines += [
+        "| agent | settings | peak RSS | before the agent | replay | bytes/transition |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for row in result["peers"]:
+        found = row["result"]
+        each = f"{found['per_transition']:.1f}" if "per_transition" in found else ""
+        cells = found.get("failed") or f"{mib(found['rss'])} | {mib(found['before'])}"
+        cells += f" | {mib(found.get('buffer_bytes'))} | {each}"
+        lines.append(f"| {row['job']['algorithm']} | {label(row['job'])} | {cells} |")
+    if not result["peers"]:
+        lines.append("| | not measured | | | | |")
+    lines += ["", "## bfloat16", "", "Milliseconds of a SAC update of 256 transitions.", ""]
+    lines += ["| hidden | device | off | bf16 |", "|---|---|---:|---:|"]
+    for row in result["amp"]:
+        lines.append(f"| {row['hidden']} | {row['device']} | {row['off']:.1f} | {row['bf16']:.1f} |")
+    if not result["device_rows"]:
+        lines.append("| | cuda | not measured | not measured |")
+    return "\n".join([*lines, ""])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--peer-python", help="interpreter with stable-baselines3")
+    parser.add_argument("--cap", action="append", default=[], help="GPU memory to pretend, e.g. 8GiB; several allowed")
+    parser.add_argument("--sockets", choices=["each", "fleet"], default="each")
+    parser.add_argument("--only", choices=["grid", "million", "peers", "amp"], action="append")
+    parser.add_argument("--row", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if arguments.row is not None:
+        kind, job = arguments.row[0], json.loads(arguments.row[1])
+        print(json.dumps({"ours": run_ours, "peer": run_peer, "amp": run_amp}[kind](job)))
+        return 0
+    if arguments.output is None:
+        parser.error("--output is required")
+    parts = arguments.only or ["grid", "million", "peers", "amp"]
+    cuda = torch.cuda.is_available()
+    with TemporaryDirectory() as temporary:
+        case = str(build_case("iquitos-128", 0, Path(temporary) / "case"))
+        common = {"case": case, "sockets": arguments.sockets, "cap": None, "device": "cpu"}
+
+        def rows(kind: str, jobs: list[Job], python: str = sys.executable, **changes: Any) -> list[dict[str, Any]]:
+            complete = [{**common, **job, **changes} for job in jobs]
+            return [{"job": job, "result": in_process(python, kind, job)} for job in complete]
+
+        jobs = [*(GRID if "grid" in parts else []), *([MILLION] if "million" in parts else [])]
+        device_rows = []
+        if cuda and "grid" in parts:
+            pinned = sac(500_000, placement="pinned")
+            for cap in [None, *(parse_size(text) for text in arguments.cap)]:
+                device_rows += rows("ours", [*GRID, pinned], device="cuda", cap=cap)
+        amp = []
+        for device in (["cpu", "cuda"] if cuda else ["cpu"]) if "amp" in parts else []:
+            for width in (256, 512, 1_024):
+                job = {**common, "device": device, "hidden": [width, width]}
+                amp.append({"hidden": width, "device": device, **in_process(sys.executable, "amp", job)})
+        result = {
+            "command": "python " + " ".join(["benchmarks/vram.py", *sys.argv[1:]]),
+            "machine": machine(torch.device("cuda" if cuda else "cpu"), 1),
+            "versions": versions(),
+            "sockets": arguments.sockets,
+            "rows": rows("ours", jobs),
+            "device_rows": device_rows,
+            "peers": rows("peer", PEERS, arguments.peer_python) if arguments.peer_python and "peers" in parts else [],
+            "amp": amp,
+        }
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    write_json(arguments.output / "vram.json", result)
+    write_text(arguments.output / "vram.md", as_markdown(result))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

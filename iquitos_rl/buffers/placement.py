@@ -1,0 +1,189 @@
+"""Where a replay buffer's bytes lie, and how they get from there to the device that trains.
+
+Four places: `cuda`, the device itself; `pinned`, RAM that the system may not swap out; `ram`; `disk`, a file mapped
+into memory. Everything is allocated and written once when the buffer is made: what does not fit fails in the first
+second, not in the fifth hour.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from iquitos_rl.errors import UserError
+from iquitos_rl.memory.available import free_device, free_ram, show_size
+
+Placement = Literal["cuda", "pinned", "ram", "disk"]
+PLACEMENTS: tuple[Placement, ...] = ("cuda", "pinned", "ram", "disk")
+HEADROOM = 0.1
+"""Share of the free memory that `choose_placement` leaves alone."""
+DEVICE_RESERVE = 512 << 20
+RAM_RESERVE = 1 << 30
+"""Bytes that it leaves alone besides, for everything that is not the buffer."""
+STAGING_BYTES = 4 << 20
+"""One staging buffer. A power of two: PyTorch rounds page-locked memory up to one."""
+ZEROS = bytes(1 << 20)
+NAMELESS_FILES = os.name == "posix"
+"""Whether a mapped file may lose its name; a killed process then leaves nothing behind."""
+
+
+def choose_placement(nbytes: int, device: torch.device) -> Placement:
+    """The fastest place that has room for `nbytes`, by what is free now."""
+    if device.type == "cuda" and nbytes <= free_device(device) * (1 - HEADROOM) - DEVICE_RESERVE:
+        return "cuda"
+    if nbytes <= free_ram() * (1 - HEADROOM) - RAM_RESERVE:
+        return "pinned" if device.type == "cuda" else "ram"
+    return "disk"
+
+
+def home_of(placement: Placement, device: torch.device) -> torch.device:
+    """The device whose memory a placement is.
+
+    Raises:
+        UserError: the placement needs a CUDA device and the agent has none.
+    """
+    if placement not in PLACEMENTS:
+        raise UserError(f"replay placement {placement!r} is none of {', '.join(PLACEMENTS)}, auto")
+    if placement in ("cuda", "pinned") and device.type != "cuda":
+        raise UserError(
+            f"replay placement {placement} needs a CUDA device, and this agent is on {device}: use ram or disk"
+        )
+    return device if placement == "cuda" else torch.device("cpu")
+
+
+class Memory:
+    """Gives out uint8 matrices in one place, and takes them back in `close`."""
+
+    def __init__(self, placement: Placement, device: torch.device, folder: Path | str | None = None) -> None:
+        self.placement, self.device = placement, home_of(placement, device)
+        self._folder = Path(tempfile.gettempdir() if folder is None else folder)
+        self._releases: list[Callable[[], object]] = []
+
+    def matrix(self, rows: int, width: int) -> Tensor:
+        """(rows, width) zero bytes, every page of them written.
+
+        Raises:
+            UserError: they do not fit.
+        """
+        size = rows * width
+        try:
+            if self.placement == "disk":
+                return self._file(size).view(rows, width)
+            data = torch.empty(rows, width, dtype=torch.uint8, device=self.device).zero_()
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+                raise UserError(f"a replay buffer of {show_size(size)} does not fit into {self.placement}") from None
+            raise
+        if self.placement == "pinned":
+            self._page_lock(data)
+        return data
+
+    def close(self) -> None:
+        """Unlock pages and remove files; the matrices must not be used any more."""
+        while self._releases:
+            self._releases.pop()()
+
+    def _file(self, size: int) -> Tensor:
+        # Written out, not left sparse: a disk that fills up under a mapped file ends the process without a word.
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self._folder, prefix="replay-", suffix=".bin", delete=False) as file:
+                path = Path(file.name)
+                release = weakref.finalize(self, _remove, path)
+                self._releases.append(release)
+                for start in range(0, size, len(ZEROS)):
+                    file.write(ZEROS[: size - start])
+                file.flush()
+        except OSError as error:
+            self.close()
+            reason = error.strerror
+            raise UserError(f"{self._folder}: no room for a replay buffer of {show_size(size)} ({reason})") from None
+        data = torch.from_file(str(path), shared=True, size=size, dtype=torch.uint8)
+        if NAMELESS_FILES:
+            release()
+        return data
+
+    def _page_lock(self, data: Tensor) -> None:
+        # PyTorch's own pinned allocation rounds up to a power of two, up to twice the memory.
+        cudart = torch.cuda.cudart()
+        code = int(cudart.cudaHostRegister(data.data_ptr(), data.nbytes, 0))
+        if code != 0:
+            raise UserError(
+                f"the system refuses to page-lock {show_size(data.nbytes)} of RAM (CUDA error {code}; it is not GPU "
+                "memory that is short, and Windows allows half of the RAM): use replay placement ram"
+            )
+        self._releases.append(weakref.finalize(self, cudart.cudaHostUnregister, data.data_ptr()))
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+class Fetched(NamedTuple):
+    """Rows on their way to the device; `Transfer.receive` waits for them."""
+
+    rows: list[Tensor]
+    arrived: torch.cuda.Event | None
+
+
+class Transfer:
+    """Gathers rows of matrices in RAM or on disk, chunk by chunk, and sends them to a device.
+
+    A chunk is gathered into one of two staging buffers while the other one is being copied. Fancy indexing would give
+    pageable memory, whose copies wait; `index_select(out=...)` does not. On a CUDA device the copies run on a stream of
+    their own, so `send` for the next batch runs beside the training on the present one. On the CPU the same code
+    copies at once.
+    """
+
+    def __init__(self, device: torch.device, staging_bytes: int = STAGING_BYTES) -> None:
+        self.device = device
+        cuda = device.type == "cuda"
+        self._staging = [torch.empty(staging_bytes, dtype=torch.uint8, pin_memory=cuda).zero_() for _ in range(2)]
+        self._stream = torch.cuda.Stream(device) if cuda else None
+        self._copied = [torch.cuda.Event() for _ in range(2)] if cuda else []
+        self._turn = 0
+
+    def send(self, *parts: tuple[Tensor, Tensor]) -> Fetched:
+        """Start to fetch, for every (matrix (N, w) uint8, index (n,)), the rows (n, w)."""
+        if self._stream is None:
+            return Fetched([self._fetch(*part) for part in parts], None)
+        # Made on the side stream, so the memory is not one that the training stream is still reading from.
+        with torch.cuda.stream(self._stream):
+            rows = [self._fetch(*part) for part in parts]
+            arrived = torch.cuda.Event()
+            arrived.record(self._stream)
+        return Fetched(rows, arrived)
+
+    def receive(self, fetched: Fetched) -> list[Tensor]:
+        """The rows, for use on the present stream; the host does not wait."""
+        if fetched.arrived is not None:
+            stream = torch.cuda.current_stream(self.device)
+            stream.wait_event(fetched.arrived)
+            for rows in fetched.rows:
+                rows.record_stream(stream)  # their memory is free only when this stream is done with it
+        return fetched.rows
+
+    def _fetch(self, data: Tensor, index: Tensor) -> Tensor:
+        width = data.shape[1]
+        out = torch.empty(len(index), width, dtype=torch.uint8, device=self.device)
+        rows = max(1, self._staging[0].numel() // width)
+        for start in range(0, len(index), rows):
+            part = index[start : start + rows]
+            if self._copied:
+                self._copied[self._turn].synchronize()
+            stage = self._staging[self._turn][: len(part) * width].view(len(part), width)
+            torch.index_select(data, 0, part, out=stage)
+            out[start : start + len(part)].copy_(stage, non_blocking=True)
+            if self._copied:
+                self._copied[self._turn].record(self._stream)
+            self._turn = 1 - self._turn
+        return out

@@ -1,0 +1,320 @@
+"""What a training run will take, item by item, before it takes anything; and what fits.
+
+Pure arithmetic from the sizes of the environment and the settings. Only two things are measured, by the caller: what is
+free, and what the process takes already (interpreter, libraries, data of the case). GPU memory that no tensor owns
+(context, kernels' workspaces) is measured where there is a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import ceil
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+from iquitos_rl.buffers.placement import HEADROOM, PLACEMENTS, STAGING_BYTES, Placement
+from iquitos_rl.buffers.replay import Sizes, layouts, resolve_storage
+from iquitos_rl.buffers.rollout import Rollout
+from iquitos_rl.envs.vector import VectorEnv
+from iquitos_rl.errors import UserError
+from iquitos_rl.memory.available import show_size
+from iquitos_rl.memory.recovery import FLOOR
+
+Where = Literal["device", "ram", "disk"]
+FLOAT = 4
+BATCHES_PER_GATHER = 8
+VALUE_CHUNK = 2_048
+WORKSPACES = 40 << 20
+"""cuBLAS takes 8 to 32 MiB for itself, and PyTorch's allocator hands out blocks of 2 MiB and more."""
+ASSUMED_CONTEXT = 450 << 20
+"""A CUDA context with PyTorch's kernels, where there is no GPU to measure it on."""
+GRAIN = 1.25
+"""Activations: freed blocks are seldom reused to the last byte."""
+
+
+class Dims(NamedTuple):
+    """What the arithmetic needs of an environment."""
+
+    num_envs: int
+    obs_dim: int
+    action_dim: int
+    record_bytes: dict[str, tuple[int, int]]
+    """Storage to bytes of an observation and of an action in a replay buffer."""
+    masked: bool
+    episode_steps: int | None
+    env_bytes: int
+    """Tensors of the environment on its device."""
+
+    @classmethod
+    def of(cls, env: VectorEnv) -> Dims:
+        exogenous = getattr(env, "exogenous", None)
+        records = {}
+        for storage in ("float32", "float16", "auto"):
+            both = layouts(resolve_storage(storage, exogenous), env.obs_dim, env.action_dim, exogenous, env.device)
+            records[storage] = both[0].nbytes, both[1].nbytes
+        if exogenous is not None:
+            records["uint8"] = records["auto"]
+        masked = env.action_mask_columns is not None
+        length = getattr(env, "episode_steps", None)
+        return cls(env.num_envs, env.obs_dim, env.action_dim, records, masked, length, _tensor_bytes(env, set()))
+
+
+class Item(NamedTuple):
+    name: str
+    where: Where
+    nbytes: int
+
+
+class Limits(NamedTuple):
+    """Bytes that there are for the whole process."""
+
+    device: int | None
+    """None where the agent is on the CPU."""
+    ram: int
+    disk: int
+
+
+class Choice(NamedTuple):
+    """What the planner decides; None where it does not apply."""
+
+    placement: Placement | None
+    storage: str
+    capacity: int | None
+    micro_batch: int | None
+
+
+class Plan(NamedTuple):
+    items: tuple[Item, ...]
+    choice: Choice
+    limits: Limits
+    notes: tuple[str, ...]
+
+    def total(self, where: Where) -> int:
+        """Bytes at the peak."""
+        return sum(item.nbytes for item in self.items if item.where == where)
+
+    @property
+    def fits(self) -> bool:
+        return not self.missing()
+
+    def missing(self) -> dict[Where, int]:
+        """Where it does not fit, and by how many bytes."""
+        limits: dict[Where, int] = {
+            "device": self.limits.device or 0,
+            "ram": self.limits.ram,
+            "disk": self.limits.disk,
+        }
+        return {where: self.total(where) - limit for where, limit in limits.items() if self.total(where) > limit}
+
+    def apply(self, config: Any) -> Any:
+        """The settings with what was decided."""
+        placed = {} if self.choice.placement is None else {"placement": self.choice.placement}
+        return config.model_copy(update={**placed, "micro_batch": self.choice.micro_batch})
+
+    def table(self) -> str:
+        """For people: a line for every item, and the sums beside what there is."""
+        columns: list[Where] = ["ram"]
+        if self.limits.device is not None:
+            columns.insert(0, "device")
+        if self.total("disk"):
+            columns.append("disk")
+        width = max(len(item.name) for item in self.items)
+
+        def line(name: str, cells: dict[Where, int]) -> str:
+            shown = [show_size(cells[where]) if cells.get(where) else "" for where in columns]
+            return f"{name:<{width}}" + "".join(f"  {cell:>13}" for cell in shown)
+
+        heads: dict[Where, str] = {"device": "GPU", "ram": "RAM", "disk": "disk"}
+        lines = [" " * width + "".join(f"  {heads[where]:>13}" for where in columns)]
+        lines += [line(item.name, {item.where: item.nbytes}) for item in self.items if item.nbytes]
+        lines.append(line("sum", {where: self.total(where) for where in columns}))
+        lines.append(
+            line("there is", {"device": self.limits.device or 0, "ram": self.limits.ram, "disk": self.limits.disk})
+        )
+        choice = [f"{name} {value}" for name, value in self.choice._asdict().items() if value is not None]
+        return "\n".join([*lines, "chosen: " + ", ".join(choice), *self.notes])
+
+
+def perceptron(sizes: Sequence[int]) -> int:
+    """Parameters of linear layers of the given sizes, biases included."""
+    return sum(i * o + o for i, o in pairwise(sizes))
+
+
+def sac_items(dims: Dims, c: Any, choice: Choice, on_gpu: bool) -> list[Item]:
+    """Items of a SAC agent with settings `c`."""
+    d, a, h = dims.obs_dim, dims.action_dim, list(c.hidden)
+    actor = perceptron([d, *h, 2 * a]) * FLOAT
+    critics = 2 * (perceptron([d + a, *h, 1]) + (2 * sum(h) if c.layer_norm else 0)) * FLOAT
+    batch, part = c.batch_size, min(choice.micro_batch or c.batch_size, c.batch_size)
+    # Of the updates that one step brings, as many batches are fetched at once; from other memory, one ahead.
+    gathered = min(BATCHES_PER_GATHER, ceil(c.update_ratio * dims.num_envs))
+    if on_gpu and choice.placement != "cuda":
+        gathered = 2
+    assert choice.capacity is not None
+    obs_bytes, action_bytes = dims.record_bytes[choice.storage]
+    sizes = Sizes.of(choice.capacity, dims.num_envs, episode_steps=dims.episode_steps)
+    replay, small = sizes.nbytes(obs_bytes, action_bytes), sizes.ring_rows * 8
+    row = (2 * d + a + 3) * FLOAT + 2 * obs_bytes + action_bytes
+    # Largest in the policy's step: the actor's and both critics' layers, kept and as gradients, and a dozen (B, A).
+    layers = 2 * (sum(h) + 2 * sum(h)) + 12 * a + 2 * (d + a)
+    place: Where = "device" if on_gpu else "ram"
+    items = [
+        Item("actor and critics", place, actor + critics),
+        Item("target critics", place, critics),
+        Item("gradients", place, actor + critics),
+        Item("Adam's moments", place, 2 * (actor + critics)),
+        Item(f"activations of {part} transitions", place, int(GRAIN * part * layers * FLOAT)),
+        Item("batches", place, gathered * batch * (row + 2 * a * FLOAT)),
+    ]
+    if choice.placement == "disk":
+        # Pages of the file that are in RAM are the system's to take back, so they count nowhere.
+        items += [Item("replay file", "disk", replay - small), Item("replay index", "ram", small)]
+    else:
+        where: Where = "device" if choice.placement == "cuda" else "ram"
+        items.append(Item(f"replay of {choice.capacity:,}, {choice.storage}", where, replay))
+    if on_gpu and choice.placement != "cuda":
+        items.append(Item("staging", "ram", 2 * STAGING_BYTES))
+    return items
+
+
+def on_policy_items(dims: Dims, c: Any, choice: Choice, on_gpu: bool, moments: int) -> list[Item]:
+    """Items of PPO (two moments a parameter) or A2C (one), with settings `c`."""
+    d, a, h, e = dims.obs_dim, dims.action_dim, list(c.hidden), dims.num_envs
+    weights = (perceptron([d, *h, a]) + perceptron([d, *h, 1]) + a) * FLOAT
+    dtype = getattr(torch, c.storage)
+    rollout = Rollout(c.horizon, e, d, a, masked=dims.masked, obs_dtype=dtype, device="meta").nbytes
+    steps = c.horizon * e
+    batch = min(getattr(c, "batch_size", steps), steps)
+    part = min(choice.micro_batch or batch, batch)
+    # Kept for the gradient: both networks' layers and half a dozen (B, A); and what is under way at the widest layer.
+    layers = 2 * sum(h) + 6 * a + 3 * max(h) + 4 * a
+    converted = 0 if c.storage == "float32" else d
+    taken = batch * (d + 2 * a + 6) if hasattr(c, "batch_size") else part * converted  # A2C looks at the rollout itself
+    chunk = min(VALUE_CHUNK, steps)
+    values = chunk * (2 * max(h) + converted) * FLOAT
+    place: Where = "device" if on_gpu else "ram"
+    return [
+        Item("actor and critic", place, weights),
+        Item("gradients", place, weights),
+        Item("optimiser's moments", place, moments * weights),
+        Item(f"rollout of {steps:,}", place, rollout),
+        Item("advantages and returns", place, 12 * steps * FLOAT),
+        Item("minibatch", place, taken * FLOAT),
+        # One after the other, so the larger one counts.
+        Item("activations", place, max(part * layers * FLOAT, values)),
+        Item("normalisation of a step", place, 4 * e * d * 8),
+    ]
+
+
+def build(
+    algorithm: str, dims: Dims, config: Any, choice: Choice, limits: Limits, process: int, context: int | None
+) -> Plan:
+    """The plan of one choice.
+
+    Args:
+        process: bytes of RAM that the process takes already, the environments included.
+        context: bytes that the CUDA context was measured to take; None where there is no GPU to measure.
+    """
+    on_gpu = limits.device is not None
+    items = [Item("Python, PyTorch, the case", "ram", process)]
+    notes = []
+    if on_gpu:
+        items.append(Item("CUDA context", "device", ASSUMED_CONTEXT if context is None else context))
+        items.append(Item("libraries' workspaces", "device", WORKSPACES))
+        items.append(Item("environments", "device", dims.env_bytes))
+        if context is None:
+            notes.append("the CUDA context is assumed, not measured: there is no GPU here")
+    if algorithm == "sac":
+        items += sac_items(dims, config, choice, on_gpu)
+    else:
+        items += on_policy_items(dims, config, choice, on_gpu, moments=2 if algorithm == "ppo" else 1)
+    return Plan(tuple(items), choice, limits, tuple(notes))
+
+
+def fit(algorithm: str, dims: Dims, config: Any, limits: Limits, process: int, context: int | None = None) -> Plan:
+    """The first choice that fits: the fastest place for the replay buffer, then smaller micro-batches.
+
+    What the settings say is kept, and a share of each memory is left alone.
+
+    Raises:
+        UserError: nothing fits; it says by how much, and what would.
+    """
+    device, ram, disk = (None if limit is None else int(limit * (1 - HEADROOM)) for limit in limits)
+    kept = Limits(device, ram or 0, disk or 0)
+    choices = _choices(algorithm, dims, config, limits.device is not None)
+
+    def planned(choice: Choice) -> Plan:
+        return build(algorithm, dims, config, choice, kept, process, context)
+
+    for choice in choices:
+        plan = planned(choice)
+        if plan.fits:
+            return plan._replace(limits=limits, notes=plan.notes + _told(plan.choice, config))
+    closest = planned(choices[-1])
+    advice = [_missing(closest)]
+    sizes = (1 << n for n in range(choices[-1].capacity.bit_length(), 9, -1)) if choices[-1].capacity else ()
+    smaller = (choice._replace(capacity=size) for size in sizes for choice in choices if size < (choice.capacity or 0))
+    fitting = next((choice for choice in smaller if planned(choice).fits), None)
+    if fitting is not None:
+        where = f" --set agent.placement={fitting.placement}" if config.placement != fitting.placement else ""
+        advice.append(f"this would fit: --set agent.buffer_size={fitting.capacity}{where}")
+    elif algorithm == "ppo":
+        advice.append("lower agent.horizon, num_envs or agent.hidden")
+    else:
+        advice.append("lower num_envs or agent.hidden")
+    raise UserError(f"training does not fit: {'; '.join(advice)}\n{closest._replace(limits=limits).table()}")
+
+
+def _choices(algorithm: str, dims: Dims, config: Any, on_gpu: bool) -> list[Choice]:
+    """In the order in which they are preferred."""
+    batch = getattr(config, "batch_size", None) or config.horizon * dims.num_envs
+    largest = min(config.micro_batch or batch, batch)
+    parts: list[int | None] = [config.micro_batch]
+    while largest > FLOOR:
+        largest = max(FLOOR, largest // 2)
+        parts.append(largest)
+    if algorithm != "sac":
+        return [Choice(None, config.storage, None, part) for part in parts]
+    placements: list[Placement] = [p for p in PLACEMENTS if on_gpu or p in ("ram", "disk")]
+    if config.placement != "auto":
+        placements = [config.placement]
+    return [Choice(place, config.storage, config.buffer_size, part) for part in parts for place in placements]
+
+
+def _told(choice: Choice, config: Any) -> tuple[str, ...]:
+    """What a user should know of a choice that is not simply what was asked for."""
+    notes = []
+    if choice.micro_batch != config.micro_batch:
+        notes.append(f"gradients are computed {choice.micro_batch} transitions at a time: slower, the same result")
+    if choice.placement == "disk":
+        notes.append(
+            "the replay buffer is a file: an SSD is needed for speed; its pages in RAM are the system's to take"
+        )
+    return tuple(notes)
+
+
+def _missing(plan: Plan) -> str:
+    names: dict[Where, str] = {"device": "GPU memory", "ram": "RAM", "disk": "disk space"}
+    short = [f"{show_size(missing)} of {names[where]} missing" for where, missing in plan.missing().items()]
+    largest = max((item for item in plan.items if item.where in plan.missing()), key=lambda item: item.nbytes)
+    return f"{', '.join(short)}; the largest item is '{largest.name}' with {show_size(largest.nbytes)}"
+
+
+def _tensor_bytes(value: Any, seen: set[int]) -> int:
+    """Bytes of all tensors that an environment of this package holds, each storage once."""
+    if isinstance(value, torch.Tensor):
+        storage = value.untyped_storage()
+        if storage.data_ptr() in seen:
+            return 0
+        seen.add(storage.data_ptr())
+        return storage.nbytes()
+    if isinstance(value, dict):
+        return sum(_tensor_bytes(item, seen) for item in value.values())
+    if isinstance(value, list | tuple):
+        return sum(_tensor_bytes(item, seen) for item in value)
+    if type(value).__module__.startswith("iquitos_rl.envs") and hasattr(value, "__dict__") and id(value) not in seen:
+        seen.add(id(value))
+        return sum(_tensor_bytes(item, seen) for item in vars(value).values())
+    return 0

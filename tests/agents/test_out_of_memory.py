@@ -1,0 +1,162 @@
+"""Every agent runs out of memory everywhere, and learns the same."""
+
+import copy
+import random
+
+import pytest
+import torch
+from scripted_env import ScriptedEnv
+from tensordict import TensorDict
+
+from iquitos_rl.agents import AGENTS
+from iquitos_rl.agents.collector import Batch
+from iquitos_rl.errors import UserError
+from iquitos_rl.memory.recovery import Parts
+
+CPU = torch.device("cpu")
+SETTINGS = {
+    "sac": {"hidden": (16, 16), "batch_size": 64, "learning_starts": 80, "buffer_size": 500, "storage": "float32"},
+    "ppo": {"hidden": (16, 16), "batch_size": 64, "horizon": 40, "epochs": 2},
+    "a2c": {"hidden": (16, 16), "horizon": 40},
+}
+
+
+def make(name, masked=True, **changes):
+    entry = AGENTS[name]
+    settings = {**SETTINGS[name], **changes}
+    return entry.agent(ScriptedEnv(num_envs=3, masked=masked), entry.config(**settings), seed=1)
+
+
+def parameters(agent):
+    if hasattr(agent, "policy"):
+        return list(agent.policy.parameters())
+    return [*agent.actor.parameters(), *agent.critic.parameters(), *agent.target_critic.parameters(), agent.log_alpha]
+
+
+def in_float64(agent):
+    """The same agent in double precision, so that equality can be told from rounding."""
+    for p in parameters(agent):
+        p.data = p.data.double()
+    for optimizer in agent.optimizers.values() if hasattr(agent, "optimizers") else [agent.optimizer]:
+        for state in optimizer.state.values():
+            for key, value in state.items():
+                if key != "step":
+                    state[key] = value.double()
+    return agent
+
+
+def updates(name, agent, seeds):
+    """Give an agent float64 batches and noise, the same for the same seeds whatever happens on the way."""
+    for seed in seeds:
+        update(name, agent, torch.Generator().manual_seed(seed))
+    return agent
+
+
+def update(name, agent, g):
+
+    def randn(*shape):
+        return torch.randn(*shape, generator=g, dtype=torch.float64)
+
+    if name == "sac":
+        fields = {
+            "observation": randn(64, 4),
+            "action": randn(64, 2).tanh(),
+            "reward": randn(64),
+            "next_observation": randn(64, 4),
+            "discount": 0.9 * (randn(64) < 1).double(),
+        }
+        agent.update(TensorDict(fields, batch_size=(64,)), randn(2, 64, 2))
+    else:
+        log_prob, value, advantage, returns = randn(4, 64)
+        agent.update(_Double(randn(64, 4), randn(64, 2), log_prob - 3, randn(64, 2) < 1, value, advantage, returns))
+
+
+class _Double(Batch):
+    """A batch whose parts stay in float64."""
+
+    def take(self, index):
+        return _Double(*(field[index] for field in self))
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_a_thousand_failures_change_no_update(name, fail):
+    """Memory runs out at random, in the middle of gradients, 1,000 times; every update is still the unsplit one."""
+    agent = in_float64(make(name))
+    agent.micro_batch = parts = Parts("gradient", CPU, floor=8)
+    rng = random.Random(0)
+    failures = fail("gradient", lambda n: parts.size != parts.floor and rng.random() < 0.7)
+    done = 0
+    while failures.raised < 1_000:
+        parts.size = None  # so that there is something left to split
+        updates(name, agent, [done])
+        done += 1
+    whole = updates(name, in_float64(make(name)), range(done))
+    assert agent.updates == whole.updates > 0
+    for p, q in zip(parameters(agent), parameters(whole)):
+        torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("place", ["gradient", "policy"])
+def test_training_survives_failures_anywhere(name, place, fail):
+    """A whole training: every transition and every update is there, with what was drawn unchanged."""
+    calm = make(name)
+    calm.learn(250)
+    agent = make(name)
+    parts = agent.micro_batch
+    if place == "policy":
+        parts = agent.collector.parts if hasattr(agent, "collector") else agent.acting
+    parts.floor, parts._wait = 8 if place == "gradient" else 1, 1
+    failures = fail(place, lambda n: n % 3 == 1 and parts.size != parts.floor)
+    agent.learn(250)
+    assert failures.raised
+    assert (agent.steps, agent.updates) == (calm.steps, calm.updates)
+    for one, two in zip(agent.env.steps, calm.env.steps, strict=True):
+        assert torch.equal(one.reward, two.reward)
+    actions = [torch.stack(a.env.actions[:20]) for a in (agent, calm)]
+    torch.testing.assert_close(*actions, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_evaluation_survives(name, fail):
+    agent = make(name)
+    obs = torch.randn(100, 4)
+    expected = agent.predict(obs)
+    failures = fail("policy", lambda n: n < 3)
+    torch.testing.assert_close(agent.predict(obs), expected)
+    assert failures.raised == 2
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_what_never_fits_is_one_sentence_with_the_plan(name, fail):
+    agent = make(name)
+    fail("gradient", lambda n: True)
+    with pytest.raises(UserError, match=rf"even with \d+ transitions at a time.*iquitos_rl.plan {name}"):
+        agent.learn(400)
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_environments_that_do_not_fit_are_one_sentence(name, fail):
+    fail("the environments' step", lambda n: n == 5)
+    with pytest.raises(UserError, match="lower num_envs"):
+        make(name).learn(400)
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_the_size_found_is_in_the_checkpoint(name, fail):
+    agent = make(name)
+    fail("gradient", lambda n: n <= 2)
+    agent.learn(200)
+    state = copy.deepcopy(agent.state_dict())
+    again = make(name)
+    again.reset()
+    again.load_state_dict(state)
+    assert again.micro_batch.size == agent.micro_batch.size is not None
+
+
+def test_rehearsal_changes_nothing():
+    one, two = make("sac"), make("sac")
+    one.rehearse()
+    for agent in (one, two):
+        agent.learn(200)
+    assert all(torch.equal(p, q) for p, q in zip(parameters(one), parameters(two)))

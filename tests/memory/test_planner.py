@@ -1,0 +1,160 @@
+"""The planner's arithmetic against the tensors that agents really make, and its choices."""
+
+import pytest
+import torch
+
+from iquitos_rl.agents import AGENTS
+from iquitos_rl.envs.district import DistrictSite
+from iquitos_rl.envs.gymnasium import as_vector
+from iquitos_rl.envs.task import TaskSettings
+from iquitos_rl.envs.toy import ToyBattery
+from iquitos_rl.errors import UserError
+from iquitos_rl.memory.planner import Dims, Limits, build, fit
+
+GIB = 1 << 30
+CPU_16 = Limits(None, 16 * GIB, 100 * GIB)
+GPU_8 = Limits(8 * GIB, 16 * GIB, 100 * GIB)
+PROCESS = GIB // 2
+
+
+@pytest.fixture(scope="module")
+def site(week_38):
+    return DistrictSite([week_38], 4, TaskSettings(sockets="each"), starts="random")
+
+
+@pytest.fixture(scope="module")
+def dims(site):
+    return Dims.of(site)
+
+
+def settings(algorithm, **values):
+    return AGENTS[algorithm].config(**values)
+
+
+def items(plan):
+    return {item.name.split(" of ")[0]: item.nbytes for item in plan.items}
+
+
+def nbytes(tensors):
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+@pytest.mark.parametrize("storage", ["auto", "float16", "float32"])
+def test_sac_items_are_its_tensors(site, dims, storage, layer_norm):
+    config = settings("sac", buffer_size=5_000, storage=storage, hidden=(40, 30), layer_norm=layer_norm)
+    planned = items(fit("sac", dims, config, CPU_16, PROCESS))
+    agent = AGENTS["sac"].agent(site, config.model_copy(update={"placement": "ram"}))
+    agent.rehearse()
+    trained = [*agent.actor.parameters(), *agent.critic.parameters()]
+    assert planned["actor and critics"] == nbytes(trained)
+    assert planned["target critics"] == nbytes(agent.target_critic.parameters())
+    moments = [m for o in agent.optimizers.values() for s in o.state.values() for k, m in s.items() if k != "step"]
+    assert abs(planned["Adam's moments"] - nbytes(moments)) <= 8, "log alpha's two numbers are left out"
+    state = agent.buffer.state_dict()
+    replay = nbytes(state[name] for name in ("observation", "action", "reward", "end", "final_owner"))
+    assert planned["replay"] == agent.buffer.nbytes == replay
+
+
+@pytest.mark.parametrize(("algorithm", "storage"), [("ppo", "float32"), ("ppo", "float16"), ("a2c", "float32")])
+def test_on_policy_items_are_their_tensors(site, dims, algorithm, storage):
+    config = settings(algorithm, hidden=(40, 30), horizon=20, storage=storage)
+    planned = items(fit(algorithm, dims, config, CPU_16, PROCESS))
+    agent = AGENTS[algorithm].agent(site, config)
+    agent.learn(80)
+    assert planned["actor and critic"] == nbytes(agent.policy.parameters())
+    moments = [m for s in agent.optimizer.state.values() for k, m in s.items() if k != "step"]
+    assert planned["optimiser's moments"] == nbytes(moments)
+    assert planned["rollout"] == agent.collector.rollout.nbytes
+
+
+def placement(dims, limits, **values):
+    return fit("sac", dims, settings("sac", **values), limits, PROCESS).choice.placement
+
+
+def test_the_replay_goes_to_the_fastest_place_that_has_room(dims):
+    assert placement(dims, CPU_16) == "ram"
+    assert placement(dims, CPU_16, buffer_size=200_000_000) == "disk"
+    assert placement(dims, GPU_8) == "cuda"
+    assert placement(dims, Limits(GIB, 16 * GIB, 0), buffer_size=10_000_000) == "pinned"
+    assert placement(dims, GPU_8, buffer_size=200_000_000) == "disk"
+    assert placement(dims, GPU_8, placement="ram") == "ram", "what the settings say is kept"
+
+
+def test_a_batch_that_does_not_fit_is_taken_in_parts(dims):
+    config = settings("sac", batch_size=65_536, hidden=(1_024, 1_024), buffer_size=100_000)
+    roomy = fit("sac", dims, config, GPU_8, PROCESS)
+    assert roomy.choice.micro_batch is None
+    tight = fit("sac", dims, config, Limits(2 * GIB, 16 * GIB, 0), PROCESS)
+    assert tight.choice.micro_batch is not None
+    assert tight.apply(config).micro_batch == tight.choice.micro_batch
+    assert tight.fits
+    assert any("the same result" in note for note in tight.notes)
+
+
+def test_what_fits_nowhere_is_said_with_what_would(dims):
+    config = settings("sac", buffer_size=10**9)
+    with pytest.raises(UserError, match=r"disk space missing.*would fit: --set agent.buffer_size=\d+") as caught:
+        fit("sac", dims, config, Limits(None, 4 * GIB, 8 * GIB), PROCESS)
+    assert "replay" in str(caught.value), "the table is there"
+    size = int(str(caught.value).split("agent.buffer_size=")[1].split()[0])
+    fit("sac", dims, settings("sac", buffer_size=size), Limits(None, 4 * GIB, 8 * GIB), PROCESS)
+    with pytest.raises(UserError, match=r"lower agent\.horizon"):
+        fit("ppo", dims, settings("ppo", horizon=10**8), CPU_16, PROCESS)
+
+
+def test_some_memory_is_left_alone(dims):
+    config = settings("sac", buffer_size=20_000_000)
+    plan = fit("sac", dims, config, Limits(None, 1 << 50, 0), PROCESS)
+    with pytest.raises(UserError, match="does not fit"):
+        fit("sac", dims, config, Limits(None, int(plan.total("ram") * 1.05), 0), PROCESS)
+
+
+def test_the_table_adds_up(dims):
+    plan = fit("sac", dims, settings("sac"), GPU_8, PROCESS)
+    assert plan.total("device") == sum(item.nbytes for item in plan.items if item.where == "device")
+    text = plan.table()
+    assert all(item.name in text for item in plan.items if item.nbytes)
+    assert "placement cuda" in text
+    assert "assumed" in text, "no GPU was measured"
+    measured = fit("sac", dims, settings("sac"), GPU_8, PROCESS, context=1 << 20)
+    assert "assumed" not in measured.table()
+
+
+def test_any_environment_can_be_planned():
+    dims = Dims.of(as_vector(ToyBattery()))
+    plan = fit("sac", dims, settings("sac"), CPU_16, PROCESS)
+    assert items(plan)["replay"] == pytest.approx(300_000 * (2 * 4 * (1 + 1 / 24) + 2 + 8 + 8 / 24), rel=1e-3)
+
+
+def test_more_of_anything_is_never_predicted_to_take_less(dims):
+    base = {"buffer_size": 10_000, "batch_size": 64, "hidden": (64,)}
+    small = fit("sac", dims, settings("sac", **base), CPU_16, PROCESS)
+    for more in ({"buffer_size": 20_000}, {"batch_size": 128}, {"hidden": (128,)}, {"hidden": (64, 64)}):
+        larger = build(
+            "sac",
+            dims,
+            settings("sac", **{**base, **more}),
+            small.choice._replace(capacity=more.get("buffer_size", 10_000)),
+            CPU_16,
+            PROCESS,
+            None,
+        )
+        assert larger.total("ram") > small.total("ram")
+
+
+def test_a_smaller_micro_batch_takes_less(dims):
+    for algorithm in AGENTS:
+        values = {"hidden": (512, 512), "micro_batch": 64}
+        values["horizon" if algorithm != "sac" else "batch_size"] = 20_000
+        if algorithm == "ppo":
+            values["batch_size"] = 20_000
+        small = settings(algorithm, **values)
+        whole = small.model_copy(update={"micro_batch": None})
+        sums = [fit(algorithm, dims, config, CPU_16, PROCESS).total("ram") for config in (small, whole)]
+        assert sums[0] < sums[1]
+
+
+def test_tensors_of_the_environment_are_counted_once(site, dims):
+    assert dims.env_bytes >= site.task.table.nbytes
+    assert torch.is_tensor(site.task.table)
