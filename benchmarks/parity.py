@@ -21,13 +21,14 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # the generator of random schemas lives with the tests
 
+from schemas import write_schema
+
 from iquitos_rl.cases.iquitos import build_case
 from iquitos_rl.envs.citylearn import CityLearnSite
 from iquitos_rl.envs.district import DistrictSite
 from iquitos_rl.envs.task import TaskSettings
 from iquitos_rl.runs.files import write_json, write_text
 from iquitos_rl.runs.summary import machine, versions
-from schemas import write_schema
 
 SETTINGS = TaskSettings(sockets="each")
 LIMITS = {

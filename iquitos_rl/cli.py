@@ -8,14 +8,16 @@ from pathlib import Path
 
 import torch
 
+from iquitos_rl.envs.worker import WorkerError
 from iquitos_rl.errors import UserError
+from iquitos_rl.runs.interrupt import Interrupted
 from iquitos_rl.runs.simulate import AuditError
 
 
 def run_command(body: Callable[[], int]) -> int:
     """Run a command's body and turn what it raises into an exit status.
 
-    0 success, 1 an audit failed, 2 the user's input is at fault, 130 interrupted.
+    0 success, 1 an audit failed or a simulator died, 2 the user's input is at fault, 130 or 143 interrupted.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -23,14 +25,25 @@ def run_command(body: Callable[[], int]) -> int:
     try:
         return body()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 2
+    except WorkerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except Interrupted as error:
+        print(error, file=sys.stderr)
+        return error.status
     except AuditError as error:
         print(f"audit failed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def one_line(text: str) -> str:
+    """The text with whatever is not printable, such as line ends and control characters in a user's input, escaped."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 def choose_device(setting: str) -> torch.device:

@@ -1,7 +1,7 @@
 """Settings of a run: typed models as the one source of truth, YAML files and the command line on top.
 
-Later layers win: the models' defaults, `configs/default.yaml`, `configs/<algorithm>.yaml`, `configs/<case>.yaml`, the
-user's `--config` file, the named flags, `--set key=value`.
+Later layers win: the models' defaults, `configs/default.yaml`, `configs/<algorithm>.yaml`, `configs/all.yaml` where all
+are trained, `configs/<case>.yaml`, the user's `--config` file, the named flags, `--set key=value`.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ class RunSettings(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | Literal["auto"] = Field("auto", description="CPU threads of PyTorch; auto measures which is faster")
     seed: int = Field(0, ge=0, lt=2**31)
+    checkpoint_minutes: float = Field(
+        10, ge=0, allow_inf_nan=False, description="time between checkpoints; 0 for one at every progress report"
+    )
     task: TaskSettings = TaskSettings()
 
 
@@ -150,6 +153,8 @@ def load_settings(
     config: Path | None = None,
     flags: Mapping[str, Any] | None = None,
     sets: Iterable[str] = (),
+    base: Layer | None = None,
+    together: bool = False,
 ) -> Settings:
     """Put the layers together for one algorithm.
 
@@ -159,13 +164,17 @@ def load_settings(
         flags: the named flags, keys of `RunSettings`.
         sets: `key=value` texts: keys of `RunSettings`, or `agent.` ones; under `sac.`, `ppo.` or `a2c.` they are for
             that algorithm alone, as in every layer.
+        base: settings of the run that is gone on with; the user's own come on top.
+        together: whether all algorithms are trained, on the one budget of `configs/all.yaml`.
 
     Raises:
         UserError: a key is unknown, a value impossible, a file unreadable.
     """
     folder = config_folder()
-    layers = [read_yaml(folder / "default.yaml"), read_yaml(folder / f"{algorithm}.yaml")]
-    user = [read_yaml(config)] if config is not None else []
+    names = ["default", algorithm, *(["all"] if together else [])]
+    layers = [read_yaml(folder / f"{name}.yaml") for name in names]
+    user = [base] if base is not None else []
+    user += [read_yaml(config)] if config is not None else []
     user += [{key: value for key, value in (flags or {}).items() if value is not None}, parse_assignments(sets)]
     case = next((layer["case"] for layer in reversed(layers + user) if "case" in layer), RunSettings().case)
     preset = folder / f"{case}.yaml"

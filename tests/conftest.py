@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from iquitos_rl.cases.iquitos import build_case
+from iquitos_rl.memory import recovery
 
 torch.set_num_threads(1)  # two threads on a busy machine are many times slower than one
 
@@ -32,3 +33,29 @@ def week_38(year_38, tmp_path_factory) -> Path:
     """The first 168 hours of iquitos-38."""
     folder = tmp_path_factory.mktemp("cases") / "week-38"
     return shorten(shutil.copytree(year_38, folder), 168)
+
+
+class Failures:
+    """Raises at chosen calls of `taking_memory(place)`."""
+
+    def __init__(self, place, when):
+        self.place, self.when, self.calls, self.raised = place, when, 0, 0
+
+    def __call__(self, place):
+        if place == self.place:
+            self.calls += 1
+            if self.when(self.calls):
+                self.raised += 1
+                raise torch.OutOfMemoryError("CUDA out of memory. Injected.")
+
+
+@pytest.fixture
+def fail(monkeypatch):
+    """Lets memory run out: `fail(place, when)` with `when` called with the number of the call."""
+
+    def start(place, when):
+        failures = Failures(place, when)
+        monkeypatch.setattr(recovery, "failure", failures)
+        return failures
+
+    return start

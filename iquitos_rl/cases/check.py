@@ -126,7 +126,11 @@ def _check_schema(schema: Mapping[str, Any], report: Report) -> bool:
                     f"schema.json: {section} {key}: CityLearn 3.0.2 fails on washing machines, delete it"
                 )
     first, last = schema.get("simulation_start_time_step"), schema.get("simulation_end_time_step")
-    if not (isinstance(first, int) and isinstance(last, int) and 0 <= first < last):
+    step = schema.get("seconds_per_time_step", 3600)
+    if isinstance(step, bool) or not isinstance(step, int | float) or not step > 0:
+        report.errors.append(f"schema.json: seconds_per_time_step {step!r} is not a number of seconds")
+        return False
+    if not (type(first) is int and type(last) is int and 0 <= first < last):  # a bool is an int, and no row
         report.errors.append(
             f"schema.json: simulation_start_time_step {first!r} and _end_time_step {last!r} span no rows"
         )

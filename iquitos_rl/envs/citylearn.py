@@ -104,6 +104,10 @@ def load_citylearn(folder: Path, fast: bool = True) -> Any:
             env = module.CityLearnEnv(str(folder / "schema.json"), central_agent=True, offline=True, render_mode="none")
     except KeyError as error:
         raise UserError(f"{folder}: CityLearn cannot load this schema, it misses {error}") from None
+    except (TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError, OSError, AssertionError) as error:
+        # Whatever the schema holds of a kind that CityLearn does not expect shows only inside its constructors.
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"{folder}: CityLearn cannot load this schema ({reason})") from error
     finally:
         root.setLevel(level)  # CityLearn sets the root logger to INFO
     if fast:

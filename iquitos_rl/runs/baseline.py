@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from iquitos_rl.baselines.uncontrolled import uncontrolled
 from iquitos_rl.envs.citylearn import CityLearnSite
 from iquitos_rl.envs.task import TaskSettings
 from iquitos_rl.errors import UserError
-from iquitos_rl.runs.files import digest, write_json
+from iquitos_rl.runs.files import digest, write_json, write_text
 from iquitos_rl.runs.simulate import simulate_year
 from iquitos_rl.runs.summary import SCHEMA_VERSION, Baseline, audit_demand, figures, grid_only, versions
 from iquitos_rl.runs.timeseries import timeseries, trace, write_csv
@@ -44,7 +43,7 @@ def run_baseline(
     store.mkdir(parents=True, exist_ok=True)
     for name, frame in zip(FILES, (timeseries(year), trace(year, env)), strict=True):
         write_csv(store / name, frame)
-        shutil.copyfile(store / name, output / name)
+        _copy(store / name, output / name)
     write_json(store / "baseline.json", baseline._asdict())
     return baseline
 
@@ -64,7 +63,12 @@ def stored_baseline(env: CityLearnSite, cache: Path, output: Path) -> Baseline:
     try:
         baseline = Baseline(**json.loads(path.read_text(encoding="utf-8")))
         for name in FILES:
-            shutil.copyfile(store / name, output / name)
+            _copy(store / name, output / name)
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path} cannot be used: {error}") from None
     return baseline
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a text file so that the copy is never half there."""
+    write_text(target, source.read_bytes().decode("utf-8"))

@@ -25,6 +25,8 @@ class Engine(NamedTuple):
     steps_per_year: int
     reason: str
     """Why this engine, in one sentence."""
+    fingerprints: list[str]
+    """Of each training year's files."""
 
 
 def make_engine(settings: RunSettings, train_years: list[Path], device: torch.device) -> Engine:
@@ -35,6 +37,7 @@ def make_engine(settings: RunSettings, train_years: list[Path], device: torch.de
     """
     sites = [read_site(folder) for folder in train_years]
     steps_per_year = sites[0].rows - 1
+    fingerprints = [site.fingerprint for site in sites]
     unsupported = next((site.unsupported for site in sites if site.unsupported), ())
     if settings.engine == "citylearn" or (settings.engine == "auto" and unsupported):
         factory = partial(CityLearnSite, train_years, settings.task)
@@ -45,8 +48,8 @@ def make_engine(settings: RunSettings, train_years: list[Path], device: torch.de
         asked = settings.engine == "citylearn"
         reason = "asked for" if asked else f"the district engine cannot reproduce {'; '.join(unsupported)}"
         reason += f"; {simulators} simulators, at most one for each core"
-        return Engine("citylearn", as_vector(factories, device), steps_per_year, reason)
+        return Engine("citylearn", as_vector(factories, device), steps_per_year, reason, fingerprints)
     env = DistrictSite(
         sites, settings.num_envs, settings.task, device=device, starts="random", episode_steps=settings.episode_hours
     )
-    return Engine("district", env, steps_per_year, "it reproduces this site step by step")
+    return Engine("district", env, steps_per_year, "it reproduces this site step by step", fingerprints)

@@ -24,28 +24,32 @@ def progress_bar(total: int, text: str, unit: str) -> tqdm[Any]:
 
 
 @contextlib.contextmanager
-def hour_bar(text: str, hours: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar over a year; yields what to call with the number of hours done."""
+def hour_bar(text: str, hours: int, check: Callable[[], None] = lambda: None) -> Iterator[Callable[[int], None]]:
+    """A progress bar over a year; yields what to call with the number of hours done, which calls `check` too."""
     with progress_bar(hours, text, "h") as bar:
 
         def advance(hour: int) -> None:
             bar.update(hour - bar.n)
+            check()
 
         yield advance
 
 
-def evaluate_policy(name: str, agent: Any, case: Path, task: TaskSettings, output: Path) -> Result:
+def evaluate_policy(
+    name: str, agent: Any, case: Path, task: TaskSettings, output: Path, check: Callable[[], None] = lambda: None
+) -> Result:
     """Run the policy through a year with the encoding it was trained with, and write the year's hours to `output`.
 
     Args:
         agent: has `predict` and `spec`, as SAC, PPO and A2C have.
+        check: called every hour; what it raises ends the year.
 
     Raises:
         UserError: the case has other observation columns than the policy.
         AuditError: the simulated year contradicts itself.
     """
     env = CityLearnSite([case], task, spec=agent.spec.environment)
-    with hour_bar(f"evaluate {name}", env.task.rows - 1) as advance:
+    with hour_bar(f"evaluate {name}", env.task.rows - 1, check) as advance:
         year = simulate_year(env, agent.predict, on_hour=advance)
     write_csv(output / f"timeseries_{name}.csv", timeseries(year))
     write_csv(output / f"trace_{name}.csv", trace(year, env))

@@ -1,0 +1,87 @@
+"""A nested state as a JSON tree plus named tensors, and back: the form in which a run is written down.
+
+Dicts (with any keys), lists, tuples, tensors, arrays, integers of any size, floats, texts, booleans and None. The tree
+holds data only; reading it back makes these types and calls nothing that the file names.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from iquitos_rl.errors import UserError
+
+Tree = Any
+"""What `json` can write."""
+
+
+def pack(state: Any) -> tuple[Tree, dict[str, Tensor]]:
+    """Split a state into its tree and its tensors by name (their path). Tensors are the state's own, not copies.
+
+    Raises:
+        TypeError: the state holds something that is not plain data.
+    """
+    tensors: dict[str, Tensor] = {}
+    return _pack(state, "state", tensors), tensors
+
+
+def _pack(value: Any, path: str, tensors: dict[str, Tensor]) -> Tree:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, Tensor | np.ndarray):
+        kind = "tensor" if isinstance(value, Tensor) else "array"
+        tensors[path] = value.detach() if isinstance(value, Tensor) else torch.from_numpy(np.array(value, order="C"))
+        return {kind: path}
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"float": repr(value)}
+    if isinstance(value, Mapping):  # as pairs: JSON would turn the optimisers' integer keys into texts
+        return {"dict": [[key, _pack(item, f"{path}.{key}", tensors)] for key, item in value.items()]}
+    if isinstance(value, list | tuple):
+        items = [_pack(item, f"{path}.{i}", tensors) for i, item in enumerate(value)]
+        return items if isinstance(value, list) else {"tuple": items}
+    raise TypeError(f"{path} is a {type(value).__name__}, which is not plain data")
+
+
+def unpack(tree: Tree, tensors: Mapping[str, Tensor]) -> Any:
+    """The state that `pack` split.
+
+    Raises:
+        UserError: the tree is not one that `pack` makes, or it names a tensor that is not there.
+    """
+    if isinstance(tree, list):
+        return [unpack(item, tensors) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    if len(tree) != 1:
+        raise UserError(f"a node of the state has the keys {sorted(tree)} where one is expected")
+    (kind, value), *_ = tree.items()
+    if kind in ("tensor", "array") and isinstance(value, str) and value in tensors:
+        return tensors[value] if kind == "tensor" else tensors[value].numpy()
+    if kind == "float" and value in ("nan", "inf", "-inf"):
+        return float(value)
+    if kind == "tuple" and isinstance(value, list):
+        return tuple(unpack(item, tensors) for item in value)
+    if kind == "dict" and isinstance(value, list):
+        return dict(_pair(item, tensors) for item in value)
+    raise UserError(f"a node of the state is a {kind!r} that cannot be read")
+
+
+def _pair(item: Tree, tensors: Mapping[str, Tensor]) -> tuple[Any, Any]:
+    if not (isinstance(item, list) and len(item) == 2 and isinstance(item[0], str | int)):
+        raise UserError("an entry of the state is not a key with a value")
+    return item[0], unpack(item[1], tensors)
+
+
+def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """Name of a floating-point tensor with a NaN or infinite entry, None where there is none."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            return name
+    return None

@@ -1,0 +1,235 @@
+"""Training one agent from its first step, or from its last checkpoint, to the end of its budget."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import torch
+
+from iquitos_rl.agents import AGENTS
+from iquitos_rl.agents.progress import Progress
+from iquitos_rl.config import Algorithm, Settings
+from iquitos_rl.envs.worker import WorkerError
+from iquitos_rl.errors import UserError
+from iquitos_rl.runs.checkpoint import Checkpoints, Loaded, generator_states, set_generator_states
+from iquitos_rl.runs.engine import Engine, make_engine
+from iquitos_rl.runs.evaluation import progress_bar
+from iquitos_rl.runs.files import write_json
+from iquitos_rl.runs.interrupt import Interrupts
+from iquitos_rl.runs.metrics import MetricsWriter
+from iquitos_rl.runs.planning import planned_settings
+from iquitos_rl.runs.resume import RESULT, differences, refuse_changes
+from iquitos_rl.runs.summary import Result, versions
+
+FOLDER, INSPECTION = "checkpoints", "not_finite"
+
+
+class Session(NamedTuple):
+    """What holds for every agent of a command."""
+
+    interrupts: Interrupts
+    resume: bool
+    allow_changes: bool
+    hint: str
+    """The command that goes on."""
+    evaluation: str
+    """Fingerprint of the year that agents are judged on."""
+
+
+class Training:
+    """One agent, its environments and its checkpoints.
+
+    Raises:
+        UserError: the checkpoint is of other settings or data, or none is whole.
+    """
+
+    def __init__(
+        self,
+        name: Algorithm,
+        settings: Settings,
+        train_years: list[Path],
+        device: torch.device,
+        output: Path,
+        session: Session,
+    ) -> None:
+        self.name, self.settings, self.output, self.session = name, settings, output, session
+        self.engine: Engine = make_engine(settings.run, train_years, device)
+        years, hours = settings.run.episodes, self.engine.steps_per_year
+        self.total = settings.run.steps if settings.run.steps is not None else (years or 1) * hours
+        print(
+            f"training on the {self.engine.name} engine ({self.engine.reason}), {self.total / hours:.1f} site-years",
+            flush=True,
+        )
+        planned = planned_settings(name, settings.agent, self.engine.env, device)
+        self.agent = AGENTS[name].agent(self.engine.env, planned, device=device, seed=settings.run.seed)
+        self.checkpoints = Checkpoints(output / FOLDER, settings.run.checkpoint_minutes)
+        self.device, self.seconds = device, 0.0
+        if session.resume:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Bring agent and environments to where the newest whole checkpoint was taken."""
+        found = self.checkpoints.load({"agent": self.agent.state_dict()})
+        if found is None:
+            print(f"{self.output}: no checkpoint was finished, training starts at step 0", flush=True)
+            return
+        changes = self._changes(found)
+        refuse_changes(self.output, changes, self.session.allow_changes)
+        state = found.state
+        try:
+            if changes:
+                keep_learning_rates(state["agent"], self.agent.state_dict())
+            self.agent.load_state_dict(state["agent"])
+            if self.agent.steps < self.total:
+                self._move_environments(state)
+            set_generator_states(state["generators"])
+            self.seconds = float(found.about["train_s"])
+            self.checkpoints.seconds = float(found.about["checkpoint_s"])
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise UserError(f"{self.checkpoints.folder}: the checkpoint does not fit this agent ({reason})") from error
+        print(f"going on from step {self.agent.steps} of {self.total}", flush=True)
+
+    def _move_environments(self, state: dict[str, Any]) -> None:
+        """Environments that cannot be brought to the same point, since their simulator or their data are others, begin
+        new episodes instead."""
+        try:
+            self.engine.env.load_state_dict(state["environments"])  # type: ignore[attr-defined]
+        except (UserError, KeyError, RuntimeError, IndexError, TypeError, ValueError) as error:
+            print(f"warning: {error}; the open episodes begin anew", flush=True)
+            self.agent.reset()
+
+    def _changes(self, found: Loaded) -> list[str]:
+        about = found.about
+        changes = differences(about["settings"], self.settings.dump())
+        if about["algorithm"] != self.name:
+            changes.append(f"the algorithm was {about['algorithm']} and is {self.name}")
+        if about["training_years"] != self.engine.fingerprints:
+            changes.append("the files of the training years have changed")
+        if about["evaluation_year"] != self.session.evaluation:
+            changes.append("the files of the evaluation year have changed")
+        mine = versions()
+        others = [f"{name} {version}" for name, version in about["versions"].items() if mine.get(name) != version]
+        if others:
+            print(f"warning: the checkpoint was written with {', '.join(others)}: the last bits may differ", flush=True)
+        return changes
+
+    def run(self) -> dict[str, float]:
+        """Train until the budget is spent, save the policy, and return how long it took.
+
+        Raises:
+            Interrupted: the user asked to stop; the run is saved.
+            UserError: a number is not finite; the state is saved for inspection, apart from the checkpoints.
+            WorkerError: a simulator died or hangs; the last checkpoint stands.
+        """
+        writer = MetricsWriter(self.output, self.agent.steps)
+        bar = progress_bar(self.total, f"train {self.name}", "step")
+        bar.initial = bar.n = self.agent.steps
+        process = psutil.Process()
+        start, before = time.perf_counter(), self.seconds
+
+        def report(progress: Progress) -> None:
+            bar.update(progress.steps - bar.n)
+            memory = {"ram_mib": process.memory_info().rss / 2**20}
+            if self.device.type == "cuda":
+                memory["gpu_mib"] = torch.cuda.max_memory_allocated(self.device) / 2**20
+            shown = {key: f"{value:.0f}" for key, value in memory.items()}
+            if "episode_return" in progress.metrics:
+                shown["return"] = f"{progress.metrics['episode_return']:.1f}"
+            bar.set_postfix(shown, refresh=False)
+            writer.write(progress.steps, {**progress.metrics, **memory, "updates": float(progress.updates)})
+            self.seconds = before + time.perf_counter() - start
+            interrupted = self.session.interrupts.number is not None
+            if interrupted or progress.steps >= self.total or self.checkpoints.due():
+                self._save(wait=interrupted)
+            if interrupted:
+                bar.close()
+                step = self.checkpoints.last_step
+                at = f"saved at step {step}" if step is not None else "nothing could be saved"
+                self.session.interrupts.check(f"{at} of {self.total}; to go on: {self.session.hint}")
+
+        try:
+            self.agent.learn(self.total, on_log=report)
+            self.checkpoints.finish()
+        except UserError as error:
+            raise UserError(f"{error}; {self._inspection()}") from error
+        except WorkerError as error:
+            self.checkpoints.finish()
+            kept = f"the checkpoint of step {self.checkpoints.last_step} is whole; to go on: {self.session.hint}"
+            raise WorkerError(f"{error}; {kept}") from error
+        finally:
+            bar.close()
+            writer.close()
+            self.engine.env.close()
+        self.agent.save(self.output / "policy")
+        saving = self.checkpoints.seconds
+        rate = self.agent.steps / self.seconds if self.seconds else 0.0
+        return {
+            "train_s": round(self.seconds, 1),
+            "steps": self.agent.steps,
+            "steps_per_s": round(rate, 1),
+            "checkpoint_s": round(saving, 2),
+            "checkpoint_share": round(saving / self.seconds, 5) if self.seconds else 0.0,
+        }
+
+    def _save(self, wait: bool = False) -> None:
+        # One that is being written is finished first: there are two slots, and one of them must stay whole.
+        self.checkpoints.save(self._state(), self.agent.steps, self._about(), wait=wait)
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "agent": self.agent.state_dict(),
+            "environments": self.engine.env.state_dict(),  # type: ignore[attr-defined]
+            "generators": generator_states(),
+        }
+
+    def _about(self) -> dict[str, Any]:
+        return {
+            "algorithm": self.name,
+            "settings": self.settings.dump(),
+            "training_years": self.engine.fingerprints,
+            "evaluation_year": self.session.evaluation,
+            "versions": versions(),
+            "updates": self.agent.updates,
+            "train_s": self.seconds,
+            "checkpoint_s": self.checkpoints.seconds,
+        }
+
+    def _inspection(self) -> str:
+        """Save the state as it is beside the checkpoints; returns where it and the last good one are."""
+        self.checkpoints.finish()
+        good = self.checkpoints.last_step
+        kept = "there is no checkpoint yet" if good is None else f"the checkpoint of step {good} is untouched"
+        place = Checkpoints(self.output / INSPECTION, 0.0)
+        place.save(self._state(), self.agent.steps, self._about(), wait=True, check=False)
+        return f"stopped at step {self.agent.steps}, state for inspection in {place.folder}; {kept}"
+
+
+def keep_learning_rates(state: Any, own: Any) -> None:
+    """Let the optimisers of a loaded state have the settings that the agent was just made with."""
+    if not (isinstance(state, dict) and isinstance(own, dict)):
+        return
+    if "param_groups" in state and "param_groups" in own:
+        for old, new in zip(state["param_groups"], own["param_groups"]):
+            old.update({key: value for key, value in new.items() if key != "params"})
+    for key in state.keys() & own.keys():
+        keep_learning_rates(state[key], own[key])
+
+
+def stored_result(output: Path, training: Training) -> Result | None:
+    """What an agent trained for just as long was judged to be, before the command was interrupted."""
+    path = output / RESULT
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        steps, result = data["steps"], Result(**data["result"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # judging again is always right
+    return result if steps == training.agent.steps >= training.total else None
+
+
+def store_result(output: Path, training: Training, result: Result) -> None:
+    write_json(output / RESULT, {"steps": training.agent.steps, "result": result._asdict()})
