@@ -383,7 +383,8 @@ class CityLearnSite(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         """SOC at row t + 1 where CityLearn has stopped at row t: standing losses and arrivals as it applies them."""
 
         def rest(soc: float, loss: float, depth: float) -> float:
-            return max(min(soc * (1 - loss * self.task.hours), 1.0), min(max(1 - depth, 0.0), 1.0))
+            # CityLearn stores it in single precision.
+            return float(np.float32(max(min(soc * (1 - loss * self.task.hours), 1.0), min(max(1 - depth, 0.0), 1.0))))
 
         batteries = [building.battery for building in self._site.buildings if building.battery is not None]
         stationary = [

@@ -21,6 +21,8 @@ from torch import Tensor
 from iquitos_rl.cases.site import Battery, Charger, Floats, Site
 
 EMPTY = -1
+ROUNDING = 1e-4
+"""Share of a step's full charge below which nothing is behind."""
 
 
 def _charge_gain(charger: Charger, battery: Battery, required_soc: Floats, hours: float) -> Floats:
@@ -149,5 +151,6 @@ def guarded_range(
         most = torch.where(lowest < 0, torch.ones_like(needed), most)
     if deadband is not None:
         # A request inside the deadband would be dropped and the vehicle left short: ask for the deadband's edge.
-        least = torch.where(least > 0, torch.maximum(least, deadband), least)
+        # A vehicle on the edge of its slack is behind by rounding alone: that must not start the charger.
+        least = torch.where(least > ROUNDING, torch.maximum(least, deadband), least)
     return least, torch.maximum(most, least)

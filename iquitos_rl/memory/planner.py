@@ -166,7 +166,8 @@ def sac_items(dims: Dims, c: Any, choice: Choice, on_gpu: bool) -> list[Item]:
         Item("gradients", place, actor + critics),
         Item("Adam's moments", place, 2 * (actor + critics)),
         Item(f"activations of {part} transitions", place, int(GRAIN * part * layers * FLOAT)),
-        Item("batches", place, gathered * batch * (row + 2 * a * FLOAT)),
+        # The last batch is still there while the next ones are fetched and decoded.
+        Item("batches", place, batch * ((gathered + 1) * (row + 2 * a * FLOAT) + gathered * 2 * d * FLOAT)),
     ]
     if choice.placement == "disk":
         # Pages of the file that are in RAM are the system's to take back, so they count nowhere.
