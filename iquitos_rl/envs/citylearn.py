@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -136,7 +137,8 @@ def resolve_case(case: str | Path) -> Path:
     from citylearn.data import DataSet
 
     try:
-        return Path(DataSet().get_dataset(str(case))).parent
+        offline = os.environ.get("CITYLEARN_OFFLINE", "").lower() in ("1", "true", "yes")
+        return Path(DataSet(offline=offline or None).get_dataset(str(case))).parent
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
