@@ -201,6 +201,14 @@ def in_process(python: str, kind: str, job: Job) -> dict[str, Any]:
     return found
 
 
+def command_line(arguments: argparse.Namespace) -> str:
+    """The command without this machine's paths."""
+    words = ["python benchmarks/vram.py --output FOLDER"]
+    words += ["--peer-python PATH"] if arguments.peer_python else []
+    words += [f"--cap {cap}" for cap in arguments.cap] + [f"--only {part}" for part in arguments.only or []]
+    return " ".join([*words, f"--sockets {arguments.sockets}"])
+
+
 def mib(number: Any) -> str:
     return "" if number is None else f"{number / MIB:,.0f}"
 
@@ -303,7 +311,8 @@ def main() -> int:
 
         def rows(kind: str, jobs: list[Job], python: str = sys.executable, **changes: Any) -> list[dict[str, Any]]:
             complete = [{**common, **job, **changes} for job in jobs]
-            return [{"job": job, "result": in_process(python, kind, job)} for job in complete]
+            shown = [{key: value for key, value in job.items() if key != "case"} for job in complete]
+            return [{"job": short, "result": in_process(python, kind, job)} for short, job in zip(shown, complete)]
 
         jobs = [*(GRID if "grid" in parts else []), *([MILLION] if "million" in parts else [])]
         device_rows = []
@@ -317,7 +326,7 @@ def main() -> int:
                 job = {**common, "device": device, "hidden": [width, width]}
                 amp.append({"hidden": width, "device": device, **in_process(sys.executable, "amp", job)})
         result = {
-            "command": "python " + " ".join(["benchmarks/vram.py", *sys.argv[1:]]),
+            "command": command_line(arguments),
             "machine": machine(torch.device("cuda" if cuda else "cpu"), 1),
             "versions": versions(),
             "sockets": arguments.sockets,

@@ -198,6 +198,15 @@ def test_a_command_line_that_cannot_be_read_ends_with_status_2(arguments):
     assert error.value.code == 2
 
 
+def test_relative_paths_mean_what_they_say(week_38, tmp_path, monkeypatch):
+    """As on the command line of the README, where nothing is absolute."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(week_38, "my_case")
+    assert train.main(["sac", "--case", "my_case", "--steps", "60", *TINY]) == 0
+    (run,) = [path for path in (tmp_path / "outputs").iterdir() if path.name.startswith("my_case-sac-")]
+    assert (run / "report.html").is_file()
+
+
 def test_results_are_never_overwritten(tmp_path, capsys):
     (tmp_path / "kept.txt").write_text("mine", encoding="utf-8")
     assert train.main(["sac", "--output", str(tmp_path)]) == 2

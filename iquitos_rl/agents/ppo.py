@@ -59,7 +59,7 @@ class PPOConfig(BaseModel):
     log_std_init: float = Field(0.0, ge=-5, le=2, description="Log deviation of the actions at the start.")
     storage: Literal["float32", "float16"] = Field("float32", description="Type of stored observations.")
     micro_batch: int | None = Field(None, ge=1, description="Most transitions per backward pass; null for the batch.")
-    amp: Amp = Field("off", description="bf16 runs the networks in bfloat16; slower for networks below 512 wide.")
+    amp: Amp = Field("off", description="bf16: the networks' products in bfloat16, the rest in float32.")
 
 
 def clipped_policy_loss(

@@ -59,7 +59,7 @@ class SACConfig(BaseModel):
     placement: Placement | Literal["auto"] = Field("auto", description="Where the replay buffer lies.")
     log_every: int = Field(1_000, ge=1, description="Transitions between two progress reports.")
     micro_batch: int | None = Field(None, ge=1, description="Most transitions per backward pass; null for the batch.")
-    amp: Amp = Field("off", description="bf16 runs the networks in bfloat16; slower for networks below 512 wide.")
+    amp: Amp = Field("off", description="bf16: the networks' products in bfloat16, the rest in float32.")
 
 
 def td_target(

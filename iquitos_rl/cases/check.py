@@ -66,8 +66,7 @@ def check_case(folder: Path) -> Report:
     if not _check_schema(schema, report):
         return report
     first, last = schema["simulation_start_time_step"], schema["simulation_end_time_step"]
-    root = Path(schema["root_directory"]) if schema.get("root_directory") else folder
-    files = Files(root if root.is_absolute() else folder / root, first, last, report)
+    files = Files(folder / str(schema.get("root_directory") or ""), first, last, report)
     vehicles = _check_vehicles(schema.get("electric_vehicles_def") or {}, report)
     schedules: list[tuple[Schedule, Mapping[str, Any]]] = []
     reference: Table | None = None
