@@ -144,12 +144,12 @@ def train_and_judge(
     if session.resume and (result := stored_result(output, training)) is not None:
         return result
     timing = training.run()
-    session.interrupts.check(f"trained, not judged yet; to go on: {session.hint}")
     agent: Any = training.agent
 
     def check() -> None:
         session.interrupts.check(f"trained, not judged yet; to go on: {session.hint}")
 
+    check()
     result = evaluate_policy(name, agent, case, settings.run.task, output, check)._replace(timing=timing)
     store_result(output, training, result)
     return result
