@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from copy import deepcopy
 from importlib import import_module, metadata
 from typing import Any
@@ -55,5 +56,8 @@ def linear(start: float) -> Callable[[float], float]:
 
 def versions() -> dict[str, str]:
     """Versions of what the figures depend on beside this package; what is not installed is left out."""
-    installed = {name.lower().replace("-", "_") for name in metadata.packages_distributions()}
-    return {name: metadata.version(name) for name in PACKAGES if name.lower() in installed}
+    found = {}
+    for package in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found

@@ -115,5 +115,5 @@ def plot(path: Path, rows: Sequence[Row], runs: Runs) -> None:
         ax.tick_params(axis="x", labelsize=8)
         ax.set_title(f"{row.algorithm.upper()}, {row.env}, {row.steps:,} steps", fontsize=8, loc="left")
         ax.spines[["top", "right", "left"]].set_visible(False)
-    canvas.figure.supxlabel("return of the deterministic policy, mean of its evaluation episodes", fontsize=8)
+    canvas.figure.supxlabel("mean return of the deterministic policy", fontsize=8)
     canvas.figure.savefig(path, dpi=160)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -16,12 +16,10 @@ from iquitos_rl.agents.gae import explained_variance, gae
 from iquitos_rl.agents.normalisation import RewardScaler
 from iquitos_rl.agents.progress import EpisodeTracker
 from iquitos_rl.buffers.rollout import Rollout
-from iquitos_rl.envs.gymnasium import AnyEnv
 from iquitos_rl.envs.vector import StepResult, VectorEnv
 from iquitos_rl.errors import UserError
 from iquitos_rl.memory.recovery import Parts, explained
 
-TrainingEnv = AnyEnv | VectorEnv | Sequence[Callable[[], AnyEnv]]
 NO_ENVIRONMENT = "this agent was made without an environment: it can predict but not learn"
 VALUE_CHUNK = 2_048
 """Observations given to the critic at once: the layers' outputs for a whole rollout might not fit in memory."""

@@ -18,11 +18,11 @@ from torch import Generator, Tensor, nn
 
 from iquitos_rl.agents import actor_critic
 from iquitos_rl.agents.actor_critic import ActorCritic, read_actor_critic, spawn, spec_of
-from iquitos_rl.agents.collector import NO_ENVIRONMENT, Batch, Collector, TrainingEnv, report
+from iquitos_rl.agents.collector import NO_ENVIRONMENT, Batch, Collector, report
 from iquitos_rl.agents.networks import Activation, Amp
 from iquitos_rl.agents.policy_file import ArrayOrTensor, PolicySpec, apply_policy, save_policy
 from iquitos_rl.agents.progress import Progress
-from iquitos_rl.envs.gymnasium import as_vector
+from iquitos_rl.envs.gymnasium import TrainingEnv, as_vector
 from iquitos_rl.errors import UserError
 from iquitos_rl.memory.recovery import Parts, taking_memory
 
