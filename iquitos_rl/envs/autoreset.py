@@ -33,7 +33,7 @@ class AutoresetVector:
         UserError: a space cannot be handled, or the environment does not say how it resets.
     """
 
-    action_mask_columns = None
+    action_mask_columns: Tensor | None = None
     policy_spec: dict[str, Any] = {}
 
     def __init__(self, env: gymnasium.vector.VectorEnv, device: torch.device | str = "cpu") -> None:
@@ -78,7 +78,7 @@ class AutoresetVector:
         )
 
     def close(self) -> None:
-        self.env.close()
+        self.env.close()  # type: ignore[no-untyped-call]
 
     def _with_final(self, rows: NDArray[np.float32], ended: NDArray[Any], info: dict[str, Any]) -> NDArray[np.float32]:
         """The rows with the final observation, from the infos, where an episode ended."""
