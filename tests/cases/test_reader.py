@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from live import Live
@@ -20,6 +21,7 @@ from schemas import Features, write_schema
 from iquitos_rl.cases.citylearn_defaults import device_seed, stationary_battery, vehicle_battery
 from iquitos_rl.cases.reader import read_site
 from iquitos_rl.cases.site import Battery
+from iquitos_rl.envs.physics import Physics
 from iquitos_rl.errors import UserError
 
 ROWS = 60
@@ -404,6 +406,30 @@ def test_an_arrival_without_a_state_of_charge_is_unsupported(tmp_path: Path) -> 
     site = read_site(folder)
     assert site.unsupported == ()
     assert site.buildings[0].chargers[0].arrival_soc[20] == np.float32(0.4)
+
+
+@pytest.mark.parametrize("own_soc", ["", "70"])
+@pytest.mark.parametrize("before", ["", "90"])
+def test_a_visit_of_one_row_before_another_at_an_earlier_socket(tmp_path: Path, own_soc: str, before: str) -> None:
+    """The earlier socket announces the vehicle while it stands at the later one, and so sets its SOC a row early."""
+    folder = write_schema(tmp_path, 3, PLAIN)
+    for charger, rows in (
+        (0, {20: "3,,,,,", 21: "1,EV 1,1,0.8,,40"}),
+        (1, {19: f"3,,,,,{before}", 20: f"1,EV 1,0,0.8,,{own_soc}"}),
+    ):
+        file = folder / f"charger_{charger}.csv"
+        lines = [file.read_text(encoding="utf-8").splitlines()[0], *["3,,,,,"] * (ROWS + 3)]
+        for row, line in rows.items():
+            lines[row + 1] = line
+        file.write_text("\n".join(lines), encoding="utf-8")
+    site = read_site(folder)
+    live = Live(folder, site)
+    engine = Physics([site], 1, exact=True)
+    for _ in range(24):
+        assert np.array_equal(engine.socket_soc[0].numpy(), live.socket_soc())
+        zero = np.zeros(len(site.buildings)), np.zeros(len(site.sockets))
+        live.step(*zero)
+        engine.step(*(torch.from_numpy(actions).unsqueeze(0) for actions in zero))
 
 
 def test_a_vehicle_that_the_schema_excludes_leaves_its_socket_empty(tmp_path: Path) -> None:
