@@ -69,11 +69,11 @@ def test_steps_as_gymnasiums_own_vector_environment(folder: Path, hours: list[in
     np.testing.assert_allclose(ours.reset(seed=3)[0], theirs.reset(seed=3)[0], atol=1e-6)
     assert (ours.observation_space, ours.action_space) == (theirs.observation_space, theirs.action_space)
     assert (ours.num_envs, ours.single_action_space) == (theirs.num_envs, theirs.single_action_space)
-    ours.site._left[:] = hours  # the engine counts an episode's remaining steps here
+    ours.site.steps_left[:] = hours
     ours.action_space.seed(0)
     for t in range(2 * ROWS):
         if t and any(t % h == 0 for h in hours):
-            ours.site._left[:] = [h - t % h for h in hours]
+            ours.site.steps_left[:] = [h - t % h for h in hours]
         action = ours.action_space.sample()
         own, other = ours.step(action), theirs.step(action)
         for a, b in zip(own[:4], other[:4]):
