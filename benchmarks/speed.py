@@ -36,6 +36,8 @@ FIRST_STEP_S = 2.0
 """Longest time to the first step of iquitos-128."""
 CPU_ENVS, GPU_ENVS = (1, 16, 64, 256, 512, 1024), (64, 256, 1024, 4096, 16384, 65536)
 REPEATS = 5
+MORE_STEPS = 200
+"""Steps after which memory is counted again."""
 FIRST_STEP = {
     "district": """
 from iquitos_rl.envs.district import DistrictSite
@@ -107,7 +109,8 @@ def bytes_per_step(env: DistrictSite) -> float:
     What it stood before and its actions, one row of every table, what it stands before afterwards, and the result.
     """
     action = torch.zeros((env.num_envs, env.action_dim), device=env.device)
-    read = storages((env.live[:3], action))
+    state, now, _, *moving = env.live
+    read = storages((state, now, moving, action))
     result = env.step(action)
     written = storages((env.live, tuple(result)))
     rows = env.physics.rows
@@ -140,7 +143,7 @@ def district_rate(folder: Path, num_envs: int, device: torch.device, seconds: fl
         torch.testing.assert_close(result.reward, plain.reward, rtol=1e-4, atol=1e-4)
     per_second = rate(lambda: env.step(action), num_envs, seconds, device)
     moved, held, ram = bytes_per_step(env), footprint(env), psutil.Process().memory_info().rss
-    for _ in range(1000):
+    for _ in range(MORE_STEPS):
         env.step(action)
     return {
         "device": device.type,
@@ -152,8 +155,8 @@ def district_rate(folder: Path, num_envs: int, device: torch.device, seconds: fl
         "gigabytes_per_s": per_second * moved / 1e9,
         "bytes_per_env": held.per_env,
         "bytes_shared": held.shared,
-        "bytes_per_env_after_1000_steps": footprint(env).per_env,
-        "process_growth_in_1000_steps": psutil.Process().memory_info().rss - ram,
+        "bytes_per_env_later": footprint(env).per_env,
+        "process_growth": psutil.Process().memory_info().rss - ram,
     }
 
 
@@ -240,7 +243,7 @@ def as_markdown(result: dict[str, Any]) -> str:
         "",
         "Steps of one environment per second, action mapping, objective and observation included, one thread; medians. "
         "Bytes per step: what an environment reads and writes if nothing in between touches memory. Bytes per "
-        "environment: tensors held between steps; their number was the same after 1,000 further steps.",
+        f"environment: tensors held between steps; the same after {MORE_STEPS} further steps.",
         "",
     ]
     for preset, found in result["presets"].items():
@@ -266,7 +269,7 @@ def preset_markdown(preset: str, found: dict[str, Any]) -> list[str]:
         ),
         "",
         "| device | compiled in | environments | steps/s | times CityLearn | bytes/step | GB/s | of memory bandwidth "
-        "| bytes/environment | growth of the process in 1,000 steps, KiB |",
+        f"| bytes/environment | growth of the process in {MORE_STEPS} steps, KiB |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in found["district"]:
@@ -275,11 +278,11 @@ def preset_markdown(preset: str, found: dict[str, Any]) -> list[str]:
             f"| {row['device']} | {compile_time(row)} | {row['num_envs']} "
             f"| {row['steps_per_s']:,.0f} | {row['times_citylearn']:,.0f} | {row['bytes_per_step']:,.0f} "
             f"| {row['gigabytes_per_s']:.2f} | {'' if share is None else f'{share:.1%}'} "
-            f"| {row['bytes_per_env']:,.0f} | {row['process_growth_in_1000_steps'] / 1024:,.0f} |"
+            f"| {row['bytes_per_env']:,.0f} | {row['process_growth'] / 1024:,.0f} |"
         )
     if not any(row["device"] == "cuda" for row in found["district"]):
         lines.append("| cuda | | | not measured | | | | | | |")
-    constant = all(row["bytes_per_env"] == row["bytes_per_env_after_1000_steps"] for row in found["district"])
+    constant = all(row["bytes_per_env"] == row["bytes_per_env_later"] for row in found["district"])
     assert constant, "the engine's memory grew while it stepped"
     return [*lines, "", f"Tables shared by all environments: {found['district'][0]['bytes_shared']:,} bytes.", ""]
 

@@ -164,9 +164,12 @@ class DistrictSite:
 
     @property
     def live(self) -> tuple[tuple[Tensor, ...], ...]:
-        """What is kept from one step to the next, (E, ...) each, but for constants of the task in a moment."""
-        moving = (self._peak, self._net, *self._rows, self._none)
-        return tuple(self.physics.state), tuple(self._now), moving, tuple(self.last_flows or ())
+        """What is kept from one step to the next, (E, ...) each, but for constants of the task in a moment.
+
+        Tensors of different groups are never the same at the end of a step that began new episodes.
+        """
+        now, flows = tuple(self._now), tuple(self.last_flows or ())
+        return tuple(self.physics.state), now, flows, (self._peak,), (self._net,), (self._rows[1],), (self._none,)
 
     def compile(self) -> None:
         """Let `torch.compile` fuse the step: worth its half minute of compilation in long runs."""

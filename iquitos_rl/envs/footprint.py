@@ -14,18 +14,21 @@ class Footprint(NamedTuple):
     """Bytes kept between two steps; what a step needs while it runs comes on top and is freed again."""
 
     per_env: float
-    """State, what stands before the next action, and the flows of the last step, of one environment."""
+    """State, what stands before the next action, and the flows of the last step, of one environment, at most: a step in
+    which no episode ends keeps a few bytes less."""
     shared: int
     """Tables and parameters, however many environments there are."""
 
 
 def footprint(env: DistrictSite) -> Footprint:
-    """Count every storage that an engine after its first reset refers to, each once."""
+    """Count every storage that an engine refers to after its first step, each once."""
     constants = storages(vars(env.task))
-    live = {place: size for place, size in storages(env.live).items() if place not in constants}
+    groups = [storages(group) for group in env.live]
+    own = sum(size for group in groups for place, size in group.items() if place not in constants)
     everything = constants | storages((vars(env), vars(env.physics)))
+    live = {place for group in groups for place in group if place not in constants}
     shared = sum(size for place, size in everything.items() if place not in live)
-    return Footprint((sum(live.values()) + env.steps_left.nbytes) / env.num_envs, shared)
+    return Footprint((own + env.steps_left.nbytes) / env.num_envs, shared)
 
 
 def storages(tree: object) -> dict[int, int]:
