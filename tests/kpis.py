@@ -10,8 +10,8 @@ from iquitos_rl.cases.site import Floats, Site
 def kpi_rows(site: Site, net: Floats) -> dict[tuple[str, str], float]:
     """(building or "District", row of `evaluate()`) to its value, for net consumption (T - 1, B) in kWh.
 
-    Each is a ratio to the building without battery and without any charging; the district's is the mean of its
-    buildings' (`internal/kpi.py`). Rows whose ratio does not exist are left out.
+    Each is a ratio to the building without battery and without any charging, 1 where both are nothing; the district's
+    is the mean of its buildings' (`internal/kpi.py`). Rows whose ratio does not exist are left out.
     """
     found: dict[tuple[str, str], float] = {}
     for b, building in enumerate(site.buildings):
@@ -26,9 +26,9 @@ def kpi_rows(site: Site, net: Floats) -> dict[tuple[str, str], float]:
             }
             for own in (net[:, b], idle)
         ]
-        found |= {
-            (building.name, name): value / totals[1][name] for name, value in totals[0].items() if totals[1][name]
-        }
+        for name, idle_total in totals[1].items():
+            if idle_total or not totals[0][name]:
+                found[building.name, name] = totals[0][name] / idle_total if idle_total else 1.0
     for name in {name for _, name in found}:
         values = [value for (_, row), value in found.items() if row == name]
         found["District", name] = float(np.mean(values))
