@@ -72,7 +72,7 @@ def test_fast_mode_stays_close(week_38):
         assert step.info["import_kwh"].item() == pytest.approx(info["import_kwh"], abs=1e-4 * peak)
 
 
-@pytest.mark.parametrize("seed", [5, 8])
+@pytest.mark.parametrize("seed", [4, 8])  # 4: a building without a tariff
 def test_the_years_kpis_are_those_of_citylearns_evaluate(tmp_path, seed):
     """Every row of `evaluate()` that the meter decides, for each building and the district."""
     folder = write_schema(tmp_path / "site", seed, Features(rows=60, buildings=(2, 3), sockets=(3, 5), omit=0.0))
