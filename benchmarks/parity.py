@@ -12,7 +12,7 @@ tolerance is exceeded.
 from __future__ import annotations
 
 import argparse
-import math
+import json
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -183,15 +183,35 @@ def as_markdown(result: dict[str, Any]) -> str:
         "|---|" + "---:|" * len(columns),
         "| allowed | | | " + " | ".join(f"{limit:g}" for limit in LIMITS.values()) + " |",
     ]
-    for name, row in result["cases"].items():
+    generated, rows = result["generated"], dict(result["cases"])
+    if generated:
+        rows[f"{len(generated)} generated schemas, worst"] = worst_of(generated)
+    for name, row in rows.items():
         lines.append(f"| {name} | " + " | ".join(_cell(row.get(column)) for column in columns) + " |")
+    lines += ["", f"{result['generated_within']} of {len(generated)} generated schemas within every tolerance."]
     return "\n".join(lines) + "\n"
 
 
 def _cell(value: float | None) -> str:
-    if value is None or math.isnan(value):
+    if value is None:
         return ""
     return f"{value:.2g}" if isinstance(value, float) else f"{value}"
+
+
+def worst_of(generated: dict[str, dict[str, float]]) -> dict[str, float]:
+    names = [name for name in next(iter(generated.values())) if name in LIMITS]
+    return {
+        "steps": sum(int(row["steps"]) for row in generated.values()),
+        "sockets": max(int(row["sockets"]) for row in generated.values()),
+        **{name: max(row[name] for row in generated.values()) for name in names},
+    }
+
+
+def compare_both_ways(folder: Path, seed: int) -> dict[str, float]:
+    """With and without the EV guard."""
+    guarded, free = compare(folder, seed), compare(folder, seed, guard=False, kpis=False)
+    merged = guarded | {name: max(guarded[name], value) for name, value in free.items()}
+    return merged | {"steps": guarded["steps"] + free["steps"]}
 
 
 def main() -> int:
@@ -200,47 +220,42 @@ def main() -> int:
     parser.add_argument("--case", type=Path, action="append", default=[], help="further schema folders")
     parser.add_argument("--random", type=int, default=200, help="number of generated schemas")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resume", action="store_true", help="keep what parity.json in the output folder holds")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    cases: dict[str, dict[str, float]] = {}
-    failures = []
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    path = arguments.output / "parity.json"
+    result: dict[str, Any] = {
+        "command": "python benchmarks/parity.py --output FOLDER" + "".join(f" --case {c.name}" for c in arguments.case),
+        "machine": machine(torch.device("cpu"), 1),
+        "versions": versions(),
+        "cases": {},
+        "generated": {},
+    }
+    if arguments.resume and path.is_file():
+        result |= {key: json.loads(path.read_text(encoding="utf-8"))[key] for key in ("cases", "generated")}
+    cases, generated = result["cases"], result["generated"]
     with TemporaryDirectory() as temporary:
         root = Path(temporary)
-        folders = {preset: build_case(preset, 0, root / preset) for preset in PRESETS}
-        folders |= {case.name: case for case in arguments.case}
-        for name, folder in folders.items():
+        for name in [*PRESETS, *(case.name for case in arguments.case)]:
+            if name in cases:
+                continue
+            folder = {case.name: case for case in arguments.case}.get(name) or build_case(name, 0, root / name)
             cases[name] = compare(folder, arguments.seed)
             if name in PRESETS:
                 cases[name]["policy's bill"] = policy_difference(folder, arguments.seed)
             print(name, cases[name], flush=True)
-        generated = {}
-        for number in range(arguments.random):
-            seed = arguments.seed + number
-            folder = write_schema(root / f"random-{seed}", seed)
-            guarded, free = compare(folder, seed), compare(folder, seed, guard=False, kpis=False)
-            generated[seed] = guarded | {name: max(guarded[name], value) for name, value in free.items()}
-            generated[seed]["steps"] = guarded["steps"] + free["steps"]
-            failures += [f"random schema {seed}: {name}" for name in exceeded(generated[seed])]
-        if generated:
-            names = [name for name in next(iter(generated.values())) if name in LIMITS]
-            cases[f"{len(generated)} generated schemas, worst"] = {
-                "steps": sum(int(row["steps"]) for row in generated.values()),
-                "sockets": max(int(row["sockets"]) for row in generated.values()),
-                **{name: max(row[name] for row in generated.values()) for name in names},
-            }
-    failures += [f"{name}: {what}" for name, row in cases.items() if "generated" not in name for what in exceeded(row)]
-    result = {
-        "command": "python benchmarks/parity.py --output FOLDER" + "".join(f" --case {c.name}" for c in arguments.case),
-        "machine": machine(torch.device("cpu"), 1),
-        "versions": versions(),
-        "cases": {n: {k: v for k, v in row.items() if not math.isnan(v)} for n, row in cases.items()},
-        "failures": failures,
-    }
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    write_json(arguments.output / "parity.json", result)
+            write_json(path, result)
+        for seed in range(arguments.seed, arguments.seed + arguments.random):
+            if str(seed) not in generated:
+                generated[str(seed)] = compare_both_ways(write_schema(root / f"random-{seed}", seed), seed)
+                write_json(path, result)
+    outside = [f"random schema {seed}: {name}" for seed, row in generated.items() for name in exceeded(row)]
+    failures = [f"{name}: {what}" for name, row in cases.items() for what in exceeded(row)] + outside
+    within = len(generated) - len({failure.partition(":")[0] for failure in outside})
+    result |= {"failures": failures, "generated_within": within}
+    write_json(path, result)
     write_text(arguments.output / "parity.md", as_markdown(result))
-    within = len(generated) - len({failure.partition(":")[0] for failure in failures if "random" in failure})
-    print(f"{within} of {len(generated)} generated schemas within every tolerance")
     for failure in failures:
         print("exceeded:", failure, file=sys.stderr)
     return 1 if failures else 0

@@ -302,7 +302,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["engine"])
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of one timed stretch")
+    parser.add_argument("--seconds", type=float, default=0.5, help="length of one timed stretch")
     parser.add_argument("--compile", choices=["no", "yes", "both"], default="both")
     arguments = parser.parse_args()
     compiled = {"no": [False], "yes": [True], "both": [False, True]}[arguments.compile]
