@@ -110,6 +110,8 @@ class A2C:
         self.optimizer = RMSpropTF(self.policy.parameters(), lr=c.learning_rate)
         self.generators = spawn(init, ("act", "predict"), self.device)
         self.steps = self.updates = 0
+        # Figures, values and returns of the updates since the report: read there, so that no update waits for the device.
+        self._recent: list[tuple[Tensor, Tensor, Tensor]] = []
         self.micro_batch = Parts("gradient", self.device, c.micro_batch, lambda: ADVICE)
         self.acting = Parts("policy", self.device, advice=lambda: ADVICE)
         if self.env is not None:
@@ -127,30 +129,39 @@ class A2C:
 
     # --- learning
 
-    def learn(self, total_steps: int, on_log: Callable[[Progress], None] | None = None) -> A2C:
+    def learn(
+        self,
+        total_steps: int,
+        on_log: Callable[[Progress], None] | None = None,
+        on_step: Callable[[int], None] | None = None,
+    ) -> A2C:
         """Train until `steps` reaches `total_steps`, in whole rollouts; report every `log_every` steps and at the end.
 
         A second call goes on where the first one stopped, the step size annealed over the new total.
+
+        Args:
+            on_log: called with every report.
+            on_step: called with the transitions so far after every step of the environments. The state is complete
+                then, so what it raises ends training at a point from which it can go on.
 
         Raises:
             UserError: there is no environment, it yields numbers that are not finite, or training diverged.
         """
         if self.env is None:
             raise UserError(NO_ENVIRONMENT)
-        recent: list[tuple[Tensor, Tensor, Tensor]] = []  # figures, values and returns of the updates since the report
         while self.steps < total_steps:
             if self.config.anneal:
                 self.optimizer.param_groups[0]["lr"] = self.config.learning_rate * (1 - self.steps / total_steps)
-            batch = self.collector.collect()
+            batch = self.collector.collect(on_step, self.steps)
             before, self.steps = self.steps, self.steps + batch.size
-            recent.append((self.update(batch), batch.value, batch.returns))
+            self._recent.append((self.update(batch), batch.value, batch.returns))
             if self.steps // self.config.log_every > before // self.config.log_every or self.steps >= total_steps:
-                means = torch.stack([figures for figures, _, _ in recent]).mean(0)
-                value = torch.cat([value for _, value, _ in recent])
-                returns = torch.cat([returns for _, _, returns in recent])
+                means = torch.stack([figures for figures, _, _ in self._recent]).mean(0)
+                value = torch.cat([value for _, value, _ in self._recent])
+                returns = torch.cat([returns for _, _, returns in self._recent])
                 metrics = report(METRICS, means, value, returns, self.policy, self.optimizer, self.steps)
                 metrics |= self.collector.tracker.collect()
-                recent.clear()
+                self._recent.clear()
                 if on_log is not None:
                     on_log(Progress(self.steps, self.updates, self.collector.tracker.episodes, metrics))
         return self
@@ -231,13 +242,14 @@ class A2C:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the environment's own state, for an exact continuation. Tensors are the agent's own, not
-        copies. Between rollouts, where `on_log` is called, the rollout itself holds nothing that is still needed."""
+        copies; the rollout in flight is among it."""
         return {
             "policy": self.policy.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "generators": {name: generator.get_state() for name, generator in self.generators.items()},
             "counters": {"steps": self.steps, "updates": self.updates},
             "micro_batch": self.micro_batch.state_dict(),
+            "recent": list(self._recent),
             "collector": None if self.env is None else self.collector.state_dict(),
         }
 
@@ -251,5 +263,6 @@ class A2C:
         counters = state["counters"]
         self.steps, self.updates = counters["steps"], counters["updates"]
         self.micro_batch.load_state_dict(state["micro_batch"])
+        self._recent = [(a.to(self.device), b.to(self.device), c.to(self.device)) for a, b, c in state["recent"]]
         if self.env is not None:
             self.collector.load_state_dict(state["collector"])

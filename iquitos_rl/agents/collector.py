@@ -107,27 +107,31 @@ class Collector:
         self.obs: Tensor | None = None
 
     def reset(self) -> None:
-        """Start new episodes; the unfinished ones are forgotten."""
+        """Start new episodes; the unfinished ones and the rollout in flight are forgotten."""
         self.obs = self._receive(self.env.reset(self.seed).to(self.device))
+        self.rollout.clear()
         self.tracker.abandon_episodes()
         if self.scaler is not None:
             self.scaler.discounted.zero_()
 
     @torch.no_grad()
-    def collect(self) -> Batch:
-        """Act for T steps in every environment and estimate the advantages of what was done.
+    def collect(self, on_step: Callable[[int], None] | None = None, taken: int = 0) -> Batch:
+        """Act until there are T steps of every environment, and estimate the advantages of what was done.
+
+        Args:
+            on_step: called after every step with the transitions so far, `taken` and those of this rollout. What it
+                raises leaves a state to go on from.
 
         Raises:
             UserError: an observation is not finite, or too large for the storage type.
         """
         if self.obs is None:
             self.reset()
-        assert self.obs is not None
-        rollout, policy, obs = self.rollout, self.policy, self.obs
-        rollout.clear()
-        for _ in range(rollout.horizon):
-            live = policy.live(obs)
-            stored = self._encode(obs)
+        rollout, policy = self.rollout, self.policy
+        while rollout.steps < rollout.horizon:
+            assert self.obs is not None
+            live = policy.live(self.obs)
+            stored = self._encode(self.obs)
             mean = self.parts.map(
                 policy.mean, stored.float()
             )  # of what is stored: the update starts from a ratio of one
@@ -137,14 +141,19 @@ class Collector:
                 step = to_device(self.env.step(action.clamp(-1.0, 1.0).to(self.env.device)), self.device)
             rollout.add(stored, action, log_prob, live, step, self._encode(step.next_obs))
             self.tracker.update(step)
-            obs = self._receive(step.obs)
-        self.obs = obs
-        return self._estimate(self._encode(obs))
+            self.obs = self._receive(step.obs)
+            if on_step is not None:
+                on_step(taken + rollout.steps * rollout.num_envs)
+        assert self.obs is not None
+        batch = self._estimate(self._encode(self.obs))
+        rollout.clear()  # its tensors stay as they are until the next `collect`
+        return batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but the policy, the environments and the rollout, which the next `collect` overwrites whole."""
+        """Everything but the policy and the environments. Tensors are the collector's own, not copies."""
         return {
             "obs": self.obs,
+            "rollout": self.rollout.state_dict(),
             "scaler": None if self.scaler is None else self.scaler.state_dict(),
             "tracker": self.tracker.state_dict(),
         }
@@ -152,6 +161,7 @@ class Collector:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a `state_dict`. The environments must be brought to the same point by other means."""
         self.obs = None if state["obs"] is None else state["obs"].to(self.device, copy=True)
+        self.rollout.load_state_dict(state["rollout"])
         if self.scaler is not None:
             self.scaler.load_state_dict(state["scaler"])
         self.tracker.load_state_dict(state["tracker"])

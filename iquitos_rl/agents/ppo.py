@@ -162,10 +162,20 @@ class PPO:
 
     # --- learning
 
-    def learn(self, total_steps: int, on_log: Callable[[Progress], None] | None = None) -> PPO:
+    def learn(
+        self,
+        total_steps: int,
+        on_log: Callable[[Progress], None] | None = None,
+        on_step: Callable[[int], None] | None = None,
+    ) -> PPO:
         """Train until `steps` reaches `total_steps`, in whole rollouts; report after each.
 
         A second call goes on where the first one stopped, the step size annealed over the new total.
+
+        Args:
+            on_log: called with every report.
+            on_step: called with the transitions so far after every step of the environments. The state is complete
+                then, so what it raises ends training at a point from which it can go on.
 
         Raises:
             UserError: there is no environment, it yields numbers that are not finite, or training diverged.
@@ -175,7 +185,7 @@ class PPO:
         while self.steps < total_steps:
             if self.config.anneal:
                 self.optimizer.param_groups[0]["lr"] = self.config.learning_rate * (1 - self.steps / total_steps)
-            batch = self.collector.collect()
+            batch = self.collector.collect(on_step, self.steps)
             self.steps += batch.size
             metrics = self.update(batch) | self.collector.tracker.collect()
             if on_log is not None:
@@ -275,7 +285,7 @@ class PPO:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the environment's own state, for an exact continuation. Tensors are the agent's own, not
-        copies. Between rollouts, where `on_log` is called, the rollout itself holds nothing that is still needed."""
+        copies; the rollout in flight is among it."""
         return {
             "policy": self.policy.state_dict(),
             "optimizer": self.optimizer.state_dict(),

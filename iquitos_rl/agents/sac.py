@@ -181,10 +181,20 @@ class SAC:
             }
             self.buffer = ReplayBuffer(*sizes, **kind, device=self.device, seed=seeds[2])
 
-    def learn(self, total_steps: int, on_log: Callable[[Progress], None] | None = None) -> SAC:
+    def learn(
+        self,
+        total_steps: int,
+        on_log: Callable[[Progress], None] | None = None,
+        on_step: Callable[[int], None] | None = None,
+    ) -> SAC:
         """Train until `steps` reaches `total_steps`; report every `log_every` transitions and at the end.
 
         A second call goes on where the first one stopped.
+
+        Args:
+            on_log: called with every report.
+            on_step: called with the transitions so far after every step of the environments. The state is complete
+                then, so what it raises ends training at a point from which it can go on.
 
         Raises:
             UserError: there is no environment, it yields numbers that are not finite, or training diverges.
@@ -202,6 +212,8 @@ class SAC:
                 progress = self._progress()
                 if on_log is not None:
                     on_log(progress)
+            if on_step is not None:
+                on_step(self.steps)
         return self
 
     def reset(self) -> None:
