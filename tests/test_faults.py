@@ -20,6 +20,8 @@ from iquitos_rl.runs import metrics
 from iquitos_rl.runs.checkpoint import Checkpoints
 from iquitos_rl.runs.slot import Slot
 
+pytestmark = pytest.mark.usefixtures("without_report")
+
 
 @pytest.fixture(scope="module")
 def days(tmp_path_factory):

@@ -29,6 +29,8 @@ from iquitos_rl.runs.checkpoint import Checkpoints
 from iquitos_rl.runs.interrupt import Interrupted, Interrupts
 from iquitos_rl.runs.training import Session, Training
 
+pytestmark = pytest.mark.usefixtures("without_report")
+
 SETTINGS = {
     "sac": {"hidden": [8], "learning_starts": 30, "batch_size": 16, "n_step": 3, "log_every": 3, "buffer_size": 90},
     "ppo": {"hidden": [8], "horizon": 4, "batch_size": 6, "epochs": 2},

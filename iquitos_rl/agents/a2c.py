@@ -110,7 +110,7 @@ class A2C:
         self.optimizer = RMSpropTF(self.policy.parameters(), lr=c.learning_rate)
         self.generators = spawn(init, ("act", "predict"), self.device)
         self.steps = self.updates = 0
-        # Figures, values and returns of the updates since the report: read there, so that no update waits for the device.
+        # Figures, values and returns of the updates since the report: reading them earlier would make the device wait.
         self._recent: list[tuple[Tensor, Tensor, Tensor]] = []
         self.micro_batch = Parts("gradient", self.device, c.micro_batch, lambda: ADVICE)
         self.acting = Parts("policy", self.device, advice=lambda: ADVICE)
