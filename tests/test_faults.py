@@ -89,7 +89,7 @@ def test_numbers_that_are_not_finite_stop_a_run_and_are_kept_apart(days, outputs
     error = capsys.readouterr().err
     assert error.count("error: ") == 1
     stopped, kept = (
-        Checkpoints(outputs / f"{algorithm}-{what}" / "not_finite", 0.0).load(),
+        Checkpoints(outputs / f"{algorithm}-{what}" / "inspection", 0.0).load(),
         last_checkpoint(outputs / f"{algorithm}-{what}"),
     )
     assert f"stopped at step {stopped.step}" in error
@@ -104,13 +104,11 @@ def test_weights_that_are_not_finite_are_named_and_never_saved(days, outputs, mo
     update, count = AGENTS["a2c"].agent.update, iter(range(1000))
 
     def failing(self, batch):
-        figures = update(self, batch)
+        update(self, batch)
         if next(count) == 20:
             self.policy.log_std.data[0] = float("inf")
-        return figures
 
     monkeypatch.setattr(AGENTS["a2c"].agent, "update", failing)
-    monkeypatch.setattr("iquitos_rl.agents.a2c.report", lambda names, *rest: {})
     assert train.main(command(days, outputs / "weights-that")) == 2
     assert "agent.policy.log_std is not finite at step" in capsys.readouterr().err
     assert last_checkpoint(outputs / "weights-that") <= 126

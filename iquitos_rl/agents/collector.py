@@ -123,7 +123,8 @@ class Collector:
                 raises leaves a state to go on from.
 
         Raises:
-            UserError: an observation is not finite, or too large for the storage type.
+            UserError: an observation or a reward is not finite, or too large for the storage type; nothing has been
+                estimated from the rollout.
         """
         if self.obs is None:
             self.reset()
@@ -145,7 +146,10 @@ class Collector:
             if on_step is not None:
                 on_step(taken + rollout.steps * rollout.num_envs)
         assert self.obs is not None
-        batch = self._estimate(self._encode(self.obs))
+        last_obs = self._encode(self.obs)
+        if found := rollout.not_finite(last_obs):
+            raise UserError(f"{found[1]} at step {taken + found[0] * rollout.num_envs}")
+        batch = self._estimate(last_obs)
         rollout.clear()  # its tensors stay as they are until the next `collect`
         return batch
 
@@ -177,9 +181,6 @@ class Collector:
 
     def _estimate(self, last_obs: Tensor) -> Batch:
         rollout = self.rollout
-        if columns := rollout.overflown():
-            kind = str(rollout.obs.dtype).removeprefix("torch.")
-            raise UserError(f"observation column {columns[0]} is not a finite number as {kind}")
         reward = rollout.reward
         if self.scaler is not None:
             self.scaler.update(reward, rollout.terminated | rollout.truncated)
@@ -216,25 +217,10 @@ def to_device(step: StepResult, device: torch.device) -> StepResult:
     )
 
 
-def report(
-    names: tuple[str, ...],
-    figures: Tensor,
-    value: Tensor,
-    returns: Tensor,
-    policy: ActorCritic,
-    optimizer: Optimizer,
-    steps: int,
-) -> dict[str, float]:
-    """Figures by name, and those that both algorithms have: the share of the returns' variance that the critic
-    explained (absent where they did not vary), mean deviation of the actions, step size. Waits for the device.
-
-    Raises:
-        UserError: a figure is not finite.
-    """
-    more = [explained_variance(value, returns), policy.log_std.detach().exp().mean()]
-    *values, explained, std = torch.stack([*figures, *more]).tolist()
-    metrics = dict(zip(names, values)) | {"std": std, "learning_rate": optimizer.param_groups[0]["lr"]}
-    for name, number in metrics.items():
-        if not math.isfinite(number):
-            raise UserError(f"training diverged: {name} is {number} after {steps} steps; try a smaller learning_rate")
+def report(value: Tensor, returns: Tensor, policy: ActorCritic, optimizer: Optimizer) -> dict[str, float]:
+    """What both algorithms report: the share of the returns' variance that the critic explained (absent where they did
+    not vary), mean deviation of the actions, step size. Waits for the device."""
+    figures = [explained_variance(value, returns), policy.log_std.detach().exp().mean()]
+    explained, std = torch.stack(figures).tolist()
+    metrics = {"std": std, "learning_rate": optimizer.param_groups[0]["lr"]}
     return metrics | ({"explained_variance": explained} if math.isfinite(explained) else {})

@@ -102,11 +102,24 @@ class Rollout:
         kept = self.truncated & ~self.terminated
         return self.final_obs[: int(self._used)], torch.where(kept, self._final_row, -1)
 
-    def overflown(self) -> list[int]:
-        """Observation columns with a number that is not finite, or was too large for the storage type."""
-        low, high = self.obs.flatten(0, 1).aminmax(dim=0)
-        columns: list[int] = (~(low.isfinite() & high.isfinite())).nonzero().flatten().tolist()
-        return columns
+    def not_finite(self, last_obs: Tensor) -> tuple[int, str] | None:
+        """The first number in a full rollout that is not finite, or was too large for the storage type: after how many
+        steps it came, and what it is. None where all are finite, which asks the device once.
+
+        Args:
+            last_obs: (E, D), the observation after the last step, in the form of `obs`.
+        """
+        bounds = [bound for rows in (self.obs.flatten(0, 1), last_obs) for bound in rows.aminmax(dim=0)]
+        if torch.cat([*bounds, *self.reward.aminmax(dim=1)]).isfinite().all():
+            return None
+        for t, obs in enumerate([*self.obs, last_obs]):
+            if t and not (finite := self.reward[t - 1].isfinite()).all():
+                return t, f"the reward of environment {int(finite.int().argmin())} is not a finite number"
+            if not (finite := obs.isfinite()).all():
+                env, column = (~finite).nonzero()[0].tolist()
+                kind = str(obs.dtype).removeprefix("torch.")
+                return t, f"observation column {column} of environment {env} is not a finite number as {kind}"
+        return None
 
     def state_dict(self) -> dict[str, Any]:
         """The steps added since `clear`, as views; waits for the device."""

@@ -25,7 +25,7 @@ from iquitos_rl.runs.planning import planned_settings
 from iquitos_rl.runs.resume import RESULT, differences, refuse_changes
 from iquitos_rl.runs.summary import Result, versions
 
-FOLDER, INSPECTION = "checkpoints", "not_finite"
+FOLDER, INSPECTION = "checkpoints", "inspection"
 
 
 class Session(NamedTuple):
@@ -178,6 +178,7 @@ class Training:
         }
 
     def _save(self, wait: bool = False) -> None:
+        self.agent.figures.check()  # a state in which learning has stopped is none to go on from
         self.checkpoints.save(self._state(), self.step, self._about(), wait=wait)
 
     def _saved(self) -> str:
