@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from iquitos_rl.agents.progress import Progress
 from iquitos_rl.config import Algorithm, Settings
 from iquitos_rl.envs.worker import WorkerError
 from iquitos_rl.errors import UserError
+from iquitos_rl.runs.best import YEARS, Best
 from iquitos_rl.runs.checkpoint import Checkpoints, Loaded, generator_states, set_generator_states
 from iquitos_rl.runs.engine import Engine, make_engine
 from iquitos_rl.runs.evaluation import progress_bar
@@ -67,6 +69,7 @@ class Training:
         planned = planned_settings(name, settings.agent, self.engine.env, device)
         self.agent = AGENTS[name].agent(self.engine.env, planned, device=device, seed=settings.run.seed)
         self.checkpoints = Checkpoints(output / FOLDER, settings.run.checkpoint_minutes)
+        self.best = Best(YEARS * hours)
         self.device, self.seconds, self.step = device, 0.0, 0
         if session.resume:
             self._go_on()
@@ -86,6 +89,7 @@ class Training:
             self.agent.load_state_dict(state["agent"])
             if self.agent.steps < self.total:
                 self._move_environments(state)
+            self.best.load_state_dict(state["best"])
             set_generator_states(state["generators"])
             self.seconds, self.step = float(found.about["train_s"]), found.step
             self.checkpoints.seconds = float(found.about["checkpoint_s"])
@@ -141,6 +145,7 @@ class Training:
                 shown["return"] = f"{progress.metrics['episode_return']:.1f}"
             bar.set_postfix(shown, refresh=False)
             writer.write(progress.steps, {**progress.metrics, **memory, "updates": float(progress.updates)})
+            self._keep_best(progress)
 
         def after_step(step: int) -> None:
             bar.update(step - bar.n)
@@ -175,7 +180,19 @@ class Training:
             "steps_per_s": round(rate, 1),
             "checkpoint_s": round(saving, 2),
             "checkpoint_share": round(saving / self.seconds, 5) if self.seconds else 0.0,
+            **({"best_policy_step": self.best.step} if self.best.step else {}),
         }
+
+    def _keep_best(self, progress: Progress) -> None:
+        mean = self.best.mean(progress)
+        if mean is None or mean <= self.best.reward:
+            return
+        try:
+            self.agent.save(self.output / "policy-best")
+        except UserError as error:  # the next report tries again
+            print(f"warning: {error}", file=sys.stderr, flush=True)
+        else:
+            self.best.reward, self.best.step = mean, progress.steps
 
     def _save(self, wait: bool = False) -> None:
         self.agent.figures.check()  # a state in which learning has stopped is none to go on from
@@ -189,6 +206,7 @@ class Training:
     def _state(self) -> dict[str, Any]:
         return {
             "agent": self.agent.state_dict(),
+            "best": self.best.state_dict(),
             "environments": self.engine.env.state_dict(),  # type: ignore[attr-defined]
             "generators": generator_states(),
         }
