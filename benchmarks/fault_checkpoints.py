@@ -35,6 +35,8 @@ def _explode() -> None:
 
 
 def damages(rng: random.Random) -> dict[str, Callable[[Path], None]]:
+    """Ways to spoil a file."""
+
     def flip(path: Path) -> None:
         data = bytearray(path.read_bytes())
         data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
@@ -76,7 +78,12 @@ def damage_checkpoints(work: Path, count: int, seed: int) -> dict[str, int]:
         loaded = Checkpoints(folder, 0.0, told.append).load()
         counts[kind] += loaded is not None and loaded.step == 1 and bool(told)
         shutil.rmtree(folder)
-    return {**counts, "damaged": count, "code executed": Bomb.executed}
+    return {
+        "checkpoints damaged": count,
+        "noticed, told, and the one before used": counts.total(),
+        **{f"of these {kind}": n for kind, n in counts.items()},
+        "code executed": Bomb.executed,
+    }
 
 
 def fuzz_checkpoints(work: Path, cases: int) -> Counter[str]:

@@ -12,6 +12,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -199,11 +200,13 @@ edits = st.tuples(
 
 
 def edit_folder(folder: Path, edit: tuple[str, int, int, str, Any]) -> None:
-    """Damage one file of a schema folder."""
+    """Damage one file of a schema folder, or of a folder of tables."""
     kind, a, b, cell, value = edit
     files = sorted(folder.glob("*.csv" if kind in ("cell", "drop row", "drop column") else "*.*"))
     path = folder / "schema.json" if kind == "json" else files[a % len(files)]
     if kind == "json":
+        if not path.is_file():
+            return
         schema = json.loads(path.read_text(encoding="utf-8"))
         node: Any = schema
         while True:
@@ -265,3 +268,38 @@ def fuzz_schema(folder: Path, work: Path, cases: int) -> Counter[str]:
 
     with without_training(check=True):
         return fuzz(cases, st.lists(edits, min_size=1, max_size=2), body)
+
+
+def meter_files(folder: Path) -> Path:
+    """A year of a site's load and PV, hour by hour, as a meter writes it."""
+    folder.mkdir()
+    stamps = [datetime(2023, 1, 1) + timedelta(hours=hour) for hour in range(8_760)]
+    load = ["datetime,demand_kwh", *(f"{stamp},{500 + 9 * stamp.hour}" for stamp in stamps)]
+    pv = ["datetime,pv_kwh", *(f"{stamp},{max(0, 6 - abs(stamp.hour - 12)) * 90}" for stamp in stamps)]
+    for name, rows in (("load.csv", load), ("pv.csv", pv)):
+        (folder / name).write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return folder
+
+
+def fuzz_meter_files(work: Path, cases: int) -> Counter[str]:
+    """Metered files with one or two faults, through `case import`."""
+    whole, number = meter_files(work / "meter"), iter(range(10**9))
+    sizes = ["--set", "sockets.moto_count=1", "--set", "sockets.mototaxi_count=0"]
+
+    def body(example: list[tuple[str, int, int, str, Any]]) -> str:
+        name = f"meter-{next(number)}"
+        broken, output = work / name, work / f"{name}-case"
+        shutil.copytree(whole, broken)
+        try:
+            for edit in example:
+                edit_folder(broken, edit)
+            files = ["--load", str(broken / "load.csv"), "--pv", str(broken / "pv.csv")]
+            found = outcome(lambda: case_command.main(["import", *files, *sizes, "--output", str(output)]))
+            if found == "accepted":
+                assert not check_case(output).errors
+            return found
+        finally:
+            shutil.rmtree(broken, ignore_errors=True)
+            shutil.rmtree(output, ignore_errors=True)
+
+    return fuzz(cases, st.lists(edits, min_size=1, max_size=2), body)

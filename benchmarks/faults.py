@@ -88,7 +88,7 @@ def main() -> int:
 
     with TemporaryDirectory() as temporary:
         work = Path(temporary)
-        case = short_case(work / "case", 48)
+        case = short_case(work / "case", 40)
         for section in arguments.only or SECTIONS:
             if section == "kills":
                 before = Counter(found.get("kills", {}))
