@@ -287,7 +287,7 @@ def without_training(check: bool = False) -> Iterator[None]:
                 sites = [read_site(folder) for folder in years.train]
                 if not sites[0].unsupported:
                     DistrictSite(sites, 2, first.task).reset(0)
-                prepare(Reference(UNCONTROLLED, years.evaluate, first.task))
+                prepare(Reference(UNCONTROLLED, years.evaluate, "", first.task))
         return 0
 
     original = train.train_in

@@ -48,8 +48,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
     cache = output.parent / "cache"
     preset = arguments.case in PRESETS
     case = preset_year(arguments.case, arguments.year_seed, {}, cache) if preset else resolve_case(arguments.case)
-    baseline, objective = Reference(UNCONTROLLED, case, task), Objective(read_tariff(case), task.objective)
-    with hour_bar("evaluate uncontrolled", read_site(case).rows - 1) as advance:
+    site, objective = read_site(case), Objective(read_tariff(case), task.objective)
+    baseline = Reference(UNCONTROLLED, case, site.fingerprint, task)
+    with hour_bar("evaluate uncontrolled", site.rows - 1) as advance:
         references = {UNCONTROLLED: judge(baseline, cache, advance)}
     copy_hours(baseline, cache, output)
     result = evaluate_policy(name, agent, case, task, output)

@@ -252,7 +252,7 @@ def find_reference(reference: Reference, cache: Path, skip: bool, reuse: bool, c
 
 
 def find_strongest(
-    years: Years, task: TaskSettings, cache: Path, output: Path, skip: bool, check: Callable[[], None]
+    years: Years, fingerprint: str, task: TaskSettings, cache: Path, output: Path, skip: bool, check: Callable[[], None]
 ) -> tuple[dict[str, Judged], dict[str, str]]:
     """The strongest rule, tuned on the training years, and the optimum, or why one is missing; their hours go to
     `output`."""
@@ -266,7 +266,7 @@ def find_strongest(
                     f"the rule {name}: tuned on the training years, which may take minutes the first time", flush=True
                 )
                 rule = find_rule(name, years.train, task, cache, skip, check)
-            reference = Reference(name, years.evaluate, task, rule)
+            reference = Reference(name, years.evaluate, fingerprint, task, rule)
             found[name] = find_reference(reference, cache, skip, True, check)
             copy_hours(reference, cache, output)
         except (UserError, SolverError) as error:
@@ -316,7 +316,7 @@ def train_in(
     words = ["python", "-m", "iquitos_rl.train", run.algorithm, "--resume", str(output)]
     hint = subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
     session = Session(interrupts, arguments.resume is not None, arguments.allow_changes, hint, site.fingerprint)
-    baseline = Reference(UNCONTROLLED, years.evaluate, settings.task)
+    baseline = Reference(UNCONTROLLED, years.evaluate, site.fingerprint, settings.task)
     skip = arguments.skip_baseline
     references = {UNCONTROLLED: find_reference(baseline, cache, skip, session.resume, interrupts.check)}
     copy_hours(baseline, cache, output)
@@ -330,7 +330,7 @@ def train_in(
             name: attempt(name, own, years.train, years.evaluate, device, output / name, session)
             for name, own in all_settings.items()
         }
-    beside, left_out = find_strongest(years, settings.task, cache, output, skip, interrupts.check)
+    beside, left_out = find_strongest(years, site.fingerprint, settings.task, cache, output, skip, interrupts.check)
     references |= beside
     summary = {
         **make_summary(years.name, years.unseen, objective, references, results, list(report.warnings), device),

@@ -34,6 +34,7 @@ def finished(days, tmp_path_factory):
     output = tmp_path_factory.mktemp("outputs") / "comparison"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(references, "tune", quick_tune)
+        patch.setattr(train, "write_report", lambda folder: folder)
         assert compare.main(arguments(days, output, "--seeds", "2")) == 0
     return output
 
@@ -42,7 +43,7 @@ def quick_tune(name, sites, settings, check):
     return tune(name, sites, settings, candidates=4, rounds=1, check=check)
 
 
-tune = references.tune
+tune, train_task = references.tune, runner.train_task
 
 
 def read(output):
@@ -101,23 +102,27 @@ def test_what_is_finished_is_reused_and_more_seeds_are_added(finished, days, mon
     assert read(finished)["records"] == before["records"]
 
 
-def test_processes_find_what_one_process_finds(finished, days, tmp_path):
-    output = tmp_path / "comparison"
-    shutil.copytree(finished.parent / "cache", tmp_path / "cache")
-    agents = ["--agents", "a2c", "--seeds", "2", "--jobs", "2"]
-    assert compare.main(arguments(days, output, *agents)) == 0
-    mine = [r for r in read(output)["records"] if r["controller"] == "a2c"]
-    assert mine == [r for r in read(finished)["records"] if r["controller"] == "a2c"]
+def failing(seed):
+    """Training that fails with one seed."""
+
+    def task(words, log, interrupts):
+        log.write_text("...\nerror: it broke\n", encoding="utf-8")
+        return 1 if words[words.index("--seed") + 1] == str(seed) else train_task(words, log, interrupts)
+
+    return task
 
 
-def test_a_training_that_fails_is_reported_and_the_others_stand(days, finished, tmp_path, monkeypatch):
-    shutil.copytree(finished.parent / "cache", tmp_path / "cache")
-    monkeypatch.setattr(runner, "train_task", lambda words, log, _: 1 if "1" in words else train.main(words))
+def test_a_training_that_fails_is_reported_and_the_others_stand(finished, days, tmp_path, monkeypatch):
     output = tmp_path / "comparison"
+    shutil.copytree(finished.parent / "cache", tmp_path / "cache")
+    shutil.copytree(finished, output)
+    shutil.rmtree(output / "a2c-seed-1")
+    monkeypatch.setattr(runner, "train_task", failing(1))
     assert compare.main(arguments(days, output, "--agents", "a2c", "--seeds", "2")) == 1
     summary = read(output)
-    assert list(summary["failed"]) == ["a2c-seed-1"]
+    assert summary["failed"] == {"a2c-seed-1": "error: it broke (status 1, a2c-seed-1.log)"}
     assert summary["standings"]["a2c"]["seeds"] == 1
+    assert "ppo" not in summary["standings"]
 
 
 @pytest.mark.parametrize(
@@ -129,7 +134,7 @@ def test_a_training_that_fails_is_reported_and_the_others_stand(days, finished, 
         (["--eval-years", "-1"], "--eval-years -1: at least 1"),
         (["--steps", "97"], "steps was 96 and is 97): choose another --output"),
         (["--set", "agent.hidden=[9]"], "choose another --output"),
-        (["--set", "ppo.task.objective.carbon_price=1"], "ppo has another case, objective or EV guard than"),
+        (["--set", "ppo.task.objective.carbon_price=1"], "a2c has another case, objective or EV guard than"),
         (["--set", "nonsense=1"], "nonsense is not a setting"),
     ],
 )

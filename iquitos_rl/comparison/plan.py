@@ -9,6 +9,7 @@ from typing import Any
 
 from iquitos_rl.cases.check import check_case
 from iquitos_rl.cases.presets import PRESETS
+from iquitos_rl.cases.reader import read_site
 from iquitos_rl.config import Algorithm, Settings
 from iquitos_rl.envs.citylearn import resolve_case
 from iquitos_rl.envs.objective import Objective, read_tariff
@@ -32,6 +33,8 @@ class Comparison:
     train_years: list[Path]
     years: dict[str, Path]
     """Label to folder of each year that is judged; the first is the one that training runs are judged on."""
+    fingerprints: dict[str, str]
+    """Label to fingerprint of each of these years, see `Site`."""
     warnings: tuple[str, ...]
     """About the data of the years."""
 
@@ -89,7 +92,8 @@ def plan(
         if report.errors:
             raise UserError(f"{years[label]}: {report.errors[0]}")
     warnings = tuple(dict.fromkeys(text for report in reports.values() for text in report.warnings))
-    return Comparison(output, cache, train.name, settings, seeds, train.train, years, warnings)
+    prints = {label: read_site(folder).fingerprint for label, folder in years.items()}
+    return Comparison(output, cache, train.name, settings, seeds, train.train, years, prints, warnings)
 
 
 def open_comparison(comparison: Comparison) -> None:

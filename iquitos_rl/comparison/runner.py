@@ -55,7 +55,7 @@ class Runner:
 
     def references(self) -> dict[str, list[Reference]]:
         """All that agents are judged beside, worked out and stored: each controller's years in order."""
-        comparison, cache = self.comparison, self.comparison.cache
+        comparison, cache, prints = self.comparison, self.comparison.cache, self.comparison.fingerprints
         task = next(iter(comparison.settings.values())).run.task
         names = [name for name in SIMULATED if name == MPC or (name in RULES and name != UNCONTROLLED)]
         tuned = self._run(
@@ -64,7 +64,10 @@ class Runner:
         rules = {name: rule for name, rule in tuned.items() if isinstance(rule, RuleSettings)}
         self.left_out |= {name: rule.reason for name, rule in tuned.items() if isinstance(rule, LeftOut)}
         all_years = {
-            name: [Reference(name, folder, task, rules.get(name)) for folder in comparison.years.values()]
+            name: [
+                Reference(name, folder, prints[year], task, rules.get(name))
+                for year, folder in comparison.years.items()
+            ]
             for name in (*SIMULATED, OPTIMUM)
             if name not in self.left_out
         }
@@ -111,19 +114,20 @@ class Runner:
         """What each trained policy costs in each year."""
         comparison = self.comparison
         (first, _), *others = comparison.years.items()
+        prints = comparison.fingerprints
         runs = [(name, seed, comparison.run(name, seed)) for name, seeds in trained.items() for seed in seeds]
         missing = {
-            f"{run.name}, {year}": partial(judge_task, name, run, year, case)
+            f"{run.name}, {year}": partial(judge_task, name, run, year, case, prints[year])
             for name, _, run in runs
             for year, case in others
-            if stored_year(run, year, case) is None
+            if stored_year(run, year, prints[year]) is None
         }
         self._run("judged", missing)
         records = []
         for name, seed, run in runs:
             records.append(Record(name, seed, first, own_year(name, run).figures))
-            for year, case in others:
-                judged = stored_year(run, year, case)
+            for year, _ in others:
+                judged = stored_year(run, year, prints[year])
                 assert judged is not None
                 records.append(Record(name, seed, year, judged.figures))
         return records

@@ -13,7 +13,6 @@ from typing import NamedTuple
 from iquitos_rl.agents import AGENTS
 from iquitos_rl.baselines.programme import SolverError
 from iquitos_rl.baselines.rule import RuleSettings
-from iquitos_rl.cases.reader import read_site
 from iquitos_rl.cli import choose_device
 from iquitos_rl.config import Algorithm
 from iquitos_rl.envs.task import TaskSettings
@@ -91,7 +90,7 @@ def year_file(run: Path, year: str) -> Path:
     return run / "years" / f"{year}.json"
 
 
-def inputs_of(run: Path, case: Path) -> dict[str, str]:
+def inputs_of(run: Path, fingerprint: str) -> dict[str, str]:
     """What a policy's figures in a year depend on.
 
     Raises:
@@ -104,20 +103,22 @@ def inputs_of(run: Path, case: Path) -> dict[str, str]:
         except OSError as error:
             raise UserError(f"{run / 'policy' / name} cannot be read: {error.strerror}") from None
     simulator = versions()["citylearn"]
-    return {"policy": digest.hexdigest(), "year": read_site(case).fingerprint, "citylearn": simulator}
+    return {"policy": digest.hexdigest(), "year": fingerprint, "citylearn": simulator}
 
 
-def stored_year(run: Path, year: str, case: Path) -> AgentYear | None:
+def stored_year(run: Path, year: str, fingerprint: str) -> AgentYear | None:
     """What was found before for this very policy and year; None, and judged again, where anything is in doubt."""
     try:
         data = json.loads(year_file(run, year).read_text(encoding="utf-8"))
         found = AgentYear(**data["result"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return found if data.get("inputs") == inputs_of(run, case) else None
+    return found if data.get("inputs") == inputs_of(run, fingerprint) else None
 
 
-def judge_task(name: Algorithm, run: Path, year: str, case: Path, interrupts: Interrupts) -> AgentYear:
+def judge_task(
+    name: Algorithm, run: Path, year: str, case: Path, fingerprint: str, interrupts: Interrupts
+) -> AgentYear:
     """Let a run's policy run a year on CityLearn, and store what comes out.
 
     Raises:
@@ -135,5 +136,5 @@ def judge_task(name: Algorithm, run: Path, year: str, case: Path, interrupts: In
     result = AgentYear(figures(simulated), audit, round(time.perf_counter() - started, 1))
     path = year_file(run, year)
     path.parent.mkdir(exist_ok=True)
-    write_json(path, {"inputs": inputs_of(run, case), "result": result._asdict()})
+    write_json(path, {"inputs": inputs_of(run, fingerprint), "result": result._asdict()})
     return result

@@ -19,6 +19,7 @@ from iquitos_rl.baselines.rules import RULES
 from iquitos_rl.baselines.tune import tune
 from iquitos_rl.baselines.uncontrolled import uncontrolled
 from iquitos_rl.cases.reader import read_site
+from iquitos_rl.cases.site import Site
 from iquitos_rl.envs.citylearn import CityLearnSite
 from iquitos_rl.envs.objective import Objective, read_tariff
 from iquitos_rl.envs.task import TaskSettings
@@ -41,6 +42,8 @@ class Reference(NamedTuple):
     name: str
     case: Path
     """Folder of the year."""
+    fingerprint: str
+    """Of the year's files, see `Site`."""
     task: TaskSettings
     rule: RuleSettings | None = None
     """What was learned on training years: a rule's parameters, and the mean day that `mpc` needs too."""
@@ -54,12 +57,12 @@ def plain_task(task: TaskSettings) -> TaskSettings:
 def store_of(reference: Reference, cache: Path) -> Path:
     """The folder that this reference's figures are stored in, by what they depend on: data, tariff, prices, what was
     learned on training years, and the versions of what computes them."""
-    site, objective = read_site(reference.case), Objective(read_tariff(reference.case), reference.task.objective)
+    objective = Objective(read_tariff(reference.case), reference.task.objective)
     used = {name: version for name, version in versions().items() if name in ("citylearn", "numpy", "iquitos_rl")}
     rule = None if reference.rule is None else reference.rule.to_json()
     guard = reference.task.ev_guard or reference.name != OPTIMUM
     settings = (objective.tariff.model_dump(mode="json"), objective.settings.model_dump(mode="json"))
-    name = digest(SCHEMA_VERSION, reference.name, site.fingerprint, *settings, guard, rule, used)
+    name = digest(SCHEMA_VERSION, reference.name, reference.fingerprint, *settings, guard, rule, used)
     return cache / "references" / f"{reference.name}-{name[:16]}"
 
 
@@ -150,7 +153,8 @@ def find_rule(
     """
     if name == MPC:
         return RuleSettings(UNCONTROLLED, {}, fit_profiles([read_site(folder) for folder in train_years]))
-    path = _rule_path(name, train_years, task, cache)
+    sites = [read_site(folder) for folder in train_years]
+    path = _rule_path(name, sites, task, cache)
     if path.is_file():
         try:
             return RuleSettings.from_json(json.loads(path.read_text(encoding="utf-8")))
@@ -158,15 +162,15 @@ def find_rule(
             raise UserError(f"{path} cannot be used: {error}") from None
     if skip:
         raise UserError(f"{cache} holds no tuned rule {name} for these inputs, and none is to be worked out")
-    settings = tune(name, [read_site(folder) for folder in train_years], plain_task(task), check=check)
+    settings = tune(name, sites, plain_task(task), check=check)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, settings.to_json())
     return settings
 
 
-def _rule_path(name: str, train_years: Sequence[Path], task: TaskSettings, cache: Path) -> Path:
-    tariff = read_tariff(train_years[0]).model_dump(mode="json")
-    prints = [read_site(folder).fingerprint for folder in train_years]
+def _rule_path(name: str, sites: Sequence[Site], task: TaskSettings, cache: Path) -> Path:
+    tariff = read_tariff(sites[0].path).model_dump(mode="json")
+    prints = [site.fingerprint for site in sites]
     settings = (RULES[name].ranges, prints, tariff, plain_task(task).model_dump(mode="json"))
     key = digest(SCHEMA_VERSION, name, *settings, versions()["iquitos_rl"])
     return cache / "rules" / f"{name}-{key[:16]}.json"

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from iquitos_rl.baselines.uncontrolled import uncontrolled
+from iquitos_rl.cases.reader import read_site
 from iquitos_rl.envs.citylearn import CityLearnSite
 from iquitos_rl.envs.objective import idle_bill
 from iquitos_rl.envs.task import TaskSettings
@@ -91,7 +92,7 @@ def test_a_stored_reference_is_found_for_equal_inputs_only(week_38, tmp_path):
     cache, first, second = (tmp_path / name for name in ("cache", "a", "b"))
     first.mkdir()
     second.mkdir()
-    reference = Reference("uncontrolled", week_38, TaskSettings())
+    reference = Reference("uncontrolled", week_38, read_site(week_38).fingerprint, TaskSettings())
     assert stored(reference, cache) is None
     judged = judge(reference, cache)
     assert stored(reference, cache) == judged
