@@ -19,6 +19,7 @@ from iquitos_rl.comparison.summary import copy_median_hours, summarise
 from iquitos_rl.comparison.table import as_csv, co2_markdown, markdown, standings
 from iquitos_rl.config import ALGORITHMS, Algorithm, load_settings
 from iquitos_rl.errors import UserError
+from iquitos_rl.report import write_report
 from iquitos_rl.runs.files import write_json, write_text
 from iquitos_rl.runs.interrupt import Interrupts
 from iquitos_rl.runs.references import KEPT, copy_hours
@@ -107,11 +108,12 @@ def compare(arguments: argparse.Namespace, command: str) -> int:
                 "wall_s": round(time.perf_counter() - started, 1),
             }
             write_json(comparison.output / SUMMARY, summary)
-            text = markdown(summary, found)
+            text = markdown(summary)
             write_text(comparison.output / "comparison.md", text)
             write_text(comparison.output / "comparison.csv", as_csv(records))
-            write_text(comparison.output / "co2_comparison.md", co2_markdown(summary, found))
-            print(text, flush=True)
+            write_text(comparison.output / "co2_comparison.md", co2_markdown(summary))
+            page = write_report(comparison.output)
+            print(f"{text}\nresults in {comparison.output}, to read: {page}", flush=True)
             return 1 if runner.failed else 0
 
 

@@ -108,63 +108,87 @@ def as_json(found: dict[str, Standing]) -> dict[str, Any]:
     return {name: {key: plain(value) for key, value in own._asdict().items()} for name, own in found.items()}
 
 
-def markdown(summary: dict[str, Any], found: dict[str, Standing]) -> str:
-    """The table for people, with what is needed to repeat and to judge it."""
-    years, currency = summary["years"], summary["currency"]
-    lines = [
-        f"# {summary['case']}: controllers on {len(years)} years that no one was trained on",
-        "",
-        f"{currency} per year; interquartile means over seeds and years, in brackets 95 % bootstrap intervals, seeds"
-        " drawn whole. The gap is that between the uncontrolled site and the optimum with perfect foresight, which no"
-        f" simulator runs; everything else was simulated by {summary['simulator']}. Served: within 5 points of the"
-        " wanted SOC, as a share of the departures that charging on arrival at full power serves, in the worst seed"
-        " and year.",
-        "",
-        "| controller | seeds | bill | below the strongest rule, % | better than it | gap closed, % | EVs served, % "
-        "| CO2, t |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    for name in sorted(found, key=lambda name: found[name].bill.iqm):
-        own = found[name]
-        better = "" if own.better is None else f"{own.better} of {own.seeds * len(years)}"
-        served = "" if own.served_of_feasible is None else f"{100 * own.served_of_feasible:.2f}"
-        cells = [_interval(own.bill, 1, 0), _interval(own.below_strongest, 1, 2, sign=True), better]
-        cells += [_interval(own.gap_closed, 100, 1), served, _interval(own.co2_kg, 1e-3, 0)]
-        seeds = str(own.seeds) if name in summary["settings"] else ""
-        lines.append(f"| {name} | {seeds} | " + " | ".join(cells) + " |")
-    lines += [""]
-    for name, reason in {**summary["left_out"], **summary["failed"]}.items():
-        lines.append(f"* {name} is not in the table: {reason}")
-    facts = {"command": summary["command"], "years": ", ".join(years), "wall time of the command, s": summary["wall_s"]}
-    facts |= {f"training of {name}, s a seed": own.get("train_s", "") for name, own in summary["timing"].items()}
-    for key in ("machine", "versions"):
-        facts[key] = ", ".join(f"{name} {value}" for name, value in summary[key].items())
-    lines += [f"* {key}: {value}" for key, value in facts.items()]
-    return "\n".join(lines) + "\n"
+HEAD = (
+    *("controller", "seeds", "bill", "below the strongest rule, %", "better than it", "gap closed, %"),
+    *("EVs served, %", "CO2, t"),
+)
+EXPLAINED = (
+    "Interquartile means over seeds and years, in brackets 95 % bootstrap intervals, seeds drawn whole. The gap is that"
+    " between the uncontrolled site and the optimum with perfect foresight, which no simulator runs. Served: within 5"
+    " points of the wanted SOC, as a share of the departures that charging on arrival at full power serves, in the"
+    " worst seed and year."
+)
 
 
-def _interval(value: Estimate | None, scale: float, digits: int, sign: bool = False) -> str:
+def table_rows(summary: dict[str, Any]) -> list[list[str]]:
+    """Cells under `HEAD` for each controller of a comparison's summary, lowest bill first."""
+    standings, years = summary["standings"], len(summary["years"])
+    rows = []
+    for name in sorted(standings, key=lambda name: standings[name]["bill"]["iqm"]):
+        own = standings[name]
+        better, served = own["better"], own["served_of_feasible"]
+        rows.append(
+            [
+                name,
+                str(own["seeds"]) if name in summary["settings"] else "",
+                interval(own["bill"], 1, 0),
+                interval(own["below_strongest"], 1, 2, sign=True),
+                "" if better is None else f"{better} of {own['seeds'] * years}",
+                interval(own["gap_closed"], 100, 1),
+                "" if served is None else f"{100 * served:.2f}",
+                interval(own["co2_kg"], 1e-3, 0),
+            ]
+        )
+    return rows
+
+
+def interval(value: dict[str, float] | None, scale: float, digits: int, sign: bool = False) -> str:
     """The mean and its interval; the mean alone where the two bounds are it."""
     if value is None:
         return ""
     form = f"{'+' if sign else ''},.{digits}f"
-    mean, low, high = (round(scale * number, digits) + 0.0 for number in (value.iqm, value.low_whole, value.high_whole))
+    mean, low, high = (round(scale * value[end], digits) + 0.0 for end in ("iqm", "low_whole", "high_whole"))
     return f"{mean:{form}}" + ("" if low == high else f" [{low:{form}}, {high:{form}}]")
 
 
-def co2_markdown(summary: dict[str, Any], found: dict[str, Standing]) -> str:
+def markdown(summary: dict[str, Any]) -> str:
+    """The table for people, with what is needed to repeat and to judge it."""
+    years = summary["years"]
+    lines = [
+        f"# {summary['case']}: controllers on {len(years)} years that none was trained on",
+        "",
+        f"{summary['currency']} per year, simulated by {summary['simulator']}. {EXPLAINED}",
+        "",
+        "| " + " | ".join(HEAD) + " |",
+        "|---|" + "---:|" * (len(HEAD) - 1),
+        *("| " + " | ".join(row) + " |" for row in table_rows(summary)),
+        "",
+    ]
+    lines += [f"* warning: {text}" for text in summary["audit"]["warnings"]]
+    lines += [
+        f"* {name} is left out: {reason}" for name, reason in {**summary["left_out"], **summary["failed"]}.items()
+    ]
+    facts = {"command": summary["command"], "years": ", ".join(years), "wall time of the command, s": summary["wall_s"]}
+    facts |= {f"training of {name}, s a seed": own.get("train_s", "") for name, own in summary["timing"].items()}
+    for key in ("machine", "versions"):
+        facts[key] = ", ".join(f"{name} {value}" for name, value in summary[key].items())
+    return "\n".join([*lines, *(f"* {key}: {value}" for key, value in facts.items())]) + "\n"
+
+
+def co2_markdown(summary: dict[str, Any]) -> str:
     """Grid CO2 of every controller, most first, and how far it is below the references."""
+    found = {name: own["co2_kg"] for name, own in summary["standings"].items()}
     references = [name for name in ("grid_only", UNCONTROLLED) if name in found]
     lines = [
         f"# {summary['case']}: CO2 from the grid, t a year",
         "",
+        f"Simulated by {summary['simulator']}. {EXPLAINED.split('. ')[0]}.",
+        "",
         "| controller | CO2, t | " + " | ".join(f"below {name}, %" for name in references) + " |",
         "|---|" + "---:|" * (1 + len(references)),
     ]
-    for name in sorted(found, key=lambda name: -found[name].co2_kg.iqm):
-        mine = found[name].co2_kg
-        shares = (100 * (1 - mine.iqm / found[other].co2_kg.iqm) for other in references)
-        lines.append(
-            f"| {name} | {_interval(mine, 1e-3, 1)} | " + " | ".join(f"{share:+.2f}" for share in shares) + " |"
-        )
+    for name in sorted(found, key=lambda name: -found[name]["iqm"]):
+        shares = (100 * (1 - found[name]["iqm"] / found[other]["iqm"]) for other in references)
+        cells = [name, interval(found[name], 1e-3, 1), *(f"{share:+.2f}" for share in shares)]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

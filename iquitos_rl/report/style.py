@@ -48,14 +48,22 @@ STYLE = {
 
 def display_name(name: str) -> str:
     """A controller's name for people."""
-    names = {"grid_only": "grid alone", "sac": "SAC", "ppo": "PPO", "a2c": "A2C"}
+    names = {"grid_only": "grid alone", "sac": "SAC", "ppo": "PPO", "a2c": "A2C", "mpc": "MPC"}
+    names |= {"strongest": "strongest rule"}
     return names.get(name, name.replace("_", " "))
 
 
 def colour(results: Results, name: str) -> str:
     """A controller's colour, the same in every figure."""
-    agents = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY)
-    return agents[results.agents.index(name) % len(agents)] if name in results.agents else GREY
+    agents = (BLUE, VERMILLION, GREEN, ORANGE, SKY)
+    if name in results.agents:
+        return agents[results.agents.index(name) % len(agents)]
+    return {"strongest": BLACK, "optimum": PURPLE}.get(name, GREY)
+
+
+def dashes(name: str) -> str:
+    """A controller's line: what is not an agent is dashed or dotted, so that it can be told without colour."""
+    return {"strongest": "--", "optimum": ":"}.get(name, "-")
 
 
 @contextmanager
