@@ -101,7 +101,7 @@ def compare(arguments: argparse.Namespace, command: str) -> int:
             chosen = copy_median_hours(comparison, records)
             found = standings(records)
             summary = {
-                **summarise(comparison, records, found, runner.failed, runner.left_out),
+                **summarise(comparison, records, found, runner.failed, runner.left_out, runner.audit),
                 "hours_of_seed": chosen,
                 "command": command,
                 "jobs": arguments.jobs,

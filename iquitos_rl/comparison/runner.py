@@ -28,6 +28,7 @@ from iquitos_rl.config import Algorithm
 from iquitos_rl.runs.files import write_text
 from iquitos_rl.runs.interrupt import STATUS, Interrupted, Interrupts
 from iquitos_rl.runs.references import MPC, OPTIMUM, SIMULATED, UNCONTROLLED, Reference, stored
+from iquitos_rl.runs.summary import largest
 
 T = TypeVar("T")
 
@@ -40,6 +41,8 @@ class Runner:
         self.hint = f"stopped; to go on: {command}"
         self.failed: dict[str, str] = {}
         """A training that failed, and how."""
+        self.audit: dict[str, float] = {}
+        """The largest of each check over all trainings and years."""
         self.left_out: dict[str, str] = {}
         """A reference that this site does not allow, and why."""
 
@@ -125,11 +128,13 @@ class Runner:
         self._run("judged", missing)
         records = []
         for name, seed, run in runs:
-            records.append(Record(name, seed, first, own_year(name, run).figures))
+            found = {first: own_year(name, run)}
             for year, _ in others:
                 judged = stored_year(run, year, prints[year])
                 assert judged is not None
-                records.append(Record(name, seed, year, judged.figures))
+                found[year] = judged
+            records += [Record(name, seed, year, result.figures) for year, result in found.items()]
+            self.audit = largest([self.audit, *(result.audit for result in found.values())])
         return records
 
 

@@ -54,6 +54,7 @@ def summarise(
     found: dict[str, Standing],
     failed: dict[str, str],
     left_out: dict[str, str],
+    audit: dict[str, float],
 ) -> dict[str, Any]:
     """`simulation_summary.json` of a comparison."""
     first = next(iter(comparison.settings.values())).run
@@ -73,6 +74,7 @@ def summarise(
         "failed": failed,
         "left_out": left_out,
         "audit": {
+            **audit,
             "largest_balance_residual_kwh": max(residuals),
             "warnings": [*comparison.warnings, *bound_warnings(records)],
         },

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import io
 import json
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,9 +19,10 @@ from iquitos_rl.errors import UserError
 from iquitos_rl.runs.evaluation import simulate_policy
 from iquitos_rl.runs.files import write_json
 from iquitos_rl.runs.interrupt import Interrupts
+from iquitos_rl.runs.parity import replay
 from iquitos_rl.runs.references import Reference, find_rule, judge
 from iquitos_rl.runs.resume import SUMMARY
-from iquitos_rl.runs.summary import Judged, audit_demand, figures, versions
+from iquitos_rl.runs.summary import DEMAND_AUDIT, Judged, audit_demand, figures, versions
 from iquitos_rl.train import main as train
 
 
@@ -65,10 +65,8 @@ class AgentYear(NamedTuple):
     """What an agent's policy cost in a year."""
 
     figures: dict[str, float]
-    demand_audit: float
-    """Currency by which booked demand charges differ from their definition."""
-    seconds: float
-    """That the simulation took; 0 where it was part of the training run."""
+    audit: dict[str, float]
+    """How far the year's books are from what they should say, see the run's summary."""
 
 
 def own_year(name: str, run: Path) -> AgentYear:
@@ -80,8 +78,8 @@ def own_year(name: str, run: Path) -> AgentYear:
     path = run / SUMMARY
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
-        audit = float(summary["audit"]["demand_charge_booked_minus_defined"])
-        return AgentYear(summary["controllers"][name], audit, 0.0)
+        audit = {key: float(value) for key, value in summary["audit"].items() if key != "warnings"}
+        return AgentYear(summary["controllers"][name], audit)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} cannot be used ({type(error).__name__}: {error})") from None
 
@@ -125,15 +123,14 @@ def judge_task(
         UserError: the policy cannot be read or does not fit the year.
         AuditError: the simulated year contradicts itself.
     """
-    started = time.perf_counter()
     agent = AGENTS[name].agent.load(run / "policy", device=choose_device("cpu"))
     if agent.spec.environment is None:
         raise UserError(f"{run}: this policy was not trained on a site")
     task = TaskSettings.model_validate(agent.spec.environment["task"])
     with _silently():
         env, simulated = simulate_policy(name, agent, case, task, interrupts.check)
-    audit = audit_demand(simulated, env.task.objective)
-    result = AgentYear(figures(simulated), audit, round(time.perf_counter() - started, 1))
+    audit = {DEMAND_AUDIT: audit_demand(simulated, env.task.objective), **replay(simulated, env.task.settings)}
+    result = AgentYear(figures(simulated), audit)
     path = year_file(run, year)
     path.parent.mkdir(exist_ok=True)
     write_json(path, {"inputs": inputs_of(run, fingerprint), "result": result._asdict()})

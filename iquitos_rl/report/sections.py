@@ -27,6 +27,8 @@ LABELS = {
     "ram_mib": "RAM in training, MiB",
     "largest_balance_residual_kwh": "largest residual of an hour's energy balance, kWh",
     "demand_charge_booked_minus_defined": "demand charges as booked less by their definition",
+    "district_largest_net_difference_kwh": "training engine against CityLearn: an hour's net, kWh at most",
+    "district_bill_difference_percent": "training engine against CityLearn: the year's bill, %",
     "evaluated_on": "judged on",
     "created": "started",
 }

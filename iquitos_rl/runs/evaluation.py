@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from iquitos_rl.envs.citylearn import CityLearnSite
 from iquitos_rl.envs.task import TaskSettings
+from iquitos_rl.runs.parity import replay
 from iquitos_rl.runs.simulate import Year, simulate_year
 from iquitos_rl.runs.summary import Result, audit_demand, figures
 from iquitos_rl.runs.timeseries import write_hours
@@ -50,7 +51,8 @@ def evaluate_policy(
     """
     env, year = simulate_policy(name, agent, case, task, check)
     write_hours(output, name, year, env)
-    return Result(figures(year), audit_demand(year, env.task.objective))
+    parity = replay(year, env.task.settings)
+    return Result(figures(year), audit_demand(year, env.task.objective), parity=parity)
 
 
 def simulate_policy(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from iquitos_rl.envs.objective import Objective, is_month_start, is_peak
 from iquitos_rl.runs.simulate import Year
 
 SCHEMA_VERSION = 2
+DEMAND_AUDIT = "demand_charge_booked_minus_defined"
 PACKAGES = ("torch", "citylearn", "gymnasium", "numpy", "tensordict", "pandas", "pvlib", "pydantic")
 
 
@@ -153,6 +154,8 @@ class Result(NamedTuple):
     demand_audit: float = 0.0
     """Currency by which booked demand charges differ from their definition."""
     timing: dict[str, float] = {}
+    parity: dict[str, float] = {}
+    """See `iquitos_rl.runs.parity`."""
     failed: str | None = None
 
     @staticmethod
@@ -209,16 +212,25 @@ def make_summary(
         },
         "audit": {
             "largest_balance_residual_kwh": max(residuals),
-            "demand_charge_booked_minus_defined": max(
+            DEMAND_AUDIT: max(
                 [found.demand_audit for found in references.values()]
                 + [found.demand_audit for found in judged.values()]
             ),
+            **largest(found.parity for found in judged.values()),
             "warnings": warnings,
         },
         "timing": {name: result.timing for name, result in judged.items()},
         "memory": peak_memory(device),
         "versions": versions(),
     }
+
+
+def largest(found: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The largest value under each key."""
+    result: dict[str, float] = {}
+    for own in found:
+        result |= {key: max(value, result.get(key, value)) for key, value in own.items()}
+    return result
 
 
 def versions() -> dict[str, str]:
