@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from iquitos_rl.report.results import Results, gap_share, step_hours
 from iquitos_rl.report.style import (
@@ -169,6 +170,7 @@ def learning(results: Results) -> Figure:
         axis.set_title(title)
         thousands(axis.yaxis)
     axes[-1].set_xlabel("site-years trained")
+    axes[-1].xaxis.set_major_locator(MaxNLocator(6))
     if len(results.metrics) > 1:
         legend(figure, axes[0])
     return figure

@@ -44,7 +44,7 @@ def monthly(results: Results) -> Figure:
         titles = ["highest import in the hours of the highest price, kW", "highest import in the other hours, kW"]
     if booked:
         titles.append(f"demand charges, thousand {results.summary.get('currency', 'currency')}")
-    figure, axes = subplots(0.7 + 1.5 * len(titles), (1,) * len(titles))
+    figure, axes = subplots(0.7 + 1.5 * len(titles), (1,) * len(titles), sharex=True)
     width = 0.8 / len(results.hours)
     for i, (name, hours) in enumerate(results.hours.items()):
         month, power, dear = months(hours), hours.import_kwh / step_hours(hours), dear_hours(hours)
@@ -262,7 +262,8 @@ def sockets(results: Results) -> Figure:
         share = 100 * frame.served / frame.departures.where(frame.departures > 0)
         axes[1].plot(place + by, share, marker, **style)
         axes[2].plot(place + by, frame.missing_kwh, marker, **style)
-    axes[1].set_ylim(top=100 + 0.06 * max(100 - axes[1].get_ylim()[0], 1))
+    low = min(axes[1].get_ylim()[0], 99)
+    axes[1].set_ylim(low, 100 + 0.06 * (100 - low))
     axes[2].set_ylim(bottom=min(0, axes[2].get_ylim()[0]))
     titles = ("departures", "% of them served", "energy missing at departures, kWh")
     for axis, title in zip(axes, titles):

@@ -85,8 +85,8 @@ def headline(results: Results) -> list[str]:
     rules = sorted((name for name in results.rules if key in controllers[name]), key=lambda a: controllers[a][key])
     if rules:
         rule = controllers[rules[0]][key]
-        order = "above" if rule > mine else "not above"
-        text.append(f"The best rule, {display_name(rules[0])}, ends {order} that, at {rule / scale:,.0f} {unit}.")
+        order = "more" if rule > mine else "no more"
+        text.append(f"The best rule ({display_name(rules[0])}) comes to {rule / scale:,.0f} {unit}, {order} than that.")
     departures, served = (controllers[best].get(name) for name in ("departures", "departures_served"))
     if departures and served is not None:
         text.append(f"{served:,.0f} of {departures:,.0f} vehicles left within 5 points of the SOC they wanted.")

@@ -21,6 +21,8 @@ LABELS = {
     "train_s": "training, s",
     "steps": "site-hours trained",
     "steps_per_s": "site-hours trained a second",
+    "checkpoint_s": "waiting for checkpoints, s",
+    "checkpoint_share": "waiting for checkpoints, share of training",
     "ram_peak_mib": "peak RAM of the process, MiB",
     "gpu_allocated_peak_mib": "peak GPU memory allocated, MiB",
     "gpu_reserved_peak_mib": "peak GPU memory reserved, MiB",
@@ -238,7 +240,7 @@ def balance(results: Results) -> str:
     lines = []
     for name, hours in results.hours.items():
         came, went = (sum(flows.values()) for flows in energy_balance(hours))
-        cells = (f"{came / 1e3:,.1f}", f"{went / 1e3:,.1f}", f"{came - went:.3f}")
+        cells = (f"{came / 1e3:,.1f}", f"{went / 1e3:,.1f}", f"{round(came - went, 3) + 0.0:.3f}")
         lines.append([display_name(name), *cells])
     drawn = figure(results, "balance", caption, partial(hour_figures.balance, results))
     return side_by_side([drawn, table(lines, ("", "in, MWh", "out, MWh", "difference, kWh"))])

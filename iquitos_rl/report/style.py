@@ -26,6 +26,8 @@ BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILLION, PURPLE, GREY = "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#8A8A8A"
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 WIDTH = 4.2
+PLAIN = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
+"""Behind figures beside bars, so that no line runs through them."""
 STYLE = {
     "font.size": 9,
     "axes.titlesize": 9,
@@ -129,7 +131,9 @@ def thousands(axis: Any) -> None:
 def mark(axis: Any, value: float, row: float, text: str, left: bool = False) -> None:
     """Write a bar's figure beside its end."""
     side = "right" if left else "left"
-    axis.annotate(text, (value, row), (-3 if left else 3, 0), textcoords="offset points", va="center", ha=side)
+    axis.annotate(
+        text, (value, row), (-3 if left else 3, 0), textcoords="offset points", va="center", ha=side, bbox=PLAIN
+    )
 
 
 def finish_bars(axis: Any, largest: float, label: str) -> None:
