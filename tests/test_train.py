@@ -76,7 +76,7 @@ def test_a_saved_policy_is_judged_alike_again(finished, week_38, tmp_path):
     assert evaluate.main([str(finished), "--case", str(week_38), "--output", str(tmp_path / "again")]) == 0
     first = json.loads((finished / "simulation_summary.json").read_text(encoding="utf-8"))
     again = json.loads((tmp_path / "again" / "simulation_summary.json").read_text(encoding="utf-8"))
-    for name in ("grid_only", "uncontrolled", "sac"):
+    for name in ("grid_only", "uncontrolled", "optimum", "sac"):
         assert again["controllers"][name] == first["controllers"][name]
 
 
