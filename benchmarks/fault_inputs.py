@@ -29,7 +29,7 @@ from iquitos_rl.cases.reader import read_site
 from iquitos_rl.config import ALGORITHMS, RunSettings
 from iquitos_rl.envs.district import DistrictSite
 from iquitos_rl.errors import UserError
-from iquitos_rl.runs.baseline import baseline_env
+from iquitos_rl.runs.references import UNCONTROLLED, Reference, prepare
 from iquitos_rl.runs.years import prepare_years
 
 
@@ -69,7 +69,7 @@ def without_training(check: bool = False) -> Iterator[None]:
                 sites = [read_site(folder) for folder in years.train]
                 if not sites[0].unsupported:
                     DistrictSite(sites, 2, first.task).reset(0)
-                baseline_env(years.evaluate, first.task)
+                prepare(Reference(UNCONTROLLED, years.evaluate, "", first.task))
         return 0
 
     original = train.train_in

@@ -7,14 +7,17 @@ from pathlib import Path
 
 from iquitos_rl.agents import AGENTS
 from iquitos_rl.agents.policy_file import load_policy
+from iquitos_rl.baselines.programme import SolverError
 from iquitos_rl.cases.presets import PRESETS
+from iquitos_rl.cases.reader import read_site
 from iquitos_rl.cli import choose_device, make_output, run_command
 from iquitos_rl.envs.citylearn import resolve_case
+from iquitos_rl.envs.objective import Objective, read_tariff
 from iquitos_rl.envs.task import TaskSettings
 from iquitos_rl.errors import UserError
-from iquitos_rl.runs.baseline import baseline_env, run_baseline
 from iquitos_rl.runs.evaluation import evaluate_policy, hour_bar
 from iquitos_rl.runs.files import write_json
+from iquitos_rl.runs.references import OPTIMUM, UNCONTROLLED, Reference, copy_hours, judge
 from iquitos_rl.runs.summary import make_summary
 from iquitos_rl.runs.table import comparison_table
 from iquitos_rl.runs.threads import choose_threads
@@ -46,13 +49,22 @@ def evaluate(arguments: argparse.Namespace) -> int:
     cache = output.parent / "cache"
     preset = arguments.case in PRESETS
     case = preset_year(arguments.case, arguments.year_seed, {}, cache) if preset else resolve_case(arguments.case)
-    env = baseline_env(case, task)
-    with hour_bar("evaluate uncontrolled", env.task.rows - 1) as advance:
-        baseline = run_baseline(env, cache, output, on_hour=advance)
+    site, objective = read_site(case), Objective(read_tariff(case), task.objective)
+    baseline = Reference(UNCONTROLLED, case, site.fingerprint, task)
+    with hour_bar("evaluate uncontrolled", site.rows - 1) as advance:
+        references = {UNCONTROLLED: judge(baseline, cache, advance)}
+    copy_hours(baseline, cache, output)
+    bound, left_out = baseline._replace(name=OPTIMUM), {}
+    try:
+        references[OPTIMUM] = judge(bound, cache)
+        copy_hours(bound, cache, output)
+    except (UserError, SolverError) as error:
+        left_out[OPTIMUM] = str(error)
+        print(f"without {OPTIMUM}: {error}", flush=True)
     result = evaluate_policy(name, agent, case, task, output)
     unseen = preset and arguments.year_seed >= EVALUATION_YEAR_SEED
-    summary = make_summary(arguments.case, unseen, env.task.objective, baseline, {name: result}, [], device)
-    write_json(output / "simulation_summary.json", summary)
+    summary = make_summary(arguments.case, unseen, objective, references, {name: result}, [], device)
+    write_json(output / "simulation_summary.json", {**summary, "left_out": left_out})
     print(comparison_table(summary), flush=True)
     return 0
 

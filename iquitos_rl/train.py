@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import shlex
 import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,28 @@ import torch
 import yaml
 
 from iquitos_rl.agents import AGENTS
+from iquitos_rl.baselines.programme import SolverError
 from iquitos_rl.cases.check import check_case
+from iquitos_rl.cases.reader import read_site
 from iquitos_rl.cli import choose_device, make_output, run_command
 from iquitos_rl.config import ALGORITHMS, Algorithm, Settings, load_settings
-from iquitos_rl.envs.citylearn import CityLearnSite
+from iquitos_rl.envs.objective import Objective, read_tariff
+from iquitos_rl.envs.task import TaskSettings
 from iquitos_rl.errors import UserError
 from iquitos_rl.report import write_report
-from iquitos_rl.runs.baseline import baseline_env, run_baseline, stored_baseline
 from iquitos_rl.runs.evaluation import evaluate_policy, hour_bar
 from iquitos_rl.runs.files import write_json, write_text
 from iquitos_rl.runs.interrupt import Interrupted, Interrupts
+from iquitos_rl.runs.references import (
+    OPTIMUM,
+    STRONGEST,
+    UNCONTROLLED,
+    Reference,
+    copy_hours,
+    find_rule,
+    judge,
+    stored,
+)
 from iquitos_rl.runs.resume import (
     LOCK,
     SUMMARY,
@@ -39,11 +51,11 @@ from iquitos_rl.runs.resume import (
     refuse_changes,
     set_aside,
 )
-from iquitos_rl.runs.summary import Baseline, Result, machine, make_summary
+from iquitos_rl.runs.summary import Judged, Result, machine, make_summary
 from iquitos_rl.runs.table import comparison_table
 from iquitos_rl.runs.threads import choose_threads
 from iquitos_rl.runs.training import Session, Training, store_result, stored_result
-from iquitos_rl.runs.years import prepare_years
+from iquitos_rl.runs.years import Years, prepare_years
 
 OUTPUTS = Path("outputs")
 LATEST = Path("")
@@ -75,7 +87,12 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         help=f"go on with the run in DIR; without DIR: in --output, else the latest of this case in {OUTPUTS}",
     )
     parser.add_argument("--allow-changes", action="store_true", help="resume although settings or data have changed")
-    parser.add_argument("--skip-baseline", action="store_true", help="reuse the stored baseline of the same inputs")
+    parser.add_argument(
+        "--skip-baseline",
+        action="store_true",
+        help="work out no baseline, rule or optimum: reuse what is stored of them",
+    )
+    parser.add_argument("--cache", type=Path, help="where built years and baselines are kept; default: beside --output")
     return parser.parse_args(argv)
 
 
@@ -213,15 +230,49 @@ def describe(
     return run
 
 
-def find_baseline(env: CityLearnSite, cache: Path, output: Path, stored: bool, session: Session) -> Baseline:
-    """The uncontrolled year; a run that goes on takes the one that it has simulated before."""
-    if stored:
-        return stored_baseline(env, cache, output)
-    if session.resume:
-        with contextlib.suppress(UserError):
-            return stored_baseline(env, cache, output)
-    with hour_bar("evaluate uncontrolled", env.task.rows - 1, session.interrupts.check) as advance:
-        return run_baseline(env, cache, output, on_hour=advance)
+def find_reference(reference: Reference, cache: Path, skip: bool, reuse: bool, check: Callable[[], None]) -> Judged:
+    """What agents are judged beside: worked out here, or taken from the store.
+
+    Args:
+        skip: take it from the store or not at all.
+        reuse: take it from the store if it is there.
+
+    Raises:
+        UserError: it is not to be worked out and not stored, or the site has what it cannot handle.
+        SolverError: the optimum was not found.
+    """
+    if (skip or reuse) and (found := stored(reference, cache)) is not None:
+        return found
+    if skip:
+        raise UserError(
+            f"--skip-baseline: {cache} holds no baseline for these inputs; run once without --skip-baseline"
+        )
+    with hour_bar(f"evaluate {reference.name}", read_site(reference.case).rows - 1, check) as advance:
+        return judge(reference, cache, advance)
+
+
+def find_strongest(
+    years: Years, fingerprint: str, task: TaskSettings, cache: Path, output: Path, skip: bool, check: Callable[[], None]
+) -> tuple[dict[str, Judged], dict[str, str]]:
+    """The strongest rule, tuned on the training years, and the optimum, or why one is missing; their hours go to
+    `output`."""
+    found: dict[str, Judged] = {}
+    left_out: dict[str, str] = {}
+    for name in (STRONGEST, OPTIMUM):
+        try:
+            rule = None
+            if name == STRONGEST:
+                print(
+                    f"the rule {name}: tuned on the training years, which may take minutes the first time", flush=True
+                )
+                rule = find_rule(name, years.train, task, cache, skip, check)
+            reference = Reference(name, years.evaluate, fingerprint, task, rule)
+            found[name] = find_reference(reference, cache, skip, True, check)
+            copy_hours(reference, cache, output)
+        except (UserError, SolverError) as error:
+            left_out[name] = str(error)
+            print(f"without {name}: {error}", flush=True)
+    return found, left_out
 
 
 def train(arguments: argparse.Namespace) -> int:
@@ -248,7 +299,7 @@ def train_in(
 ) -> int:
     """Train and judge every agent in the run's folder, and write the summary."""
     started, output = time.perf_counter(), run.folder
-    cache = output.parent / "cache"
+    cache = arguments.cache or output.parent / "cache"
     settings = next(iter(all_settings.values())).run
     facts = machine(device, run.threads)
     print(", ".join(f"{key} {value}" for key, value in facts.items()), flush=True)
@@ -260,13 +311,15 @@ def train_in(
     for warning in report.warnings:
         print(f"warning: {warning}", flush=True)
     interrupts.check()
-    env = baseline_env(years.evaluate, settings.task)
+    site = read_site(years.evaluate)
+    objective = Objective(read_tariff(years.evaluate), settings.task.objective)
     words = ["python", "-m", "iquitos_rl.train", run.algorithm, "--resume", str(output)]
     hint = subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
-    session = Session(
-        interrupts, arguments.resume is not None, arguments.allow_changes, hint, env.task.sites[0].fingerprint
-    )
-    baseline = find_baseline(env, cache, output, arguments.skip_baseline, session)
+    session = Session(interrupts, arguments.resume is not None, arguments.allow_changes, hint, site.fingerprint)
+    baseline = Reference(UNCONTROLLED, years.evaluate, site.fingerprint, settings.task)
+    skip = arguments.skip_baseline
+    references = {UNCONTROLLED: find_reference(baseline, cache, skip, session.resume, interrupts.check)}
+    copy_hours(baseline, cache, output)
 
     if len(all_settings) == 1:
         name, own = next(iter(all_settings.items()))
@@ -277,8 +330,11 @@ def train_in(
             name: attempt(name, own, years.train, years.evaluate, device, output / name, session)
             for name, own in all_settings.items()
         }
+    beside, left_out = find_strongest(years, site.fingerprint, settings.task, cache, output, skip, interrupts.check)
+    references |= beside
     summary = {
-        **make_summary(years.name, years.unseen, env.task.objective, baseline, results, list(report.warnings), device),
+        **make_summary(years.name, years.unseen, objective, references, results, list(report.warnings), device),
+        "left_out": left_out,
         "created": run.created,
         "wall_s": round(time.perf_counter() - started, 1),
         "machine": facts,

@@ -33,17 +33,32 @@ def finished(week_38, tmp_path_factory):
 
 def test_a_run_leaves_everything_it_promises(finished):
     summary = json.loads((finished / "simulation_summary.json").read_text(encoding="utf-8"))
-    assert list(summary["controllers"]) == ["grid_only", "uncontrolled", "sac"]
-    assert summary["schema_version"] == 1
+    assert list(summary["controllers"]) == ["grid_only", "uncontrolled", "strongest", "optimum", "sac"]
+    assert summary["schema_version"] == 2
+    assert summary["left_out"] == {}
+    bills = {name: found["bill"] for name, found in summary["controllers"].items()}
+    assert bills["optimum"] < bills["strongest"] < bills["uncontrolled"]
+    closed = (bills["uncontrolled"] - bills["sac"]) / (bills["uncontrolled"] - bills["optimum"])
+    assert summary["gap_closed"]["sac"] == pytest.approx(closed)
+    assert summary["audit"]["district_bill_difference_percent"] < 0.01
     assert summary["simulator"] == "citylearn"
     assert summary["evaluated_on"] == "the year trained on"
     assert summary["audit"]["largest_balance_residual_kwh"] <= 1e-3
     assert summary["settings"]["sac"]["agent"]["hidden"] == [16]
     assert {"torch", "citylearn", "numpy"} <= set(summary["versions"])
-    for name in ("uncontrolled", "sac"):
+    for name in ("uncontrolled", "strongest", "sac"):
         hours = pd.read_csv(finished / f"timeseries_{name}.csv")
         assert len(hours) == len(pd.read_csv(finished / f"trace_{name}.csv")) == 167
         assert hours.co2_kg.sum() == pytest.approx(summary["controllers"][name]["co2_kg"], rel=1e-6)
+        sockets = pd.read_csv(finished / f"sockets_{name}.csv")
+        found = summary["controllers"][name]
+        assert (sockets.departures.sum(), sockets.served.sum()) == (found["departures"], found["departures_served"])
+        assert sockets.missing_kwh.sum() == pytest.approx(found["ev_missing_kwh"], abs=1e-6)
+        assert sockets.energy_kwh.sum() == pytest.approx(found["ev_kwh"], rel=1e-6)
+    planned = pd.read_csv(finished / "timeseries_optimum.csv")
+    balance = planned.load_kwh - planned.pv_kwh + planned.bess_kwh + planned.ev_kwh
+    np.testing.assert_allclose(planned.net_kwh, balance, atol=1e-4)
+    assert planned.co2_kg.sum() == pytest.approx(summary["controllers"]["optimum"]["co2_kg"], rel=1e-6)
     metrics = pd.read_csv(finished / "metrics.csv")
     assert metrics.step.iloc[-1] == 167
     assert (finished / "policy" / "policy.safetensors").is_file()
@@ -62,7 +77,8 @@ def test_a_saved_policy_is_judged_alike_again(finished, week_38, tmp_path):
     assert evaluate.main([str(finished), "--case", str(week_38), "--output", str(tmp_path / "again")]) == 0
     first = json.loads((finished / "simulation_summary.json").read_text(encoding="utf-8"))
     again = json.loads((tmp_path / "again" / "simulation_summary.json").read_text(encoding="utf-8"))
-    assert again["controllers"] == first["controllers"]
+    for name in ("grid_only", "uncontrolled", "optimum", "sac"):
+        assert again["controllers"][name] == first["controllers"][name]
 
 
 def test_a_stored_baseline_can_be_reused(finished, week_38):

@@ -5,7 +5,7 @@ Cross-entropy search (Rubinstein 1999): draw candidates, keep the best, draw the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -31,12 +31,14 @@ def tune(
     rounds: int = 4,
     seed: int = 0,
     device: torch.device | str = "cpu",
+    check: Callable[[], None] = lambda: None,
 ) -> RuleSettings:
     """Parameters of a rule with the least weighted bill over all of `sites`; equal arguments, equal parameters.
 
     Args:
         name: key of `RULES`.
         sites: training years of one site.
+        check: called before each round; what it raises ends the search.
 
     Raises:
         UserError: the district engine cannot reproduce the site.
@@ -53,6 +55,7 @@ def tune(
     strata = np.stack([rng.permutation(candidates) for _ in ranges], axis=-1)
     drawn = (strata + rng.random(strata.shape)) / candidates
     for _ in range(rounds):
+        check()
         drawn[0] = best
         bills = _judge(env, start, dict(zip(ranges, (low + drawn * (high - low)).T)), candidates)
         order = np.argsort(bills, kind="stable")

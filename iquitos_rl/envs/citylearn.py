@@ -289,6 +289,11 @@ class CityLearnSite(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self.flows = None
         return self._observe(self._battery_soc(0), self._socket_soc(0)), {}
 
+    @property
+    def simulator(self) -> Any:
+        """The `CityLearnEnv` of the present year."""
+        return self._sim
+
     def start_state(self) -> dict[str, Any]:
         """What `restart` needs to begin the present episode, and those after it, again."""
         return {"year": self.year, "order": list(self._order), "rng": self.np_random.bit_generator.state}
@@ -340,16 +345,24 @@ class CityLearnSite(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
             raise UserError(
                 f"action {int(np.flatnonzero(~np.isfinite(vector))[0])} at hour {self._t} is not a finite number"
             )
-        t, task = self._t, self.task
-        if t >= task.rows - 1:
-            raise UserError("the year has ended; call reset()")
-        battery, other, sockets = task.device_actions(self._now, torch.from_numpy(vector.clip(-1, 1)).unsqueeze(0))
+        battery, other, sockets = self.task.device_actions(self._now, torch.from_numpy(vector.clip(-1, 1)).unsqueeze(0))
         device = np.empty(len(self._actions.names))
         device[self._actions.battery] = battery[0].numpy()
         low, high = self._actions.low[self._actions.other], self._actions.high[self._actions.other]
         device[self._actions.other] = low + (other[0].numpy() + 1) / 2 * (high - low)
         device[self._actions.sockets] = sockets[0].numpy()[self._moved]
-        self._sim._runtime_service.step_without_feedback([device.tolist()])
+        return self.step_devices(device.tolist())
+
+    def step_devices(self, device: list[float]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Apply CityLearn's own central action vector: no guard, no mapping.
+
+        Raises:
+            UserError: the year has ended.
+        """
+        t, task = self._t, self.task
+        if t >= task.rows - 1:
+            raise UserError("the year has ended; call reset()")
+        self._sim._runtime_service.step_without_feedback([device])
 
         self.flows = self._read_flows(t)
         net = torch.from_numpy(self.flows.net).unsqueeze(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from iquitos_rl.report.results import Results, gap_share, step_hours
 from iquitos_rl.report.style import (
@@ -78,8 +79,51 @@ def saving(results: Results, names: list[str]) -> Figure:
     return figure
 
 
+def judged_years(results: Results, names: list[str], key: str, scale: float, bound: float | None = None) -> Figure:
+    """A figure of a comparison's controllers: interquartile means, their intervals with seeds drawn whole, and each
+    seed in each year."""
+    figure, (axis,) = subplots(0.95 + 0.34 * len(names))
+    points = seed_values(results, key)
+    for row, name in enumerate(names):
+        own, shade = results.standings[name][key], colour(results, name)
+        dots = [scale * value for value in points.get(name, [])]
+        axis.plot(dots, np.full(len(dots), row), "|", color=shade, markersize=7, alpha=0.6)
+        low, middle, high = (scale * own[end] for end in ("low_whole", "iqm", "high_whole"))
+        axis.plot([low, high], [row, row], color=shade, linewidth=3, solid_capstyle="butt", alpha=0.6)
+        axis.plot(middle, row, "o", color=shade, markersize=5)
+        mark(axis, max(high, *dots) if dots else high, row, f"{middle:.1f}")
+    for line in (0.0, bound):
+        if line is not None:
+            axis.axvline(line, color=BLACK, linewidth=0.8, linestyle="-" if line == 0 else "--")
+    axis.set_yticks(range(len(names)), map(display_name, names))
+    axis.set_ylim(len(names) - 0.5, -0.5)
+    axis.margins(x=0.14)
+    axis.grid(axis="y", visible=False)
+    return figure
+
+
+def seed_values(results: Results, key: str) -> dict[str, list[float]]:
+    """Controller to `gap_closed` or `below_strongest` of each of its records."""
+    records = results.summary["records"]
+    bills = {(record["controller"], record["year"]): record["figures"]["bill"] for record in records}
+    found: dict[str, list[float]] = {}
+    for record in records:
+        bill, year = record["figures"]["bill"], record["year"]
+        if key == "gap_closed":
+            idle, best = bills["uncontrolled", year], bills["optimum", year]
+            value = (idle - bill) / (idle - best)
+        else:
+            value = 100 * (1 - bill / bills["strongest", year])
+        found.setdefault(record["controller"], []).append(value)
+    return found
+
+
 def gap(results: Results, names: list[str]) -> Figure:
     """Share of the gap between uncontrolled (0) and optimum (100 %) that each controller closes."""
+    if results.standings:
+        figure = judged_years(results, names, "gap_closed", 100, bound=100)
+        figure.axes[0].set_xlabel("% of the gap, 100 is perfect foresight")
+        return figure
     shares = [100 * (gap_share(results.controllers, name) or 0.0) for name in names]
     figure, (axis,) = subplots(0.75 + 0.34 * len(names))
     axis.barh([display_name(name) for name in names], shares, color=[colour(results, name) for name in names])
@@ -92,31 +136,41 @@ def gap(results: Results, names: list[str]) -> Figure:
     return figure
 
 
+def below_strongest(results: Results, names: list[str]) -> Figure:
+    """How far each controller's bill is below the strongest rule's of the same year."""
+    figure = judged_years(results, names, "below_strongest", 1)
+    figure.axes[0].set_xlabel("% below the strongest rule's bill of the same year")
+    return figure
+
+
 def learning(results: Results) -> Figure:
-    """Training figures over site-years: the points and their running mean over a twentieth of the rows."""
+    """Training figures over site-years: the points and their running mean over a twentieth of the rows; of several
+    trainings the running means, one line each."""
     panels = (
         ("episode_return", "return of finished episodes", None),
         ("env/energy_cost", f"energy cost, thousand {results.summary.get('currency', 'currency')} a site-year", 1e-3),
         ("env/carbon_kg", "grid CO2, t a site-year", 1e-3),
     )
-    used = [panel for panel in panels if any(panel[0] in frame for frame in results.metrics.values())]
+    used = [panel for panel in panels if any(panel[0] in f for frames in results.metrics.values() for f in frames)]
     figure, axes = subplots(0.6 + 1.35 * len(used), (1,) * len(used), sharex=True)
-    for axis, (key, label, per_year) in zip(axes, used):
-        for name, frame in results.metrics.items():
-            if key not in frame:
-                continue
-            values = frame[key]
-            if per_year is not None:  # summed over the steps since the row before
-                values = values / frame.step.diff().fillna(frame.step) * site_year(results) * per_year
-            known = values.notna().to_numpy()
-            years, values = (frame.step / site_year(results))[known], values[known]
-            shade = colour(results, name)
-            axis.plot(years, values, ".", color=shade, alpha=0.3, markersize=3, markeredgewidth=0)
-            smooth = values.rolling(max(1, len(values) // 20), min_periods=1).mean()
-            axis.plot(years, smooth, color=shade, label=display_name(name))
-        axis.set_title(label)
+    for axis, (key, title, per_year) in zip(axes, used):
+        for name, frames in results.metrics.items():
+            shade, label = colour(results, name), display_name(name)
+            for frame in (frame for frame in frames if key in frame):
+                values = frame[key]
+                if per_year is not None:  # summed over the steps since the row before
+                    values = values / frame.step.diff().fillna(frame.step) * site_year(results) * per_year
+                known = values.notna().to_numpy()
+                years, values = (frame.step / site_year(results))[known], values[known]
+                if len(frames) == 1:
+                    axis.plot(years, values, ".", color=shade, alpha=0.3, markersize=3, markeredgewidth=0)
+                smooth = values.rolling(max(1, len(values) // 20), min_periods=1).mean()
+                axis.plot(years, smooth, color=shade, label=label, linewidth=1.3 if len(frames) == 1 else 0.9)
+                label = "_"  # one entry in the legend
+        axis.set_title(title)
         thousands(axis.yaxis)
     axes[-1].set_xlabel("site-years trained")
+    axes[-1].xaxis.set_major_locator(MaxNLocator(6))
     if len(results.metrics) > 1:
         legend(figure, axes[0])
     return figure

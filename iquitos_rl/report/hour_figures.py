@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from iquitos_rl.report.results import Results, dear_hours, energy_balance, months, step_hours
+from iquitos_rl.report.results import BESIDE, Results, dear_hours, energy_balance, months, step_hours
 from iquitos_rl.report.style import (
     BLACK,
     BLUE,
@@ -21,6 +21,7 @@ from iquitos_rl.report.style import (
     VERMILLION,
     YELLOW,
     colour,
+    dashes,
     display_name,
     finish_bars,
     legend,
@@ -29,24 +30,27 @@ from iquitos_rl.report.style import (
     thousands,
 )
 
+OPTIMUM = "optimum"
+MARKERS = ("o", "s", "^", "D", "v", "P")
+
 
 def monthly(results: Results) -> Figure:
     """Each month's highest import, at the dearest price and otherwise, and the demand charges it led to."""
     first = next(iter(results.hours.values()))
     split = dear_hours(first)
-    booked = all("demand_cost" in hours for hours in results.hours.values())
+    booked = all("demand_cost" in hours for name, hours in results.hours.items() if name != OPTIMUM)
     titles = ["highest import, kW"]
     if split is not None:
         titles = ["highest import in the hours of the highest price, kW", "highest import in the other hours, kW"]
     if booked:
         titles.append(f"demand charges, thousand {results.summary.get('currency', 'currency')}")
-    figure, axes = subplots(0.7 + 1.5 * len(titles), (1,) * len(titles))
+    figure, axes = subplots(0.7 + 1.5 * len(titles), (1,) * len(titles), sharex=True)
     width = 0.8 / len(results.hours)
     for i, (name, hours) in enumerate(results.hours.items()):
         month, power, dear = months(hours), hours.import_kwh / step_hours(hours), dear_hours(hours)
         series = [power] if split is None or dear is None else [power.where(dear), power.where(~dear)]
         bars = [values.groupby(month).max() for values in series]
-        bars += [(hours.demand_cost / 1e3).groupby(month).sum()] if booked else []
+        bars += [(hours.demand_cost / 1e3).groupby(month).sum()] if booked and "demand_cost" in hours else []
         for axis, values in zip(axes, bars):
             place = values.index.to_numpy() + (i - (len(results.hours) - 1) / 2) * width
             axis.bar(place, values, width * 0.92, color=colour(results, name), label=display_name(name))
@@ -81,15 +85,20 @@ def dispatch(results: Results, name: str, rows: slice) -> Figure:
     axis.set_title("power, kW: above what came, below what left")
 
     axis = axes[1]
-    if name != "uncontrolled" and "uncontrolled" in results.hours:
-        idle = results.hours["uncontrolled"].iloc[rows].net_kwh / step
-        if len(idle) == len(hours):
-            axis.step(time, [*idle, idle.iloc[-1]], color=GREY, where="post", label="net, uncontrolled")
+    others = {who: frame.iloc[rows] for who, frame in results.hours.items() if who in ("uncontrolled", *BESIDE)}
+    others = {who: frame for who, frame in others.items() if who != name and len(frame) == len(hours)}
+    for who, frame in others.items():
+        net, own = (frame.net_kwh / step).to_numpy(), colour(results, who)
+        style = {"color": own, "linestyle": dashes(who), "linewidth": 1, "where": "post"}
+        axis.step(time, [*net, net[-1]], label=f"net, {display_name(who)}", **style)
+        if has_soc and who in BESIDE and "battery_soc" in frame:
+            soc = (frame.battery_soc * 100).to_numpy()
+            axes[2].step(time, [*soc, soc[-1]], **style)
     own = colour(results, name)
     axis.step(time, power.net_kwh, color=own, where="post", label=f"net, {display_name(name)}")
     axis.set_title("net, kW (negative: export)")
     if has_soc:
-        axes[2].step(time, power.battery_soc * step * 100, color=BLUE, where="post")
+        axes[2].step(time, power.battery_soc * step * 100, color=own, where="post")
         axes[2].set_ylim(0, 100)
         axes[2].set_title("battery SOC, %")
     axes[-1].step(time, power.price * step, color=VERMILLION, where="post")
@@ -127,7 +136,7 @@ def stack(axis: Any, time: Any, series: list[tuple[Any, str, str]], sign: int) -
 
 def shared_scale(results: Results, axes: Any, rows: slice, step: float) -> None:
     """The same power scale for every controller, so that figures side by side can be compared."""
-    frames = [hours.iloc[rows] / step for hours in results.hours.values()]
+    frames = [hours.iloc[rows] / step for hours in results.controlled.values()]
     top = max((f.pv_kwh - f.bess_kwh.clip(upper=0) + f.import_kwh).max() for f in frames)
     axes[0].set_ylim(min(-(f.bess_kwh.clip(lower=0) + f.export_kwh).max() for f in frames) * 1.05, top * 1.05)
     low, high = min(f.net_kwh.min() for f in frames), max(f.net_kwh.max() for f in frames)
@@ -175,7 +184,7 @@ def year(results: Results, name: str) -> Figure:
 
 def heat_map(results: Results, name: str, key: str) -> Figure:
     """Mean power of a column (kWh a step) by clock hour and month, kW."""
-    frames = {who: hours for who, hours in results.hours.items() if key == "net_kwh" or who == name}
+    frames = {who: hours for who, hours in results.controlled.items() if key == "net_kwh" or who == name}
     tables = {
         who: (f[key] / step_hours(f)).groupby([f.month, f.hour % 24]).mean().unstack() for who, f in frames.items()
     }
@@ -205,7 +214,7 @@ def average_day(results: Results) -> Figure:
     for name, hours in results.hours.items():
         for axis, key in zip(axes, ("net_kwh", "bess_kwh")):
             mean = (hours[key] / step_hours(hours)).groupby(hours.hour % 24).mean()
-            axis.plot(mean, color=colour(results, name), label=display_name(name), marker=".")
+            axis.plot(mean, dashes(name), color=colour(results, name), label=display_name(name), marker=".")
     for axis, title in zip(axes, ("mean net import, kW", "mean battery power, kW (charging positive)")):
         axis.set_title(title)
         axis.axhline(0, color=BLACK, linewidth=0.6)
@@ -222,7 +231,7 @@ def vehicles(results: Results) -> Figure:
     figure, axes = subplots(4.2 if traced else 2.4, (1.3, 1) if traced else (1,))
     for name, hours in results.hours.items():
         mean = (hours.ev_kwh / step_hours(hours)).groupby(hours.hour % 24).mean()
-        axes[0].plot(mean, color=colour(results, name), label=display_name(name), marker=".")
+        axes[0].plot(mean, dashes(name), color=colour(results, name), label=display_name(name), marker=".")
     axes[0].set_title("mean charging power of all vehicles, kW")
     axes[0].set_xticks(range(0, 24, 3))
     axes[0].set_xlabel("hour of the day")
@@ -238,6 +247,31 @@ def vehicles(results: Results) -> Figure:
         axes[1].grid(axis="x", visible=False)
         thousands(axes[1].yaxis)
     legend(figure, axes[0])
+    return figure
+
+
+def sockets(results: Results) -> Figure:
+    """Every socket's departures, the share of them served and the energy missing."""
+    figure, axes = subplots(4.2, (1, 1, 1), sharex=True)
+    first = next(iter(results.sockets.values()))
+    place = np.arange(1, len(first) + 1)
+    axes[0].bar(place, first.departures, color=GREY, width=0.8)
+    shift = np.linspace(-0.25, 0.25, len(results.sockets)) if len(results.sockets) > 1 else [0.0]
+    for (name, frame), by, marker in zip(results.sockets.items(), shift, MARKERS * len(results.sockets)):
+        style = {"color": colour(results, name), "label": display_name(name), "linestyle": "none", "markersize": 3.5}
+        share = 100 * frame.served / frame.departures.where(frame.departures > 0)
+        axes[1].plot(place + by, share, marker, **style)
+        axes[2].plot(place + by, frame.missing_kwh, marker, **style)
+    low = min(axes[1].get_ylim()[0], 99)
+    axes[1].set_ylim(low, 100 + 0.06 * (100 - low))
+    axes[2].set_ylim(bottom=min(0, axes[2].get_ylim()[0]))
+    titles = ("departures", "% of them served", "energy missing at departures, kWh")
+    for axis, title in zip(axes, titles):
+        axis.set_title(title)
+        thousands(axis.yaxis)
+    axes[-1].xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes[-1].set_xlabel("socket")
+    legend(figure, axes[1])
     return figure
 
 

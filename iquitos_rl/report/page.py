@@ -8,6 +8,7 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
+from iquitos_rl.comparison.table import interval
 from iquitos_rl.report import sections
 from iquitos_rl.report.markup import CSS, paragraph
 from iquitos_rl.report.results import Results, gap_share, read_results
@@ -28,7 +29,8 @@ def write_report(output: Path) -> Path:
         UserError: the folder is not that of a finished run, a file in it is damaged, or it cannot be written to.
     """
     results = read_results(output)
-    parts = [
+    parts = [("Standings", sections.comparison(results))] if results.standings else []
+    parts += [
         ("The bill and CO2", sections.costs(results)),
         ("Monthly peaks", sections.peaks(results)),
         ("Learning", sections.learning(results)),
@@ -61,6 +63,8 @@ def headline(results: Results) -> list[str]:
     """What the run found: the main figure first, then what a reader must know to judge it."""
     summary, controllers = results.summary, results.controllers
     failed = [f"{display_name(name)} failed: {message}." for name, message in summary.get("failed", {}).items()]
+    if results.standings:
+        return [*compared(results), *failed]
     if not results.agents:
         return ["This run holds no agent's figures.", *failed]
     key, what, unit, scale = main_figure(results)
@@ -81,14 +85,36 @@ def headline(results: Results) -> list[str]:
     rules = sorted((name for name in results.rules if key in controllers[name]), key=lambda a: controllers[a][key])
     if rules:
         rule = controllers[rules[0]][key]
-        order = "above" if rule > mine else "not above"
-        text.append(f"The best rule, {display_name(rules[0])}, ends {order} that, at {rule / scale:,.0f} {unit}.")
+        order = "more" if rule > mine else "no more"
+        text.append(f"The best rule ({display_name(rules[0])}) comes to {rule / scale:,.0f} {unit}, {order} than that.")
     departures, served = (controllers[best].get(name) for name in ("departures", "departures_served"))
     if departures and served is not None:
         text.append(f"{served:,.0f} of {departures:,.0f} vehicles left within 5 points of the SOC they wanted.")
     text.append(f"Simulated by {summary.get('simulator', 'a simulator that the summary does not name')}.")
     text.append("One training with one seed: the figures do not say how much another seed would differ.")
     return text + failed
+
+
+def compared(results: Results) -> list[str]:
+    """What a comparison found, one sentence for each agent, the best first."""
+    summary, standings = results.summary, results.standings
+    agents = sorted((a for a in results.agents if a in standings), key=lambda a: standings[a]["bill"]["iqm"])
+    text = []
+    for name in agents:
+        own, said = standings[name], []
+        if (closed := own["gap_closed"]) is not None:
+            share = interval(closed, 100, 1)
+            said.append(f"closes {share} % of the gap between the uncontrolled site and perfect foresight")
+        if (below := own["below_strongest"]) is not None:
+            side = "below" if below["iqm"] >= 0 else "above"
+            count = f"lower in {own['better']} of {own['seeds'] * len(summary['years'])} pairs of seed and year"
+            said.append(f"its bill is {abs(below['iqm']):.1f} % {side} the strongest rule's ({count})")
+        if (served := own["served_of_feasible"]) is not None:
+            said.append(f"at least {100 * served:.1f} % of the vehicles that could be served were")
+        text.append(f"{display_name(name)} {', '.join(said)}." if said else f"{display_name(name)} was judged.")
+    count = f"{summary['seeds']} seed{'s' if summary['seeds'] > 1 else ''}"
+    text.append(f"Judged on {summary['evaluated_on']}, {count}, by {summary['simulator']}.")
+    return text
 
 
 def main_figure(results: Results) -> tuple[str, str, str, float]:

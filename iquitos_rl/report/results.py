@@ -18,9 +18,12 @@ from iquitos_rl.runs.metrics import read_metrics
 SUMMARY = "simulation_summary.json"
 REFERENCES = ("grid_only", "uncontrolled", "optimum")
 """Controllers that are neither agent nor rule."""
+BESIDE = ("strongest", "optimum")
+"""Controllers whose hours are shown beside those of the agents, where they were kept."""
 ENERGIES = ("load_kwh", "pv_kwh", "bess_kwh", "ev_kwh", "other_kwh", "net_kwh", "import_kwh", "export_kwh")
 HOURLY = ("month", "hour", *ENERGIES, "price", "co2_kg")
 TRACED = ("demand_cost", "missing_kwh", "departures", "served")
+SOCKETS = ("departures", "served", "missing_kwh", "energy_kwh")
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,25 @@ class Results:
     """Trained controllers that have figures, best bill first."""
     hours: dict[str, pd.DataFrame]
     """Controller to its `timeseries_*.csv`, with `demand_cost`, `missing_kwh`, `departures` and `served` of its trace
-    where that is there; uncontrolled first."""
-    metrics: dict[str, pd.DataFrame]
-    """Agent to its `metrics.csv`."""
+    where that is there; uncontrolled first, then the agents and `BESIDE`."""
+    metrics: dict[str, list[pd.DataFrame]]
+    """Agent to its `metrics.csv`, one for each training in a comparison."""
+    sockets: dict[str, pd.DataFrame]
+    """Controller to its `sockets_*.csv`."""
 
     @property
     def controllers(self) -> dict[str, dict[str, float]]:
         return dict(self.summary["controllers"])
+
+    @property
+    def controlled(self) -> dict[str, pd.DataFrame]:
+        """Hours of the uncontrolled site and the agents."""
+        return {name: hours for name, hours in self.hours.items() if name not in BESIDE}
+
+    @property
+    def standings(self) -> dict[str, dict[str, Any]]:
+        """Of a comparison: each controller's means over seeds and years, with their intervals; else empty."""
+        return dict(self.summary.get("standings", {}))
 
     @property
     def rules(self) -> list[str]:
@@ -57,7 +72,7 @@ def read_results(folder: Path) -> Results:
     agents = [name for name in controllers if name in trained and name not in REFERENCES]
     agents.sort(key=lambda name: controllers[name].get("bill", math.inf))
     hours = {}
-    for name in ("uncontrolled", *agents):
+    for name in ("uncontrolled", *agents, *BESIDE):
         path, traced = (find(folder, name, f"{kind}_{name}.csv") for kind in ("timeseries", "trace"))
         if path is not None:
             hours[name] = read_columns(path, HOURLY, ("battery_soc",))
@@ -66,13 +81,19 @@ def read_results(folder: Path) -> Results:
             if len(booked) != len(hours[name]):
                 raise UserError(f"{traced}: {len(booked)} rows where {path.name} has {len(hours[name])}")
             hours[name] = pd.concat([hours[name], booked], axis=1)
+    sockets = {}
+    for name in hours:
+        path = find(folder, name, f"sockets_{name}.csv")
+        if path is not None:
+            sockets[name] = read_columns(path, SOCKETS)
     metrics = {}
     for name in agents:
-        path = find(folder, name, "metrics.csv", shared=len(trained) > 1)
-        rows = read_metrics(path) if path is not None else []
-        if rows:
-            metrics[name] = pd.DataFrame(rows)
-    return Results(folder, summary, tuple(agents), hours, metrics)
+        alone = find(folder, name, "metrics.csv", shared=len(trained) > 1)
+        files = [alone] if alone is not None else sorted(folder.glob(f"{name}-seed-*/metrics.csv"))
+        found = [pd.DataFrame(rows) for path in files if (rows := read_metrics(path))]
+        if found:
+            metrics[name] = found
+    return Results(folder, summary, tuple(agents), hours, metrics, sockets)
 
 
 def read_summary(path: Path) -> dict[str, Any]:
@@ -85,7 +106,7 @@ def read_summary(path: Path) -> dict[str, Any]:
     controllers = summary.get("controllers") if isinstance(summary, dict) else None
     if not isinstance(controllers, dict) or not all(isinstance(found, dict) for found in controllers.values()):
         raise UserError(f"{path}: has no controllers, so it is not the summary of a run")
-    for key in ("settings", "timing", "failed", "audit", "memory", "machine", "versions"):
+    for key in ("settings", "timing", "failed", "left_out", "audit", "memory", "machine", "versions", "standings"):
         if not isinstance(summary.get(key, {}), dict):
             raise UserError(f"{path}: {key} is no mapping")
     for name, found in controllers.items():

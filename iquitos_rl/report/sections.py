@@ -10,9 +10,10 @@ from typing import Any
 import yaml
 from matplotlib.figure import Figure
 
+from iquitos_rl.comparison.table import EXPLAINED, HEAD, table_rows
 from iquitos_rl.report import cost_figures, hour_figures
 from iquitos_rl.report.markup import figure, missing, paragraph, side_by_side, table
-from iquitos_rl.report.results import REFERENCES, Results, energy_balance, gap_share, peak_window, step_hours
+from iquitos_rl.report.results import BESIDE, REFERENCES, Results, energy_balance, gap_share, peak_window, step_hours
 from iquitos_rl.report.style import MONTHS, display_name
 from iquitos_rl.runs.table import ROWS
 
@@ -20,12 +21,16 @@ LABELS = {
     "train_s": "training, s",
     "steps": "site-hours trained",
     "steps_per_s": "site-hours trained a second",
+    "checkpoint_s": "waiting for checkpoints, s",
+    "checkpoint_share": "waiting for checkpoints, share of training",
     "ram_peak_mib": "peak RAM of the process, MiB",
     "gpu_allocated_peak_mib": "peak GPU memory allocated, MiB",
     "gpu_reserved_peak_mib": "peak GPU memory reserved, MiB",
     "ram_mib": "RAM in training, MiB",
     "largest_balance_residual_kwh": "largest residual of an hour's energy balance, kWh",
     "demand_charge_booked_minus_defined": "demand charges as booked less by their definition",
+    "district_largest_net_difference_kwh": "training engine against CityLearn: an hour's net, kWh at most",
+    "district_bill_difference_percent": "training engine against CityLearn: the year's bill, %",
     "evaluated_on": "judged on",
     "created": "started",
 }
@@ -35,12 +40,34 @@ year, and control alone moves them by a few percent, because a one-line greedy r
 What control can move is the bill."""
 
 
+def comparison(results: Results) -> str:
+    """Standings of a comparison: the table, and the two figures that decide."""
+    standings = results.standings
+    rows = [[display_name(row[0]), *row[1:]] for row in table_rows(results.summary)]
+    html = paragraph(EXPLAINED) + table(rows, (str(results.summary.get("currency", "")), *HEAD[1:]))
+    ranked = sorted(standings, key=lambda name: standings[name]["bill"]["iqm"])
+    dots = "Dot: interquartile mean; bar: its interval; strokes: each seed in each year."
+    figures = []
+    scored = [name for name in ranked if standings[name]["gap_closed"] is not None and name != "grid_only"]
+    if scored:
+        text = f"Share of the gap between uncontrolled and the optimum with perfect foresight that each closes. {dots}"
+        figures.append(figure(results, "gap", text, partial(cost_figures.gap, results, scored)))
+    paired = [name for name in (*results.agents, "mpc", "optimum") if name in standings]
+    if any(standings[name]["below_strongest"] is not None for name in paired):
+        text = f"How far each bill is below the strongest rule's of the same year. {dots}"
+        draw = partial(cost_figures.below_strongest, results, paired)
+        figures.append(figure(results, "below_strongest", text, draw))
+    return html + side_by_side(figures)
+
+
 def costs(results: Results) -> str:
     controllers = results.controllers
     terms = ("bill", *(key for key, *_ in cost_figures.TERMS))
     billed = [name for name, found in controllers.items() if all(key in found for key in terms)]
     emitting = [name for name, found in controllers.items() if "co2_kg" in found]
     compared = [name for name in billed if name not in ("grid_only", "uncontrolled")]
+    if results.standings:
+        compared = [name for name in compared if name in (*results.agents, *BESIDE)]
     figures, notes = [], []
     for name in controllers:
         if name not in billed:
@@ -55,11 +82,13 @@ def costs(results: Results) -> str:
         text = "CO2 of the imported energy. It has this one term: nothing is credited for export."
         figures.append(figure(results, "co2", text, partial(cost_figures.co2, results, emitting)))
     scored = [name for name in billed if name != "grid_only" and gap_share(controllers, name) is not None]
-    if scored:
+    if scored and not results.standings:
         text = "Share of the gap between uncontrolled and the optimum with perfect foresight that each closes."
         figures.append(figure(results, "gap", text, partial(cost_figures.gap, results, scored)))
-    else:
+    elif not scored:
         notes.append("The summary has no optimum with perfect foresight: how much was possible is not known here.")
+    for name, reason in results.summary.get("left_out", {}).items():
+        notes.append(f"{display_name(name)} is left out: {reason}.")
     return side_by_side([*figures, cost_table(results)]) + "".join(map(missing, notes))
 
 
@@ -120,6 +149,8 @@ def learning(results: Results) -> str:
         return text or missing("No agent, no learning curve.")
     caption = "Points: training reports; line: their running mean. With exploration and on the training years, so these"
     caption += " are not the judged figures."
+    if any(len(frames) > 1 for frames in results.metrics.values()):
+        caption = "Running means of the training reports, a line for each seed." + caption.split("mean.")[1]
     return side_by_side([figure(results, "learning", caption, partial(cost_figures.learning, results))]) + text
 
 
@@ -134,10 +165,10 @@ def dispatch(results: Results) -> str:
         month = MONTHS[int(hours.month.iloc[rows.start] - 1) % 12]
         when = f"day {first} ({month})" if days == 1 else f"days {first} to {last} (from {month})"
         parts.append(f"<h3>The {span} with the highest import of {escape(display_name(reference))}: {when}</h3>\n")
-        drawn = {name: partial(hour_figures.dispatch, results, name, rows) for name in results.hours}
+        drawn = {name: partial(hour_figures.dispatch, results, name, rows) for name in results.controlled}
         parts.append(per_controller(results, span, when, drawn))
     parts.append("<h3>Every day</h3>\n")
-    drawn = {name: partial(hour_figures.year, results, name) for name in results.hours}
+    drawn = {name: partial(hour_figures.year, results, name) for name in results.controlled}
     parts.append(per_controller(results, "year", "every day of the simulated period", drawn))
     return "".join(parts) + without_hours(results, ("uncontrolled", *results.agents))
 
@@ -152,7 +183,7 @@ def average_day(results: Results) -> str:
     if not results.hours:
         return missing("The run's folder holds no timeseries CSV: no average day can be shown.")
     figures = [figure(results, "average_day", "Mean over all days.", partial(hour_figures.average_day, results))]
-    for name, hours in results.hours.items():
+    for name, hours in results.controlled.items():
         for key, label in (("net_kwh", "net import"), ("bess_kwh", "battery power")):
             if hours[key].any():
                 caption = f"{display_name(name)}: mean {label} by hour of the day and month."
@@ -178,10 +209,28 @@ def vehicles(results: Results) -> str:
     if results.hours:
         caption = "When vehicles are charged, and what they lacked when they left."
         parts.insert(0, figure(results, "vehicles", caption, partial(hour_figures.vehicles, results)))
-        if not all("missing_kwh" in hours for hours in results.hours.values()):
+        if not all("missing_kwh" in hours for name, hours in results.hours.items() if name != "optimum"):
             html += missing("A trace CSV is missing: what vehicles lacked is not shown for every controller.")
-    html += missing("The run's files count departures over all sockets together: single sockets are not shown.")
+    if results.sockets:
+        caption = "Every socket: its departures, how many of them were served, and what its vehicles lacked."
+        parts.append(figure(results, "sockets", caption, partial(hour_figures.sockets, results)))
+        html += socket_table(results)
+    else:
+        html += missing("The run's folder holds no sockets CSV: single sockets are not shown.")
     return side_by_side(parts) + html
+
+
+def socket_table(results: Results) -> str:
+    """Every socket's figures, folded away."""
+    names = list(results.sockets)
+    first = results.sockets[names[0]]
+    head = ["socket", "departures", *(f"{display_name(name)}: {what}" for name in names for what in ("served", "kWh"))]
+    rows = [
+        [str(i + 1), cell(first.departures.iloc[i], 0)]
+        + [cell(results.sockets[name][key].iloc[i], 0) for name in names for key in ("served", "energy_kwh")]
+        for i in range(len(first))
+    ]
+    return f"<details><summary>Every socket</summary>{table(rows, head)}</details>\n"
 
 
 def balance(results: Results) -> str:
@@ -191,7 +240,7 @@ def balance(results: Results) -> str:
     lines = []
     for name, hours in results.hours.items():
         came, went = (sum(flows.values()) for flows in energy_balance(hours))
-        cells = (f"{came / 1e3:,.1f}", f"{went / 1e3:,.1f}", f"{came - went:.3f}")
+        cells = (f"{came / 1e3:,.1f}", f"{went / 1e3:,.1f}", f"{round(came - went, 3) + 0.0:.3f}")
         lines.append([display_name(name), *cells])
     drawn = figure(results, "balance", caption, partial(hour_figures.balance, results))
     return side_by_side([drawn, table(lines, ("", "in, MWh", "out, MWh", "difference, kWh"))])
@@ -206,7 +255,8 @@ def speed(results: Results) -> str:
     ]
     facts += [["whole run, s", number(summary["wall_s"])]] if "wall_s" in summary else []
     facts += [[LABELS.get(key, key), number(value)] for key, value in summary.get("memory", {}).items()]
-    for name, frame in results.metrics.items():
+    for name, frames in results.metrics.items():
+        frame = frames[0]
         for key in (str(column) for column in frame if frame[column].notna().any()):
             if not key.endswith("_mib"):
                 continue
@@ -228,17 +278,23 @@ def audit(results: Results) -> str:
         if (gap_share(results.controllers, name) or 0.0) > 1:
             warnings.append(f"{display_name(name)} is below the optimum: either that bound or this figure is wrong")
     facts = [[LABELS.get(key, key), number(value)] for key, value in checks.items() if key != "warnings"]
-    for name, hours in results.hours.items():
+    for name, hours in results.hours.items() if not results.standings else ():
         found = results.controllers.get(name, {})
         keys = [key for key in ("import_kwh", "export_kwh", "co2_kg") if found.get(key, 0) > 0]
         if keys:
             off = max(abs(hours[key].sum() / found[key] - 1) for key in keys)
             facts.append([f"{display_name(name)}: sums of the CSV against the summary", f"{off:.1e} apart at most"])
-    for name, own in summary.get("settings", {}).items():
-        facts += [[f"seed of {display_name(name)}", str(own["seed"])]] if "seed" in own else []
+    if results.standings:
+        facts.append(["seeds of every agent", ", ".join(map(str, range(summary["seeds"])))])
+        shown = ", ".join(f"{display_name(name)} {seed}" for name, seed in summary["hours_of_seed"].items())
+        facts.append([f"seed whose hours are shown, the median in {summary['years'][0]}", shown])
+    else:
+        used = summary.get("settings", {})
+        facts += [[f"seed of {display_name(name)}", str(own["seed"])] for name, own in used.items() if "seed" in own]
     facts += [
         [LABELS.get(key, key), str(summary[key])] for key in ("evaluated_on", "simulator", "created") if key in summary
     ]
+    facts += [["command", summary["command"]]] if "command" in summary else []
     for key in ("machine", "versions"):
         facts += [[key, ", ".join(f"{name} {value}" for name, value in summary[key].items())]] if key in summary else []
     html = paragraph("Warnings about the data:" if warnings else "No warning about the data.")

@@ -26,6 +26,8 @@ BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILLION, PURPLE, GREY = "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#8A8A8A"
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 WIDTH = 4.2
+PLAIN = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
+"""Behind figures beside bars, so that no line runs through them."""
 STYLE = {
     "font.size": 9,
     "axes.titlesize": 9,
@@ -48,14 +50,22 @@ STYLE = {
 
 def display_name(name: str) -> str:
     """A controller's name for people."""
-    names = {"grid_only": "grid alone", "sac": "SAC", "ppo": "PPO", "a2c": "A2C"}
+    names = {"grid_only": "grid alone", "sac": "SAC", "ppo": "PPO", "a2c": "A2C", "mpc": "MPC"}
+    names |= {"strongest": "strongest rule"}
     return names.get(name, name.replace("_", " "))
 
 
 def colour(results: Results, name: str) -> str:
     """A controller's colour, the same in every figure."""
-    agents = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY)
-    return agents[results.agents.index(name) % len(agents)] if name in results.agents else GREY
+    agents = (BLUE, VERMILLION, GREEN, ORANGE, SKY)
+    if name in results.agents:
+        return agents[results.agents.index(name) % len(agents)]
+    return {"strongest": BLACK, "optimum": PURPLE}.get(name, GREY)
+
+
+def dashes(name: str) -> str:
+    """A controller's line: what is not an agent is dashed or dotted, so that it can be told without colour."""
+    return {"strongest": "--", "optimum": ":"}.get(name, "-")
 
 
 @contextmanager
@@ -78,6 +88,7 @@ def save(draw: Callable[[], Figure], folder: Path, name: str) -> str:
         matplotlib.rcParams["svg.hashsalt"] = name
         figure, image, text = draw(), io.BytesIO(), io.StringIO()
         FigureCanvasAgg(figure).print_figure(image, format="png", metadata={"Software": None})
+        figure.set_layout_engine("none")  # what was laid out for the one stands for the other
         figure.savefig(text, format="svg", metadata={"Creator": None, "Date": None, "Format": None, "Type": None})
     path = folder / f"{name}.png"
     temporary = path.with_name(path.name + ".tmp")
@@ -120,7 +131,9 @@ def thousands(axis: Any) -> None:
 def mark(axis: Any, value: float, row: float, text: str, left: bool = False) -> None:
     """Write a bar's figure beside its end."""
     side = "right" if left else "left"
-    axis.annotate(text, (value, row), (-3 if left else 3, 0), textcoords="offset points", va="center", ha=side)
+    axis.annotate(
+        text, (value, row), (-3 if left else 3, 0), textcoords="offset points", va="center", ha=side, bbox=PLAIN
+    )
 
 
 def finish_bars(axis: Any, largest: float, label: str) -> None:

@@ -12,9 +12,10 @@ from tqdm import tqdm
 
 from iquitos_rl.envs.citylearn import CityLearnSite
 from iquitos_rl.envs.task import TaskSettings
-from iquitos_rl.runs.simulate import simulate_year
+from iquitos_rl.runs.parity import replay
+from iquitos_rl.runs.simulate import Year, simulate_year
 from iquitos_rl.runs.summary import Result, audit_demand, figures
-from iquitos_rl.runs.timeseries import timeseries, trace, write_csv
+from iquitos_rl.runs.timeseries import write_hours
 
 
 def progress_bar(total: int, text: str, unit: str) -> tqdm[Any]:
@@ -48,9 +49,16 @@ def evaluate_policy(
         UserError: the case has other observation columns than the policy.
         AuditError: the simulated year contradicts itself.
     """
+    env, year = simulate_policy(name, agent, case, task, check)
+    write_hours(output, name, year, env)
+    parity = replay(year, env.task.settings)
+    return Result(figures(year), audit_demand(year, env.task.objective), parity=parity)
+
+
+def simulate_policy(
+    name: str, agent: Any, case: Path, task: TaskSettings, check: Callable[[], None] = lambda: None
+) -> tuple[CityLearnSite, Year]:
+    """Run the policy through a year; see `evaluate_policy`."""
     env = CityLearnSite([case], task, spec=agent.spec.environment)
     with hour_bar(f"evaluate {name}", env.task.rows - 1, check) as advance:
-        year = simulate_year(env, agent.predict, on_hour=advance)
-    write_csv(output / f"timeseries_{name}.csv", timeseries(year))
-    write_csv(output / f"trace_{name}.csv", trace(year, env))
-    return Result(figures(year), audit_demand(year, env.task.objective))
+        return env, simulate_year(env, agent.predict, on_hour=advance)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -11,11 +12,14 @@ import numpy as np
 import psutil
 import torch
 
+from iquitos_rl.baselines.bill import gap_share
+from iquitos_rl.baselines.optimum import Optimum
 from iquitos_rl.cases.site import Site
 from iquitos_rl.envs.objective import Objective, is_month_start, is_peak
 from iquitos_rl.runs.simulate import Year
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+DEMAND_AUDIT = "demand_charge_booked_minus_defined"
 PACKAGES = ("torch", "citylearn", "gymnasium", "numpy", "tensordict", "pandas", "pvlib", "pydantic")
 
 
@@ -76,6 +80,36 @@ def grid_only(year: Year, objective: Objective) -> dict[str, float]:
     return {"bill": sum(costs.values()), **costs, "co2_kg": co2, "import_kwh": float(consumption.sum())}
 
 
+def planned_figures(site: Site, objective: Objective, optimum: Optimum) -> dict[str, float]:
+    """Figures of the perfect-foresight plan, as `figures` has them of a simulated year; departures are not counted,
+    since the plan is a bound that no simulator ran."""
+    plan, bill, rows = optimum.plan, optimum.bill, len(optimum.plan.net)
+    price = objective.settings.shortfall_price
+    carbon = np.stack([b.carbon[:rows] for b in site.buildings], axis=-1)
+    capacity = sum(b.battery.capacity for b in site.buildings if b.battery is not None)
+    pv, exported = sum(float(b.pv[:rows].sum()) for b in site.buildings), float((-plan.net).clip(min=0).sum())
+    throughput = float(np.abs(plan.battery).sum())
+    result = {
+        "bill": float(bill.total),
+        **{f"{term}_cost": float(value) for term, value in bill._asdict().items()},
+        "co2_kg": float((plan.net * carbon).clip(min=0).sum()),
+        "import_kwh": float(plan.net.clip(min=0).sum()),
+        "export_kwh": exported,
+        "load_kwh": sum(float(b.load[:rows].sum()) for b in site.buildings),
+        "pv_kwh": pv,
+        "ev_kwh": float(plan.vehicles.sum()),
+        "battery_throughput_kwh": throughput,
+        "peak_import_kw": float(plan.net.clip(min=0).sum(-1).max()) / site.hours_per_step,
+    }
+    if price > 0:
+        result["ev_missing_kwh"] = float(bill.shortfall) / price
+    if pv > 0:
+        result["self_consumption"] = 1 - exported / pv
+    if capacity > 0:
+        result["battery_cycles"] = throughput / 2 / capacity
+    return result
+
+
 def demand_cost(site: Site, objective: Objective, import_kwh: np.ndarray[Any, Any]) -> float:
     """A year's demand charges by definition: each month's highest import in each period, from (K, B) kWh."""
     tariff = objective.tariff
@@ -101,12 +135,16 @@ def audit_demand(year: Year, objective: Objective) -> float:
     return abs(booked - demand_cost(year.site, objective, year.flows.net.clip(min=0)))
 
 
-class Baseline(NamedTuple):
-    """The site without control, twice: with its PV and idle battery, and with the grid alone."""
+class Judged(NamedTuple):
+    """What a controller that agents are judged beside costs in a year."""
 
-    uncontrolled: dict[str, float]
-    grid_only: dict[str, float]
+    figures: dict[str, float]
     demand_audit: float
+    """Currency by which booked demand charges differ from their definition."""
+    seconds: float
+    """That it took to find out."""
+    grid_only: dict[str, float] = {}
+    """Of the uncontrolled year: the same loads and vehicles without PV and battery."""
 
 
 class Result(NamedTuple):
@@ -116,6 +154,8 @@ class Result(NamedTuple):
     demand_audit: float = 0.0
     """Currency by which booked demand charges differ from their definition."""
     timing: dict[str, float] = {}
+    parity: dict[str, float] = {}
+    """See `iquitos_rl.runs.parity`."""
     failed: str | None = None
 
     @staticmethod
@@ -123,49 +163,74 @@ class Result(NamedTuple):
         return Result({}, failed=message)
 
 
+def gap_shares(controllers: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Share of the gap between uncontrolled and optimum that each controller closes; empty without a gap to close."""
+    idle, best = (controllers.get(name, {}).get("bill") for name in ("uncontrolled", "optimum"))
+    if idle is None or best is None or best >= idle:
+        return {}
+    return {name: gap_share(found["bill"], idle, best) for name, found in controllers.items() if "bill" in found}
+
+
 def make_summary(
     case: str,
     unseen: bool,
     objective: Objective,
-    baseline: Baseline,
+    references: Mapping[str, Judged],
     results: dict[str, Result],
     warnings: list[str],
     device: torch.device,
 ) -> dict[str, Any]:
-    """The part of `simulation_summary.json` that the simulations decide; an agent that failed has no figures."""
+    """The part of `simulation_summary.json` that the simulations decide; an agent that failed has no figures.
+
+    Args:
+        references: `uncontrolled` first, then whatever else agents are judged beside.
+    """
     judged = {name: result for name, result in results.items() if result.failed is None}
-    years = [baseline.uncontrolled, *(result.figures for result in judged.values())]
+    baseline = references["uncontrolled"]
+    controllers = {
+        "grid_only": baseline.grid_only,
+        **{name: reference.figures for name, reference in references.items()},
+        **{name: result.figures for name, result in judged.items()},
+    }
+    residuals = [found["balance_residual_kwh"] for found in controllers.values() if "balance_residual_kwh" in found]
     return {
         "schema_version": SCHEMA_VERSION,
         "case": case,
         "evaluated_on": "an unseen year" if unseen else "the year trained on",
         "simulator": "citylearn",
         "currency": objective.tariff.currency,
-        "controllers": {
-            "grid_only": baseline.grid_only,
-            "uncontrolled": baseline.uncontrolled,
-            **{name: result.figures for name, result in judged.items()},
-        },
+        "controllers": controllers,
+        "gap_closed": gap_shares(controllers),
         "ranking": sorted(judged, key=lambda name: judged[name].figures["bill"]),
         "failed": {name: result.failed for name, result in results.items() if result.failed is not None},
         "reductions_percent": {
             name: {
                 "vs_grid_only": reductions(result.figures, baseline.grid_only),
-                "vs_uncontrolled": reductions(result.figures, baseline.uncontrolled),
+                "vs_uncontrolled": reductions(result.figures, baseline.figures),
             }
             for name, result in judged.items()
         },
         "audit": {
-            "largest_balance_residual_kwh": max(year["balance_residual_kwh"] for year in years),
-            "demand_charge_booked_minus_defined": max(
-                [baseline.demand_audit, *(result.demand_audit for result in judged.values())]
+            "largest_balance_residual_kwh": max(residuals),
+            DEMAND_AUDIT: max(
+                [found.demand_audit for found in references.values()]
+                + [found.demand_audit for found in judged.values()]
             ),
+            **largest(found.parity for found in judged.values()),
             "warnings": warnings,
         },
         "timing": {name: result.timing for name, result in judged.items()},
         "memory": peak_memory(device),
         "versions": versions(),
     }
+
+
+def largest(found: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The largest value under each key."""
+    result: dict[str, float] = {}
+    for own in found:
+        result |= {key: max(value, result.get(key, value)) for key, value in own.items()}
+    return result
 
 
 def versions() -> dict[str, str]:

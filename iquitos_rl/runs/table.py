@@ -37,6 +37,9 @@ def comparison_table(summary: dict[str, Any]) -> str:
             bill, co2 = values.get("bill"), values.get("co2_kg")
             parts = [f"{name} {value:+.2f} %" for name, value in (("bill", bill), ("CO2", co2)) if value is not None]
             lines.append(f"\n{agent} below {reference.removeprefix('vs_')}: {', '.join(parts)}")
+    for agent, share in summary["gap_closed"].items():
+        if agent in summary["reductions_percent"]:
+            lines.append(f"\n{agent} closes {100 * share:.1f} % of the gap between uncontrolled and optimum")
     return "\n".join(lines)
 
 

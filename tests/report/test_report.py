@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from iquitos_rl.comparison.table import Record, as_json, standings
 from iquitos_rl.errors import UserError
-from iquitos_rl.report import hour_figures, markup, write_report
+from iquitos_rl.report import cost_figures, hour_figures, markup, write_report
 from iquitos_rl.report.__main__ import main
 from iquitos_rl.report.results import dear_hours, energy_balance, gap_share, peak_window, read_results, step_hours
 
@@ -250,10 +251,85 @@ def test_several_agents_with_a_rule_and_an_optimum(tmp_path, undrawn):
     assert results.rules == ["peak_shave", "odd"]
     assert {"gap", "week_sac", "week_ppo", "year_uncontrolled"} <= set(undrawn)
     assert "No metrics.csv of PPO" in text
-    assert "The best rule, peak shave, ends not above that, at 2 PEN." in text
+    assert "The best rule (peak shave) comes to 2 PEN, no more than that." in text
     assert "The summary lacks a term of the bill of odd" in text
     assert "A2C failed: it <b>broke</b>." in text
     assert "below the optimum" not in text
+
+
+BILLS = {"uncontrolled": (100.0, 200.0), "strongest": (90.0, 160.0), "optimum": (80.0, 120.0), "mpc": (82.0, 125.0)}
+
+
+@pytest.fixture
+def comparison(tmp_path):
+    """Two agents with two seeds in two years; the second left no metrics."""
+    rng = np.random.default_rng(4)
+    records = [Record(name, None, year, {"bill": bill}) for name, own in BILLS.items() for year, bill in zip("ab", own)]
+    for name in ("sac", "ppo"):
+        for seed, year in ((0, "a"), (0, "b"), (1, "a"), (1, "b")):
+            records.append(
+                Record(name, seed, year, {"bill": float(rng.uniform(*(81, 99) if year == "a" else (125, 199)))})
+            )
+    records = [r._replace(figures={**r.figures, "co2_kg": 5.0, "departures_served": 10.0}) for r in records]
+    found = standings(records)
+    extra = {"kind": "comparison", "years": ["a", "b"], "seeds": 2, "hours_of_seed": {"sac": 1, "ppo": 0}}
+    extra |= {"standings": as_json(found), "records": [r._asdict() for r in records], "command": "python -m compare"}
+    run = write_run(tmp_path / "run", ("sac", "ppo"), left_out={"smart-ev": "no sockets"}, **extra)
+    for seed in (0, 1):
+        (run / f"sac-seed-{seed}").mkdir()
+        shutil.copy(run / "sac" / "metrics.csv", run / f"sac-seed-{seed}" / "metrics.csv")
+    for name in ("sac", "ppo"):
+        (run / name / "metrics.csv").unlink()
+    return run, found
+
+
+def test_a_comparison_begins_with_its_standings(comparison, undrawn):
+    run, found = comparison
+    page = Page(text_of(run))
+    assert {"gap", "below_strongest", "bill", "learning", "week_sac"} <= set(undrawn)
+    best = min(("sac", "ppo"), key=lambda name: found[name].bill.iqm)
+    said = page.text[page.text.index(f"{best.upper()} closes") :]
+    numbers = [float(text) for text in re.findall(r"-?\d+\.?\d*", said)]
+    closed, below = found[best].gap_closed, found[best].below_strongest
+    expected = [100 * closed.iqm, 100 * closed.low_whole, 100 * closed.high_whole, abs(below.iqm)]
+    np.testing.assert_allclose(numbers[:4], expected, atol=0.0501)
+    assert numbers[4:6] == [found[best].better, 4]
+    assert [row[0] for row in page.tables[0][1:]] == [
+        {"sac": "SAC", "ppo": "PPO", "mpc": "MPC", "strongest": "strongest rule"}.get(name, name)
+        for name in sorted(found, key=lambda name: found[name].bill.iqm)
+    ]
+    assert "smart-ev is left out: no sockets." in page.text
+    assert "SAC 1, PPO 0" in page.text
+    assert "No metrics.csv of PPO" in page.text
+    assert "python -m compare" in page.text
+
+
+def test_intervals_and_seeds_are_drawn_where_they_are(comparison):
+    run, found = comparison
+    results = read_results(run)
+    assert [len(frames) for frames in results.metrics.values()] == [2]
+    names = ["sac", "strongest"]
+    axis = cost_figures.gap(results, names).axes[0]
+    for row, name in enumerate(names):
+        strokes, bar, dot = axis.lines[3 * row : 3 * row + 3]
+        own = found[name].gap_closed
+        np.testing.assert_allclose(bar.get_xdata(), [100 * own.low_whole, 100 * own.high_whole])
+        np.testing.assert_allclose(dot.get_xdata(), [100 * own.iqm])
+        assert len(strokes.get_xdata()) == 2 * found[name].seeds
+        assert set(strokes.get_ydata()) == {row}
+
+
+def test_sockets_are_drawn_one_by_one(tmp_path):
+    run = write_run(tmp_path / "run")
+    columns = {"departures": [4, 0, 5], "served": [3, 0, 5], "missing_kwh": [1.5, 0, 0], "energy_kwh": [9, 0, 8]}
+    for name in ("uncontrolled", "sac"):
+        pd.DataFrame({"socket": ["a", "b", "c"], **columns}).to_csv(run / f"sockets_{name}.csv", index=False)
+    figure = hour_figures.sockets(read_results(run))
+    assert [bar.get_height() for bar in figure.axes[0].patches] == columns["departures"]
+    for line in figure.axes[1].lines:
+        np.testing.assert_allclose(line.get_ydata(), [75, np.nan, 100])
+    for line in figure.axes[2].lines:
+        np.testing.assert_allclose(line.get_ydata(), columns["missing_kwh"])
 
 
 def test_an_agent_below_the_optimum_is_called_wrong(tmp_path, undrawn):

@@ -5,10 +5,12 @@ import pandas as pd
 import pytest
 
 from iquitos_rl.baselines.uncontrolled import uncontrolled
+from iquitos_rl.cases.reader import read_site
 from iquitos_rl.envs.citylearn import CityLearnSite
 from iquitos_rl.envs.objective import idle_bill
 from iquitos_rl.envs.task import TaskSettings
-from iquitos_rl.runs.baseline import run_baseline, stored_baseline
+from iquitos_rl.errors import UserError
+from iquitos_rl.runs.references import Reference, copy_hours, judge, stored
 from iquitos_rl.runs.simulate import AuditError, simulate_year
 from iquitos_rl.runs.summary import audit_demand, figures, grid_only, reductions
 from iquitos_rl.runs.timeseries import timeseries, trace, write_csv
@@ -86,18 +88,22 @@ def test_reductions_are_percent_of_the_reference():
     assert reductions({"bill": 90.0, "co2_kg": 2.0}, {"bill": 100.0, "co2_kg": 0.0}) == {"bill": pytest.approx(10.0)}
 
 
-def test_a_stored_baseline_is_found_for_equal_inputs_only(week_38, env, tmp_path):
-    from iquitos_rl.errors import UserError
-
-    first, second = tmp_path / "a", tmp_path / "b"
+def test_a_stored_reference_is_found_for_equal_inputs_only(week_38, tmp_path):
+    cache, first, second = (tmp_path / name for name in ("cache", "a", "b"))
     first.mkdir()
     second.mkdir()
-    with pytest.raises(UserError, match="holds no baseline"):
-        stored_baseline(env, tmp_path / "cache", first)
-    baseline = run_baseline(env, tmp_path / "cache", first)
-    assert stored_baseline(env, tmp_path / "cache", second) == baseline
+    reference = Reference("uncontrolled", week_38, read_site(week_38).fingerprint, TaskSettings())
+    assert stored(reference, cache) is None
+    judged = judge(reference, cache)
+    assert stored(reference, cache) == judged
+    for output in (first, second):
+        copy_hours(reference, cache, output)
     name = "timeseries_uncontrolled.csv"
     assert (first / name).read_bytes() == (second / name).read_bytes()
-    settings = TaskSettings.model_validate({"objective": {"carbon_price": 0.5}})
-    with pytest.raises(UserError, match="holds no baseline"):
-        stored_baseline(CityLearnSite([week_38], settings), tmp_path / "cache", second)
+    dearer = TaskSettings.model_validate({"objective": {"carbon_price": 0.5}})
+    assert stored(reference._replace(task=dearer), cache) is None
+    assert stored(reference._replace(name="optimum"), cache) is None
+    path = next(cache.rglob("judged.json"))
+    path.write_text("{", encoding="utf-8")
+    with pytest.raises(UserError, match="cannot be used"):
+        stored(reference, cache)

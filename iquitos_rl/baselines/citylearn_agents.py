@@ -1,0 +1,63 @@
+"""CityLearn's own rule-based agents on our bill, with the parameters that it ships.
+
+They give CityLearn's device actions, so neither our mapping nor the EV guard stands between: `BusinessAsUsual` charges
+every vehicle until it is full, `RBCSmartPolicy` up to a point less than it wants (`citylearn/agents/baseline.py`).
+Where a vehicle follows another without a free hour between, as often in `iquitos-38`, CityLearn observes the SOC of the
+one that has left, and these agents leave the next one short.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iquitos_rl.envs.citylearn import CityLearnSite, require_citylearn
+from iquitos_rl.runs.simulate import Controller
+
+CITYLEARN_AGENTS = {"BusinessAsUsual": "BusinessAsUsualAgent", "RBCSmartPolicy": "RBCSmartPolicy"}
+"""Our name to its class in `citylearn.agents.baseline`."""
+
+
+class DeviceSite(CityLearnSite):
+    """A site whose actions are CityLearn's own central action vector."""
+
+    def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        return self.step_devices(action.tolist())
+
+
+def citylearn_agent(env: DeviceSite, name: str) -> Controller:
+    """A controller for the first year of a site.
+
+    Raises:
+        UserError: CityLearn is not installed.
+    """
+    require_citylearn()
+    from citylearn.agents import baseline
+
+    env.reset(options={"year": 0})
+    agent = getattr(baseline, CITYLEARN_AGENTS[name])(env.simulator)
+
+    def act(obs: NDArray[np.float32]) -> NDArray[np.float32]:
+        with _observed_once(env.simulator.buildings):
+            return np.array(agent.predict([])[0], dtype=np.float32)
+
+    return act
+
+
+@contextlib.contextmanager
+def _observed_once(buildings: Iterable[Any]) -> Iterator[None]:
+    """Let each building put its observations together once: the agents ask for all of them at every charger, which
+    takes a quarter of an hour for a year of 128."""
+    buildings = list(buildings)
+    for building in buildings:
+        seen = building.observations()
+        building.observations = lambda seen=seen: seen
+    try:
+        yield
+    finally:
+        for building in buildings:
+            del building.observations

@@ -1,0 +1,93 @@
+"""`simulation_summary.json` of a comparison, and the hours that it shows."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+
+from iquitos_rl.cli import choose_device
+from iquitos_rl.comparison.plan import Comparison
+from iquitos_rl.comparison.table import Record, Standing, as_json
+from iquitos_rl.config import Algorithm
+from iquitos_rl.runs.files import write_text
+from iquitos_rl.runs.references import OPTIMUM
+from iquitos_rl.runs.resume import SUMMARY
+from iquitos_rl.runs.summary import SCHEMA_VERSION, machine, versions
+
+BOUND_TOLERANCE = 1e-6
+"""Share of a bill by which single precision may put a controller below the bound."""
+
+
+def bound_warnings(records: list[Record]) -> list[str]:
+    """What is better than can be."""
+    best = {record.year: record.figures["bill"] for record in records if record.controller == OPTIMUM}
+    return [
+        f"{record.controller} is below the optimum in {record.year}: either that bound or this figure is wrong"
+        for record in records
+        if record.year in best and record.figures["bill"] < best[record.year] * (1 - BOUND_TOLERANCE)
+    ]
+
+
+def copy_median_hours(comparison: Comparison, records: list[Record]) -> dict[str, int]:
+    """Put the hours of each agent's median training in the first year beside the tables; returns which seed that is."""
+    chosen: dict[str, int] = {}
+    first = next(iter(comparison.years))
+    for name in comparison.settings:
+        bills = sorted((r.figures["bill"], r.seed) for r in records if (r.controller, r.year) == (name, first))
+        if not bills:
+            continue
+        seed = bills[(len(bills) - 1) // 2][1]
+        assert seed is not None
+        chosen[name] = seed
+        for kind in ("timeseries", "trace", "sockets"):
+            source = comparison.run(name, seed) / f"{kind}_{name}.csv"
+            if source.is_file():
+                write_text(comparison.output / source.name, source.read_text(encoding="utf-8"))
+    return chosen
+
+
+def summarise(
+    comparison: Comparison,
+    records: list[Record],
+    found: dict[str, Standing],
+    failed: dict[str, str],
+    left_out: dict[str, str],
+    audit: dict[str, float],
+) -> dict[str, Any]:
+    """`simulation_summary.json` of a comparison."""
+    first = next(iter(comparison.settings.values())).run
+    residuals = [record.figures.get("balance_residual_kwh", 0.0) for record in records]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "comparison",
+        "case": comparison.case,
+        "evaluated_on": f"{len(comparison.years)} unseen years",
+        "years": list(comparison.years),
+        "seeds": comparison.seeds,
+        "simulator": "citylearn",
+        "currency": comparison.objective.tariff.currency,
+        "controllers": {name: own.mean for name, own in found.items()},
+        "standings": as_json(found),
+        "records": [record._asdict() for record in records],
+        "failed": failed,
+        "left_out": left_out,
+        "audit": {
+            **audit,
+            "largest_balance_residual_kwh": max(residuals),
+            "warnings": [*comparison.warnings, *bound_warnings(records)],
+        },
+        "timing": {name: timing(comparison, name) for name in comparison.settings},
+        "machine": machine(choose_device(first.device), torch.get_num_threads()),
+        "versions": versions(),
+        "settings": {name: comparison.dump(name, 0) for name in comparison.settings},
+    }
+
+
+def timing(comparison: Comparison, name: Algorithm) -> dict[str, float]:
+    """Means over the finished trainings of an agent."""
+    runs = [comparison.run(name, seed) / SUMMARY for seed in range(comparison.seeds)]
+    found = [json.loads(path.read_text(encoding="utf-8"))["timing"][name] for path in runs if path.is_file()]
+    keys = [key for key in found[0] if all(key in own for own in found)] if found else []
+    return {key: round(sum(own[key] for own in found) / len(found), 2) for key in keys}

@@ -1,0 +1,63 @@
+"""Tasks in this process and in others: the same results, the same errors, an end when the user wants one."""
+
+import os
+import signal
+import time
+from functools import partial
+
+import pytest
+
+from iquitos_rl.comparison.jobs import run_tasks
+from iquitos_rl.envs.worker import WorkerError
+from iquitos_rl.errors import UserError
+from iquitos_rl.runs.interrupt import Interrupted, Interrupts
+
+
+def square(number, interrupts):
+    return number * number, os.getpid()
+
+
+def refuse(number, interrupts):
+    raise UserError(f"{number} is wrong")
+
+
+def die(number, interrupts):
+    os._exit(1)
+
+
+def interrupt_parent_and_wait(parent, interrupts):
+    os.kill(parent, signal.SIGINT)
+    for _ in range(600):
+        interrupts.check()
+        time.sleep(0.1)
+    return "nobody asked to stop"
+
+
+def run(tasks, jobs):
+    with Interrupts() as interrupts:
+        return dict(run_tasks(tasks, jobs, interrupts, "to go on: again"))
+
+
+def test_one_process_is_this_one():
+    found = run({str(n): partial(square, n) for n in range(3)}, 1)
+    assert found == {str(n): (n * n, os.getpid()) for n in range(3)}
+    with pytest.raises(UserError, match="3 is wrong"):
+        run({"a": partial(refuse, 3)}, 1)
+
+
+def test_several_processes_find_the_same():
+    found = run({str(n): partial(square, n) for n in range(5)}, 2)
+    assert {name: value for name, (value, _) in found.items()} == {str(n): n * n for n in range(5)}
+    assert os.getpid() not in {process for _, process in found.values()}
+
+
+def test_a_process_that_dies_is_told():
+    with pytest.raises(WorkerError, match="a process died"):
+        run({"a": partial(die, 1), "b": partial(square, 2)}, 2)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_an_interruption_ends_the_processes():
+    tasks = {name: partial(interrupt_parent_and_wait, os.getpid()) for name in ("a",)} | {"b": partial(square, 1)}
+    with pytest.raises(Interrupted, match="to go on: again"):
+        run(tasks, 2)
