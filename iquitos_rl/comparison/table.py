@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from iquitos_rl.baselines.bill import gap_share
-from iquitos_rl.comparison.statistics import Estimate, Floats, estimate, percent_below
+from iquitos_rl.comparison.statistics import Estimate, Floats, estimate, mean, percent_below
 from iquitos_rl.runs.references import OPTIMUM, STRONGEST, UNCONTROLLED
 
 COLUMNS = (
@@ -37,11 +37,13 @@ class Standing(NamedTuple):
     mean: dict[str, float]
     """Of each figure, over seeds and years: terms of the bill still add up."""
     bill: Estimate
+    """Mean."""
     co2_kg: Estimate
+    """Mean."""
     gap_closed: Estimate | None
-    """Share of the gap between uncontrolled and optimum."""
+    """Share of the gap between uncontrolled and optimum: interquartile mean."""
     below_strongest: Estimate | None
-    """Percent of the strongest rule's bill of the same year."""
+    """Percent of the strongest rule's bill of the same year: interquartile mean."""
     better: int | None
     """Seeds and years with a lower bill than the strongest rule's."""
     served_of_feasible: float | None
@@ -72,9 +74,9 @@ def standings(records: Sequence[Record]) -> dict[str, Standing]:
         if feasible is not None and feasible.all() and all("departures_served" in cell for row in rows for cell in row):
             served = float((_array(rows, "departures_served") / feasible).min())
         keys = [key for key in rows[0][0] if all(key in cell for row in rows for cell in row)]
-        mean = {key: float(_array(rows, key).mean()) for key in keys}
-        co2 = estimate(_array(rows, "co2_kg"))
-        found[name] = Standing(len(rows), mean, estimate(bills[name]), co2, closed, below, better, served)
+        means = {key: float(_array(rows, key).mean()) for key in keys}
+        bill, co2 = estimate(bills[name], mean), estimate(_array(rows, "co2_kg"), mean)
+        found[name] = Standing(len(rows), means, bill, co2, closed, below, better, served)
     return found
 
 
@@ -113,10 +115,10 @@ HEAD = (
     *("EVs served, %", "CO2, t"),
 )
 EXPLAINED = (
-    "Interquartile means over seeds and years, in brackets 95 % bootstrap intervals, seeds drawn whole. The gap is that"
-    " between the uncontrolled site and the optimum with perfect foresight, which no simulator runs. Served: within 5"
-    " points of the wanted SOC, as a share of the departures that charging on arrival at full power serves, in the"
-    " worst seed and year."
+    "Over seeds and years: means of bill and CO2, interquartile means of the two shares; in brackets 95 % bootstrap"
+    " intervals, seeds drawn whole. The gap is that between the uncontrolled site and the optimum with perfect"
+    " foresight, which no simulator runs. Served: within 5 points of the wanted SOC, as a share of the departures that"
+    " charging on arrival at full power serves, in the worst seed and year."
 )
 
 
@@ -124,7 +126,7 @@ def table_rows(summary: dict[str, Any]) -> list[list[str]]:
     """Cells under `HEAD` for each controller of a comparison's summary, lowest bill first."""
     standings, years = summary["standings"], len(summary["years"])
     rows = []
-    for name in sorted(standings, key=lambda name: standings[name]["bill"]["iqm"]):
+    for name in sorted(standings, key=lambda name: standings[name]["bill"]["value"]):
         own = standings[name]
         better, served = own["better"], own["served_of_feasible"]
         rows.append(
@@ -147,7 +149,7 @@ def interval(value: dict[str, float] | None, scale: float, digits: int, sign: bo
     if value is None:
         return ""
     form = f"{'+' if sign else ''},.{digits}f"
-    mean, low, high = (round(scale * value[end], digits) + 0.0 for end in ("iqm", "low_whole", "high_whole"))
+    mean, low, high = (round(scale * value[end], digits) + 0.0 for end in ("value", "low_whole", "high_whole"))
     return f"{mean:{form}}" + ("" if low == high else f" [{low:{form}}, {high:{form}}]")
 
 
@@ -187,8 +189,8 @@ def co2_markdown(summary: dict[str, Any]) -> str:
         "| controller | CO2, t | " + " | ".join(f"below {name}, %" for name in references) + " |",
         "|---|" + "---:|" * (1 + len(references)),
     ]
-    for name in sorted(found, key=lambda name: -found[name]["iqm"]):
-        shares = (100 * (1 - found[name]["iqm"] / found[other]["iqm"]) for other in references)
+    for name in sorted(found, key=lambda name: -found[name]["value"]):
+        shares = (100 * (1 - found[name]["value"] / found[other]["value"]) for other in references)
         cells = [name, interval(found[name], 1e-3, 1), *(f"{share:+.2f}" for share in shares)]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

@@ -88,7 +88,7 @@ def judged_years(results: Results, names: list[str], key: str, scale: float, bou
         own, shade = results.standings[name][key], colour(results, name)
         dots = [scale * value for value in points.get(name, [])]
         axis.plot(dots, np.full(len(dots), row), "|", color=shade, markersize=7, alpha=0.6)
-        low, middle, high = (scale * own[end] for end in ("low_whole", "iqm", "high_whole"))
+        low, middle, high = (scale * own[end] for end in ("low_whole", "value", "high_whole"))
         axis.plot([low, high], [row, row], color=shade, linewidth=3, solid_capstyle="butt", alpha=0.6)
         axis.plot(middle, row, "o", color=shade, markersize=5)
         mark(axis, max(high, *dots) if dots else high, row, f"{middle:.1f}")

@@ -98,7 +98,7 @@ def headline(results: Results) -> list[str]:
 def compared(results: Results) -> list[str]:
     """What a comparison found, one sentence for each agent, the best first."""
     summary, standings = results.summary, results.standings
-    agents = sorted((a for a in results.agents if a in standings), key=lambda a: standings[a]["bill"]["iqm"])
+    agents = sorted((a for a in results.agents if a in standings), key=lambda a: standings[a]["bill"]["value"])
     text = []
     for name in agents:
         own, said = standings[name], []
@@ -106,9 +106,9 @@ def compared(results: Results) -> list[str]:
             share = interval(closed, 100, 1)
             said.append(f"closes {share} % of the gap between the uncontrolled site and perfect foresight")
         if (below := own["below_strongest"]) is not None:
-            side = "below" if below["iqm"] >= 0 else "above"
+            side = "below" if below["value"] >= 0 else "above"
             count = f"lower in {own['better']} of {own['seeds'] * len(summary['years'])} pairs of seed and year"
-            said.append(f"its bill is {abs(below['iqm']):.1f} % {side} the strongest rule's ({count})")
+            said.append(f"its bill is {abs(below['value']):.1f} % {side} the strongest rule's ({count})")
         if (served := own["served_of_feasible"]) is not None:
             said.append(f"at least {100 * served:.1f} % of the vehicles that could be served were")
         text.append(f"{display_name(name)} {', '.join(said)}." if said else f"{display_name(name)} was judged.")

@@ -45,7 +45,7 @@ def comparison(results: Results) -> str:
     standings = results.standings
     rows = [[display_name(row[0]), *row[1:]] for row in table_rows(results.summary)]
     html = paragraph(EXPLAINED) + table(rows, (str(results.summary.get("currency", "")), *HEAD[1:]))
-    ranked = sorted(standings, key=lambda name: standings[name]["bill"]["iqm"])
+    ranked = sorted(standings, key=lambda name: standings[name]["bill"]["value"])
     dots = "Dot: interquartile mean; bar: its interval; strokes: each seed in each year."
     figures = []
     scored = [name for name in ranked if standings[name]["gap_closed"] is not None and name != "grid_only"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import trim_mean
 
-from iquitos_rl.comparison.statistics import estimate, interquartile_mean, percent_below, resample
+from iquitos_rl.comparison.statistics import estimate, interquartile_mean, mean, percent_below, resample
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8, 15, 16])
@@ -33,7 +33,7 @@ def test_intervals_are_those_of_every_possible_draw(whole):
     found = estimate(scores, resamples=200_000)
     bounds = (found.low_whole, found.high_whole) if whole else (found.low, found.high)
     np.testing.assert_allclose(bounds, exact, atol=0.02)
-    assert found.iqm == pytest.approx(trim_mean(scores.ravel(), 0.25))
+    assert found.value == pytest.approx(trim_mean(scores.ravel(), 0.25))
 
 
 def test_draws_keep_years_apart_and_whole_ones_keep_seeds_together():
@@ -53,6 +53,14 @@ def test_one_seed_has_no_interval_and_wholly_drawn_policies_a_wider_one():
     policy = np.random.default_rng(2).normal(size=(6, 1))
     found = estimate(np.repeat(policy, 3, axis=1))
     assert found.high_whole - found.low_whole > 1.3 * (found.high - found.low)
+
+
+def test_means_are_not_trimmed():
+    scores = np.random.default_rng(3).normal(size=(5, 2)) + np.array([0.0, 100.0])
+    found = estimate(scores, mean, resamples=100_000)
+    assert found.value == pytest.approx(scores.mean())
+    exact = np.percentile([scores[list(rows)].mean() for rows in itertools.product(range(5), repeat=5)], [2.5, 97.5])
+    np.testing.assert_allclose([found.low_whole, found.high_whole], exact, atol=0.02)
 
 
 def test_percent_below_compares_within_a_year():

@@ -31,14 +31,14 @@ def test_standings_compare_within_a_year(records):
     sac = found["sac"]
     assert sac.seeds == 2, "a seed that was not judged in every year does not count"
     shares = sorted([15 / 20, 60 / 80, 5 / 20, 70 / 80])
-    assert sac.gap_closed.iqm == pytest.approx(sum(shares[1:3]) / 2)
+    assert sac.gap_closed.value == pytest.approx(sum(shares[1:3]) / 2)
     below = sorted([100 * 5 / 90, 100 * 20 / 160, -100 * 5 / 90, 100 * 30 / 160])
-    assert sac.below_strongest.iqm == pytest.approx(sum(below[1:3]) / 2)
-    assert sac.below_strongest.low_whole <= sac.below_strongest.iqm <= sac.below_strongest.high_whole
+    assert sac.below_strongest.value == pytest.approx(sum(below[1:3]) / 2)
+    assert sac.below_strongest.low_whole <= sac.below_strongest.value <= sac.below_strongest.high_whole
     assert sac.better == 3
     assert sac.served_of_feasible == pytest.approx(0.9)
     assert sac.mean["bill"] == pytest.approx((85 + 140 + 95 + 130) / 4)
-    assert found["optimum"].gap_closed.iqm == 1
+    assert found["optimum"].gap_closed.value == 1
     assert found["optimum"].served_of_feasible is None
     assert found["uncontrolled"].gap_closed == (0, 0, 0, 0, 0)
     assert found["strongest"].better == 0

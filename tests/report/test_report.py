@@ -287,16 +287,16 @@ def test_a_comparison_begins_with_its_standings(comparison, undrawn):
     run, found = comparison
     page = Page(text_of(run))
     assert {"gap", "below_strongest", "bill", "learning", "week_sac"} <= set(undrawn)
-    best = min(("sac", "ppo"), key=lambda name: found[name].bill.iqm)
+    best = min(("sac", "ppo"), key=lambda name: found[name].bill.value)
     said = page.text[page.text.index(f"{best.upper()} closes") :]
     numbers = [float(text) for text in re.findall(r"-?\d+\.?\d*", said)]
     closed, below = found[best].gap_closed, found[best].below_strongest
-    expected = [100 * closed.iqm, 100 * closed.low_whole, 100 * closed.high_whole, abs(below.iqm)]
+    expected = [100 * closed.value, 100 * closed.low_whole, 100 * closed.high_whole, abs(below.value)]
     np.testing.assert_allclose(numbers[:4], expected, atol=0.0501)
     assert numbers[4:6] == [found[best].better, 4]
     assert [row[0] for row in page.tables[0][1:]] == [
         {"sac": "SAC", "ppo": "PPO", "mpc": "MPC", "strongest": "strongest rule"}.get(name, name)
-        for name in sorted(found, key=lambda name: found[name].bill.iqm)
+        for name in sorted(found, key=lambda name: found[name].bill.value)
     ]
     assert "smart-ev is left out: no sockets." in page.text
     assert "SAC 1, PPO 0" in page.text
@@ -314,7 +314,7 @@ def test_intervals_and_seeds_are_drawn_where_they_are(comparison):
         strokes, bar, dot = axis.lines[3 * row : 3 * row + 3]
         own = found[name].gap_closed
         np.testing.assert_allclose(bar.get_xdata(), [100 * own.low_whole, 100 * own.high_whole])
-        np.testing.assert_allclose(dot.get_xdata(), [100 * own.iqm])
+        np.testing.assert_allclose(dot.get_xdata(), [100 * own.value])
         assert len(strokes.get_xdata()) == 2 * found[name].seeds
         assert set(strokes.get_ydata()) == {row}
 
