@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from functools import cache
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -168,6 +169,7 @@ def make_summary(
     }
 
 
+@cache
 def versions() -> dict[str, str]:
     """Version of each package that the figures depend on; packages that are not installed are left out."""
     found = {"python": platform.python_version()}
