@@ -28,8 +28,8 @@ SECTIONS = ("kills", "damage", "inputs", "cost")
 
 
 def short_case(folder: Path, rows: int) -> Path:
-    """The first hours of iquitos-38."""
-    build_case("iquitos-38", 0, folder)
+    """The first hours of iquitos-38 with three sockets."""
+    build_case("iquitos-38", 0, folder, {"sockets.moto_count": 2, "sockets.mototaxi_count": 1})
     path = folder / "schema.json"
     schema = json.loads(path.read_text(encoding="utf-8"))
     schema["simulation_end_time_step"] = rows - 1

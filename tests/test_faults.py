@@ -1,7 +1,6 @@
 """What a run survives: a small part of what `benchmarks/faults.py` counts, and faults that need a hand."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import fault_checkpoints
 import fault_inputs
 import fault_kills
-from conftest import shorten
+import faults
 
 from iquitos_rl import train
 from iquitos_rl.agents.policy_file import load_policy
@@ -28,8 +27,8 @@ pytestmark = pytest.mark.usefixtures("without_report")
 
 
 @pytest.fixture(scope="module")
-def days(year_38, tmp_path_factory):
-    return shorten(shutil.copytree(year_38, tmp_path_factory.mktemp("cases") / "days"), 40)
+def days(tmp_path_factory):
+    return faults.short_case(tmp_path_factory.mktemp("cases") / "days", 40)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills are of forked processes")
