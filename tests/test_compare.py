@@ -7,13 +7,22 @@ import pandas as pd
 import pytest
 from conftest import shorten
 
-from iquitos_rl import compare, train
+from iquitos_rl import compare
 from iquitos_rl.cases.iquitos import build_case
 from iquitos_rl.comparison import runner
+from iquitos_rl.report import markup
 from iquitos_rl.runs import references
 
 TINY = ["--agents", "a2c", "ppo", "--steps", "96", "--set", "num_envs=2", "--set", "agent.hidden=[8]"]
 TINY += ["--set", "agent.horizon=4", "--set", "ppo.agent.batch_size=8", "--set", "episode_hours=20"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _undrawn():
+    """Reports without their drawings, which take longer than all the rest."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(markup, "save", lambda draw, folder, name: "<svg></svg>")
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +43,6 @@ def finished(days, tmp_path_factory):
     output = tmp_path_factory.mktemp("outputs") / "comparison"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(references, "tune", quick_tune)
-        patch.setattr(train, "write_report", lambda folder: folder)
         assert compare.main(arguments(days, output, "--seeds", "2")) == 0
     return output
 
@@ -71,6 +79,9 @@ def test_a_comparison_leaves_everything_it_promises(finished):
     for name in ("uncontrolled", "strongest", "optimum", "a2c", "ppo"):
         assert len(pd.read_csv(finished / f"timeseries_{name}.csv")) == 39
     assert len(pd.read_csv(finished / "trace_ppo.csv")) == 39
+    page = (finished / "report.html").read_text(encoding="utf-8")
+    assert "days-24: " in page
+    assert "compared</h1>" in page
 
 
 def test_every_run_is_an_ordinary_one(finished):
@@ -80,6 +91,7 @@ def test_every_run_is_an_ordinary_one(finished):
             summary = read(run)
             assert summary["settings"][name]["seed"] == seed
             assert {"uncontrolled", "strongest", "optimum", name} <= set(summary["controllers"])
+            assert (run / "report.html").is_file()
     seeds = [(finished / f"ppo-seed-{seed}" / "policy" / "policy.safetensors").read_bytes() for seed in (0, 1)]
     assert seeds[0] != seeds[1]
 

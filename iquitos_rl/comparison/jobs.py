@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.synchronize import Event
 from typing import TypeVar
 
 from iquitos_rl.envs.worker import WorkerError
@@ -37,10 +40,11 @@ def run_tasks(tasks: Mapping[str, Task[T]], jobs: int, interrupts: Interrupts, h
             interrupts.check(hint)
         return
     context = multiprocessing.get_context("spawn")  # a forked process must not touch the parent's CUDA
-    with ProcessPoolExecutor(min(jobs, len(tasks)), context, initializer=_start_process) as pool:
+    stop = context.Event()
+    with ProcessPoolExecutor(min(jobs, len(tasks)), context, _start_process, (stop,)) as pool:
         running = {pool.submit(_in_process, task): name for name, task in tasks.items()}
         try:
-            yield from _finished(running, interrupts, hint)
+            yield from _finished(running, stop, interrupts, hint)
         except BrokenProcessPool:
             names = ", ".join(running.values())
             raise WorkerError(f"a process died, perhaps for want of memory, with these not done: {names}") from None
@@ -48,7 +52,9 @@ def run_tasks(tasks: Mapping[str, Task[T]], jobs: int, interrupts: Interrupts, h
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _finished(running: dict[Future[T | None], str], interrupts: Interrupts, hint: str) -> Iterator[tuple[str, T]]:
+def _finished(
+    running: dict[Future[T | None], str], stop: Event, interrupts: Interrupts, hint: str
+) -> Iterator[tuple[str, T]]:
     """Yield results as they come and take them out of `running`; an interruption reaches the processes as SIGTERM."""
     while running:
         done, _ = wait(running, POLL_SECONDS, FIRST_COMPLETED)
@@ -58,24 +64,30 @@ def _finished(running: dict[Future[T | None], str], interrupts: Interrupts, hint
             if result is not None:
                 yield name, result
         if interrupts.number is not None:
-            for future in running:
-                future.cancel()
+            stop.set()  # the pool hands a process its next task before it asks for one
             for process in multiprocessing.active_children():
                 process.terminate()
             interrupts.check(hint)
 
 
-def _start_process() -> None:
-    import os
+_stop: Event | None = None
+"""Of a process of the pool: whether it is to begin nothing more."""
 
+
+def _start_process(stop: Event) -> None:
+    global _stop
+    _stop = stop
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # Ctrl-C goes to the parent alone, which asks its processes to stop, once
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # between tasks; in one, `Interrupts` notes it
     choose_threads(1)
 
 
 def _in_process(task: Task[T]) -> T | None:
     """Run a task in its own process; None where it was interrupted."""
     with Interrupts() as interrupts:
+        if _stop is not None and _stop.is_set():
+            return None
         try:
             return task(interrupts)
         except Interrupted:

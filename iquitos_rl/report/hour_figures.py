@@ -183,10 +183,10 @@ def year(results: Results, name: str) -> Figure:
 
 
 def heat_map(results: Results, name: str, key: str) -> Figure:
-    """Mean power of a column (kWh a step) by clock hour and month, kW."""
-    frames = {who: hours for who, hours in results.controlled.items() if key == "net_kwh" or who == name}
+    """Mean power of a column (kWh a step) by clock hour and month, kW, on one scale for all controllers."""
     tables = {
-        who: (f[key] / step_hours(f)).groupby([f.month, f.hour % 24]).mean().unstack() for who, f in frames.items()
+        who: (f[key] / step_hours(f)).groupby([f.month, f.hour % 24]).mean().unstack()
+        for who, f in results.controlled.items()
     }
     table = tables[name]
     low = min(float(np.nanmin(t.to_numpy())) for t in tables.values())

@@ -45,6 +45,7 @@ def write_report(output: Path) -> Path:
         parts.append(("An older figure", sections.old_claim(results)))
     parts.append(("Settings", sections.settings(results)))
     title = escape(f"{results.summary.get('case', output.name)}: " + ", ".join(map(display_name, results.agents)))
+    title += " compared" if results.standings else ""
     links = "".join(f'<a href="#s{i}">{name}</a>' for i, (name, _) in enumerate(parts))
     body = "\n".join(f'<section><h2 id="s{i}">{name}</h2>\n{html}</section>' for i, (name, html) in enumerate(parts))
     sentences = headline(results)

@@ -67,6 +67,8 @@ def costs(results: Results) -> str:
     emitting = [name for name, found in controllers.items() if "co2_kg" in found]
     compared = [name for name in billed if name not in ("grid_only", "uncontrolled")]
     if results.standings:
+        billed.sort(key=lambda name: -controllers[name]["bill"])
+        emitting.sort(key=lambda name: -controllers[name]["co2_kg"])
         compared = [name for name in compared if name in (*results.agents, *BESIDE)]
     figures, notes = [], []
     for name in controllers:
@@ -94,7 +96,8 @@ def costs(results: Results) -> str:
 
 def cost_table(results: Results) -> str:
     """The summary as a table, agents first, and each one's distance from uncontrolled; what is unknown stays empty."""
-    names = [*results.agents, *results.rules, *(name for name in reversed(REFERENCES) if name in results.controllers)]
+    rules = [name for name in results.rules if name in BESIDE or not results.standings]
+    names = [*results.agents, *rules, *(name for name in reversed(REFERENCES) if name in results.controllers)]
     controllers = {name: results.controllers[name] for name in names}
     rows = [
         [label, *(cell(found.get(key), scale) for found in controllers.values())]
@@ -105,7 +108,7 @@ def cost_table(results: Results) -> str:
         idle = controllers.get("uncontrolled", {}).get(key, 0.0)
         if idle > 0:
             shares = [100 * (1 - found[key] / idle) if key in found else None for found in controllers.values()]
-            rows.append([label, *("" if share is None else f"{share:+.2f} %" for share in shares)])
+            rows.append([label, *("" if share is None else f"{round(share, 2) + 0.0:+.2f} %" for share in shares)])
     closed = [gap_share(controllers, name) for name in controllers]
     if any(share is not None for share in closed):
         rows.append(["gap closed", *("" if share is None else f"{100 * share:.1f} %" for share in closed)])

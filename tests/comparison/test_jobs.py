@@ -25,9 +25,12 @@ def die(number, interrupts):
     os._exit(1)
 
 
-def interrupt_parent_and_wait(parent, interrupts):
-    os.kill(parent, signal.SIGINT)
-    for _ in range(600):
+def interrupt_parent_and_wait(folder, parent, interrupts):
+    started = folder / str(len(list(folder.iterdir())))
+    started.write_text("", encoding="utf-8")
+    if started.name == "0":
+        os.kill(parent, signal.SIGINT)
+    for _ in range(300):
         interrupts.check()
         time.sleep(0.1)
     return "nobody asked to stop"
@@ -57,7 +60,9 @@ def test_a_process_that_dies_is_told():
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-def test_an_interruption_ends_the_processes():
-    tasks = {name: partial(interrupt_parent_and_wait, os.getpid()) for name in ("a",)} | {"b": partial(square, 1)}
+def test_an_interruption_ends_what_runs_and_begins_nothing_more(tmp_path):
+    """A pool hands out tasks ahead: those must not begin either."""
+    tasks = {name: partial(interrupt_parent_and_wait, tmp_path, os.getpid()) for name in "abcdef"}
     with pytest.raises(Interrupted, match="to go on: again"):
         run(tasks, 2)
+    assert len(list(tmp_path.iterdir())) <= 2
