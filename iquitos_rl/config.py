@@ -30,11 +30,15 @@ class RunSettings(BaseModel):
 
     case: str = Field("iquitos-38", description="a preset's name, a schema folder, or a CityLearn dataset's name")
     case_settings: dict[str, Any] = Field({}, description="overrides of a preset, e.g. {pv: {model: documented}}")
-    years: int = Field(3, ge=1, description="training years made of a preset, each with a year seed of its own")
+    years: int = Field(12, ge=1, description="training years made of a preset, each with a year seed of its own")
     eval_case: str | None = Field(None, description="folder to evaluate on; by default a preset's unseen year")
     engine: Literal["auto", "district", "citylearn"] = Field(
         "auto", description="what simulates the training years; auto takes district wherever it can"
     )
+    guide: Literal["auto", "strongest", "none"] = Field(
+        "auto", description="the tuned rule that actions count from, or none; auto takes the rule wherever it can act"
+    )
+    reach: float = Field(0.3, gt=0, le=2, description="by how much an action of 1 departs from the guide's")
     num_envs: int = Field(1, ge=1, description="environments stepped together")
     episode_hours: int = Field(720, ge=1, description="length of the district engine's episodes, from random hours on")
     episodes: int | None = Field(None, ge=1, description="site-years to train on in all; not beside steps")

@@ -9,11 +9,16 @@ from tempfile import TemporaryDirectory
 import torch
 
 from iquitos_rl.agents import AGENTS
+from iquitos_rl.baselines.profiles import fit_profiles
+from iquitos_rl.baselines.rule import default_settings
+from iquitos_rl.cases.reader import read_site
 from iquitos_rl.cli import choose_device, run_command
 from iquitos_rl.config import ALGORITHMS, load_settings
 from iquitos_rl.memory.available import parse_size
 from iquitos_rl.runs.engine import make_engine
+from iquitos_rl.runs.guidance import obstacle
 from iquitos_rl.runs.planning import plan_agent
+from iquitos_rl.runs.references import STRONGEST
 from iquitos_rl.runs.years import prepare_years
 
 
@@ -45,7 +50,10 @@ def plan(arguments: argparse.Namespace) -> int:
     device = choose_device(settings.run.device)
     with TemporaryDirectory() as folder:
         years = prepare_years(settings.run, Path(folder))
-        engine = make_engine(settings.run, years.train, device)
+        # The memory that a rule takes does not depend on what it is tuned to.
+        guided = settings.run.guide != "none" and obstacle(settings.run, years.train) is None
+        rule = default_settings(STRONGEST, fit_profiles([read_site(years.train[0])])) if guided else None
+        engine = make_engine(settings.run, years.train, device, rule)
         try:
             found = plan_agent(name, settings.agent, engine.env, device, device_memory, ram)
         finally:

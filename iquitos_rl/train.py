@@ -315,7 +315,7 @@ def train_in(
     objective = Objective(read_tariff(years.evaluate), settings.task.objective)
     words = ["python", "-m", "iquitos_rl.train", run.algorithm, "--resume", str(output)]
     hint = subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
-    session = Session(interrupts, arguments.resume is not None, arguments.allow_changes, hint, site.fingerprint)
+    session = Session(interrupts, arguments.resume is not None, arguments.allow_changes, hint, cache, site.fingerprint)
     baseline = Reference(UNCONTROLLED, years.evaluate, site.fingerprint, settings.task)
     skip = arguments.skip_baseline
     references = {UNCONTROLLED: find_reference(baseline, cache, skip, session.resume, interrupts.check)}

@@ -21,6 +21,7 @@ from iquitos_rl.envs.objective import Tariff, is_month_start, is_peak
 from iquitos_rl.envs.observation import coarse_columns
 from iquitos_rl.envs.physics import Flows, Physics, State
 from iquitos_rl.envs.task import Moment, SiteTask, TaskSettings
+from iquitos_rl.envs.trajectory import Trajectory
 from iquitos_rl.envs.vector import Exogenous, StepResult
 
 Starts = Literal["year", "random"]
@@ -69,6 +70,8 @@ class DistrictSite:
         starts: "year" begins every episode at the first row of a year and runs to its end, as CityLearn does; "random"
             begins anywhere in any year and truncates after `episode_steps`, so that a batch holds hours of all seasons.
         episode_steps: length of an episode with random starts.
+        trajectory: begin episodes where its controller stood, and count rewards from its own; needs random starts. By
+            default they begin with the schema's SOCs and the peaks of an idle site.
 
     Raises:
         UserError: a site needs what only CityLearn simulates, or the years differ in structure.
@@ -84,6 +87,7 @@ class DistrictSite:
         exact: bool = False,
         starts: Starts = "year",
         episode_steps: int = 720,
+        trajectory: Trajectory | None = None,
     ) -> None:
         years = [site if isinstance(site, Site) else read_site(Path(site)) for site in sites]
         self.physics = Physics(years, num_envs, device, exact)
@@ -97,9 +101,7 @@ class DistrictSite:
         buildings = years[0].buildings
         self._with_battery = self._indices([b.battery is not None for b in buildings])
         self._with_action = self._indices([b.battery is not None and b.battery_action for b in buildings])
-        self._idle_peaks = torch.from_numpy(
-            np.concatenate([idle_peaks(site, self.task.objective.tariff) for site in years])
-        ).to(self.device, self.physics.dtype)
+        self._start_peak, self._start_net, self._par = self._start_tables(years, trajectory)
         self._coarse = coarse_columns(self.task.encoding)
         self._rows = (torch.zeros(num_envs, dtype=torch.int64, device=self.device),) * 2
         """Where the present observations and the last step's successors stand in the table."""
@@ -133,8 +135,7 @@ class DistrictSite:
         self.physics.reset(row, scenario)
         if self.starts == "random":
             self.steps_left = self._rng.integers(1, self.episode_steps + 1, self.num_envs)
-        self._peak = self._idle_peaks[self.physics.table_row]
-        self._net = torch.zeros_like(self._peak[..., 0])
+        self._peak, self._net = self._start_peak[self.physics.table_row], self._start_net[self.physics.table_row]
         self._now, obs = self._look(self.physics.state, self._peak, self._net)
         self._rows = self._now.row, self._now.row
         return obs
@@ -144,9 +145,12 @@ class DistrictSite:
 
         Nothing is read back from the device; actions that are not finite are the caller's to refuse.
         """
+        at = self._now.row
         after = self._transition(self.physics.state, self._now, self._peak, action)
         self.physics.state, self._now, self._peak, self._net, next_obs, reward, flows, info = after
         self.last_flows = flows
+        if self._par is not None:
+            reward = reward - self._par.index_select(0, at)
         obs, next_row = next_obs, self._now.row
 
         self.steps_left -= 1
@@ -155,9 +159,9 @@ class DistrictSite:
         if ended.any():
             truncated = torch.from_numpy(ended).to(self.device)
             self.physics.restart(truncated, *self._draw(ended))
-            fresh = self._idle_peaks[self.physics.table_row]
-            self._peak = torch.where(truncated[:, None, None], fresh, self._peak)
-            self._net = torch.where(truncated[:, None], torch.zeros_like(self._net), self._net)
+            fresh = self.physics.table_row
+            self._peak = torch.where(truncated[:, None, None], self._start_peak[fresh], self._peak)
+            self._net = torch.where(truncated[:, None], self._start_net[fresh], self._net)
             self._now, obs = self._look(self.physics.state, self._peak, self._net)
         self._rows = self._now.row, next_row
         return StepResult(obs, reward, self._none, truncated, next_obs, info)
@@ -223,6 +227,16 @@ class DistrictSite:
             "served": outcome.served,
         }
         return Transition(state, following, peak, flows.net, obs, outcome.reward, flows, info)
+
+    def _start_tables(self, years: list[Site], trajectory: Trajectory | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Running peaks (S * T, B, 2) and net consumption (S * T, B) before each row, and the rewards (S * T,) that are
+        counted from, if any."""
+        if trajectory is not None:
+            self.physics.start_soc = trajectory.battery_soc, trajectory.vehicle_soc
+            return trajectory.running_peak, trajectory.net, trajectory.reward
+        peaks = np.concatenate([idle_peaks(site, self.task.objective.tariff) for site in years])
+        start_peak = torch.from_numpy(peaks).to(self.device, self.physics.dtype)
+        return start_peak, torch.zeros_like(start_peak[..., 0]), None
 
     def _look(self, state: State, peak: Tensor, net: Tensor) -> tuple[Moment, Tensor]:
         """What the environments stand before, and the observation (E, D) of it."""

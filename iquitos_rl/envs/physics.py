@@ -128,6 +128,8 @@ class Physics:
         if owners is None:
             index = np.where(visits < 0, len(fleet), visits)
             self.roaming = torch.as_tensor(index, device=self.device)
+        self.start_soc: tuple[Tensor, Tensor] | None = None
+        """(S * T, B) and (S * T, W) SOC with which an episode starts at each row; None for the schema's initial SOC."""
         self.state = self.fresh(self._start(), self._start())
 
     # -- state ---------------------------------------------------------------------------------------------------
@@ -186,7 +188,8 @@ class Physics:
 
     def fresh(self, row: Tensor, scenario: Tensor) -> State:
         """The state at the start of an episode at these rows, (E,) each."""
-        code = self.codes.index_select(0, scenario * self.rows + row)
+        here = scenario * self.rows + row
+        code = self.codes.index_select(0, here)
 
         def each(start: Tensor) -> Tensor:
             return start.expand(self.num_envs, -1).clone()
@@ -194,12 +197,16 @@ class Physics:
         def unfaded(batteries: Batteries, start: Tensor) -> Tensor:
             return each(batteries.capacity.expand_as(start) if self.exact else torch.zeros_like(start))
 
+        if self.start_soc is None:
+            battery_soc, vehicle_soc = each(self.battery_start), self._arrive(each(self.vehicle_start), code, here)
+        else:
+            battery_soc, vehicle_soc = (table.index_select(0, here) for table in self.start_soc)
         return State(
             row=row,
             scenario=scenario,
-            battery_soc=each(self.battery_start),
+            battery_soc=battery_soc,
             battery_degraded=unfaded(self.battery, self.battery_start),
-            vehicle_soc=self._arrive(each(self.vehicle_start), code, scenario * self.rows + row),
+            vehicle_soc=vehicle_soc,
             vehicle_degraded=unfaded(self.vehicle, self.vehicle_start),
             code=code,
         )

@@ -11,10 +11,13 @@ from typing import Any, NamedTuple
 import psutil
 import torch
 
+from iquitos_rl.baselines.recording import record_years
+from iquitos_rl.baselines.rule import RuleSettings
 from iquitos_rl.cases.reader import read_site
 from iquitos_rl.config import RunSettings
 from iquitos_rl.envs.citylearn import CityLearnSite
 from iquitos_rl.envs.district import DistrictSite
+from iquitos_rl.envs.guided import GuidedSite
 from iquitos_rl.envs.gymnasium import as_vector
 from iquitos_rl.envs.vector import VectorEnv
 from iquitos_rl.envs.worker import WorkerEnv
@@ -32,8 +35,13 @@ class Engine(NamedTuple):
     """Of each training year's files."""
 
 
-def make_engine(settings: RunSettings, train_years: list[Path], device: torch.device) -> Engine:
+def make_engine(
+    settings: RunSettings, train_years: list[Path], device: torch.device, rule: RuleSettings | None = None
+) -> Engine:
     """The training environments that the settings ask for.
+
+    Args:
+        rule: what actions count from, see `GuidedSite`; for the district engine only.
 
     Raises:
         UserError: the district engine is asked for by name and cannot reproduce the site.
@@ -53,7 +61,14 @@ def make_engine(settings: RunSettings, train_years: list[Path], device: torch.de
         reason += f"; {simulators} simulators, at most one for each core"
         vector, together = as_vector(factories, device), simulators * steps_per_year
         return Engine("citylearn", vector, steps_per_year, together, reason, fingerprints)
-    env = DistrictSite(
-        sites, settings.num_envs, settings.task, device=device, starts="random", episode_steps=settings.episode_hours
+    site = DistrictSite(
+        sites,
+        settings.num_envs,
+        settings.task,
+        device=device,
+        starts="random",
+        episode_steps=settings.episode_hours,
+        trajectory=None if rule is None else record_years(sites, rule, settings.task, device),
     )
+    env: VectorEnv = site if rule is None else GuidedSite(site, rule, settings.reach)
     return Engine("district", env, steps_per_year, inf, "it reproduces this site step by step", fingerprints)

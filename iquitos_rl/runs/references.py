@@ -36,6 +36,11 @@ KEPT = (UNCONTROLLED, STRONGEST, OPTIMUM)
 """Those whose hours are stored beside their figures."""
 
 
+TUNING_YEARS = 3
+"""Most training years that a rule is tuned on. A rule has few parameters: at iquitos-38, caps and reserves tuned on
+three years cost at most 0.06 % more on three others than the best for these in hindsight."""
+
+
 class Reference(NamedTuple):
     """One controller in one year."""
 
@@ -140,7 +145,7 @@ def find_rule(
     skip: bool = False,
     check: Callable[[], None] = lambda: None,
 ) -> RuleSettings:
-    """Take what was tuned before on equal training years, or tune a rule and store it.
+    """Take what was tuned before on the same first training years, or tune a rule and store it.
 
     Args:
         name: key of `RULES`, or `mpc`, of which only the mean day is learned.
@@ -152,8 +157,10 @@ def find_rule(
             is not to be tuned.
     """
     if name == MPC:
-        return RuleSettings(UNCONTROLLED, {}, fit_profiles([read_site(folder) for folder in train_years]))
-    sites = [read_site(folder) for folder in train_years]
+        return RuleSettings(
+            UNCONTROLLED, {}, fit_profiles([read_site(folder) for folder in train_years[:TUNING_YEARS]])
+        )
+    sites = [read_site(folder) for folder in train_years[:TUNING_YEARS]]
     path = _rule_path(name, sites, task, cache)
     if path.is_file():
         try:

@@ -21,6 +21,7 @@ from iquitos_rl.runs.checkpoint import Checkpoints, Loaded, generator_states, se
 from iquitos_rl.runs.engine import Engine, make_engine
 from iquitos_rl.runs.evaluation import progress_bar
 from iquitos_rl.runs.files import write_json
+from iquitos_rl.runs.guidance import choose_guidance
 from iquitos_rl.runs.interrupt import Interrupts
 from iquitos_rl.runs.metrics import MetricsWriter
 from iquitos_rl.runs.planning import planned_settings
@@ -38,6 +39,8 @@ class Session(NamedTuple):
     allow_changes: bool
     hint: str
     """The command that goes on."""
+    cache: Path
+    """Where tuned rules are kept."""
     evaluation: str
     """Fingerprint of the year that agents are judged on."""
 
@@ -59,11 +62,13 @@ class Training:
         session: Session,
     ) -> None:
         self.name, self.settings, self.output, self.session = name, settings, output, session
-        self.engine: Engine = make_engine(settings.run, train_years, device)
+        guidance = choose_guidance(settings.run, train_years, session.cache, session.interrupts.check)
+        self.engine: Engine = make_engine(settings.run, train_years, device, guidance.rule)
         years, hours = settings.run.episodes, self.engine.steps_per_year
         self.total = settings.run.steps if settings.run.steps is not None else (years or 1) * hours
         print(
-            f"training on the {self.engine.name} engine ({self.engine.reason}), {self.total / hours:.1f} site-years",
+            f"training on the {self.engine.name} engine ({self.engine.reason}), {self.total / hours:.1f} site-years, "
+            f"{'no rule' if guidance.rule is None else f'the rule {guidance.rule.name}'} as guide ({guidance.reason})",
             flush=True,
         )
         planned = planned_settings(name, settings.agent, self.engine.env, device)

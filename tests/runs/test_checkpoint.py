@@ -218,7 +218,7 @@ def crafted(folder, **changes):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"format": 2},
+        {"format": 99},
         {"packed": "../../../etc/passwd"},
         {"packed": 5},
         {"large": {"state.ring": {"dtype": "F32", "shape": [10**12, 10], "blocks": []}}},

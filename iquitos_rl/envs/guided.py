@@ -1,0 +1,113 @@
+"""Steering around a rule: an agent's action says how far to depart from what the rule would do.
+
+Residual policy learning (Johannink et al. 2018, arXiv 1812.03201; Silver et al. 2018, arXiv 1812.06298). The agent sees
+the rule's action as further columns of its observation, and with an action of zero it is the rule. A demand charge
+makes this worth while: it bills the highest hour of a month, so that the noise with which an agent explores is dear in
+proportion to its size, and an agent that starts as a good rule needs little of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from iquitos_rl.baselines.rule import Rule, RuleSettings
+from iquitos_rl.envs.district import DistrictSite
+from iquitos_rl.envs.task import SiteTask
+from iquitos_rl.envs.vector import Exogenous, StepResult
+from iquitos_rl.errors import UserError
+
+Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+class Guide:
+    """What a rule adds to a task: D + A columns to see, and the meaning of an action.
+
+    Args:
+        task: of the environments to be controlled.
+        reach: by how much an action of 1 departs from the rule's, on the scale of [-1, 1].
+
+    Raises:
+        UserError: the rule cannot act with this task, see `SiteView`.
+    """
+
+    def __init__(self, task: SiteTask, settings: RuleSettings, reach: float) -> None:
+        self.settings, self.reach, self._rule = settings, reach, Rule(task, settings)
+        self._actions = task.action_dim
+
+    @classmethod
+    def from_json(cls, task: SiteTask, data: dict[str, Any]) -> Guide:
+        """Raises UserError where the data is not what `to_json` writes."""
+        try:
+            return cls(task, RuleSettings.from_json(data["rule"]), float(data["reach"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"the rule that the policy steers around cannot be read: {error}") from None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"rule": self.settings.to_json(), "reach": self.reach}
+
+    def see(self, obs: Tensor) -> Tensor:
+        """(E, D) to (E, D + A): the observation, and the rule's action in it."""
+        return torch.cat([obs, self._rule(obs)], dim=-1)
+
+    def act(self, seen: Tensor, action: Tensor) -> Tensor:
+        """(E, A) the site's action for an agent's action (E, A) in [-1, 1] on what it saw (E, D + A)."""
+        return (seen[:, -self._actions :] + self.reach * action).clamp(-1, 1)
+
+    def around(self, predict: Predict) -> Predict:
+        """A controller of the site from a policy of the agent: one observation (D,) to the site's action (A,)."""
+
+        def controller(obs: NDArray[np.float32]) -> NDArray[np.float32]:
+            seen = self.see(torch.from_numpy(obs).unsqueeze(0))
+            action = torch.from_numpy(predict(seen[0].numpy())).unsqueeze(0)
+            return self.act(seen, action)[0].numpy()
+
+        return controller
+
+
+class GuidedSite:
+    """A `VectorEnv`: the district engine with its actions counted from a rule's."""
+
+    def __init__(self, env: DistrictSite, rule: RuleSettings, reach: float) -> None:
+        self.env, self.guide = env, Guide(env.task, rule, reach)
+        self.num_envs, self.action_dim, self.device = env.num_envs, env.action_dim, env.device
+        self.obs_dim, self.episode_steps = env.obs_dim + env.action_dim, env.episode_steps
+        self.action_mask_columns = env.action_mask_columns
+        self._seen = torch.zeros((self.num_envs, self.obs_dim), device=self.device)
+
+    @property
+    def policy_spec(self) -> dict[str, Any]:
+        return {**self.env.policy_spec, "guide": self.guide.to_json()}
+
+    @property
+    def exogenous(self) -> Exogenous:
+        return self.env.exogenous
+
+    def reset(self, seed: int | None = None) -> Tensor:
+        """See `DistrictSite.reset`."""
+        self._seen = self.guide.see(self.env.reset(seed))
+        return self._seen
+
+    def step(self, action: Tensor) -> StepResult:
+        """See `DistrictSite.step`."""
+        step = self.env.step(self.guide.act(self._seen, action))
+        next_obs = self.guide.see(step.next_obs)
+        self._seen = next_obs if step.obs is step.next_obs else self.guide.see(step.obs)
+        return step._replace(obs=self._seen, next_obs=next_obs)
+
+    def close(self) -> None:
+        self.env.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on exactly where this environment stands."""
+        return {"site": self.env.state_dict(), "seen": self._seen}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a `state_dict`."""
+        self.env.load_state_dict(state["site"])
+        self._seen = state["seen"].to(self.device, copy=True)

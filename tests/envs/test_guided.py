@@ -1,0 +1,122 @@
+"""Steering around a rule: an action of zero is the rule, on both engines, and rewards count from what it earned."""
+
+import numpy as np
+import pytest
+import torch
+
+from iquitos_rl.baselines.profiles import fit_profiles
+from iquitos_rl.baselines.recording import record_years
+from iquitos_rl.baselines.rule import Rule, default_settings
+from iquitos_rl.cases.reader import read_site
+from iquitos_rl.envs.citylearn import CityLearnSite
+from iquitos_rl.envs.district import DistrictSite
+from iquitos_rl.envs.guided import Guide, GuidedSite
+from iquitos_rl.envs.task import TaskSettings
+from iquitos_rl.errors import UserError
+
+REACH = 0.3
+
+
+@pytest.fixture(scope="module")
+def site(week_38):
+    return read_site(week_38)
+
+
+@pytest.fixture(scope="module")
+def rule(site):
+    return default_settings("strongest", fit_profiles([site]))
+
+
+@pytest.fixture(scope="module")
+def trajectory(site, rule):
+    return record_years([site, site], rule, TaskSettings())
+
+
+def make(site, rule, trajectory, episode_steps=40):
+    env = DistrictSite([site, site], 6, starts="random", episode_steps=episode_steps, trajectory=trajectory)
+    return GuidedSite(env, rule, REACH)
+
+
+def test_an_action_of_zero_earns_nothing_more_than_the_rule(site, rule, trajectory):
+    """From any hour on, through the ends of episodes, but for rounding and the capacity that batteries have lost."""
+    env = make(site, rule, trajectory)
+    env.reset(seed=3)
+    largest = trajectory.reward.abs().max()
+    for _ in range(100):
+        step = env.step(torch.zeros(6, env.action_dim))
+        assert step.reward.abs().max() < 1e-4 * largest
+
+
+def test_episodes_begin_where_the_rule_stood(site, rule, trajectory):
+    env = make(site, rule, trajectory).env
+    env.reset(seed=1)
+    state, at = env.physics.state, env.physics.table_row
+    assert (at % site.rows > 0).any()
+    assert torch.equal(state.battery_soc, trajectory.battery_soc[at])
+    assert torch.equal(state.vehicle_soc, trajectory.vehicle_soc[at])
+    assert torch.equal(env.state_dict()["running_peak"], trajectory.running_peak[at])
+
+
+def test_rewards_differ_from_plain_ones_by_the_rules_reward(site, rule, trajectory):
+    """Sum over a whole episode against a second environment that is moved by hand."""
+    env, plain = make(site, rule, trajectory), make(site, rule, trajectory._replace(reward=trajectory.reward * 0))
+    env.reset(seed=5)
+    plain.reset(seed=5)
+    torch.manual_seed(0)
+    for _ in range(60):
+        row, action = env.exogenous.row, torch.rand(6, env.action_dim) * 2 - 1
+        difference = plain.step(action).reward - env.step(action).reward
+        torch.testing.assert_close(difference, trajectory.reward[row], atol=1e-6, rtol=1e-6)
+
+
+def test_actions_count_from_the_rules_and_are_clamped(site, rule, trajectory):
+    env = make(site, rule, trajectory)
+    seen = env.reset(seed=0)
+    own = Rule(env.env.task, rule)(seen[:, : env.env.obs_dim])
+    assert torch.equal(seen[:, env.env.obs_dim :], own)
+    action = torch.full((6, env.action_dim), -1.0)
+    assert torch.equal(env.guide.act(seen, action), (own - REACH).clamp(-1, 1))
+
+
+def test_the_controller_on_citylearn_is_the_guided_policy(week_38, site, rule, trajectory):
+    """What is stored with a policy leads to the same actions on CityLearn as on the district engine."""
+    judge = CityLearnSite([week_38])
+    stored = make(site, rule, trajectory).policy_spec["guide"]
+    weights = torch.linspace(-1, 1, judge.task.obs_dim + judge.task.action_dim)
+
+    def predict(obs: np.ndarray) -> np.ndarray:
+        return np.tanh(obs @ weights.numpy()) * np.ones(judge.task.action_dim, dtype=np.float32)
+
+    controller = Guide.from_json(judge.task, stored).around(predict)
+    year = DistrictSite([week_38], 1)
+    engine = GuidedSite(year, rule, REACH)
+    obs, _ = judge.reset(options={"year": 0})
+    seen = engine.reset(seed=0)
+    for _ in range(100):
+        expected = engine.guide.act(seen, torch.from_numpy(predict(seen[0].numpy())).unsqueeze(0))[0]
+        action = controller(obs)
+        np.testing.assert_allclose(action, expected.numpy(), atol=1e-4)
+        seen = engine.step(torch.from_numpy(predict(seen[0].numpy())).unsqueeze(0)).obs
+        obs, *_ = judge.step(action)
+
+
+def test_goes_on_exactly_from_a_state(site, rule, trajectory):
+    env, again = make(site, rule, trajectory), make(site, rule, trajectory)
+    env.reset(seed=2)
+    again.reset(seed=9)
+    torch.manual_seed(1)
+    actions = torch.rand(80, 6, env.action_dim) * 2 - 1
+    for action in actions[:35]:
+        env.step(action)
+    again.load_state_dict(env.state_dict())
+    for action in actions[35:]:
+        ours, theirs = env.step(action), again.step(action)
+        assert torch.equal(ours.obs, theirs.obs)
+        assert torch.equal(ours.reward, theirs.reward)
+
+
+def test_a_stored_guide_that_is_damaged_is_refused(site, rule, trajectory):
+    env = make(site, rule, trajectory)
+    for broken in ({}, {"rule": {}, "reach": 0.3}, {**env.guide.to_json(), "reach": "far"}):
+        with pytest.raises(UserError):
+            Guide.from_json(env.env.task, broken)
