@@ -279,7 +279,8 @@ class SAC:
         def attempt(size: int) -> Tensor:
             self.optimizers[name].zero_grad()  # also of what a failed attempt has left
             total = torch.zeros((), device=self.device)
-            for part, part_noise in zip(batch.split(size), noise.split(size)):
+            whole = size >= len(batch)  # splitting is dear: TensorDict makes new dictionaries
+            for part, part_noise in [(batch, noise)] if whole else zip(batch.split(size), noise.split(size)):
                 taking_memory("gradient")
                 loss, figures = losses(part, part_noise)
                 share = len(part) / len(batch)
