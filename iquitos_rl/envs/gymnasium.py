@@ -164,10 +164,12 @@ class GymnasiumVector:
             raise UserError("simulating the interrupted episodes again led to other observations than were saved")
 
     def _remember(self, actions: NDArray[Any], ended: list[bool]) -> None:
-        for i, (env, action) in enumerate(zip(self.envs, actions)):
+        # Asked first: a worker that dies here leaves the account of the step before, which is whole.
+        starts = {i: self.envs[i].start_state() for i, end in enumerate(ended) if end}  # type: ignore[attr-defined]
+        for i, action in enumerate(actions):
             self._taken[i].append(action)
-            if ended[i]:
-                self._starts[i], self._taken[i] = env.start_state(), []  # type: ignore[attr-defined]
+        for i, start in starts.items():
+            self._starts[i], self._taken[i] = start, []
 
     def close(self) -> None:
         for env in self.envs:

@@ -25,7 +25,7 @@ from iquitos_rl.runs.planning import planned_settings
 from iquitos_rl.runs.resume import RESULT, differences, refuse_changes
 from iquitos_rl.runs.summary import Result, versions
 
-FOLDER, INSPECTION = "checkpoints", "not_finite"
+FOLDER, INSPECTION = "checkpoints", "inspection"
 
 
 class Session(NamedTuple):
@@ -67,7 +67,7 @@ class Training:
         planned = planned_settings(name, settings.agent, self.engine.env, device)
         self.agent = AGENTS[name].agent(self.engine.env, planned, device=device, seed=settings.run.seed)
         self.checkpoints = Checkpoints(output / FOLDER, settings.run.checkpoint_minutes)
-        self.device, self.seconds = device, 0.0
+        self.device, self.seconds, self.step = device, 0.0, 0
         if session.resume:
             self._go_on()
 
@@ -87,12 +87,12 @@ class Training:
             if self.agent.steps < self.total:
                 self._move_environments(state)
             set_generator_states(state["generators"])
-            self.seconds = float(found.about["train_s"])
+            self.seconds, self.step = float(found.about["train_s"]), found.step
             self.checkpoints.seconds = float(found.about["checkpoint_s"])
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise UserError(f"{self.checkpoints.folder}: the checkpoint does not fit this agent ({reason})") from error
-        print(f"going on from step {self.agent.steps} of {self.total}", flush=True)
+        print(f"going on from step {self.step} of {self.total}", flush=True)
 
     def _move_environments(self, state: dict[str, Any]) -> None:
         """Environments that cannot be brought to the same point, since their simulator or their data are others, begin
@@ -122,18 +122,17 @@ class Training:
         """Train until the budget is spent, save the policy, and return how long it took.
 
         Raises:
-            Interrupted: the user asked to stop; the run is saved.
+            Interrupted: the user asked to stop; the run is saved as it is after the step in flight.
             UserError: a number is not finite; the state is saved for inspection, apart from the checkpoints.
-            WorkerError: a simulator died or hangs; the last checkpoint stands.
+            WorkerError: a simulator died or hangs; the run is saved as it was before that step.
         """
         writer = MetricsWriter(self.output, self.agent.steps)
         bar = progress_bar(self.total, f"train {self.name}", "step")
-        bar.initial = bar.n = self.agent.steps
+        bar.initial = bar.n = self.step
         process = psutil.Process()
         start, before = time.perf_counter(), self.seconds
 
         def report(progress: Progress) -> None:
-            bar.update(progress.steps - bar.n)
             memory = {"ram_mib": process.memory_info().rss / 2**20}
             if self.device.type == "cuda":
                 memory["gpu_mib"] = torch.cuda.max_memory_allocated(self.device) / 2**20
@@ -142,25 +141,27 @@ class Training:
                 shown["return"] = f"{progress.metrics['episode_return']:.1f}"
             bar.set_postfix(shown, refresh=False)
             writer.write(progress.steps, {**progress.metrics, **memory, "updates": float(progress.updates)})
-            self.seconds = before + time.perf_counter() - start
-            interrupted = self.session.interrupts.number is not None
-            if interrupted or progress.steps >= self.total or self.checkpoints.due():
-                self._save(wait=interrupted)
-            if interrupted:
-                bar.close()
-                step = self.checkpoints.last_step
-                at = f"saved at step {step}" if step is not None else "nothing could be saved"
-                self.session.interrupts.check(f"{at} of {self.total}; to go on: {self.session.hint}")
+
+        def after_step(step: int) -> None:
+            bar.update(step - bar.n)
+            episodes = step // self.engine.episode_steps - self.step // self.engine.episode_steps
+            self.step, self.seconds = step, before + time.perf_counter() - start
+            if self.session.interrupts.number is not None:
+                self._save(wait=True)
+                self.session.interrupts.check(self._saved())
+            if episodes or self.checkpoints.due():
+                self._save()
 
         try:
-            self.agent.learn(self.total, on_log=report)
-            self.checkpoints.finish()
+            self.agent.learn(self.total, on_log=report, on_step=after_step)
+            if self.checkpoints.last_step != self.agent.steps:
+                self._save(wait=True)
         except UserError as error:
             raise UserError(f"{error}; {self._inspection()}") from error
         except WorkerError as error:
-            self.checkpoints.finish()
-            kept = f"the checkpoint of step {self.checkpoints.last_step} is whole; to go on: {self.session.hint}"
-            raise WorkerError(f"{error}; {kept}") from error
+            if self.step:
+                self._save(wait=True)
+            raise WorkerError(f"{error}; {self._saved()}") from error
         finally:
             bar.close()
             writer.close()
@@ -177,8 +178,13 @@ class Training:
         }
 
     def _save(self, wait: bool = False) -> None:
-        # One that is being written is finished first: there are two slots, and one of them must stay whole.
-        self.checkpoints.save(self._state(), self.agent.steps, self._about(), wait=wait)
+        self.agent.figures.check()  # a state in which learning has stopped is none to go on from
+        self.checkpoints.save(self._state(), self.step, self._about(), wait=wait)
+
+    def _saved(self) -> str:
+        step = self.checkpoints.last_step
+        at = "nothing could be saved" if step is None else f"saved at step {step} of {self.total}"
+        return f"{at}; to go on: {self.session.hint}"
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -205,8 +211,8 @@ class Training:
         good = self.checkpoints.last_step
         kept = "there is no checkpoint yet" if good is None else f"the checkpoint of step {good} is untouched"
         place = Checkpoints(self.output / INSPECTION, 0.0)
-        place.save(self._state(), self.agent.steps, self._about(), wait=True, check=False)
-        return f"stopped at step {self.agent.steps}, state for inspection in {place.folder}; {kept}"
+        place.save(self._state(), self.step, self._about(), wait=True, check=False)
+        return f"stopped at step {self.step}, state for inspection in {place.folder}; {kept}"
 
 
 def keep_learning_rates(state: Any, own: Any) -> None:
