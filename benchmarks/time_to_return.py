@@ -85,8 +85,8 @@ def as_markdown(result: dict[str, Any]) -> str:
         "",
         f"`{result['command']}`; {facts}; load average {result['load']:.1f} of {os.cpu_count()} cores.",
         "",
-        f"SAC, hidden layers {HIDDEN}, {SETTINGS}, one update per transition; judged every {EVERY} transitions. Seconds "
-        "of processor time, environment included, judging not.",
+        f"SAC, hidden layers {HIDDEN}, {SETTINGS}, one update per transition; judged every {EVERY} transitions. "
+        "Seconds of processor time, environment included, judging not.",
         "",
         "| contestant | seed | transitions | return | processor s | wall s |",
         "|---|---:|---:|---:|---:|---:|",
