@@ -77,6 +77,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--num-envs", type=int, help="environments stepped together")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--amp", choices=["off", "bf16"], help="precision of the networks' products")
+    parser.add_argument("--compile", choices=["off", "default", "graphs"], help="torch.compile, or CUDA graphs")
     parser.add_argument("--output", type=Path, help=f"default: {OUTPUTS}/<case>-<algorithm>-<time>")
     parser.add_argument(
         "--resume",
@@ -105,7 +106,8 @@ def load_all(arguments: argparse.Namespace, run: Run | None = None) -> dict[Algo
     flags = {name: getattr(arguments, name) for name in names}
     chosen = ALGORITHMS if arguments.algorithm == "all" else (arguments.algorithm,)
     base = run.settings if run is not None else {}
-    sets = [*arguments.set, *([] if arguments.amp is None else [f"agent.amp={arguments.amp}"])]
+    given = {name: getattr(arguments, name) for name in ("amp", "compile")}
+    sets = [*arguments.set, *(f"agent.{name}={value}" for name, value in given.items() if value is not None)]
     return {
         name: load_settings(
             name, AGENTS[name].config, arguments.config, flags, sets, base.get(name), together=len(chosen) > 1

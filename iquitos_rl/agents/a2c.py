@@ -19,6 +19,7 @@ from torch import Generator, Tensor, nn
 from iquitos_rl.agents import actor_critic
 from iquitos_rl.agents.actor_critic import ActorCritic, read_actor_critic, spawn, spec_of
 from iquitos_rl.agents.collector import NO_ENVIRONMENT, Batch, Collector, report
+from iquitos_rl.agents.compiled import Compile, Gradient
 from iquitos_rl.agents.figures import Figures
 from iquitos_rl.agents.networks import Activation, Amp
 from iquitos_rl.agents.policy_file import ArrayOrTensor, PolicySpec, apply_policy, save_policy
@@ -26,7 +27,7 @@ from iquitos_rl.agents.progress import Progress
 from iquitos_rl.agents.rmsprop import RMSpropTF
 from iquitos_rl.envs.gymnasium import TrainingEnv, as_vector
 from iquitos_rl.errors import UserError
-from iquitos_rl.memory.recovery import Parts, taking_memory
+from iquitos_rl.memory.recovery import Parts
 
 ADVICE = "python -m iquitos_rl.plan a2c shows what each setting needs; lower agent.hidden or num_envs"
 METRICS = ("policy_loss", "value_loss", "entropy", "grad_norm")
@@ -57,6 +58,7 @@ class A2CConfig(BaseModel):
     log_every: int = Field(1_000, ge=1, description="Transitions between two progress reports.")
     micro_batch: int | None = Field(None, ge=1, description="Most transitions per backward pass; null for the batch.")
     amp: Amp = Field("off", description="bf16: the networks' products in bfloat16, the rest in float32.")
+    compile: Compile = Field("off", description="default: torch.compile; graphs: replay gradients as CUDA graphs.")
 
 
 def policy_loss(log_prob: Tensor, advantage: Tensor) -> Tensor:
@@ -108,6 +110,7 @@ class A2C:
             generator=init,
             amp=c.amp,
         ).to(self.device)
+        self._gradient = Gradient(self._loss, list(self.policy.parameters()), c.compile, self.device)
         self.optimizer = RMSpropTF(self.policy.parameters(), lr=c.learning_rate)
         self.generators = spawn(init, ("act", "predict"), self.device)
         self.figures = Figures(METRICS, [self.optimizer], self.device)
@@ -188,24 +191,18 @@ class A2C:
         The parts are weighted by their share, so their size changes memory and nothing else. Returns the figures in the
         order of `METRICS`.
         """
-        c, net = self.config, self.policy
+        return self.micro_batch.run(
+            batch.size, lambda size: self._gradient.set(map(tuple, batch.split(size)), batch.size)
+        )
 
-        def attempt(size: int) -> Tensor:
-            self.optimizer.zero_grad()  # also of what a failed attempt has left
-            figures = torch.zeros(len(METRICS), device=self.device)
-            for part in batch.split(size):
-                taking_memory("gradient")
-                log_prob = actor_critic.log_prob(part.action, net.mean(part.obs), net.log_std, part.live)
-                policy_part = policy_loss(log_prob, part.advantage)
-                value_part = value_loss(net.value(part.obs), part.returns)
-                entropy = actor_critic.entropy(net.log_std, part.live)
-                loss = policy_part + c.value_coef * value_part - c.entropy_coef * entropy
-                share = part.size / batch.size
-                (share * loss).backward()
-                figures += share * torch.stack([policy_part, value_part, entropy, torch.zeros_like(entropy)]).detach()
-            return figures
-
-        return self.micro_batch.run(batch.size, attempt)
+    def _loss(self, *fields: Tensor | None) -> tuple[Tensor, Tensor]:
+        c, net, part = self.config, self.policy, Batch(*fields)  # type: ignore[arg-type]
+        log_prob = actor_critic.log_prob(part.action, net.mean(part.obs), net.log_std, part.live)
+        policy_part = policy_loss(log_prob, part.advantage)
+        value_part = value_loss(net.value(part.obs), part.returns)
+        entropy = actor_critic.entropy(net.log_std, part.live)
+        loss = policy_part + c.value_coef * value_part - c.entropy_coef * entropy
+        return loss, torch.stack([policy_part, value_part, entropy, torch.zeros_like(entropy)]).detach()
 
     # --- acting and keeping
 
@@ -222,7 +219,8 @@ class A2C:
     def save(self, directory: str | Path) -> None:
         """Write networks and observation statistics with the settings, for `load`. Not the optimiser."""
         tensors = self.policy.state_dict()
-        save_policy(directory, algorithm="a2c", config=self.config, spec=self.spec.model_dump(), tensors=tensors)
+        config = self.config.model_copy(update={"compile": "off"})  # which may not be possible where it is loaded
+        save_policy(directory, algorithm="a2c", config=config, spec=self.spec.model_dump(), tensors=tensors)
 
     @classmethod
     def load(

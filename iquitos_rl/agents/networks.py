@@ -25,16 +25,22 @@ Network = Callable[..., Tensor]
 def in_precision(net: nn.Module, amp: Amp) -> Network:
     """The network as a function whose products run in bfloat16, or the network itself.
 
-    The result is float32: what is computed from it (log-probabilities, targets, losses), optimisers and averages keep
-    their precision, of which reinforcement learning needs more than images do (Bjorck et al. 2021, arXiv 2102.13565).
+    The output layer is computed in float32, and so is all that follows (log-probabilities, targets, losses), optimisers
+    and averages: reinforcement learning needs their precision more than images do (Bjorck et al. 2021, arXiv
+    2102.13565). A value of 200 in bfloat16 could only be told from 201.
     """
     if amp == "off":
         return net
+    if isinstance(net, nn.Sequential):
+        body, head = net[:-1], net[-1]
+    else:
+        body, head = net, nn.Identity()
 
     def forward(*inputs: Tensor) -> Tensor:
         with torch.autocast(inputs[0].device.type, torch.bfloat16):
-            output: Tensor = net(*inputs)
-        return output.float()
+            features: Tensor = body(*inputs)
+        output: Tensor = head(features.float())
+        return output
 
     return forward
 
@@ -93,13 +99,17 @@ class TwinCritic(nn.Module):
 
     def forward(self, obs: Tensor, action: Tensor) -> Tensor:
         both_obs, both_actions = obs.expand(2, *obs.shape), action.expand(2, *action.shape)
-        x = torch.baddbmm(torch.baddbmm(self.biases[0], both_obs, self.obs_weight), both_actions, self.action_weight)
-        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases[1:])):
+        first, *biases = self.biases
+        x = torch.baddbmm(torch.baddbmm(first, both_obs, self.obs_weight), both_actions, self.action_weight)
+        for layer, (weight, bias) in enumerate(zip(self.weights, biases)):
             if self.norm_weights:
                 x = F.layer_norm(x, x.shape[-1:])
                 x = torch.addcmul(self.norm_biases[layer], x, self.norm_weights[layer])
-            x = torch.baddbmm(bias, F.relu_(x), weight)
-        return x.squeeze(-1)
+            x = F.relu_(x)
+            if layer < len(self.weights) - 1:
+                x = torch.baddbmm(bias, x, weight)
+        # A matrix product with a single column is slow on CPUs: 0.14 ms where this takes 0.02 (B = 256, width 256).
+        return (x.to(weight.dtype) * weight.transpose(1, 2)).sum(-1) + bias.squeeze(-1)
 
 
 def _parameter(shape: tuple[int, ...], fan_in: int, generator: Generator | None) -> nn.Parameter:

@@ -19,13 +19,14 @@ from torch import Generator, Tensor, nn
 from iquitos_rl.agents import actor_critic
 from iquitos_rl.agents.actor_critic import ActorCritic, read_actor_critic, spawn, spec_of
 from iquitos_rl.agents.collector import NO_ENVIRONMENT, Batch, Collector, report
+from iquitos_rl.agents.compiled import Compile, Gradient
 from iquitos_rl.agents.figures import Figures
 from iquitos_rl.agents.networks import Activation, Amp
 from iquitos_rl.agents.policy_file import ArrayOrTensor, PolicySpec, apply_policy, save_policy
 from iquitos_rl.agents.progress import Progress
 from iquitos_rl.envs.gymnasium import TrainingEnv, as_vector
 from iquitos_rl.errors import UserError
-from iquitos_rl.memory.recovery import Parts, taking_memory
+from iquitos_rl.memory.recovery import Parts
 
 ADVICE = "python -m iquitos_rl.plan ppo shows what each setting needs; lower agent.hidden or agent.horizon"
 METRICS = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction", "grad_norm")
@@ -61,6 +62,7 @@ class PPOConfig(BaseModel):
     storage: Literal["float32", "float16"] = Field("float32", description="Type of stored observations.")
     micro_batch: int | None = Field(None, ge=1, description="Most transitions per backward pass; null for the batch.")
     amp: Amp = Field("off", description="bf16: the networks' products in bfloat16, the rest in float32.")
+    compile: Compile = Field("off", description="default: torch.compile; graphs: replay gradients as CUDA graphs.")
 
 
 def clipped_policy_loss(
@@ -143,6 +145,7 @@ class PPO:
             generator=init,
             amp=c.amp,
         ).to(self.device)
+        self._gradient = Gradient(self._loss, list(self.policy.parameters()), c.compile, self.device)
         self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=c.learning_rate, eps=1e-5, fused=True)
         self.generators = spawn(init, ("act", "shuffle", "predict"), self.device)
         self.figures = Figures(METRICS, [self.optimizer], self.device)
@@ -228,26 +231,20 @@ class PPO:
         The parts are weighted by their share, and nothing in the loss depends on the rest of the batch, so their size
         changes memory and nothing else. Returns the figures in the order of `METRICS`.
         """
-        c, net = self.config, self.policy
+        return self.micro_batch.run(
+            batch.size, lambda size: self._gradient.set(map(tuple, batch.split(size)), batch.size)
+        )
 
-        def attempt(size: int) -> Tensor:
-            self.optimizer.zero_grad()  # also of what a failed attempt has left
-            figures = torch.zeros(len(METRICS), device=self.device)
-            for part in batch.split(size):
-                taking_memory("gradient")
-                log_prob = actor_critic.log_prob(part.action, net.mean(part.obs), net.log_std, part.live)
-                old, advantage = part.log_prob, part.advantage
-                policy_part, kl, clip_fraction = clipped_policy_loss(log_prob, old, advantage, c.clip_range)
-                value_part = value_loss(net.value(part.obs), part.value, part.returns, c.clip_value)
-                entropy = actor_critic.entropy(net.log_std, part.live)
-                loss = policy_part + c.value_coef * value_part - c.entropy_coef * entropy
-                share = part.size / batch.size
-                (share * loss).backward()
-                zero = torch.zeros_like(kl)
-                figures += share * torch.stack([policy_part, value_part, entropy, kl, clip_fraction, zero]).detach()
-            return figures
-
-        return self.micro_batch.run(batch.size, attempt)
+    def _loss(self, *fields: Tensor | None) -> tuple[Tensor, Tensor]:
+        c, net, part = self.config, self.policy, Batch(*fields)  # type: ignore[arg-type]
+        log_prob = actor_critic.log_prob(part.action, net.mean(part.obs), net.log_std, part.live)
+        old, advantage = part.log_prob, part.advantage
+        policy_part, kl, clip_fraction = clipped_policy_loss(log_prob, old, advantage, c.clip_range)
+        value_part = value_loss(net.value(part.obs), part.value, part.returns, c.clip_value)
+        entropy = actor_critic.entropy(net.log_std, part.live)
+        loss = policy_part + c.value_coef * value_part - c.entropy_coef * entropy
+        zero = torch.zeros_like(kl)
+        return loss, torch.stack([policy_part, value_part, entropy, kl, clip_fraction, zero]).detach()
 
     # --- acting and keeping
 
@@ -264,7 +261,8 @@ class PPO:
     def save(self, directory: str | Path) -> None:
         """Write networks and observation statistics with the settings, for `load`. Not the optimiser."""
         tensors = self.policy.state_dict()
-        save_policy(directory, algorithm="ppo", config=self.config, spec=self.spec.model_dump(), tensors=tensors)
+        config = self.config.model_copy(update={"compile": "off"})  # which may not be possible where it is loaded
+        save_policy(directory, algorithm="ppo", config=config, spec=self.spec.model_dump(), tensors=tensors)
 
     @classmethod
     def load(

@@ -6,7 +6,7 @@ take their noise as an argument, so the gradient of a batch is the weighted mean
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +18,7 @@ from tensordict import TensorDict
 from torch import Generator, Tensor, nn
 
 from iquitos_rl.agents import squashed_gaussian
+from iquitos_rl.agents.compiled import Compile, Frozen, Gradient
 from iquitos_rl.agents.figures import Figures
 from iquitos_rl.agents.networks import Amp, Network, TwinCritic, allocate_adam, in_precision, mlp
 from iquitos_rl.agents.policy_file import ArrayOrTensor, PolicySpec, apply_policy, load_policy, save_policy
@@ -27,7 +28,7 @@ from iquitos_rl.buffers.replay import ReplayBuffer, Storage
 from iquitos_rl.envs.gymnasium import TrainingEnv, as_vector
 from iquitos_rl.envs.vector import Exogenous, StepResult, action_mask
 from iquitos_rl.errors import UserError
-from iquitos_rl.memory.recovery import Parts, explained, taking_memory
+from iquitos_rl.memory.recovery import Parts, explained
 
 BATCHES_PER_GATHER = 8
 """Most update batches fetched from the buffer at once: many updates may follow one step of many environments."""
@@ -35,6 +36,8 @@ BATCHES_PER_GATHER = 8
 ADVICE = "python -m iquitos_rl.plan sac shows what each setting needs; lower agent.hidden or agent.buffer_size"
 
 MODULES = ("actor", "critic", "target_critic")
+FIELDS = ("observation", "action", "reward", "discount", "next_observation")
+"""What an update needs of a batch."""
 METRICS = {
     "critic": ("critic_loss", "q", "critic_grad_norm"),
     "policy": ("alpha", "entropy", "alpha_loss", "actor_loss", "policy_grad_norm"),
@@ -63,10 +66,16 @@ class SACConfig(BaseModel):
     log_every: int = Field(1_000, ge=1, description="Transitions between two progress reports.")
     micro_batch: int | None = Field(None, ge=1, description="Most transitions per backward pass; null for the batch.")
     amp: Amp = Field("off", description="bf16: the networks' products in bfloat16, the rest in float32.")
+    compile: Compile = Field("off", description="default: torch.compile; graphs: replay gradients as CUDA graphs.")
 
 
 def td_target(
-    actor: Network, target_critic: Network, batch: TensorDict, alpha: Tensor, noise: Tensor, columns: Tensor | None
+    actor: Network,
+    target_critic: Network,
+    batch: Mapping[str, Tensor],
+    alpha: Tensor,
+    noise: Tensor,
+    columns: Tensor | None,
 ) -> Tensor:
     """y (B,) = reward + discount * (min_i Q'_i(s', a') - alpha log pi(a'|s')), a' drawn with the noise (B, A).
 
@@ -81,14 +90,14 @@ def td_target(
         return target
 
 
-def critic_loss(critic: Network, batch: TensorDict, target: Tensor) -> tuple[Tensor, Tensor]:
+def critic_loss(critic: Network, batch: Mapping[str, Tensor], target: Tensor) -> tuple[Tensor, Tensor]:
     """Half the squared error to the target (B,), batch mean, summed over both critics; and the mean of Q."""
     q = critic(batch["observation"], batch["action"])
     return 0.5 * (q - target).square().mean(1).sum(), q.detach().mean()
 
 
 def actor_loss(
-    actor: Network, critic: Network, batch: TensorDict, alpha: Tensor, noise: Tensor, columns: Tensor | None
+    actor: Network, critic: Network, batch: Mapping[str, Tensor], alpha: Tensor, noise: Tensor, columns: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Mean of alpha log pi(a|s) - min_i Q_i(s, a), a drawn with the noise (B, A); and log pi(a|s) (B,)."""
     obs = batch["observation"]
@@ -153,6 +162,8 @@ class SAC:
         self._actor, self._critic, self._target_critic = (
             in_precision(net, c.amp) for net in (self.actor, self.critic, self.target_critic)
         )
+        judge = self._critic if c.compile == "off" else in_precision(Frozen(self.critic), c.amp)
+        self._critic_of_actor: Network = judge
         self._target_parameters: list[Tensor] = list(self.target_critic.parameters())
         self._parameters: dict[str, list[Tensor]] = {
             "critic": list(self.critic.parameters()),
@@ -160,6 +171,11 @@ class SAC:
         }
         self.optimizers = {
             name: torch.optim.Adam(parameters, lr=c.learning_rate, fused=True)
+            for name, parameters in self._parameters.items()
+        }
+        losses = {"critic": self._critic_loss, "policy": self._policy_loss}
+        self.gradients = {
+            name: Gradient(losses[name], parameters, c.compile, self.device)
             for name, parameters in self._parameters.items()
         }
         seeds = torch.randint(2**62, (3,), generator=init).tolist()
@@ -288,33 +304,29 @@ class SAC:
     def gradient(self, name: str, batch: TensorDict, noise: Tensor) -> Tensor:
         """Set the gradient of the loss of "critic" or "policy", as many transitions at a time as memory allows; returns
         its `METRICS`. The parts are weighted by their share, so their size does not matter for the result."""
-        losses = {"critic": self._critic_loss, "policy": self._policy_loss}[name]
+        fields = [*(batch[field] for field in FIELDS), noise]
 
         def attempt(size: int) -> Tensor:
-            self.optimizers[name].zero_grad()  # also of what a failed attempt has left
-            total = torch.zeros((), device=self.device)
-            for part, part_noise in zip(batch.split(size), noise.split(size)):
-                taking_memory("gradient")
-                loss, figures = losses(part, part_noise)
-                share = len(part) / len(batch)
-                # `inputs` is what freezes the critics in the actor's step: no other gradient is even computed.
-                torch.autograd.backward(loss if share == 1 else share * loss, inputs=self._parameters[name])
-                total = total + share * figures
-            return total
+            parts = [tuple(fields)] if size >= len(noise) else zip(*(field.split(size) for field in fields))
+            return self.gradients[name].set(parts, len(noise))
 
-        figures = self.micro_batch.run(len(batch), attempt)
+        figures = self.micro_batch.run(len(noise), attempt)
         norm = nn.utils.get_total_norm([x.grad for x in self._parameters[name] if x.grad is not None])
         return torch.cat([figures, norm[None]])
 
-    def _critic_loss(self, batch: TensorDict, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def _critic_loss(self, *fields: Tensor) -> tuple[Tensor, Tensor]:
+        *columns, noise = fields
+        batch = dict(zip(FIELDS, columns))
         alpha = self.log_alpha.detach().exp()
         target = td_target(self._actor, self._target_critic, batch, alpha, noise, self.mask_columns)
         loss, q = critic_loss(self._critic, batch, target)
         return loss, torch.stack([loss.detach(), q])
 
-    def _policy_loss(self, batch: TensorDict, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def _policy_loss(self, *fields: Tensor) -> tuple[Tensor, Tensor]:
+        *columns, noise = fields
+        batch = dict(zip(FIELDS, columns))
         alpha = self.log_alpha.detach().exp()
-        pi_loss, log_prob = actor_loss(self._actor, self._critic, batch, alpha, noise, self.mask_columns)
+        pi_loss, log_prob = actor_loss(self._actor, self._critic_of_actor, batch, alpha, noise, self.mask_columns)
         temperature_loss = alpha_loss(self.log_alpha, log_prob, self.target_entropy(batch["observation"]))
         # One gradient for both: neither loss depends on the other's parameters.
         return pi_loss + temperature_loss, torch.stack([alpha, -log_prob.mean(), temperature_loss, pi_loss]).detach()
@@ -355,8 +367,8 @@ class SAC:
         """Write networks and temperature with the settings, for `load`. Neither the buffer nor the optimisers."""
         tensors = {f"{part}.{name}": x for part in MODULES for name, x in getattr(self, part).state_dict().items()}
         tensors["log_alpha"] = self.log_alpha
-        # Where the buffer lay says nothing about the policy, and may not exist where it is loaded.
-        config = self.config.model_copy(update={"placement": "auto"})
+        # Where the buffer lay and how gradients were run say nothing about the policy, and may not exist elsewhere.
+        config = self.config.model_copy(update={"placement": "auto", "compile": "off"})
         save_policy(directory, algorithm="sac", config=config, spec=self.spec.model_dump(), tensors=tensors)
 
     @classmethod

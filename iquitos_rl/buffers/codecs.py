@@ -35,11 +35,11 @@ def encode(values: Tensor, codec: Codec) -> Tensor:
     return values.to(DTYPES[codec])
 
 
-def decode(stored: Tensor, codec: Codec) -> Tensor:
-    """What `encode` stored, as float32."""
-    if codec == "uint8":
-        return (stored.to(torch.float32) - LEVELS) / LEVELS
-    return stored.to(torch.float32)
+def decode(stored: Tensor, codec: Codec, out: Tensor | None = None) -> Tensor:
+    """What `encode` stored, as float32; written into `out` where it is given, which takes no memory on the way."""
+    values = torch.empty(stored.shape, device=stored.device) if out is None else out
+    values.copy_(stored)
+    return values.sub_(LEVELS).div_(LEVELS) if codec == "uint8" else values
 
 
 class Part(NamedTuple):
@@ -111,7 +111,11 @@ class Layout:
             row = records[:, :ROW_BYTES].view(torch.int32).squeeze(1)
             values[:, : self.table.shape[1]] = self.table.index_select(0, row)
         for codec, columns, place in self.parts:
-            values[:, columns] = decode(records[:, place].view(DTYPES[codec]), codec)
+            stored = records[:, place].view(DTYPES[codec])
+            if isinstance(columns, slice):
+                decode(stored, codec, out=values[:, columns])
+            else:
+                values[:, columns] = decode(stored, codec)
         return values
 
     def saturated(self, values: Tensor) -> Tensor:

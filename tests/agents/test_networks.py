@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from iquitos_rl.agents.networks import TwinCritic, mlp
+from iquitos_rl.agents.networks import TwinCritic, in_precision, mlp
 
 
 def generator(seed=0):
@@ -90,3 +90,21 @@ def test_twin_critic_is_two_separate_networks(layer_norm):
         weight = torch.cat([by_name["obs_weight"][i], by_name["action_weight"][i]])
         torch.testing.assert_close(weight.T, net[0].weight.grad)
         torch.testing.assert_close(by_name["biases.1"][i, 0], net[3 if layer_norm else 2].bias.grad)
+
+
+@pytest.mark.parametrize("net", ["perceptron", "critic"])
+def test_bfloat16_products_keep_a_float32_output(net):
+    """A value near 200 keeps its digits; a bfloat16 output could only be a whole number there."""
+    if net == "perceptron":
+        module = mlp([6, 32, 1], generator=generator())
+        inputs, bias = (torch.randn(64, 6, generator=generator(1)),), module[-1].bias
+    else:
+        module = TwinCritic(4, 2, [32], generator=generator())
+        inputs, bias = tuple(torch.randn(64, n, generator=generator(n)) for n in (4, 2)), module.biases[-1]
+    bias.data.fill_(200.0)
+    exact, output = module(*inputs), in_precision(module, "bf16")(*inputs)
+    assert output.dtype == torch.float32
+    error = (output - exact).abs().max()
+    assert 0 < error < 0.02, "the hidden layer is rounded, the output is not"
+    (gradient,) = torch.autograd.grad(output.sum(), bias)
+    assert torch.equal(gradient, torch.full_like(bias, 64.0))

@@ -1,0 +1,271 @@
+"""Speed of the agents' updates beside their peers', in one run:
+
+    python benchmarks/speed_learner.py --output FOLDER --sb3 PYTHON --sbx PYTHON --cleanrl PYTHON
+
+Each contestant is a process of its own on one and the same core, with one thread (`learner_worker.py`); a peer is run
+by the Python of an environment in which it is installed. They take turns, a fraction of a second each, so that whatever
+else the machine does hits all alike, and what is compared is the time that the processor worked for each: the median
+over the turns. Networks, batches and updates per step are equal; what compiles in the first call is given apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import torch
+from learner_worker import A2C_ENVS, A2C_HORIZON, Null
+from torch.utils.flop_counter import FlopCounterMode
+
+from iquitos_rl.agents import SAC
+from iquitos_rl.agents.sac import SACConfig
+from iquitos_rl.cases.iquitos import build_case
+from iquitos_rl.config import RunSettings
+from iquitos_rl.envs.district import DistrictSite
+from iquitos_rl.envs.task import TaskSettings
+from iquitos_rl.runs.files import write_json, write_text
+from iquitos_rl.runs.summary import machine, versions
+
+WORKER = Path(__file__).with_name("learner_worker.py")
+BASELINE = "stable-baselines3"
+OURS = ("iquitos_rl", "iquitos_rl amp=bf16")
+NOT_MEASURED = {"LeanRL": "not installable here: it is in no package index, and needs git"}
+WIDTH = 256
+BATCHES = (128, 256, 1_024, 8_192)
+
+
+class Row(NamedTuple):
+    """What is measured."""
+
+    algorithm: str
+    dims: str
+    obs_dim: int
+    action_dim: int
+    batch: int
+    width: int = WIDTH
+    compiled: bool = False
+
+
+class Contestant:
+    """A worker process that makes updates when told to."""
+
+    def __init__(self, python: str, name: str, row: Row) -> None:
+        numbers = map(str, (row.obs_dim, row.action_dim, row.batch, row.width))
+        self.log = open(os.devnull, "w")  # noqa: SIM115
+        self.process = subprocess.Popen(
+            [python, str(WORKER), name, row.algorithm, *numbers],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+        )
+        self.turns: list[dict[str, Any]] = []
+        self.first = self.receive()
+
+    def receive(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("= "):
+                answer: dict[str, Any] = json.loads(line[2:])
+                return answer
+        raise RuntimeError(f"a contestant ended: {self.process.args}")
+
+    def run(self, updates: int) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{updates}\n")
+        self.process.stdin.flush()
+        return self.receive()
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+        self.log.close()
+
+
+def speeds() -> dict[str, float]:
+    """What this core does at best just now: multiply-adds of a large product (FLOP/s), and bytes copied per second."""
+
+    def best(function: Any, amount: float) -> float:
+        function()
+        found = []
+        for _ in range(5):
+            start = time.thread_time()
+            function()
+            found.append(amount / (time.thread_time() - start))
+        return max(found)
+
+    a, b = torch.randn(2, 1024, 1024)
+    half, other = a.bfloat16(), b.bfloat16()
+    source, target = torch.zeros(2, 1 << 24)
+    return {
+        "float32": best(lambda: a @ b, 2 * 1024**3),
+        "bf16": best(lambda: half @ other, 2 * 1024**3),
+        "bytes": best(lambda: target.copy_(source), 2 * source.nbytes),
+    }
+
+
+def floor(row: Row) -> dict[str, float]:
+    """Arithmetic of one SAC update, counted operation by operation as PyTorch runs it, and the bytes that it moves at
+    least: Adam reads weight, gradient and two moments and writes three of them, the average of the targets reads two
+    and writes one, the batch is read once."""
+    config = SACConfig(hidden=(row.width, row.width), batch_size=row.batch, learning_starts=10, buffer_size=100)
+    agent = SAC(Null(row.obs_dim, row.action_dim), config)
+    agent.learn(10)
+    with FlopCounterMode(display=False) as counter:
+        agent.train(1)
+    critic, actor = (sum(p.numel() for p in net.parameters()) for net in (agent.critic, agent.actor))
+    moved = 4 * (7 * (critic + actor) + 3 * critic + row.batch * (2 * row.obs_dim + row.action_dim + 2))
+    return {"flop": float(counter.get_total_flops()), "bytes": float(moved)}
+
+
+def measure(row: Row, pythons: dict[str, str], rounds: int, seconds: float) -> dict[str, Any]:
+    names = list(OURS)
+    if row.compiled:
+        names.append("iquitos_rl compile=default")
+    names += [name for name in pythons if row.algorithm == "sac" or name == BASELINE]
+    players = {name: Contestant(pythons.get(name, sys.executable), name, row) for name in names}
+    best: dict[str, float] = {}
+    counts = {}
+    for name, player in players.items():
+        trial = player.run(2)
+        counts[name] = max(2, int(seconds * trial["updates"] / max(trial["cpu_s"], 1e-6)))
+    loads = []
+    for _ in range(rounds):
+        loads.append(os.getloadavg()[0])
+        best = {key: max(value, best.get(key, 0.0)) for key, value in speeds().items()}
+        for name, player in players.items():
+            player.turns.append(player.run(counts[name]))
+    counted = floor(row) if row.algorithm == "sac" else None
+    result = []
+    for name, player in players.items():
+        player.close()
+        cpu = [turn["updates"] / turn["cpu_s"] for turn in player.turns]
+        entry = {
+            "contestant": name,
+            "version": player.first["version"],
+            "first_call_s": player.first["wall_s"],
+            "updates_per_cpu_s": statistics.median(cpu),
+            "slowest": min(cpu),
+            "fastest": max(cpu),
+            "updates_per_wall_s": statistics.median(turn["updates"] / turn["wall_s"] for turn in player.turns),
+        }
+        entry["transitions_per_cpu_s"] = entry["updates_per_cpu_s"] * row.batch
+        if counted is not None:
+            rate = best["bf16" if "bf16" in name else "float32"]
+            entry["floor_s"] = max(counted["flop"] / rate, counted["bytes"] / best["bytes"])
+            entry["times_floor"] = 1 / entry["updates_per_cpu_s"] / entry["floor_s"]
+        result.append(entry)
+    peer = next((entry["updates_per_cpu_s"] for entry in result if entry["contestant"] == BASELINE), None)
+    for entry in result:
+        entry["times_sb3"] = None if peer is None else entry["updates_per_cpu_s"] / peer
+    return {**row._asdict(), "load": statistics.fmean(loads), "core": best, "counted": counted, "contestants": result}
+
+
+def site_dims() -> list[tuple[str, int, int]]:
+    """Widths of the observation and of the action of the shipped sites, sockets as a fleet and one by one."""
+    found = []
+    default = RunSettings().task
+    with TemporaryDirectory() as folder:
+        for preset in ("iquitos-38", "iquitos-128"):
+            case = build_case(preset, 0, Path(folder) / preset)
+            each = TaskSettings(**{**default.model_dump(), "sockets": "each"})
+            for kind, task in (("fleet", default), ("each socket", each)):
+                env = DistrictSite([case], 1, task)
+                if all(dims[1:] != (env.obs_dim, env.action_dim) for dims in found):  # a fleet's do not grow
+                    found.append((f"{preset}, {kind}", env.obs_dim, env.action_dim))
+    return found
+
+
+def rows() -> list[Row]:
+    pendulum, wide = ("Pendulum", 3, 1), ("wide", 1_052, 129)
+    found = [Row("sac", *pendulum, 256, compiled=True), Row("sac", *wide, 256, compiled=True)]
+    found += [Row("sac", *dims, 256) for dims in site_dims()]
+    found += [Row("ppo", *pendulum, 64, 64), Row("a2c", *pendulum, A2C_HORIZON * A2C_ENVS, 64)]
+    return found + [Row("sac", *dims, batch) for dims in (pendulum, wide) for batch in BATCHES if batch != 256]
+
+
+def as_markdown(result: dict[str, Any]) -> str:
+    facts = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
+    packages = ", ".join(f"{key} {value}" for key, value in result["versions"].items())
+    lines = ["# Speed of the learners", "", f"`{result['command']}`; {facts}; {packages}.", ""]
+    lines += [
+        f"One core, one thread, two hidden layers of {WIDTH} (64 for PPO and A2C). Updates per second of processor "
+        "time, medians over turns that the contestants took in turn, with the slowest and the fastest; the "
+        "machine was shared, its load is given. The floor is the arithmetic of this package's update at the core's "
+        "best rate of matrix products in the same run (float32, or bfloat16 with amp), or its least traffic of memory. "
+        "CleanRL's figure includes acting for one row and storing it. First call: wall time, compilation included.",
+        "",
+    ]
+    for row in result["rows"]:
+        core, counted = row["core"], row["counted"]
+        title = (
+            f"## {row['algorithm'].upper()}, {row['dims']} ({row['obs_dim']}/{row['action_dim']}), batch {row['batch']}"
+        )
+        lines += [title, "", f"Load {row['load']:.1f}; core {core['float32'] / 1e9:.0f} GFLOP/s in float32, "]
+        lines[-1] += f"{core['bf16'] / 1e9:.0f} in bfloat16, {core['bytes'] / 1e9:.1f} GB/s copied."
+        if counted is not None:
+            lines[-1] += f" An update: {counted['flop'] / 1e9:.2f} GFLOP, {counted['bytes'] / 1e6:.1f} MB."
+        lines += ["", "| contestant | version | updates/s | slowest-fastest | times SB3 | transitions/s | times floor "]
+        lines[-1] += "| first call s |"
+        lines.append("|---|---|---:|---:|---:|---:|---:|---:|")
+        for entry in row["contestants"]:
+            ratio = "" if entry["times_sb3"] is None else f"{entry['times_sb3']:.2f}"
+            over = f"{entry['times_floor']:.1f}" if "times_floor" in entry else ""
+            lines.append(
+                f"| {entry['contestant']} | {entry['version']} | {entry['updates_per_cpu_s']:.1f} "
+                f"| {entry['slowest']:.1f}-{entry['fastest']:.1f} | {ratio} | {entry['transitions_per_cpu_s']:,.0f} "
+                f"| {over} | {entry['first_call_s']:.2f} |"
+            )
+        if row["algorithm"] == "sac":
+            lines += [f"| {name} | | not measured: {why} | | | | | |" for name, why in NOT_MEASURED.items()]
+        lines.append("| any, on a GPU | | not measured | | | | | |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, required=True)
+    for name in ("sb3", "sbx", "cleanrl"):
+        parser.add_argument(f"--{name}", metavar="PYTHON", help="of an environment that has it; without, not measured")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=0.5, help="processor time of a turn")
+    parser.add_argument("--row", type=int, action="append", help="only these, counted from 0; others stay as they are")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    given = {BASELINE: arguments.sb3, "sbx": arguments.sbx, "cleanrl": arguments.cleanrl}
+    pythons = {name: python for name, python in given.items() if python}
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    peers = " ".join(f"--{name} PYTHON" for name in ("sb3", "sbx", "cleanrl") if getattr(arguments, name))
+    turns = f"--rounds {arguments.rounds} --seconds {arguments.seconds}"
+    result: dict[str, Any] = {
+        "command": f"python benchmarks/speed_learner.py --output benchmarks/results {peers} {turns}",
+        "machine": machine(torch.device("cpu"), 1),
+        "versions": versions(),
+        "rows": [],
+    }
+    path, wanted = arguments.output / "speed_learner.json", rows()
+    measured = json.loads(path.read_text(encoding="utf-8"))["rows"] if arguments.row and path.is_file() else []
+    found = {Row(**{field: row[field] for field in Row._fields}): row for row in measured}
+    for number in arguments.row or range(len(wanted)):
+        row = wanted[number]
+        found[row] = measure(row, pythons, arguments.rounds, arguments.seconds)
+        rates = {each["contestant"]: round(each["updates_per_cpu_s"], 1) for each in found[row]["contestants"]}
+        print(*row, rates, flush=True)
+        result["rows"] = [found[row] for row in wanted if row in found]
+        write_json(path, result)
+        write_text(arguments.output / "speed_learner.md", as_markdown(result))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
