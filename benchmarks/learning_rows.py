@@ -187,7 +187,17 @@ ROWS = (
         "sac",
         "MountainCarContinuous-v0",
         50_000,
-        {"hidden": [64, 64], "learning_rate": 1e-3, "update_ratio": 0.5, "buffer_size": 50_000},
+        # Noise that persists for about 50 steps climbs the hill by chance. Seed 100 after 20,000 steps: a return of 96;
+        # without it -0.1, which is standing still.
+        {
+            "hidden": [64, 64],
+            "learning_rate": 1e-3,
+            "gamma": 0.999,
+            "update_ratio": 0.25,
+            "learning_starts": 5_000,
+            "noise_persistence": 0.98,
+            "buffer_size": 50_000,
+        },
         {
             "learning_rate": 3e-4,
             "buffer_size": 50_000,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from fractions import Fraction
+from math import sqrt
 from pathlib import Path
 from typing import Any, Literal
 
@@ -60,6 +61,9 @@ class SACConfig(BaseModel):
     target_entropy_scale: float = Field(1.0, ge=0, description="Target entropy is minus this per live action.")
     update_ratio: float = Field(1.0, gt=0, description="Updates per transition, fractions included.")
     learning_starts: int = Field(1_000, ge=1, description="Transitions with random actions before the first update.")
+    noise_persistence: float = Field(
+        0.0, ge=0, lt=1, description="Correlation of exploration noise with the last step."
+    )
     buffer_size: int = Field(300_000, ge=1, description="Transitions kept for replay.")
     storage: Storage = Field("auto", description="Type of stored numbers; auto is uint8 for sites, else float16.")
     placement: Placement | Literal["auto"] = Field("auto", description="Where the replay buffer lies.")
@@ -188,6 +192,8 @@ class SAC:
         self.figures = Figures(names, self.optimizers.values(), self.device)
         self._obs: Tensor | None = None
         if self.env is not None:
+            # Drawn, not zero: a first action is as wide as any other.
+            self._exploration = torch.randn(self.env.num_envs, action_dim, generator=init).to(self.device)
             self.tracker = EpisodeTracker(self.env.num_envs, self.device)
             sizes = c.buffer_size, self.env.num_envs, obs_dim, action_dim
             kind: dict[str, Any] = {
@@ -260,14 +266,20 @@ class SAC:
         return getattr(self.env, "exogenous", None)
 
     def explore(self, obs: Tensor) -> Tensor:
-        """Actions (E, A) for observations (E, D): uniform at first, then drawn from the policy."""
-        mask = action_mask(obs, self.mask_columns)
-        shape = (obs.shape[0], self.spec.action_dim)
+        """Actions (E, A) for observations (E, D): uniform at first, then drawn from the policy.
+
+        The noise is an autoregressive process of unit variance: with `noise_persistence` rho its correlation over k
+        steps is rho^k. Each action alone is distributed as without it, but together they lead further: what must be
+        kept up for many steps (filling a battery, gaining momentum) independent noise hardly ever does. See Eberhard
+        et al. 2023, "Pink Noise Is All You Need", for what correlation does.
+        """
+        mask, rho = action_mask(obs, self.mask_columns), self.config.noise_persistence
+        noise = torch.randn(self._exploration.shape, device=self.device, generator=self._noise)
+        self._exploration = noise = rho * self._exploration + sqrt(1 - rho**2) * noise
         if self.steps < self.config.learning_starts:
-            action = torch.rand(shape, device=self.device, generator=self._noise) * 2 - 1
+            action = torch.erf(noise / sqrt(2))
             return action if mask is None else action * mask
         with torch.no_grad():
-            noise = torch.randn(shape, device=self.device, generator=self._noise)
             return squashed_gaussian.sample(self.acting.map(self._actor, obs), noise, mask)[0]
 
     def updates_due(self) -> int:
@@ -410,6 +422,7 @@ class SAC:
             "micro_batch": self.micro_batch.state_dict(),
             "tracker": self.tracker.state_dict(),
             "obs": self._obs,
+            "exploration": self._exploration,
             "buffer": self.buffer.state_dict(),
         }
 
@@ -427,4 +440,5 @@ class SAC:
         self.micro_batch.load_state_dict(state["micro_batch"])
         self.tracker.load_state_dict(state["tracker"])
         self._obs = None if state["obs"] is None else state["obs"].to(self.device, copy=True)
+        self._exploration = state["exploration"].to(self.device, copy=True)
         self.buffer.load_state_dict(state["buffer"])

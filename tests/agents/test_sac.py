@@ -221,6 +221,24 @@ def test_first_actions_are_uniform_whatever_the_policy():
     assert env.actions[40].mean() > 0.9, "then the policy acts"
 
 
+def test_persistent_noise_changes_what_follows_and_not_the_single_action():
+    """Correlation rho^k over k steps, and the same uniform distribution as without."""
+    env = ScriptedEnv(num_envs=200)
+    small(env, learning_starts=10**6, buffer_size=90_000, noise_persistence=0.9).learn(8_000)
+    actions = torch.stack(env.actions).double()
+    for one in (actions[0], actions[-1]):
+        assert one.std().item() == pytest.approx(1 / math.sqrt(3), rel=0.1)
+        assert abs(one.mean().item()) < 0.1
+    noise = torch.erfinv(actions.clamp(-0.999999, 0.999999)) * math.sqrt(2)
+    for k in (1, 5, 20):
+        product = (noise[k:] * noise[:-k]).mean().item()
+        assert product == pytest.approx(0.9**k, abs=0.06)
+    env = ScriptedEnv(num_envs=200)
+    small(env, learning_starts=10**6, buffer_size=90_000).learn(8_000)
+    actions = torch.stack(env.actions)
+    assert abs((actions[1:] * actions[:-1]).mean().item()) < 0.02
+
+
 def test_dead_actions_are_zero_and_do_not_count():
     env = ScriptedEnv(num_envs=4, masked=True)
     agent = small(env)
@@ -246,10 +264,10 @@ def weights(agent):
 def test_same_seed_same_weights():
     """After 1,000 steps, whatever the process-wide generator does meanwhile."""
     before = torch.get_rng_state()
-    one = small(seed=5, update_ratio=0.2).learn(1_000)
+    one = small(seed=5, update_ratio=0.2, buffer_size=5_000).learn(1_000)
     assert torch.equal(before, torch.get_rng_state())
     torch.manual_seed(123)
-    same, other = (small(seed=seed, update_ratio=0.2).learn(1_000) for seed in (5, 6))
+    same, other = (small(seed=seed, update_ratio=0.2, buffer_size=5_000).learn(1_000) for seed in (5, 6))
     assert torch.equal(weights(one), weights(same))
     assert not torch.equal(weights(one), weights(other))
 
@@ -266,6 +284,7 @@ def test_predicting_does_not_disturb_training():
 def test_goes_on_bit_for_bit_from_its_state():
     """The state holds everything but the environment, which is at the start of a day in both runs."""
     config = {"update_ratio": 0.5, "n_step": 3, "buffer_size": 70, "storage": "float16", "log_every": 17}
+    config |= {"noise_persistence": 0.5}
     agent, told = small(ToyBattery(), **config), []
     agent.reset()
     for _ in range(4 * HOURS):  # by hand, so that the state is taken between two reports
