@@ -70,7 +70,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--damages", type=int, default=500)
     parser.add_argument("--cases", type=int, default=2_400, help="bad inputs, over five kinds")
-    parser.add_argument("--steps", type=int, default=20_000, help="of the training whose time is taken")
+    parser.add_argument("--steps", type=int, default=10_000, help="of the training whose time is taken")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=SECTIONS, action="append")
     arguments = parser.parse_args()

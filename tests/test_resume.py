@@ -14,9 +14,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from conftest import shorten
 
 from iquitos_rl import train
 from iquitos_rl.agents import AGENTS
+from iquitos_rl.cases.iquitos import build_case
 from iquitos_rl.cases.reader import read_site
 from iquitos_rl.config import load_settings
 from iquitos_rl.envs.citylearn import CityLearnSite
@@ -62,8 +64,15 @@ def assert_same_state(a, b):
 
 
 @pytest.fixture(scope="module")
-def sites(week_38):
-    return [read_site(week_38)]
+def week(tmp_path_factory):
+    """The first 168 hours of a site with three sockets."""
+    sockets = {"sockets.moto_count": 2, "sockets.mototaxi_count": 1}
+    return shorten(build_case("iquitos-38", 0, tmp_path_factory.mktemp("cases") / "week", sockets), 168)
+
+
+@pytest.fixture(scope="module")
+def sites(week):
+    return [read_site(week)]
 
 
 def make(algorithm, sites):
@@ -99,12 +108,10 @@ def test_from_any_step_the_district_engine_goes_on_to_the_same_bits(algorithm, s
         assert_same_state({"agent": again.state_dict(), "env": other.state_dict()}, final)
 
 
-def test_the_citylearn_engine_goes_on_from_any_step(week_38, tmp_path, monkeypatch):
+def test_the_citylearn_engine_goes_on_from_any_step(week, tmp_path, monkeypatch):
     """In the middle of an episode and just after its end: the open episode is simulated again up to where it was."""
     sets = [*options("sac"), "engine=citylearn", "agent.log_every=1"]
-    settings = load_settings(
-        "sac", AGENTS["sac"].config, None, {"case": str(week_38), "steps": 190, "num_envs": 1}, sets
-    )
+    settings = load_settings("sac", AGENTS["sac"].config, None, {"case": str(week), "steps": 190, "num_envs": 1}, sets)
     final = {}
     keep = Training._save
 
@@ -118,7 +125,7 @@ def test_the_citylearn_engine_goes_on_from_any_step(week_38, tmp_path, monkeypat
         monkeypatch.setattr(Training, "_save", save)
         output.mkdir(exist_ok=True)
         session = Session(Interrupts(), resume, False, "", output.parent / "cache", "")
-        run = Training("sac", settings, [week_38, week_38], torch.device("cpu"), output, session)
+        run = Training("sac", settings, [week, week], torch.device("cpu"), output, session)
         first = run.agent.steps
         run.checkpoints.due = lambda: True
         run.run()
@@ -130,8 +137,8 @@ def test_the_citylearn_engine_goes_on_from_any_step(week_38, tmp_path, monkeypat
         assert_same_state(final[True], final[False])
 
 
-def test_simulators_here_and_in_workers_are_brought_back_to_where_they_were(week_38):
-    factory = partial(CityLearnSite, [week_38, week_38])
+def test_simulators_here_and_in_workers_are_brought_back_to_where_they_were(week):
+    factory = partial(CityLearnSite, [week, week])
     env = as_vector([factory, partial(WorkerEnv, factory, "simulator 1")])
     try:
         generator = torch.Generator().manual_seed(0)
@@ -171,10 +178,10 @@ def signal_at(monkeypatch, step, number=signal.SIGINT):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(week_38, tmp_path_factory):
+def undisturbed(week, tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
     for algorithm in SETTINGS:
-        assert train.main(arguments(algorithm, week_38, folder / algorithm)) == 0
+        assert train.main(arguments(algorithm, week, folder / algorithm)) == 0
     return folder
 
 
@@ -186,11 +193,11 @@ def board(folder):
     return {name: [(event.step, event.value) for event in events.Scalars(name)] for name in events.Tags()["scalars"]}
 
 
-def assert_same_results(folder, expected):
+def assert_same_results(folder, expected, files=6):
     """Policy, hours and training figures, all but memory, which is the machine's."""
     names = ["policy/policy.safetensors", "policy/policy.json"]
     names += [path.name for path in expected.glob("*.csv") if path.name != "metrics.csv"]
-    assert len(names) >= 6
+    assert len(names) >= files
     for name in names:
         assert (folder / name).read_bytes() == (expected / name).read_bytes(), name
     rows, other = (pd.read_csv(path / "metrics.csv").drop(columns="ram_mib") for path in (folder, expected))
@@ -201,12 +208,10 @@ def assert_same_results(folder, expected):
 
 
 @pytest.mark.parametrize("algorithm", SETTINGS)
-def test_an_interrupted_command_ends_as_an_undisturbed_one(
-    algorithm, undisturbed, week_38, tmp_path, monkeypatch, capsys
-):
+def test_an_interrupted_command_ends_as_an_undisturbed_one(algorithm, undisturbed, week, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         signal_at(patch, step=7, number=signal.SIGTERM)
-        assert train.main(arguments(algorithm, week_38, tmp_path / "run")) == 143
+        assert train.main(arguments(algorithm, week, tmp_path / "run")) == 143
     error = capsys.readouterr().err
     assert f"saved at step {7 * ENVS} of {TOTAL}; to go on: " in error  # the step in flight was finished, and no other
     assert f"python -m iquitos_rl.train {algorithm} --resume {tmp_path / 'run'}" in error
@@ -217,7 +222,25 @@ def test_an_interrupted_command_ends_as_an_undisturbed_one(
     assert_same_results(tmp_path / "run", undisturbed / algorithm)
 
 
-def test_a_run_interrupted_while_it_is_judged_is_judged_again(undisturbed, week_38, tmp_path, monkeypatch):
+def test_three_agents_go_on_where_the_second_was_interrupted(week, tmp_path, monkeypatch, capsys):
+    sets = [part for name, own in SETTINGS.items() for part in ("--set", f"{name}.agent={json.dumps(own)}")]
+    budget = ["--steps", "60", "--num-envs", str(ENVS), "--set", "checkpoint_minutes=0", "--case", str(week)]
+    assert train.main(["all", *budget, *sets, "--output", str(tmp_path / "undisturbed")]) == 0
+    with monkeypatch.context() as patch:
+        signal_at(patch, step=60 // ENVS + 7)
+        assert train.main(["all", *budget, *sets, "--output", str(tmp_path / "run")]) == 130
+    hint = f"saved at step {7 * ENVS} of 60; to go on: python -m iquitos_rl.train all --resume {tmp_path / 'run'}"
+    assert hint in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.setattr(AGENTS["sac"].agent, "update", None)  # whoever trains SAC again fails
+        assert train.main(["all", "--resume", str(tmp_path / "run")]) == 0
+    for name in SETTINGS:
+        assert_same_results(tmp_path / "run" / name, tmp_path / "undisturbed" / name, files=4)
+    summaries = [json.loads((tmp_path / run / "simulation_summary.json").read_text()) for run in ("run", "undisturbed")]
+    assert summaries[0]["controllers"] == summaries[1]["controllers"]
+
+
+def test_a_run_interrupted_while_it_is_judged_is_judged_again(undisturbed, week, tmp_path, monkeypatch):
     class Late(Interrupts):
         """A signal in the tenth hour of the evaluation."""
 
@@ -232,17 +255,17 @@ def test_a_run_interrupted_while_it_is_judged_is_judged_again(undisturbed, week_
 
     with monkeypatch.context() as patch:
         patch.setattr(train, "Interrupts", Late)
-        assert train.main(arguments("a2c", week_38, tmp_path / "run")) == 130
+        assert train.main(arguments("a2c", week, tmp_path / "run")) == 130
     assert not (tmp_path / "run" / "timeseries_a2c.csv").exists()
     monkeypatch.setattr(AGENTS["a2c"].agent, "update", None)  # whoever trains now fails
     assert train.main(["a2c", "--resume", str(tmp_path / "run")]) == 0
     assert_same_results(tmp_path / "run", undisturbed / "a2c")
 
 
-def test_a_larger_budget_goes_on_and_keeps_the_results_so_far(undisturbed, week_38, tmp_path, capsys):
+def test_a_larger_budget_goes_on_and_keeps_the_results_so_far(undisturbed, week, tmp_path, capsys):
     """SAC has no schedule, so N steps and then 2N in all are 2N steps."""
     output = tmp_path / "run"
-    assert train.main([*arguments("sac", week_38, output), "--steps", "90"]) == 0
+    assert train.main([*arguments("sac", week, output), "--steps", "90"]) == 0
     first = (output / "simulation_summary.json").read_bytes()
     assert train.main(["sac", "--resume", str(output)]) == 0
     assert "this run is complete" in capsys.readouterr().out
@@ -253,24 +276,24 @@ def test_a_larger_budget_goes_on_and_keeps_the_results_so_far(undisturbed, week_
 
 
 @pytest.fixture
-def stopped(week_38, tmp_path, monkeypatch):
+def stopped(week, tmp_path, monkeypatch):
     """A run of A2C that was interrupted, in the folder `outputs` where runs are by default."""
     monkeypatch.chdir(tmp_path)
     output = Path("outputs") / "week-38-a2c-20260101-000000"
     with monkeypatch.context() as patch:
         signal_at(patch, step=17)
-        assert train.main(arguments("a2c", week_38, output)) == 130
+        assert train.main(arguments("a2c", week, output)) == 130
     return output
 
 
-def test_the_latest_run_of_a_case_is_found(stopped, week_38, capsys):
-    assert train.main(["a2c", "--case", str(week_38), "--resume"]) == 0
+def test_the_latest_run_of_a_case_is_found(stopped, week, capsys):
+    assert train.main(["a2c", "--case", str(week), "--resume"]) == 0
     assert (stopped / "simulation_summary.json").is_file()
-    assert train.main(["ppo", "--case", str(week_38), "--resume"]) == 2
+    assert train.main(["ppo", "--case", str(week), "--resume"]) == 2
     assert "holds no run of ppo" in capsys.readouterr().err
 
 
-def test_what_has_changed_is_named_and_refused_unless_allowed(stopped, week_38, capsys):
+def test_what_has_changed_is_named_and_refused_unless_allowed(stopped, week, capsys):
     again = ["a2c", "--resume", str(stopped)]
     assert train.main([*again, "--set", "agent.learning_rate=0.5", "--seed", "4"]) == 2
     error = capsys.readouterr().err
@@ -278,7 +301,7 @@ def test_what_has_changed_is_named_and_refused_unless_allowed(stopped, week_38, 
     assert "seed was 0 and is 4" in error
     assert train.main(["sac", "--resume", str(stopped)]) == 2
     assert "is a run of a2c, not of sac" in capsys.readouterr().err
-    building = week_38 / "Building_1.csv"
+    building = week / "Building_1.csv"
     text = building.read_text(encoding="utf-8")
     try:
         frame = pd.read_csv(building)

@@ -163,8 +163,8 @@ class Training:
                 self._save()
 
         try:
-            self.agent.learn(self.total, on_log=report, on_step=after_step)
-            if self.checkpoints.last_step != self.agent.steps:
+            if self.agent.steps < self.total:
+                self.agent.learn(self.total, on_log=report, on_step=after_step)
                 self._save(wait=True)
         except UserError as error:
             raise UserError(f"{error}; {self._inspection()}") from error
