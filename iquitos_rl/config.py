@@ -43,7 +43,7 @@ class RunSettings(BaseModel):
     threads: int | Literal["auto"] = Field("auto", description="CPU threads of PyTorch; auto measures which is faster")
     seed: int = Field(0, ge=0, lt=2**31)
     checkpoint_minutes: float = Field(
-        10, ge=0, allow_inf_nan=False, description="time between checkpoints; 0 for one at every progress report"
+        10, ge=0, allow_inf_nan=False, description="time between checkpoints; 0 for one at every step"
     )
     task: TaskSettings = TaskSettings()
 

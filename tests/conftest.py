@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from iquitos_rl import train
 from iquitos_rl.cases.iquitos import build_case
 from iquitos_rl.memory import recovery
 
@@ -33,6 +34,14 @@ def week_38(year_38, tmp_path_factory) -> Path:
     """The first 168 hours of iquitos-38."""
     folder = tmp_path_factory.mktemp("cases") / "week-38"
     return shorten(shutil.copytree(year_38, folder), 168)
+
+
+@pytest.fixture(scope="module")
+def without_report():
+    """Commands write no report.html, which takes more time than everything else that a short run does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "write_report", lambda folder: folder / "report.html")
+        yield
 
 
 class Failures:

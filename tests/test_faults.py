@@ -10,6 +10,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
+import fault_checkpoints
+import fault_inputs
+import fault_kills
 import faults
 
 from iquitos_rl import train
@@ -20,43 +23,49 @@ from iquitos_rl.runs import metrics
 from iquitos_rl.runs.checkpoint import Checkpoints
 from iquitos_rl.runs.slot import Slot
 
+pytestmark = pytest.mark.usefixtures("without_report")
+
 
 @pytest.fixture(scope="module")
 def days(tmp_path_factory):
-    return faults.short_case(tmp_path_factory.mktemp("cases") / "days", 48)
+    return faults.short_case(tmp_path_factory.mktemp("cases") / "days", 40)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills are of forked processes")
 def test_killed_runs_end_as_undisturbed_ones(days, tmp_path):
-    found = faults.kill_runs(days, tmp_path, kills=2, seed=1)
-    assert found["kills"] == 2
-    assert found["equal to the undisturbed run"] == found["runs"]
+    found = fault_kills.kill_runs(days, tmp_path, kills=2, seed=1)
+    assert found["kills"] == found["resumes"] == 2
+    assert found["runs equal to an undisturbed one"] == found["runs"]
 
 
 def test_every_damage_is_noticed_and_no_code_is_executed(tmp_path):
-    found = faults.damage_checkpoints(tmp_path, 20, seed=0)
-    assert sum(found[kind] for kind in ("bit flipped", "truncated", "missing", "foreign", "pickle")) == 20
+    found = fault_checkpoints.damage_checkpoints(tmp_path, 20, seed=0)
+    assert found["noticed, told, and the one before used"] == 20
     assert found["code executed"] == 0
 
 
 def test_any_setting_is_taken_or_refused_in_one_sentence(tmp_path):
-    assert faults.fuzz_settings(tmp_path, 40)["refused"]
+    assert fault_inputs.fuzz_settings(tmp_path, 40)["refused"]
 
 
 def test_any_command_line_is_taken_or_refused_in_one_sentence(tmp_path):
-    assert faults.fuzz_command_line(tmp_path, 100)["refused"]
+    assert fault_inputs.fuzz_command_line(tmp_path, 100)["refused"]
 
 
 def test_any_schema_folder_is_taken_or_refused_in_one_sentence(days, tmp_path):
-    assert faults.fuzz_schema(days, tmp_path, 12)["refused"]
+    assert fault_inputs.fuzz_schema(days, tmp_path, 12)["refused"]
+
+
+def test_any_metered_file_is_taken_or_refused_in_one_sentence(tmp_path):
+    assert fault_inputs.fuzz_meter_files(tmp_path, 8)["refused"]
 
 
 def test_any_checkpoint_is_read_or_refused_in_one_sentence(tmp_path):
-    assert faults.fuzz_checkpoints(tmp_path, 60)["refused"]
+    assert fault_checkpoints.fuzz_checkpoints(tmp_path, 60)["refused"]
 
 
 def command(days, output, algorithm="a2c"):
-    return faults.command(algorithm, days, output)  # with --resume: a stored baseline is taken
+    return fault_kills.command(algorithm, days, output)  # with --resume: a stored baseline is taken
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +96,7 @@ def test_numbers_that_are_not_finite_stop_a_run_and_are_kept_apart(days, outputs
     error = capsys.readouterr().err
     assert error.count("error: ") == 1
     stopped, kept = (
-        Checkpoints(outputs / f"{algorithm}-{what}" / "not_finite", 0.0).load(),
+        Checkpoints(outputs / f"{algorithm}-{what}" / "inspection", 0.0).load(),
         last_checkpoint(outputs / f"{algorithm}-{what}"),
     )
     assert f"stopped at step {stopped.step}" in error
@@ -102,13 +111,11 @@ def test_weights_that_are_not_finite_are_named_and_never_saved(days, outputs, mo
     update, count = AGENTS["a2c"].agent.update, iter(range(1000))
 
     def failing(self, batch):
-        figures = update(self, batch)
+        update(self, batch)
         if next(count) == 20:
             self.policy.log_std.data[0] = float("inf")
-        return figures
 
     monkeypatch.setattr(AGENTS["a2c"].agent, "update", failing)
-    monkeypatch.setattr("iquitos_rl.agents.a2c.report", lambda names, *rest: {})
     assert train.main(command(days, outputs / "weights-that")) == 2
     assert "agent.policy.log_std is not finite at step" in capsys.readouterr().err
     assert last_checkpoint(outputs / "weights-that") <= 126
@@ -126,8 +133,8 @@ def test_a_dead_simulator_stops_the_run_with_a_checkpoint(days, outputs, monkeyp
         patch.setattr(DistrictSite, "step", dying)
         assert train.main(command(days, outputs / "a-dead-sim")) == 1
     error = capsys.readouterr().err
-    assert "simulator 1 died with exit code 9" in error
-    assert f"the checkpoint of step {last_checkpoint(outputs / 'a-dead-sim')} is whole" in error
+    assert "simulator 1 died with exit code 9; saved at step 120 of 300; to go on: " in error
+    assert last_checkpoint(outputs / "a-dead-sim") == 120
     assert train.main(["a2c", "--resume", str(outputs / "a-dead-sim")]) == 0
 
 
@@ -154,9 +161,9 @@ def test_training_goes_on_while_the_disk_is_full(days, outputs, monkeypatch, cap
     error = capsys.readouterr().err
     assert "could not be written (No space left on device)" in error
     assert "metrics cannot be written" in error
-    assert last_checkpoint(outputs / "training-goes-on") == 240
+    assert last_checkpoint(outputs / "training-goes-on") == fault_kills.STEPS
     assert [row["step"] for row in metrics.read_metrics(outputs / "training-goes-on" / "metrics.csv")] == list(
-        range(6, 241, 6)
+        range(6, fault_kills.STEPS + 1, 6)
     )
 
 
@@ -200,6 +207,6 @@ def test_a_policy_that_cannot_be_written_is_one_sentence_and_the_training_is_kep
         patch.setattr("iquitos_rl.agents.policy_file._replace", full)
         assert train.main(command(days, outputs / "a-policy-that")) == 2
     assert "No space left on device" in capsys.readouterr().err
-    assert last_checkpoint(outputs / "a-policy-that") == 240
+    assert last_checkpoint(outputs / "a-policy-that") == fault_kills.STEPS
     assert train.main(["a2c", "--resume", str(outputs / "a-policy-that")]) == 0
     assert load_policy(outputs / "a-policy-that" / "policy")

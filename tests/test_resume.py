@@ -29,6 +29,8 @@ from iquitos_rl.runs.checkpoint import Checkpoints
 from iquitos_rl.runs.interrupt import Interrupted, Interrupts
 from iquitos_rl.runs.training import Session, Training
 
+pytestmark = pytest.mark.usefixtures("without_report")
+
 SETTINGS = {
     "sac": {"hidden": [8], "learning_starts": 30, "batch_size": 16, "n_step": 3, "log_every": 3, "buffer_size": 90},
     "ppo": {"hidden": [8], "horizon": 4, "batch_size": 6, "epochs": 2},
@@ -72,27 +74,27 @@ def make(algorithm, sites):
 
 @pytest.mark.parametrize("algorithm", SETTINGS)
 def test_from_any_step_the_district_engine_goes_on_to_the_same_bits(algorithm, sites, tmp_path):
+    """In the middle of a rollout and of a report's interval too."""
     agent, env = make(algorithm, sites)
-    reports, rows = 0, []
+    rows, reported = [], dict.fromkeys(random.Random(0).sample(range(ENVS, TOTAL, ENVS), 6))
 
-    def save(progress):
-        nonlocal reports
-        reports += 1
-        rows.append((progress.steps, progress.metrics))
-        folder = Checkpoints(tmp_path / str(progress.steps), 0.0)
-        folder.save({"agent": agent.state_dict(), "env": env.state_dict()}, progress.steps, {}, wait=True)
+    def save(step):
+        if step in reported:
+            reported[step] = len(rows)
+            folder = Checkpoints(tmp_path / str(step), 0.0)
+            folder.save({"agent": agent.state_dict(), "env": env.state_dict()}, step, {}, wait=True)
 
-    agent.learn(TOTAL, on_log=save)
-    assert reports > 10
+    agent.learn(TOTAL, on_log=lambda progress: rows.append((progress.steps, progress.metrics)), on_step=save)
+    assert len(rows) > 10
     final = {"agent": agent.state_dict(), "env": env.state_dict()}
-    for step, _ in random.Random(0).sample(rows[:-1], 6):
+    for step in reported:
         again, other = make(algorithm, sites)
         loaded = Checkpoints(tmp_path / str(step), 0.0).load({"agent": again.state_dict()})
         other.load_state_dict(loaded.state["env"])
         again.load_state_dict(loaded.state["agent"])
         later = []
         again.learn(TOTAL, on_log=lambda progress, later=later: later.append((progress.steps, progress.metrics)))
-        assert later == [row for row in rows if row[0] > step]
+        assert later == rows[reported[step] :]
         assert_same_state({"agent": again.state_dict(), "env": other.state_dict()}, final)
 
 
@@ -107,9 +109,9 @@ def test_the_citylearn_engine_goes_on_from_any_step(week_38, tmp_path, monkeypat
 
     def train_through(output, save_at, resume):
         def save(self, wait=False):
-            if self.agent.steps == save_at:
+            if self.step == save_at:
                 keep(self, wait=True)
-            if self.agent.steps == 190:
+            if self.step == 190:
                 final[resume] = self.agent.state_dict()
 
         monkeypatch.setattr(Training, "_save", save)
@@ -155,17 +157,16 @@ def arguments(algorithm, week, output, *more):
     return [algorithm, *budget, *sets, "--output", str(output), *more]
 
 
-def signal_at(monkeypatch, report, number=signal.SIGINT):
-    """Send this process a signal at one of its reports."""
-    count = iter(range(1, 1000))
-    write = metrics.MetricsWriter.write
+def signal_at(monkeypatch, step, number=signal.SIGINT):
+    """Send this process a signal inside one of its environments' steps."""
+    count, original = iter(range(1, 1000)), DistrictSite.step
 
-    def writing(self, step, values):
-        write(self, step, values)
-        if next(count) == report:
+    def signalling(self, action):
+        if next(count) == step:
             os.kill(os.getpid(), number)
+        return original(self, action)
 
-    monkeypatch.setattr(metrics.MetricsWriter, "write", writing)
+    monkeypatch.setattr(DistrictSite, "step", signalling)
 
 
 @pytest.fixture(scope="module")
@@ -203,12 +204,13 @@ def test_an_interrupted_command_ends_as_an_undisturbed_one(
     algorithm, undisturbed, week_38, tmp_path, monkeypatch, capsys
 ):
     with monkeypatch.context() as patch:
-        signal_at(patch, report=4, number=signal.SIGTERM)
+        signal_at(patch, step=7, number=signal.SIGTERM)
         assert train.main(arguments(algorithm, week_38, tmp_path / "run")) == 143
     error = capsys.readouterr().err
-    assert f"to go on: python -m iquitos_rl.train {algorithm} --resume {tmp_path / 'run'}" in error
+    assert f"saved at step {7 * ENVS} of {TOTAL}; to go on: " in error  # the step in flight was finished, and no other
+    assert f"python -m iquitos_rl.train {algorithm} --resume {tmp_path / 'run'}" in error
     with monkeypatch.context() as patch:
-        signal_at(patch, report=3)
+        signal_at(patch, step=15)
         assert train.main([algorithm, "--resume", str(tmp_path / "run")]) == 130
     assert train.main([algorithm, "--resume", str(tmp_path / "run")]) == 0
     assert_same_results(tmp_path / "run", undisturbed / algorithm)
@@ -255,7 +257,7 @@ def stopped(week_38, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     output = Path("outputs") / "week-38-a2c-20260101-000000"
     with monkeypatch.context() as patch:
-        signal_at(patch, report=4)
+        signal_at(patch, step=17)
         assert train.main(arguments("a2c", week_38, output)) == 130
     return output
 

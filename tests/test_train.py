@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import shorten
 
 from iquitos_rl import evaluate, train
 from iquitos_rl.agents import AGENTS
@@ -86,6 +87,22 @@ def test_a_stored_baseline_can_be_reused(finished, week_38):
     assert train.main(arguments) == 0
     names = ("timeseries_uncontrolled.csv", "trace_uncontrolled.csv")
     assert all((output / name).read_bytes() == (finished / name).read_bytes() for name in names)
+
+
+def test_all_judges_the_three_agents_beside_the_baselines_in_one_summary(week_38, tmp_path, capsys):
+    two_days, output = shorten(shutil.copytree(week_38, tmp_path / "case"), 48), tmp_path / "all"
+    arguments = ["--case", str(two_days), "--steps", "40", "--num-envs", "1", "--output", str(output)]
+    assert train.main(["all", *arguments]) == 0
+    summary = json.loads((output / "simulation_summary.json").read_text(encoding="utf-8"))
+    assert list(summary["controllers"]) == ["grid_only", "uncontrolled", "sac", "ppo", "a2c"]
+    assert summary["failed"] == {}
+    bill = {name: figures["bill"] for name, figures in summary["controllers"].items()}
+    assert summary["ranking"] == sorted(("sac", "ppo", "a2c"), key=bill.get)
+    assert len({bill[name] for name in summary["ranking"]}) == 3
+    assert all(summary["settings"][name]["num_envs"] == 1 for name in summary["ranking"])
+    assert all((output / name / "policy" / "policy.safetensors").is_file() for name in summary["ranking"])
+    table = capsys.readouterr().out
+    assert all(f"{name}" in table for name in summary["controllers"])
 
 
 def test_all_goes_on_when_one_agent_fails(week_38, tmp_path, monkeypatch, capsys):

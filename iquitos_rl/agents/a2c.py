@@ -18,12 +18,13 @@ from torch import Generator, Tensor, nn
 
 from iquitos_rl.agents import actor_critic
 from iquitos_rl.agents.actor_critic import ActorCritic, read_actor_critic, spawn, spec_of
-from iquitos_rl.agents.collector import NO_ENVIRONMENT, Batch, Collector, TrainingEnv, report
+from iquitos_rl.agents.collector import NO_ENVIRONMENT, Batch, Collector, report
+from iquitos_rl.agents.figures import Figures
 from iquitos_rl.agents.networks import Activation, Amp
 from iquitos_rl.agents.policy_file import ArrayOrTensor, PolicySpec, apply_policy, save_policy
 from iquitos_rl.agents.progress import Progress
 from iquitos_rl.agents.rmsprop import RMSpropTF
-from iquitos_rl.envs.gymnasium import as_vector
+from iquitos_rl.envs.gymnasium import TrainingEnv, as_vector
 from iquitos_rl.errors import UserError
 from iquitos_rl.memory.recovery import Parts, taking_memory
 
@@ -109,7 +110,10 @@ class A2C:
         ).to(self.device)
         self.optimizer = RMSpropTF(self.policy.parameters(), lr=c.learning_rate)
         self.generators = spawn(init, ("act", "predict"), self.device)
+        self.figures = Figures(METRICS, [self.optimizer], self.device)
         self.steps = self.updates = 0
+        self._recent: list[tuple[Tensor, Tensor]] = []
+        """Values and returns of the updates since the last report."""
         self.micro_batch = Parts("gradient", self.device, c.micro_batch, lambda: ADVICE)
         self.acting = Parts("policy", self.device, advice=lambda: ADVICE)
         if self.env is not None:
@@ -127,30 +131,39 @@ class A2C:
 
     # --- learning
 
-    def learn(self, total_steps: int, on_log: Callable[[Progress], None] | None = None) -> A2C:
+    def learn(
+        self,
+        total_steps: int,
+        on_log: Callable[[Progress], None] | None = None,
+        on_step: Callable[[int], None] | None = None,
+    ) -> A2C:
         """Train until `steps` reaches `total_steps`, in whole rollouts; report every `log_every` steps and at the end.
 
         A second call goes on where the first one stopped, the step size annealed over the new total.
+
+        Args:
+            on_log: called with every report.
+            on_step: called with the transitions so far after every step of the environments. The state is complete
+                then, so what it raises ends training at a point from which it can go on.
 
         Raises:
             UserError: there is no environment, it yields numbers that are not finite, or training diverged.
         """
         if self.env is None:
             raise UserError(NO_ENVIRONMENT)
-        recent: list[tuple[Tensor, Tensor, Tensor]] = []  # figures, values and returns of the updates since the report
         while self.steps < total_steps:
             if self.config.anneal:
                 self.optimizer.param_groups[0]["lr"] = self.config.learning_rate * (1 - self.steps / total_steps)
-            batch = self.collector.collect()
+            batch = self.collector.collect(on_step, self.steps)
             before, self.steps = self.steps, self.steps + batch.size
-            recent.append((self.update(batch), batch.value, batch.returns))
+            self.figures.at_step(self.steps)
+            self.update(batch)
+            self._recent.append((batch.value, batch.returns))
             if self.steps // self.config.log_every > before // self.config.log_every or self.steps >= total_steps:
-                means = torch.stack([figures for figures, _, _ in recent]).mean(0)
-                value = torch.cat([value for _, value, _ in recent])
-                returns = torch.cat([returns for _, _, returns in recent])
-                metrics = report(METRICS, means, value, returns, self.policy, self.optimizer, self.steps)
+                value, returns = (torch.cat(tensors) for tensors in zip(*self._recent))
+                metrics = self.figures.means() | report(value, returns, self.policy, self.optimizer)
                 metrics |= self.collector.tracker.collect()
-                recent.clear()
+                self._recent.clear()
                 if on_log is not None:
                     on_log(Progress(self.steps, self.updates, self.collector.tracker.episodes, metrics))
         return self
@@ -161,18 +174,19 @@ class A2C:
             raise UserError(NO_ENVIRONMENT)
         self.collector.reset()
 
-    def update(self, batch: Batch) -> Tensor:
-        """One gradient step on a rollout's transitions; returns its figures in the order of `METRICS`."""
+    def update(self, batch: Batch) -> None:
+        """One gradient step on a rollout's transitions."""
         figures = self.gradient(batch)
         figures[GRAD_NORM] = nn.utils.clip_grad_norm_(self.policy.parameters(), self.config.max_grad_norm)
+        self.figures.add(figures)
         self.optimizer.step()
         self.updates += 1
-        return figures
 
     def gradient(self, batch: Batch) -> Tensor:
         """Set the gradient of a batch's loss, as many transitions at a time as memory allows.
 
-        The parts are weighted by their share, so their size changes memory and nothing else.
+        The parts are weighted by their share, so their size changes memory and nothing else. Returns the figures in the
+        order of `METRICS`.
         """
         c, net = self.config, self.policy
 
@@ -231,13 +245,15 @@ class A2C:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the environment's own state, for an exact continuation. Tensors are the agent's own, not
-        copies. Between rollouts, where `on_log` is called, the rollout itself holds nothing that is still needed."""
+        copies; the rollout in flight is among it."""
         return {
             "policy": self.policy.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "generators": {name: generator.get_state() for name, generator in self.generators.items()},
             "counters": {"steps": self.steps, "updates": self.updates},
             "micro_batch": self.micro_batch.state_dict(),
+            "figures": self.figures.state_dict(),
+            "recent": list(self._recent),
             "collector": None if self.env is None else self.collector.state_dict(),
         }
 
@@ -251,5 +267,7 @@ class A2C:
         counters = state["counters"]
         self.steps, self.updates = counters["steps"], counters["updates"]
         self.micro_batch.load_state_dict(state["micro_batch"])
+        self.figures.load_state_dict(state["figures"])
+        self._recent = [(value.to(self.device), returns.to(self.device)) for value, returns in state["recent"]]
         if self.env is not None:
             self.collector.load_state_dict(state["collector"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -16,12 +16,10 @@ from iquitos_rl.agents.gae import explained_variance, gae
 from iquitos_rl.agents.normalisation import RewardScaler
 from iquitos_rl.agents.progress import EpisodeTracker
 from iquitos_rl.buffers.rollout import Rollout
-from iquitos_rl.envs.gymnasium import AnyEnv
 from iquitos_rl.envs.vector import StepResult, VectorEnv
 from iquitos_rl.errors import UserError
 from iquitos_rl.memory.recovery import Parts, explained
 
-TrainingEnv = AnyEnv | VectorEnv | Sequence[Callable[[], AnyEnv]]
 NO_ENVIRONMENT = "this agent was made without an environment: it can predict but not learn"
 VALUE_CHUNK = 2_048
 """Observations given to the critic at once: the layers' outputs for a whole rollout might not fit in memory."""
@@ -107,27 +105,32 @@ class Collector:
         self.obs: Tensor | None = None
 
     def reset(self) -> None:
-        """Start new episodes; the unfinished ones are forgotten."""
+        """Start new episodes; the unfinished ones and the rollout in flight are forgotten."""
         self.obs = self._receive(self.env.reset(self.seed).to(self.device))
+        self.rollout.clear()
         self.tracker.abandon_episodes()
         if self.scaler is not None:
             self.scaler.discounted.zero_()
 
     @torch.no_grad()
-    def collect(self) -> Batch:
-        """Act for T steps in every environment and estimate the advantages of what was done.
+    def collect(self, on_step: Callable[[int], None] | None = None, taken: int = 0) -> Batch:
+        """Act until there are T steps of every environment, and estimate the advantages of what was done.
+
+        Args:
+            on_step: called after every step with the transitions so far, `taken` and those of this rollout. What it
+                raises leaves a state to go on from.
 
         Raises:
-            UserError: an observation is not finite, or too large for the storage type.
+            UserError: an observation or a reward is not finite, or too large for the storage type; nothing has been
+                estimated from the rollout.
         """
         if self.obs is None:
             self.reset()
-        assert self.obs is not None
-        rollout, policy, obs = self.rollout, self.policy, self.obs
-        rollout.clear()
-        for _ in range(rollout.horizon):
-            live = policy.live(obs)
-            stored = self._encode(obs)
+        rollout, policy = self.rollout, self.policy
+        while rollout.steps < rollout.horizon:
+            assert self.obs is not None
+            live = policy.live(self.obs)
+            stored = self._encode(self.obs)
             mean = self.parts.map(
                 policy.mean, stored.float()
             )  # of what is stored: the update starts from a ratio of one
@@ -137,14 +140,22 @@ class Collector:
                 step = to_device(self.env.step(action.clamp(-1.0, 1.0).to(self.env.device)), self.device)
             rollout.add(stored, action, log_prob, live, step, self._encode(step.next_obs))
             self.tracker.update(step)
-            obs = self._receive(step.obs)
-        self.obs = obs
-        return self._estimate(self._encode(obs))
+            self.obs = self._receive(step.obs)
+            if on_step is not None:
+                on_step(taken + rollout.steps * rollout.num_envs)
+        assert self.obs is not None
+        last_obs = self._encode(self.obs)
+        if found := rollout.not_finite(last_obs):
+            raise UserError(f"{found[1]} at step {taken + found[0] * rollout.num_envs}")
+        batch = self._estimate(last_obs)
+        rollout.clear()  # its tensors stay as they are until the next `collect`
+        return batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but the policy, the environments and the rollout, which the next `collect` overwrites whole."""
+        """Everything but the policy and the environments. Tensors are the collector's own, not copies."""
         return {
             "obs": self.obs,
+            "rollout": self.rollout.state_dict(),
             "scaler": None if self.scaler is None else self.scaler.state_dict(),
             "tracker": self.tracker.state_dict(),
         }
@@ -152,6 +163,7 @@ class Collector:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a `state_dict`. The environments must be brought to the same point by other means."""
         self.obs = None if state["obs"] is None else state["obs"].to(self.device, copy=True)
+        self.rollout.load_state_dict(state["rollout"])
         if self.scaler is not None:
             self.scaler.load_state_dict(state["scaler"])
         self.tracker.load_state_dict(state["tracker"])
@@ -167,9 +179,6 @@ class Collector:
 
     def _estimate(self, last_obs: Tensor) -> Batch:
         rollout = self.rollout
-        if columns := rollout.overflown():
-            kind = str(rollout.obs.dtype).removeprefix("torch.")
-            raise UserError(f"observation column {columns[0]} is not a finite number as {kind}")
         reward = rollout.reward
         if self.scaler is not None:
             self.scaler.update(reward, rollout.terminated | rollout.truncated)
@@ -206,25 +215,10 @@ def to_device(step: StepResult, device: torch.device) -> StepResult:
     )
 
 
-def report(
-    names: tuple[str, ...],
-    figures: Tensor,
-    value: Tensor,
-    returns: Tensor,
-    policy: ActorCritic,
-    optimizer: Optimizer,
-    steps: int,
-) -> dict[str, float]:
-    """Figures by name, and those that both algorithms have: the share of the returns' variance that the critic
-    explained (absent where they did not vary), mean deviation of the actions, step size. Waits for the device.
-
-    Raises:
-        UserError: a figure is not finite.
-    """
-    more = [explained_variance(value, returns), policy.log_std.detach().exp().mean()]
-    *values, explained, std = torch.stack([*figures, *more]).tolist()
-    metrics = dict(zip(names, values)) | {"std": std, "learning_rate": optimizer.param_groups[0]["lr"]}
-    for name, number in metrics.items():
-        if not math.isfinite(number):
-            raise UserError(f"training diverged: {name} is {number} after {steps} steps; try a smaller learning_rate")
+def report(value: Tensor, returns: Tensor, policy: ActorCritic, optimizer: Optimizer) -> dict[str, float]:
+    """What both algorithms report: the share of the returns' variance that the critic explained (absent where they did
+    not vary), mean deviation of the actions, step size. Waits for the device."""
+    figures = [explained_variance(value, returns), policy.log_std.detach().exp().mean()]
+    explained, std = torch.stack(figures).tolist()
+    metrics = {"std": std, "learning_rate": optimizer.param_groups[0]["lr"]}
     return metrics | ({"explained_variance": explained} if math.isfinite(explained) else {})

@@ -18,11 +18,12 @@ from torch import Generator, Tensor, nn
 
 from iquitos_rl.agents import actor_critic
 from iquitos_rl.agents.actor_critic import ActorCritic, read_actor_critic, spawn, spec_of
-from iquitos_rl.agents.collector import NO_ENVIRONMENT, Batch, Collector, TrainingEnv, report
+from iquitos_rl.agents.collector import NO_ENVIRONMENT, Batch, Collector, report
+from iquitos_rl.agents.figures import Figures
 from iquitos_rl.agents.networks import Activation, Amp
 from iquitos_rl.agents.policy_file import ArrayOrTensor, PolicySpec, apply_policy, save_policy
 from iquitos_rl.agents.progress import Progress
-from iquitos_rl.envs.gymnasium import as_vector
+from iquitos_rl.envs.gymnasium import TrainingEnv, as_vector
 from iquitos_rl.errors import UserError
 from iquitos_rl.memory.recovery import Parts, taking_memory
 
@@ -144,6 +145,7 @@ class PPO:
         ).to(self.device)
         self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=c.learning_rate, eps=1e-5, fused=True)
         self.generators = spawn(init, ("act", "shuffle", "predict"), self.device)
+        self.figures = Figures(METRICS, [self.optimizer], self.device)
         self.steps = self.updates = 0
         self.micro_batch = Parts("gradient", self.device, c.micro_batch, lambda: ADVICE)
         self.acting = Parts("policy", self.device, advice=lambda: ADVICE)
@@ -162,10 +164,20 @@ class PPO:
 
     # --- learning
 
-    def learn(self, total_steps: int, on_log: Callable[[Progress], None] | None = None) -> PPO:
+    def learn(
+        self,
+        total_steps: int,
+        on_log: Callable[[Progress], None] | None = None,
+        on_step: Callable[[int], None] | None = None,
+    ) -> PPO:
         """Train until `steps` reaches `total_steps`, in whole rollouts; report after each.
 
         A second call goes on where the first one stopped, the step size annealed over the new total.
+
+        Args:
+            on_log: called with every report.
+            on_step: called with the transitions so far after every step of the environments. The state is complete
+                then, so what it raises ends training at a point from which it can go on.
 
         Raises:
             UserError: there is no environment, it yields numbers that are not finite, or training diverged.
@@ -175,8 +187,9 @@ class PPO:
         while self.steps < total_steps:
             if self.config.anneal:
                 self.optimizer.param_groups[0]["lr"] = self.config.learning_rate * (1 - self.steps / total_steps)
-            batch = self.collector.collect()
+            batch = self.collector.collect(on_step, self.steps)
             self.steps += batch.size
+            self.figures.at_step(self.steps)
             metrics = self.update(batch) | self.collector.tracker.collect()
             if on_log is not None:
                 on_log(Progress(self.steps, self.updates, self.collector.tracker.episodes, metrics))
@@ -194,21 +207,20 @@ class PPO:
         Raises:
             UserError: the loss or the gradient is not finite.
         """
-        figures: list[Tensor] = []
         for index in minibatches(batch.size, self.config.batch_size, self.config.epochs, self.generators["shuffle"]):
             part = batch.take(index)
             if self.config.normalise_advantage:
                 part = part._replace(advantage=normalised(part.advantage))
-            figures.append(self.gradient(part))
+            figures = self.gradient(part)
+            figures[GRAD_NORM] = nn.utils.clip_grad_norm_(self.policy.parameters(), self.config.max_grad_norm)
+            self.figures.add(figures)
             # The one place where an update waits for the device, and only where asked to: whether to go on is the
             # host's decision, and asking once per epoch would let through the very steps that this is to prevent.
-            if self.config.target_kl is not None and float(figures[-1][KL]) > 1.5 * self.config.target_kl:
+            if self.config.target_kl is not None and float(figures[KL]) > 1.5 * self.config.target_kl:
                 break
-            figures[-1][GRAD_NORM] = nn.utils.clip_grad_norm_(self.policy.parameters(), self.config.max_grad_norm)
             self.optimizer.step()
             self.updates += 1
-        means = torch.stack(figures).mean(0)
-        return report(METRICS, means, batch.value, batch.returns, self.policy, self.optimizer, self.steps)
+        return self.figures.means() | report(batch.value, batch.returns, self.policy, self.optimizer)
 
     def gradient(self, batch: Batch) -> Tensor:
         """Set the gradient of a minibatch's loss, as many transitions at a time as memory allows.
@@ -275,13 +287,14 @@ class PPO:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the environment's own state, for an exact continuation. Tensors are the agent's own, not
-        copies. Between rollouts, where `on_log` is called, the rollout itself holds nothing that is still needed."""
+        copies; the rollout in flight is among it."""
         return {
             "policy": self.policy.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "generators": {name: generator.get_state() for name, generator in self.generators.items()},
             "counters": {"steps": self.steps, "updates": self.updates},
             "micro_batch": self.micro_batch.state_dict(),
+            "figures": self.figures.state_dict(),
             "collector": None if self.env is None else self.collector.state_dict(),
         }
 
@@ -295,5 +308,6 @@ class PPO:
         counters = state["counters"]
         self.steps, self.updates = counters["steps"], counters["updates"]
         self.micro_batch.load_state_dict(state["micro_batch"])
+        self.figures.load_state_dict(state["figures"])
         if self.env is not None:
             self.collector.load_state_dict(state["collector"])

@@ -23,6 +23,8 @@ class RMSpropTF(Optimizer):
         for group in self.param_groups:
             for p in group["params"]:
                 self.state[p]["square_average"] = torch.ones_like(p)
+        self.found_inf: Tensor | None = None
+        """() float32, as in PyTorch's fused optimisers: while it is 1, a step changes nothing."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
@@ -33,7 +35,11 @@ class RMSpropTF(Optimizer):
                 continue
             params, grads = [p for p, _ in pairs], [grad for _, grad in pairs]
             averages = [self.state[p]["square_average"] for p in params]
-            torch._foreach_mul_(averages, group["alpha"])
+            decay = group["alpha"]
+            if self.found_inf is not None:
+                skip = self.found_inf > 0
+                grads, decay = [grad.masked_fill(skip, 0.0) for grad in grads], torch.where(skip, 1.0, decay)
+            torch._foreach_mul_(averages, decay)
             torch._foreach_addcmul_(averages, grads, grads, value=1.0 - group["alpha"])
             roots = torch._foreach_add(averages, group["eps"])
             torch._foreach_sqrt_(roots)

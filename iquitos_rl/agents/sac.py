@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from fractions import Fraction
-from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +18,7 @@ from tensordict import TensorDict
 from torch import Generator, Tensor, nn
 
 from iquitos_rl.agents import squashed_gaussian
+from iquitos_rl.agents.figures import Figures
 from iquitos_rl.agents.networks import Amp, Network, TwinCritic, allocate_adam, in_precision, mlp
 from iquitos_rl.agents.policy_file import ArrayOrTensor, PolicySpec, apply_policy, load_policy, save_policy
 from iquitos_rl.agents.progress import EpisodeTracker, Progress
@@ -35,7 +35,10 @@ BATCHES_PER_GATHER = 8
 ADVICE = "python -m iquitos_rl.plan sac shows what each setting needs; lower agent.hidden or agent.buffer_size"
 
 MODULES = ("actor", "critic", "target_critic")
-UPDATE_METRICS = ("critic_loss", "actor_loss", "alpha_loss", "alpha", "entropy", "q")
+METRICS = {
+    "critic": ("critic_loss", "q", "critic_grad_norm"),
+    "policy": ("alpha", "entropy", "alpha_loss", "actor_loss", "policy_grad_norm"),
+}
 
 
 class SACConfig(BaseModel):
@@ -165,8 +168,8 @@ class SAC:
         self.steps = self.updates = 0
         self.micro_batch = Parts("gradient", self.device, c.micro_batch, lambda: ADVICE)
         self.acting = Parts("policy", self.device, advice=lambda: ADVICE)
-        # Figures since the last report stay on the device: reading one in every update would make the GPU wait.
-        self._sums = torch.zeros(len(UPDATE_METRICS) + 1, dtype=torch.float64, device=self.device)
+        names = [*METRICS["critic"], *METRICS["policy"]]
+        self.figures = Figures(names, self.optimizers.values(), self.device)
         self._obs: Tensor | None = None
         if self.env is not None:
             self.tracker = EpisodeTracker(self.env.num_envs, self.device)
@@ -181,10 +184,20 @@ class SAC:
             }
             self.buffer = ReplayBuffer(*sizes, **kind, device=self.device, seed=seeds[2])
 
-    def learn(self, total_steps: int, on_log: Callable[[Progress], None] | None = None) -> SAC:
+    def learn(
+        self,
+        total_steps: int,
+        on_log: Callable[[Progress], None] | None = None,
+        on_step: Callable[[int], None] | None = None,
+    ) -> SAC:
         """Train until `steps` reaches `total_steps`; report every `log_every` transitions and at the end.
 
         A second call goes on where the first one stopped.
+
+        Args:
+            on_log: called with every report.
+            on_step: called with the transitions so far after every step of the environments. The state is complete
+                then, so what it raises ends training at a point from which it can go on.
 
         Raises:
             UserError: there is no environment, it yields numbers that are not finite, or training diverges.
@@ -197,11 +210,14 @@ class SAC:
         while self.steps < total_steps:
             before = self.steps
             self.collect()
+            self.figures.at_step(self.steps)
             self.train(self.updates_due())
             if self.steps // every > before // every or self.steps >= total_steps:
                 progress = self._progress()
                 if on_log is not None:
                     on_log(progress)
+            if on_step is not None:
+                on_step(self.steps)
         return self
 
     def reset(self) -> None:
@@ -255,14 +271,12 @@ class SAC:
 
     def update(self, batch: TensorDict, noise: Tensor) -> None:
         """A gradient step of the critics, then one of actor and temperature; noise (2, B, A): next and own actions."""
-        alpha = self.log_alpha.detach().exp()
-        q_loss, q = self.gradient("critic", batch, noise[0])
+        self.figures.add(self.gradient("critic", batch, noise[0]))
         self.optimizers["critic"].step()
-        pi_loss, temperature_loss, entropy = self.gradient("policy", batch, noise[1])
+        self.figures.add(self.gradient("policy", batch, noise[1]), first=len(METRICS["critic"]))
         self.optimizers["policy"].step()
         with torch.no_grad():
             torch._foreach_lerp_(self._target_parameters, self._parameters["critic"], self.config.tau)
-            self._sums += torch.stack([q_loss, pi_loss, temperature_loss, alpha, entropy, q, torch.ones_like(q)])
         self.updates += 1
 
     def target_entropy(self, obs: Tensor) -> Tensor | float:
@@ -273,7 +287,7 @@ class SAC:
 
     def gradient(self, name: str, batch: TensorDict, noise: Tensor) -> Tensor:
         """Set the gradient of the loss of "critic" or "policy", as many transitions at a time as memory allows; returns
-        the loss's figures. The parts are weighted by their share, so their size does not matter for the result."""
+        its `METRICS`. The parts are weighted by their share, so their size does not matter for the result."""
         losses = {"critic": self._critic_loss, "policy": self._policy_loss}[name]
 
         def attempt(size: int) -> Tensor:
@@ -288,7 +302,9 @@ class SAC:
                 total = total + share * figures
             return total
 
-        return self.micro_batch.run(len(batch), attempt)
+        figures = self.micro_batch.run(len(batch), attempt)
+        norm = nn.utils.get_total_norm([x.grad for x in self._parameters[name] if x.grad is not None])
+        return torch.cat([figures, norm[None]])
 
     def _critic_loss(self, batch: TensorDict, noise: Tensor) -> tuple[Tensor, Tensor]:
         alpha = self.log_alpha.detach().exp()
@@ -301,7 +317,7 @@ class SAC:
         pi_loss, log_prob = actor_loss(self._actor, self._critic, batch, alpha, noise, self.mask_columns)
         temperature_loss = alpha_loss(self.log_alpha, log_prob, self.target_entropy(batch["observation"]))
         # One gradient for both: neither loss depends on the other's parameters.
-        return pi_loss + temperature_loss, torch.stack([pi_loss, temperature_loss, -log_prob.mean()]).detach()
+        return pi_loss + temperature_loss, torch.stack([alpha, -log_prob.mean(), temperature_loss, pi_loss]).detach()
 
     def rehearse(self) -> None:
         """Take all memory that an update needs: where it does not fit, that shows now and not after hours."""
@@ -316,13 +332,7 @@ class SAC:
 
     def _progress(self) -> Progress:
         """Read the figures since the last report and begin anew."""
-        *sums, updates = self._sums.tolist()
-        self._sums.zero_()
-        metrics = {name: total / updates for name, total in zip(UPDATE_METRICS, sums)} if updates else {}
-        for name, value in metrics.items():
-            if not isfinite(value):
-                raise UserError(f"training diverged: {name} is {value} at step {self.steps}; lower the learning_rate")
-        metrics |= self.tracker.collect()
+        metrics = self.figures.means() | self.tracker.collect()
         return Progress(self.steps, self.updates, self.tracker.episodes, metrics)
 
     def predict(self, obs: ArrayOrTensor, deterministic: bool = True) -> ArrayOrTensor:
@@ -384,7 +394,7 @@ class SAC:
             "generators": {"noise": self._noise.get_state(), "predict": self._predict_noise.get_state()},
             "steps": self.steps,
             "updates": self.updates,
-            "sums": self._sums,
+            "figures": self.figures.state_dict(),
             "micro_batch": self.micro_batch.state_dict(),
             "tracker": self.tracker.state_dict(),
             "obs": self._obs,
@@ -401,7 +411,7 @@ class SAC:
         self._noise.set_state(state["generators"]["noise"].cpu())
         self._predict_noise.set_state(state["generators"]["predict"].cpu())
         self.steps, self.updates = int(state["steps"]), int(state["updates"])
-        self._sums.copy_(state["sums"])
+        self.figures.load_state_dict(state["figures"])
         self.micro_batch.load_state_dict(state["micro_batch"])
         self.tracker.load_state_dict(state["tracker"])
         self._obs = None if state["obs"] is None else state["obs"].to(self.device, copy=True)

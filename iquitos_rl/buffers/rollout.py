@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,10 @@ from iquitos_rl.envs.vector import StepResult
 
 FINAL_STEPS = 8
 """The side table of final observations has room for E times this many, or T / 16 where that is more."""
+
+
+FIELDS = ("obs", "action", "log_prob", "reward", "terminated", "truncated", "live", "_final_row")
+"""Tensors with a row for each step."""
 
 
 class Rollout:
@@ -58,6 +64,11 @@ class Rollout:
         """Bytes of all tensors here; ask a rollout on the `meta` device to know them before they are taken."""
         return sum(t.nbytes for t in vars(self).values() if isinstance(t, Tensor))
 
+    @property
+    def steps(self) -> int:
+        """Steps added since `clear`."""
+        return self._cursor
+
     def clear(self) -> None:
         """Start again at step 0."""
         self._cursor = self._most_used = 0
@@ -91,11 +102,39 @@ class Rollout:
         kept = self.truncated & ~self.terminated
         return self.final_obs[: int(self._used)], torch.where(kept, self._final_row, -1)
 
-    def overflown(self) -> list[int]:
-        """Observation columns with a number that is not finite, or was too large for the storage type."""
-        low, high = self.obs.flatten(0, 1).aminmax(dim=0)
-        columns: list[int] = (~(low.isfinite() & high.isfinite())).nonzero().flatten().tolist()
-        return columns
+    def not_finite(self, last_obs: Tensor) -> tuple[int, str] | None:
+        """The first number in a full rollout that is not finite, or was too large for the storage type: after how many
+        steps it came, and what it is. None where all are finite, which asks the device once.
+
+        Args:
+            last_obs: (E, D), the observation after the last step, in the form of `obs`.
+        """
+        bounds = [bound for rows in (self.obs.flatten(0, 1), last_obs) for bound in rows.aminmax(dim=0)]
+        if torch.cat([*bounds, *self.reward.aminmax(dim=1)]).isfinite().all():
+            return None
+        for t, obs in enumerate([*self.obs, last_obs]):
+            if t and not (finite := self.reward[t - 1].isfinite()).all():
+                return t, f"the reward of environment {int(finite.int().argmin())} is not a finite number"
+            if not (finite := obs.isfinite()).all():
+                env, column = (~finite).nonzero()[0].tolist()
+                kind = str(obs.dtype).removeprefix("torch.")
+                return t, f"observation column {column} of environment {env} is not a finite number as {kind}"
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The steps added since `clear`, as views; waits for the device."""
+        rows = {name: getattr(self, name)[: self._cursor] for name in FIELDS if getattr(self, name) is not None}
+        return {"rows": rows, "final_obs": self.final_obs[: int(self._used)]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on in the middle of a rollout of the same sizes."""
+        for name, rows in state["rows"].items():
+            getattr(self, name)[: len(rows)] = rows
+        self._cursor, self._most_used = len(state["rows"]["obs"]), len(state["final_obs"])
+        self._used.fill_(self._most_used)
+        while self.final_obs.shape[0] <= self._most_used:
+            self._double()
+        self.final_obs[: self._most_used] = state["final_obs"]
 
     def _keep_final(self, t: int, kept: Tensor, final_obs: Tensor) -> None:
         if self._most_used + self.num_envs >= self.final_obs.shape[0]:
@@ -109,4 +148,7 @@ class Rollout:
     def _make_room(self) -> None:
         self._most_used = int(self._used)
         if self._most_used + self.num_envs >= self.final_obs.shape[0]:
-            self.final_obs = torch.cat([self.final_obs, torch.zeros_like(self.final_obs)])
+            self._double()
+
+    def _double(self) -> None:
+        self.final_obs = torch.cat([self.final_obs, torch.zeros_like(self.final_obs)])

@@ -228,7 +228,8 @@ def _arrivals(
 
     arriving = vehicle[starts]
     from_away = (starts > 0) & (connected_at[before, arriving] == NONE)
-    missing = np.flatnonzero(np.isnan(soc) & from_away)
+    # A visit of one row may be announced over by the next charger; then that SOC already stands.
+    missing = np.flatnonzero(np.isnan(soc) & from_away & np.isnan(early[starts, arriving]))
     v = arriving[missing]
     # No SOC of its own: the one announced a row earlier has idled for a step (`energy_model.py`, next_time_step).
     soc[missing] = np.clip(early[before[missing], v] * (1.0 - loss[v]), lowest_soc[v], 1.0).astype(np.float32)

@@ -27,7 +27,7 @@ from iquitos_rl.envs.batteries import (
 )
 from iquitos_rl.envs.curves import Curves
 
-SHARP = 1e9
+SHARP = 1e12
 """Slope that makes 0 or 1 of the difference of two single-precision numbers."""
 
 
@@ -41,7 +41,7 @@ class Direction(NamedTuple):
     deadband: Tensor
     """kW below which the charger does nothing: the least power, but never more than the full one."""
     threshold: Tensor
-    """The deadband as a share of full power."""
+    """Smallest share of full power, in single precision, that is not dropped."""
     efficiency: Tensor
     curve: Curves | None
     """Efficiency over the share of full power; None where no socket has such a curve."""
@@ -65,7 +65,7 @@ def make_chargers(chargers: Sequence[Charger], dtype: torch.dtype, where: torch.
             full=parameter(full, dtype, where),
             least=parameter(least, dtype, where),
             deadband=parameter(deadband.tolist(), dtype, where),
-            threshold=parameter((deadband / np.maximum(full, TINY)).tolist(), dtype, where),
+            threshold=parameter([_threshold(*pair) for pair in zip(full, deadband)], dtype, where),
             efficiency=parameter(efficiency, dtype, where),
             curve=curves.make_curves(filled, dtype, where) if any(own is not None for own in curve) else None,
         )
@@ -154,6 +154,16 @@ def _above_deadband(chargers: Chargers, direction: Direction, share: Tensor) -> 
     if not chargers.has_deadband:
         return share
     return share * ((share - direction.threshold) * SHARP + 1).clamp(0, 1)
+
+
+def _threshold(full: float, deadband: float) -> float:
+    """Smallest single-precision share whose power CityLearn, in double precision, does not find below the deadband."""
+    share = np.float32(deadband / full if full > 0 else 0.0)
+    while float(share) * full < deadband:
+        share = np.nextafter(share, np.float32(1))
+    while share > 0 and float(below := np.nextafter(share, np.float32(0))) * full >= deadband:
+        share = below
+    return float(share)
 
 
 def _efficiency(direction: Direction, power: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ refused (a NaN battery action discharges beyond the nominal power there).
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -91,6 +92,12 @@ def _nothing(*args: object, **kwargs: object) -> None:
     return None
 
 
+def _rows(folder: Path) -> int:
+    """Rows that a schema simulates, whatever it says about the length of episodes."""
+    schema = json.loads((folder / "schema.json").read_text(encoding="utf-8"))
+    return int(schema["simulation_end_time_step"]) - int(schema["simulation_start_time_step"]) + 1
+
+
 def load_citylearn(folder: Path, fast: bool = True) -> Any:
     """Construct `CityLearnEnv` over a schema folder, one agent for all buildings.
 
@@ -102,7 +109,14 @@ def load_citylearn(folder: Path, fast: bool = True) -> Any:
     level = root.level
     try:
         with _quick_construction() if fast else contextlib.nullcontext():
-            env = module.CityLearnEnv(str(folder / "schema.json"), central_agent=True, offline=True, render_mode="none")
+            env = module.CityLearnEnv(
+                str(folder / "schema.json"),
+                central_agent=True,
+                offline=True,
+                render_mode="none",
+                interface="flat",
+                episode_time_steps=_rows(folder),
+            )
     except KeyError as error:
         raise UserError(f"{folder}: CityLearn cannot load this schema, it misses {error}") from None
     except (TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError, OSError, AssertionError) as error:

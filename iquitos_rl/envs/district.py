@@ -104,7 +104,7 @@ class DistrictSite:
         self._rows = (torch.zeros(num_envs, dtype=torch.int64, device=self.device),) * 2
         """Where the present observations and the last step's successors stand in the table."""
         self._rng = np.random.default_rng()
-        self._left = np.zeros(num_envs, dtype=np.int64)
+        self.steps_left = np.zeros(num_envs, dtype=np.int64)
         """Steps until each environment's episode ends: known without asking the device."""
         self._none = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
         self._transition: Callable[[State, Moment, Tensor, Tensor], Transition] = self._advance
@@ -132,7 +132,7 @@ class DistrictSite:
         row, scenario = self._draw(everyone)
         self.physics.reset(row, scenario)
         if self.starts == "random":
-            self._left = self._rng.integers(1, self.episode_steps + 1, self.num_envs)
+            self.steps_left = self._rng.integers(1, self.episode_steps + 1, self.num_envs)
         self._peak = self._idle_peaks[self.physics.table_row]
         self._net = torch.zeros_like(self._peak[..., 0])
         self._now, obs = self._look(self.physics.state, self._peak, self._net)
@@ -149,8 +149,8 @@ class DistrictSite:
         self.last_flows = flows
         obs, next_row = next_obs, self._now.row
 
-        self._left -= 1
-        ended = self._left == 0
+        self.steps_left -= 1
+        ended = self.steps_left == 0
         truncated = self._none
         if ended.any():
             truncated = torch.from_numpy(ended).to(self.device)
@@ -161,6 +161,15 @@ class DistrictSite:
             self._now, obs = self._look(self.physics.state, self._peak, self._net)
         self._rows = self._now.row, next_row
         return StepResult(obs, reward, self._none, truncated, next_obs, info)
+
+    @property
+    def live(self) -> tuple[tuple[Tensor, ...], ...]:
+        """What is kept from one step to the next, (E, ...) each, but for constants of the task in a moment.
+
+        Tensors of different groups are never the same at the end of a step that began new episodes.
+        """
+        now, flows = tuple(self._now), tuple(self.last_flows or ())
+        return tuple(self.physics.state), now, flows, (self._peak,), (self._net,), (self._rows[1],), (self._none,)
 
     def compile(self) -> None:
         """Let `torch.compile` fuse the step: worth its half minute of compilation in long runs."""
@@ -175,7 +184,7 @@ class DistrictSite:
             "physics": self.physics.state._asdict(),
             "running_peak": self._peak,
             "net": self._net,
-            "left": torch.from_numpy(self._left.copy()),
+            "left": torch.from_numpy(self.steps_left.copy()),
             "rng": self._rng.bit_generator.state,
         }
 
@@ -184,7 +193,7 @@ class DistrictSite:
         physics = {name: tensor.to(self.device, copy=True) for name, tensor in state["physics"].items()}
         self.physics.state = type(self.physics.state)(**physics)
         self._peak, self._net = (state[name].to(self.device, copy=True) for name in ("running_peak", "net"))
-        self._left = state["left"].numpy().copy()
+        self.steps_left = state["left"].numpy().copy()
         self._rng.bit_generator.state = state["rng"]
         self._now, _ = self._look(self.physics.state, self._peak, self._net)
         self._rows = self._now.row, self._now.row
@@ -229,7 +238,7 @@ class DistrictSite:
         if self.starts == "random":
             row[who] = self._rng.integers(0, self.task.rows - self.episode_steps, count)
         scenario[who] = self._rng.integers(0, self._years, count)
-        self._left[who] = self.episode_steps
+        self.steps_left[who] = self.episode_steps
         return torch.from_numpy(row).to(self.device), torch.from_numpy(scenario).to(self.device)
 
     def _indices(self, chosen: list[bool]) -> Tensor:

@@ -1,7 +1,7 @@
 """Gymnasium environments behind the interface that agents train on.
 
-Every environment is stepped here, or in a process of its own (`WorkerEnv`), and reset here when its episode ends:
-gymnasium's own vector classes changed their autoreset between 0.28 and 1.1, and a wrong guess means a wrong bootstrap.
+Every environment is stepped here, or in a process of its own (`WorkerEnv`), and reset here when its episode ends.
+Gymnasium's own vector environments are taken too: `autoreset.py`.
 """
 
 from __future__ import annotations
@@ -15,22 +15,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from iquitos_rl.envs.autoreset import AutoresetVector
+from iquitos_rl.envs.spaces import bounds, box, refuse_infinite, refuse_nan, stretch
 from iquitos_rl.envs.vector import Exogenous, StepResult, VectorEnv
 from iquitos_rl.envs.worker import WorkerEnv
 from iquitos_rl.errors import UserError
 
 AnyEnv = gymnasium.Env[Any, Any]
-TrainingEnv = AnyEnv | VectorEnv | Sequence[Callable[[], AnyEnv]]
+TrainingEnv = AnyEnv | gymnasium.vector.VectorEnv | VectorEnv | Sequence[Callable[[], AnyEnv]]
 
 
 def as_vector(env: TrainingEnv, device: torch.device | str = "cpu") -> VectorEnv:
-    """One gymnasium environment, or one from each factory, as a `VectorEnv`; what already is one is returned unchanged.
+    """One gymnasium environment, one from each factory, or gymnasium's own kind of vector environment, as a
+    `VectorEnv`; what already is one is returned unchanged.
 
     Raises:
         UserError: a space is not a bounded Box (observations may be unbounded), or the environments' spaces differ.
     """
     if isinstance(env, gymnasium.vector.VectorEnv):
-        raise UserError("gymnasium's vector environments are not supported: give a list of functions making one each")
+        return AutoresetVector(env, device)
     if isinstance(env, gymnasium.Env):
         return GymnasiumVector([env], device)
     if isinstance(env, VectorEnv):
@@ -45,21 +48,18 @@ class GymnasiumVector:
     """E gymnasium environments with Box spaces, flattened; actions in [-1, 1] are stretched to the space's bounds."""
 
     def __init__(self, envs: Sequence[AnyEnv], device: torch.device | str = "cpu") -> None:
-        spaces = [(_box(env.observation_space, "observation"), _box(env.action_space, "action")) for env in envs]
+        spaces = [(box(e.observation_space, "observation"), box(e.action_space, "action")) for e in envs]
         if any(space != spaces[0] for space in spaces):
             raise UserError("the environments' observation or action spaces differ")
         self._obs_space, self._action_space = spaces[0]
-        low, high = self._action_space.low.astype(np.float64), self._action_space.high.astype(np.float64)
-        if not (np.isfinite(low).all() and np.isfinite(high).all()):
-            raise UserError("the action space has no finite bounds, so [-1, 1] cannot be stretched to it")
-        self._low, self._high = low, high
+        self._low, self._high = bounds(self._action_space)
         self.envs = list(envs)
         self.num_envs = len(self.envs)
         self.obs_dim = int(np.prod(self._obs_space.shape))
         self.action_dim = int(np.prod(self._action_space.shape))
         self.device = torch.device(device)
-        self.action_low = torch.as_tensor(low.reshape(-1), dtype=torch.float32)
-        self.action_high = torch.as_tensor(high.reshape(-1), dtype=torch.float32)
+        self.action_low = torch.as_tensor(self._low.reshape(-1), dtype=torch.float32)
+        self.action_high = torch.as_tensor(self._high.reshape(-1), dtype=torch.float32)
         columns = find_attribute(self.envs[0], "action_mask_columns")
         self.action_mask_columns: Tensor | None = (
             None if columns is None else torch.as_tensor(columns, dtype=torch.int64, device=self.device)
@@ -98,7 +98,7 @@ class GymnasiumVector:
         Raises:
             UserError: an action or an observation is NaN (the column is named), or a reward is not finite.
         """
-        actions = self._stretch(action)
+        actions = stretch(action, self._low, self._high, self._action_space.dtype)
         rows, first_rows, rewards, terminated, truncated, infos = [], [], [], [], [], []
         next_row: list[int] = []
         for env, row in zip(self.envs, actions):
@@ -114,9 +114,7 @@ class GymnasiumVector:
             truncated.append(bool(trunc))
             infos.append(info)
         next_obs = self._observations(rows)
-        if not np.isfinite(rewards).all():
-            bad = int(np.flatnonzero(~np.isfinite(rewards))[0])
-            raise UserError(f"the reward of environment {bad} is {rewards[bad]}, not a finite number")
+        refuse_infinite(rewards)
         if self._resumable:
             self._remember(actions, [term or trunc for term, trunc in zip(terminated, truncated)])
         ended = any(terminated) or any(truncated)
@@ -164,31 +162,20 @@ class GymnasiumVector:
             raise UserError("simulating the interrupted episodes again led to other observations than were saved")
 
     def _remember(self, actions: NDArray[Any], ended: list[bool]) -> None:
-        for i, (env, action) in enumerate(zip(self.envs, actions)):
+        # Asked first: a worker that dies here leaves the account of the step before, which is whole.
+        starts = {i: self.envs[i].start_state() for i, end in enumerate(ended) if end}  # type: ignore[attr-defined]
+        for i, action in enumerate(actions):
             self._taken[i].append(action)
-            if ended[i]:
-                self._starts[i], self._taken[i] = env.start_state(), []  # type: ignore[attr-defined]
+        for i, start in starts.items():
+            self._starts[i], self._taken[i] = start, []
 
     def close(self) -> None:
         for env in self.envs:
             env.close()  # type: ignore[no-untyped-call]
 
-    def _stretch(self, action: Tensor) -> NDArray[Any]:
-        rows = action.detach().cpu().numpy().astype(np.float64)
-        if np.isnan(rows).any():
-            env, column = np.argwhere(np.isnan(rows))[0]
-            raise UserError(f"action {column} of environment {env} is NaN")
-        rows = rows.reshape(self.num_envs, *self._low.shape)
-        rows = self._low + (rows + 1) / 2 * (self._high - self._low)
-        return np.clip(rows, self._low, self._high).astype(self._action_space.dtype)
-
     def _observations(self, rows: list[NDArray[np.float32]]) -> Tensor:
         obs = np.stack(rows)
-        if np.isnan(obs).any():
-            env, column = np.argwhere(np.isnan(obs))[0]
-            names = self.policy_spec.get("observation_names")
-            name = f" ({names[column]})" if names else ""
-            raise UserError(f"observation column {column}{name} of environment {env} is NaN")
+        refuse_nan(obs, self.policy_spec.get("observation_names"))
         return torch.from_numpy(obs).to(self.device)
 
     def _table_row(self, env: AnyEnv) -> int:
@@ -223,9 +210,3 @@ def find_attribute(env: AnyEnv, name: str) -> Any:
 def _row(obs: Any) -> NDArray[np.float32]:
     """One observation as a flat float32 copy: an environment may write its next observation into the same array."""
     return np.array(obs, dtype=np.float32).reshape(-1)
-
-
-def _box(space: gymnasium.Space[Any], role: str) -> gymnasium.spaces.Box:
-    if not isinstance(space, gymnasium.spaces.Box):
-        raise UserError(f"the {role} space is {type(space).__name__}, only Box is supported")
-    return space

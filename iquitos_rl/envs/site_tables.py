@@ -37,14 +37,6 @@ def check_sites(sites: Sequence[Site]) -> None:
             raise UserError(f"{site.path} and {sites[0].path} cannot be years of one site: they differ in {difference}")
 
 
-SERIES = (
-    *("path", "name", "fingerprint", "unsupported", "month", "hour", "day_type"),
-    *("load", "pv", "price", "price_predicted", "carbon", "weather"),
-    *("vehicle", "departure", "required_soc", "arrival_soc", "departs"),
-)
-"""Fields that may differ between the years of one site."""
-
-
 def _difference(a: object, b: object, name: str) -> str | None:
     """Name of the first structural field in which two parts of sites differ, or None."""
     if is_dataclass(a) and is_dataclass(b):

@@ -23,6 +23,9 @@ from iquitos_rl.cases.site import Battery, Charger, Floats, Site
 EMPTY = -1
 ROUNDING = 1e-4
 """Share of a step's full charge below which nothing is behind."""
+ABOVE_EDGE = 1 + 1e-6
+"""A request on the very edge of a deadband would be taken or dropped by its rounding: the guard asks for this much
+more, which single precision resolves."""
 
 
 def _charge_gain(charger: Charger, battery: Battery, required_soc: Floats, hours: float) -> Floats:
@@ -48,6 +51,11 @@ def _discharge_drop(charger: Charger, battery: Battery, hours: float) -> float:
     return float(energy / np.sqrt(round_trip) / battery.capacity)
 
 
+def _deadband(charger: Charger) -> float:
+    """Share of full charging power below which the charger does nothing."""
+    return min(charger.min_charging_power, charger.max_charging_power) / max(charger.max_charging_power, 1e-6)
+
+
 @dataclass(frozen=True)
 class SocketTables:
     """Schedules and limits of every socket of a site, row by row."""
@@ -70,8 +78,8 @@ class SocketTables:
     """(T, N) kWh of the connected vehicle's battery; 0 where empty."""
     lowest: Floats
     """(N,) least action the charger takes: -1 where it can discharge, else 0."""
-    deadband: Floats
-    """(N,) charging actions below this share of full power have no effect."""
+    smallest: Floats
+    """(N,) least share of full power that surely charges: just above the charger's deadband; 0 where it has none."""
 
 
 def socket_tables(site: Site) -> SocketTables:
@@ -105,9 +113,7 @@ def socket_tables(site: Site) -> SocketTables:
         drop=np.maximum(drop, 1e-6),
         capacity=capacity,
         lowest=np.array([-1.0 if charger.max_discharging_power > 0 else 0.0 for charger in chargers]),
-        deadband=np.array(
-            [min(c.min_charging_power, c.max_charging_power) / max(c.max_charging_power, 1e-6) for c in chargers]
-        ),
+        smallest=np.array([_deadband(charger) * ABOVE_EDGE for charger in chargers]).clip(max=1),
     )
 
 
@@ -130,7 +136,7 @@ def guarded_range(
     gain: Tensor,
     drop: Tensor | None = None,
     lowest: Tensor | None = None,
-    deadband: Tensor | None = None,
+    smallest: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Least and most charging action that keep a departure safe, as shares of full power, each (..., N).
 
@@ -139,7 +145,7 @@ def guarded_range(
 
     Args:
         drop, lowest: see `SocketTables`; both None where no charger can discharge.
-        deadband: see `SocketTables`; None where no charger has one.
+        smallest: see `SocketTables`; None where no charger has a deadband.
     """
     behind = needed - (steps_left - 1)
     most = needed.clamp(0, 1)
@@ -149,8 +155,8 @@ def guarded_range(
         least = torch.where(behind >= 0, behind, behind * gain / drop).clamp(max=1)
         least = torch.maximum(least, lowest)
         most = torch.where(lowest < 0, torch.ones_like(needed), most)
-    if deadband is not None:
+    if smallest is not None:
         # A request inside the deadband would be dropped and the vehicle left short: ask for the deadband's edge.
         # A vehicle on the edge of its slack is behind by rounding alone: that must not start the charger.
-        least = torch.where(least > ROUNDING, torch.maximum(least, deadband), least)
+        least = torch.where(least > ROUNDING, torch.maximum(least, smallest), least)
     return least, torch.maximum(most, least)

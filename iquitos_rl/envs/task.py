@@ -188,10 +188,10 @@ class SiteTask:
         """(S * T, exogenous columns) float32."""
         self._gain = per_socket([t.gain for t in tables], 1.0)
         self._capacity = per_socket([t.capacity for t in tables], 0.0)
-        lowest, deadband = tables[0].lowest, tables[0].deadband
+        lowest, smallest = tables[0].lowest, tables[0].smallest
         self._lowest = torch.from_numpy(lowest).to(self.device, dtype)
         self._drop = per_socket([t.drop for t in tables], 1.0) if (lowest < 0).any() else None
-        self._deadband = torch.from_numpy(deadband).to(self.device, dtype) if (deadband > 0).any() else None
+        self._smallest = torch.from_numpy(smallest).to(self.device, dtype) if (smallest > 0).any() else None
         low, high = (b.to(self.device, dtype) for b in bounds(self.encoding.endogenous))
         self._scale, self._offset = 2 / (high - low), -low * 2 / (high - low) - 1
 
@@ -248,7 +248,7 @@ class SiteTask:
         least, most = self._lowest.expand_as(soc), torch.ones_like(soc)
         if self.settings.ev_guard:
             drop, lowest = (None, None) if self._drop is None else (_at(self._drop, row), self._lowest)
-            least, most = guarded_range(needed, steps_left, gain, drop, lowest, self._deadband)
+            least, most = guarded_range(needed, steps_left, gain, drop, lowest, self._smallest)
         return Moment(
             row=row,
             price=price,

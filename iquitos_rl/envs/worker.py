@@ -15,8 +15,9 @@ import torch
 
 from iquitos_rl.errors import UserError
 
-HANG_SECONDS = 120.0
-"""A simulator that has not answered for so long is taken for dead; building one takes seconds, a step milliseconds."""
+START_SECONDS, HANG_SECONDS = 120.0, 30.0
+"""A simulator that has not answered for so long, to being built or later, is taken for dead. The first takes seconds on
+an idle machine, a step milliseconds."""
 
 DESCRIBED = ("action_mask_columns", "policy_spec", "exogenous_table", "coarse_columns", "resumable")
 """Attributes that the worker's environment may have, and this one then has too."""
@@ -68,7 +69,7 @@ class WorkerEnv(gymnasium.Env[Any, Any]):
         self._process = context.Process(target=_serve, args=(theirs, factory), name=name, daemon=True)
         self._process.start()
         theirs.close()
-        self.observation_space, self.action_space, described = self._receive()
+        self.observation_space, self.action_space, described = self._receive(START_SECONDS)
         for name in DESCRIBED:
             setattr(self, name, described[name])
 
@@ -110,7 +111,7 @@ class WorkerEnv(gymnasium.Env[Any, Any]):
 
     def _answer(self) -> Any:
         """The result of a method; where the environment's observation then stands is known without asking again."""
-        answer, self.exogenous_row = self._receive()
+        answer, self.exogenous_row = self._receive(HANG_SECONDS)
         return answer
 
     def _send(self, method: str, *arguments: Any, **keywords: Any) -> None:
@@ -119,11 +120,11 @@ class WorkerEnv(gymnasium.Env[Any, Any]):
         except OSError:
             raise self._dead() from None
 
-    def _receive(self) -> Any:
-        ready = wait([self._pipe, self._process.sentinel], HANG_SECONDS)
+    def _receive(self, seconds: float) -> Any:
+        ready = wait([self._pipe, self._process.sentinel], seconds)
         if not ready:
             self._process.kill()
-            raise WorkerError(f"{self.name} has not answered for {HANG_SECONDS:.0f} s and was ended")
+            raise WorkerError(f"{self.name} has not answered for {seconds:g} s and was ended")
         if self._pipe not in ready and not self._pipe.poll(0):
             raise self._dead()
         try:

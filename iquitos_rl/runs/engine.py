@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,8 @@ class Engine(NamedTuple):
     name: str
     env: VectorEnv
     steps_per_year: int
+    episode_steps: float
+    """Transitions after which the episodes of all environments end in one step; infinite where they do not."""
     reason: str
     """Why this engine, in one sentence."""
     fingerprints: list[str]
@@ -48,8 +51,9 @@ def make_engine(settings: RunSettings, train_years: list[Path], device: torch.de
         asked = settings.engine == "citylearn"
         reason = "asked for" if asked else f"the district engine cannot reproduce {'; '.join(unsupported)}"
         reason += f"; {simulators} simulators, at most one for each core"
-        return Engine("citylearn", as_vector(factories, device), steps_per_year, reason, fingerprints)
+        vector, together = as_vector(factories, device), simulators * steps_per_year
+        return Engine("citylearn", vector, steps_per_year, together, reason, fingerprints)
     env = DistrictSite(
         sites, settings.num_envs, settings.task, device=device, starts="random", episode_steps=settings.episode_hours
     )
-    return Engine("district", env, steps_per_year, "it reproduces this site step by step", fingerprints)
+    return Engine("district", env, steps_per_year, inf, "it reproduces this site step by step", fingerprints)

@@ -22,7 +22,7 @@ from torch import Tensor
 from iquitos_rl.errors import UserError
 from iquitos_rl.runs.files import digest, write_text
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 SUFFIX = ".safetensors"
 BLOCK_BYTES = 8 * 2**20

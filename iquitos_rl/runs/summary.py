@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -233,6 +234,7 @@ def largest(found: Iterable[Mapping[str, float]]) -> dict[str, float]:
     return result
 
 
+@cache
 def versions() -> dict[str, str]:
     """Version of each package that the figures depend on; packages that are not installed are left out."""
     found = {"python": platform.python_version()}

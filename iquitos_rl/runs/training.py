@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from iquitos_rl.agents.progress import Progress
 from iquitos_rl.config import Algorithm, Settings
 from iquitos_rl.envs.worker import WorkerError
 from iquitos_rl.errors import UserError
+from iquitos_rl.runs.best import YEARS, Best
 from iquitos_rl.runs.checkpoint import Checkpoints, Loaded, generator_states, set_generator_states
 from iquitos_rl.runs.engine import Engine, make_engine
 from iquitos_rl.runs.evaluation import progress_bar
@@ -25,7 +27,7 @@ from iquitos_rl.runs.planning import planned_settings
 from iquitos_rl.runs.resume import RESULT, differences, refuse_changes
 from iquitos_rl.runs.summary import Result, versions
 
-FOLDER, INSPECTION = "checkpoints", "not_finite"
+FOLDER, INSPECTION = "checkpoints", "inspection"
 
 
 class Session(NamedTuple):
@@ -67,7 +69,8 @@ class Training:
         planned = planned_settings(name, settings.agent, self.engine.env, device)
         self.agent = AGENTS[name].agent(self.engine.env, planned, device=device, seed=settings.run.seed)
         self.checkpoints = Checkpoints(output / FOLDER, settings.run.checkpoint_minutes)
-        self.device, self.seconds = device, 0.0
+        self.best = Best(YEARS * hours)
+        self.device, self.seconds, self.step = device, 0.0, 0
         if session.resume:
             self._go_on()
 
@@ -86,13 +89,14 @@ class Training:
             self.agent.load_state_dict(state["agent"])
             if self.agent.steps < self.total:
                 self._move_environments(state)
+            self.best.load_state_dict(state["best"])
             set_generator_states(state["generators"])
-            self.seconds = float(found.about["train_s"])
+            self.seconds, self.step = float(found.about["train_s"]), found.step
             self.checkpoints.seconds = float(found.about["checkpoint_s"])
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise UserError(f"{self.checkpoints.folder}: the checkpoint does not fit this agent ({reason})") from error
-        print(f"going on from step {self.agent.steps} of {self.total}", flush=True)
+        print(f"going on from step {self.step} of {self.total}", flush=True)
 
     def _move_environments(self, state: dict[str, Any]) -> None:
         """Environments that cannot be brought to the same point, since their simulator or their data are others, begin
@@ -122,18 +126,17 @@ class Training:
         """Train until the budget is spent, save the policy, and return how long it took.
 
         Raises:
-            Interrupted: the user asked to stop; the run is saved.
+            Interrupted: the user asked to stop; the run is saved as it is after the step in flight.
             UserError: a number is not finite; the state is saved for inspection, apart from the checkpoints.
-            WorkerError: a simulator died or hangs; the last checkpoint stands.
+            WorkerError: a simulator died or hangs; the run is saved as it was before that step.
         """
         writer = MetricsWriter(self.output, self.agent.steps)
         bar = progress_bar(self.total, f"train {self.name}", "step")
-        bar.initial = bar.n = self.agent.steps
+        bar.initial = bar.n = self.step
         process = psutil.Process()
         start, before = time.perf_counter(), self.seconds
 
         def report(progress: Progress) -> None:
-            bar.update(progress.steps - bar.n)
             memory = {"ram_mib": process.memory_info().rss / 2**20}
             if self.device.type == "cuda":
                 memory["gpu_mib"] = torch.cuda.max_memory_allocated(self.device) / 2**20
@@ -142,25 +145,28 @@ class Training:
                 shown["return"] = f"{progress.metrics['episode_return']:.1f}"
             bar.set_postfix(shown, refresh=False)
             writer.write(progress.steps, {**progress.metrics, **memory, "updates": float(progress.updates)})
-            self.seconds = before + time.perf_counter() - start
-            interrupted = self.session.interrupts.number is not None
-            if interrupted or progress.steps >= self.total or self.checkpoints.due():
-                self._save(wait=interrupted)
-            if interrupted:
-                bar.close()
-                step = self.checkpoints.last_step
-                at = f"saved at step {step}" if step is not None else "nothing could be saved"
-                self.session.interrupts.check(f"{at} of {self.total}; to go on: {self.session.hint}")
+            self._keep_best(progress)
+
+        def after_step(step: int) -> None:
+            bar.update(step - bar.n)
+            episodes = step // self.engine.episode_steps - self.step // self.engine.episode_steps
+            self.step, self.seconds = step, before + time.perf_counter() - start
+            if self.session.interrupts.number is not None:
+                self._save(wait=True)
+                self.session.interrupts.check(self._saved())
+            if episodes or self.checkpoints.due():
+                self._save()
 
         try:
-            self.agent.learn(self.total, on_log=report)
-            self.checkpoints.finish()
+            self.agent.learn(self.total, on_log=report, on_step=after_step)
+            if self.checkpoints.last_step != self.agent.steps:
+                self._save(wait=True)
         except UserError as error:
             raise UserError(f"{error}; {self._inspection()}") from error
         except WorkerError as error:
-            self.checkpoints.finish()
-            kept = f"the checkpoint of step {self.checkpoints.last_step} is whole; to go on: {self.session.hint}"
-            raise WorkerError(f"{error}; {kept}") from error
+            if self.step:
+                self._save(wait=True)
+            raise WorkerError(f"{error}; {self._saved()}") from error
         finally:
             bar.close()
             writer.close()
@@ -174,15 +180,33 @@ class Training:
             "steps_per_s": round(rate, 1),
             "checkpoint_s": round(saving, 2),
             "checkpoint_share": round(saving / self.seconds, 5) if self.seconds else 0.0,
+            **({"best_policy_step": self.best.step} if self.best.step else {}),
         }
 
+    def _keep_best(self, progress: Progress) -> None:
+        mean = self.best.mean(progress)
+        if mean is None or mean <= self.best.reward:
+            return
+        try:
+            self.agent.save(self.output / "policy-best")
+        except UserError as error:  # the next report tries again
+            print(f"warning: {error}", file=sys.stderr, flush=True)
+        else:
+            self.best.reward, self.best.step = mean, progress.steps
+
     def _save(self, wait: bool = False) -> None:
-        # One that is being written is finished first: there are two slots, and one of them must stay whole.
-        self.checkpoints.save(self._state(), self.agent.steps, self._about(), wait=wait)
+        self.agent.figures.check()  # a state in which learning has stopped is none to go on from
+        self.checkpoints.save(self._state(), self.step, self._about(), wait=wait)
+
+    def _saved(self) -> str:
+        step = self.checkpoints.last_step
+        at = "nothing could be saved" if step is None else f"saved at step {step} of {self.total}"
+        return f"{at}; to go on: {self.session.hint}"
 
     def _state(self) -> dict[str, Any]:
         return {
             "agent": self.agent.state_dict(),
+            "best": self.best.state_dict(),
             "environments": self.engine.env.state_dict(),  # type: ignore[attr-defined]
             "generators": generator_states(),
         }
@@ -205,8 +229,8 @@ class Training:
         good = self.checkpoints.last_step
         kept = "there is no checkpoint yet" if good is None else f"the checkpoint of step {good} is untouched"
         place = Checkpoints(self.output / INSPECTION, 0.0)
-        place.save(self._state(), self.agent.steps, self._about(), wait=True, check=False)
-        return f"stopped at step {self.agent.steps}, state for inspection in {place.folder}; {kept}"
+        place.save(self._state(), self.step, self._about(), wait=True, check=False)
+        return f"stopped at step {self.step}, state for inspection in {place.folder}; {kept}"
 
 
 def keep_learning_rates(state: Any, own: Any) -> None:

@@ -177,8 +177,14 @@ def test_reports(make: Make) -> None:
 def test_broken_rewards_end_in_one_sentence(make: Make) -> None:
     env = ScriptedEnv()
     honest = env.step
-    env.step = lambda action: honest(action)._replace(reward=torch.full((3,), float("nan")))  # type: ignore[method-assign]
-    with pytest.raises(UserError, match="diverged"):
+    bad = torch.tensor([1.0, float("nan"), 1.0])
+
+    def step(action):  # type: ignore[no-untyped-def]
+        result = honest(action)
+        return result._replace(reward=bad) if len(env.steps) == 21 else result
+
+    env.step = step  # type: ignore[method-assign]
+    with pytest.raises(UserError, match="the reward of environment 1 is not a finite number at step 63"):
         make(env).learn(300)
 
 

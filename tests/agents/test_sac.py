@@ -244,11 +244,12 @@ def weights(agent):
 
 
 def test_same_seed_same_weights():
+    """After 1,000 steps, whatever the process-wide generator does meanwhile."""
     before = torch.get_rng_state()
-    one = small(seed=5).learn(60)
+    one = small(seed=5, update_ratio=0.2).learn(1_000)
     assert torch.equal(before, torch.get_rng_state())
     torch.manual_seed(123)
-    same, other = small(seed=5).learn(60), small(seed=6).learn(60)
+    same, other = (small(seed=seed, update_ratio=0.2).learn(1_000) for seed in (5, 6))
     assert torch.equal(weights(one), weights(same))
     assert not torch.equal(weights(one), weights(other))
 
@@ -414,7 +415,7 @@ def test_finds_the_best_schedule_of_the_toy_battery(storage):
 
 
 def test_pendulum_in_20_000_steps():
-    """The same task and bar as `benchmarks/learning.py sac --env Pendulum-v1`, one seed."""
+    """The settings of the row sac-Pendulum-v1 in `benchmarks/learning_rows.py`, one seed."""
     config = SACConfig(hidden=(64, 64), learning_rate=1e-3, update_ratio=0.5, buffer_size=20_000)
     agent = SAC(gymnasium.make("Pendulum-v1"), config, seed=0).learn(20_000)
     env, returns = gymnasium.make("Pendulum-v1"), []

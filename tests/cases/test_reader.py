@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from live import Live
@@ -20,6 +21,7 @@ from schemas import Features, write_schema
 from iquitos_rl.cases.citylearn_defaults import device_seed, stationary_battery, vehicle_battery
 from iquitos_rl.cases.reader import read_site
 from iquitos_rl.cases.site import Battery
+from iquitos_rl.envs.physics import Physics
 from iquitos_rl.errors import UserError
 
 ROWS = 60
@@ -359,7 +361,12 @@ def test_any_other_cell_in_a_data_file_is_read_or_refused(everything: Path, data
 UNSUPPORTED: list[tuple[Callable[[Path], None], str]] = [
     (edit_cell("Building_1.csv", 2, "cooling_demand", "1.5"), "Building_1: cooling_demand"),
     (edit_building(dynamics={"type": "citylearn.dynamics.LSTMDynamics"}), "Building_1: dynamics"),
-    (edit_building(deferrable_appliances={"washer": {}}), "Building_1: deferrable_appliances"),
+    (edit_cell("Building_1.csv", 2, "heating_demand", "1.5"), "Building_1: heating_demand"),
+    (edit_cell("Building_1.csv", 2, "dhw_demand", "1.5"), "Building_1: dhw_demand"),
+    *(
+        (edit_building(**{part: {"one": {}}}), f"Building_1: {part}")
+        for part in ("deferrable_appliances", "escalators", "washing_machines", "occupant")
+    ),
     (edit_building(noise_std=0.1), "Building_1: noise_std"),
     (edit_building(power_outage={"simulate_power_outage": True}), "Building_1: power outages"),
     (
@@ -369,7 +376,28 @@ UNSUPPORTED: list[tuple[Callable[[Path], None], str]] = [
     (edit_building(pv={"type": "my.PV"}), "Building_1: pv type my.PV"),
     (edit_building(pv={"type": "citylearn.energy_model.PV", "autosize": True}), "Building_1: pv autosize"),
     (edit_schema(lambda s: s["actions"].update(dhw_storage={"active": True})), "Building_1: action dhw_storage"),
-    (edit_schema(lambda s: s.update(community_market={"enabled": True})), "community_market"),
+    (edit_schema(lambda s: s["actions"].update(cooling_device={"active": True})), "Building_1: action cooling_device"),
+    *(
+        (edit_schema(lambda s, key=key: s.update({key: {"enabled": True}})), key)
+        for key in ("community_market", "demand_response", "robustness")
+    ),
+    (edit_schema(lambda s: s.update(terminal_observation_padding=True)), "terminal_observation_padding"),
+    (
+        edit_schema(lambda s: s["electric_vehicles_def"]["EV 0"].update(type="my.Vehicle")),
+        "electric_vehicles_def.EV 0: vehicle type my.Vehicle",
+    ),
+    (
+        edit_schema(lambda s: s["buildings"]["Building_1"]["chargers"]["charger_0"].update(type="my.Charger")),
+        "chargers.charger_0: charger type my.Charger",
+    ),
+    (
+        edit_schema(lambda s: s["buildings"]["Building_1"]["electrical_storage"].update(autosize=True)),
+        "Building_1: electrical_storage autosize",
+    ),
+    (
+        edit_schema(lambda s: s["buildings"]["Building_1"]["electrical_storage"].update(type="my.Battery")),
+        "Building_1: electrical_storage type my.Battery",
+    ),
     (edit_schema(lambda s: s.update(topology_mode="dynamic")), "topology_mode dynamic"),
     (edit_schema(lambda s: s.update(random_seed=None)), "omitted and no random_seed"),
     (
@@ -385,7 +413,10 @@ def test_lists_what_only_citylearn_simulates(tmp_path: Path, feature: Callable[[
     battery_attributes()(folder)
     assert read_site(folder).unsupported == ()
     feature(folder)
-    assert any(name in entry for entry in read_site(folder).unsupported)
+    site = read_site(folder)
+    assert any(name in entry for entry in site.unsupported)
+    with pytest.raises(UserError, match=f"cannot reproduce .*{re.escape(name)}"):
+        Physics([site], 1)
 
 
 def test_an_arrival_without_a_state_of_charge_is_unsupported(tmp_path: Path) -> None:
@@ -404,6 +435,30 @@ def test_an_arrival_without_a_state_of_charge_is_unsupported(tmp_path: Path) -> 
     site = read_site(folder)
     assert site.unsupported == ()
     assert site.buildings[0].chargers[0].arrival_soc[20] == np.float32(0.4)
+
+
+@pytest.mark.parametrize("own_soc", ["", "70"])
+@pytest.mark.parametrize("before", ["", "90"])
+def test_a_visit_of_one_row_before_another_at_an_earlier_socket(tmp_path: Path, own_soc: str, before: str) -> None:
+    """The earlier socket announces the vehicle while it stands at the later one, and so sets its SOC a row early."""
+    folder = write_schema(tmp_path, 3, PLAIN)
+    for charger, rows in (
+        (0, {20: "3,,,,,", 21: "1,EV 1,1,0.8,,40"}),
+        (1, {19: f"3,,,,,{before}", 20: f"1,EV 1,0,0.8,,{own_soc}"}),
+    ):
+        file = folder / f"charger_{charger}.csv"
+        lines = [file.read_text(encoding="utf-8").splitlines()[0], *["3,,,,,"] * (ROWS + 3)]
+        for row, line in rows.items():
+            lines[row + 1] = line
+        file.write_text("\n".join(lines), encoding="utf-8")
+    site = read_site(folder)
+    live = Live(folder, site)
+    engine = Physics([site], 1, exact=True)
+    for _ in range(24):
+        assert np.array_equal(engine.socket_soc[0].numpy(), live.socket_soc())
+        zero = np.zeros(len(site.buildings)), np.zeros(len(site.sockets))
+        live.step(*zero)
+        engine.step(*(torch.from_numpy(actions).unsqueeze(0) for actions in zero))
 
 
 def test_a_vehicle_that_the_schema_excludes_leaves_its_socket_empty(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
+from schemas import Features, write_schema
 
 from iquitos_rl.envs.citylearn import CityLearnSite, load_citylearn, resolve_case
 from iquitos_rl.envs.observation import Encoding
@@ -60,6 +62,28 @@ def test_the_fast_path_gives_the_trajectory_of_stock_citylearn(week_38):
         np.testing.assert_array_equal(a.electrical_storage.soc, b.electrical_storage.soc)
     for a, b in zip(fast.electric_vehicles, stock.electric_vehicles, strict=True):
         np.testing.assert_array_equal(a.battery.soc, b.battery.soc)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"episode_time_steps": 10},
+        {"episode_time_steps": 10, "rolling_episode_split": True, "random_episode_split": True},
+        {"interface": "entity"},
+        {"central_agent": False},
+    ],
+)
+def test_every_schema_is_run_for_its_whole_year_by_one_agent(tmp_path, entries):
+    """Whatever it says about episodes and interfaces: the bill is a year's."""
+    features = Features(rows=24, buildings=(1, 1), sockets=(1, 1), omit=0)
+    plain = CityLearnSite([write_schema(tmp_path / "plain", 3, features)])
+    other = CityLearnSite([write_schema(tmp_path / "other", 3, replace(features, overrides=entries))])
+    for expected, found in zip(
+        *(run(env, lambda t, obs: np.zeros(plain.task.action_dim, np.float32), steps=23) for env in (plain, other))
+    ):
+        np.testing.assert_array_equal(expected[0], found[0])
+        assert expected[1:4] == found[1:4]
+    assert found[3]
 
 
 def test_money_and_carbon_are_citylearns_own(env, week_38):

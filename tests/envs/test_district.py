@@ -1,10 +1,14 @@
 """The district engine against the CityLearn engine: same observation, reward, money, for the same actions."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
+from kpis import kpi_rows
 from schemas import Features, write_schema
 
+from iquitos_rl.agents.ppo import PPO, PPOConfig
 from iquitos_rl.envs.citylearn import CityLearnSite
 from iquitos_rl.envs.district import DistrictSite, idle_peaks
 from iquitos_rl.envs.task import TaskSettings
@@ -68,11 +72,67 @@ def test_fast_mode_stays_close(week_38):
         assert step.info["import_kwh"].item() == pytest.approx(info["import_kwh"], abs=1e-4 * peak)
 
 
+@pytest.mark.parametrize("seed", [4, 8])  # 4: a building without a tariff
+def test_the_years_kpis_are_those_of_citylearns_evaluate(tmp_path, seed):
+    """Every row of `evaluate()` that the meter decides, for each building and the district."""
+    folder = write_schema(tmp_path / "site", seed, Features(rows=60, buildings=(2, 3), sockets=(3, 5), omit=0.0))
+    reference, engine = CityLearnSite([folder]), DistrictSite([folder], exact=True)
+    reference.reset(seed=0)
+    engine.reset(seed=0)
+    net = []
+    for action in some_actions(reference)[:59]:
+        reference.step(action)
+        engine.step(torch.from_numpy(action).unsqueeze(0))
+        net.append(engine.last_flows.net[0].numpy())
+    rows = reference._sim.evaluate().set_index(["name", "cost_function"]).value
+    found = kpi_rows(reference.task.sites[0], np.array(net))
+    assert {name for _, name in found} >= {"electricity_consumption_total", "zero_net_energy"}
+    for key, value in found.items():
+        assert value == pytest.approx(rows.loc[key], rel=1e-6), key
+
+
+def test_a_policy_trained_here_pays_the_same_bill_on_citylearn(week_38):
+    """Fast mode, in which agents train, against the judge: within 0.1 %."""
+    training = DistrictSite([week_38], num_envs=32, starts="random", episode_steps=24)
+    agent = PPO(training, PPOConfig(horizon=32, batch_size=256, epochs=4, learning_rate=1e-3), seed=0)
+    before = agent.predict(training.reset(seed=0))
+    agent.learn(8 * 32 * 32)
+    assert (agent.predict(training.reset(seed=0)) - before).abs().max() > 0.01  # it has learnt something
+    spec = agent.spec.environment
+    reference, engine = CityLearnSite([week_38], spec=spec), DistrictSite([week_38], spec=spec)
+    obs, _ = reference.reset(seed=0)
+    own = engine.reset(seed=0)
+    terms = ("energy_cost", "demand_cost", "carbon_cost", "shortfall_cost")
+    bill = {"citylearn": 0.0, "district": 0.0}
+    truncated = False
+    while not truncated:
+        obs, _, _, truncated, info = reference.step(agent.predict(obs))
+        step = engine.step(agent.predict(own))
+        own = step.obs
+        bill["citylearn"] += sum(info[term] for term in terms)
+        bill["district"] += sum(step.info[term].item() for term in terms)
+    assert bill["citylearn"] > 0
+    assert bill["district"] == pytest.approx(bill["citylearn"], rel=1e-3)
+
+
 def test_a_policy_spec_of_one_engine_serves_the_other(week_38):
     engine = DistrictSite([week_38])
     reference = CityLearnSite([week_38])
     assert engine.policy_spec == reference.policy_spec
     assert DistrictSite([week_38], spec=reference.policy_spec).policy_spec == reference.policy_spec
+
+
+def test_the_step_is_one_graph_and_compiled_it_does_the_same(week_38, monkeypatch):
+    """Without the code generation, which takes a compiler and half a minute; `benchmarks/speed.py` runs it in full."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    plain, compiled = (DistrictSite([week_38], 3, starts="random", episode_steps=6) for _ in range(2))
+    compiled.compile()
+    torch.testing.assert_close(plain.reset(seed=0), compiled.reset(seed=0))
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(10):
+        action = torch.rand((3, plain.action_dim), generator=generator) * 2 - 1
+        for own, other in zip(plain.step(action), compiled.step(action)):
+            torch.testing.assert_close(own, other)
 
 
 def test_episodes_end_truncated_and_begin_anew(week_38):

@@ -152,8 +152,6 @@ def test_refuses_what_is_not_an_environment():
         as_vector("Pendulum-v1")
     with pytest.raises(UserError, match="cannot train on a list"):
         as_vector([])
-    with pytest.raises(UserError, match="vector environments are not supported"):
-        as_vector(gymnasium.vector.SyncVectorEnv([Counter]))
     with pytest.raises(UserError, match="spaces differ"):
         as_vector([Counter, lambda: gymnasium.make("Pendulum-v1")])
 

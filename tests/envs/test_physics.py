@@ -13,8 +13,9 @@ from live import Live
 from schemas import Features, write_schema
 
 from iquitos_rl.cases.reader import read_site
-from iquitos_rl.cases.site import Floats, Site
+from iquitos_rl.cases.site import Charger, Floats, Site
 from iquitos_rl.envs import curves, physics
+from iquitos_rl.envs.chargers import make_chargers, request_fast
 from iquitos_rl.envs.physics import Physics
 from iquitos_rl.errors import UserError
 
@@ -30,15 +31,14 @@ needs_numpy_1 = pytest.mark.skipif(
 def draw_actions(site: Site, seed: int, steps: int) -> tuple[Floats, Floats]:
     """(steps, B) and (steps, N): random, nothing, everything, and the edges of the deadbands."""
     rng = np.random.default_rng(seed)
-    chargers = [charger for _, charger in site.sockets]
     batteries = rng.uniform(-1, 1, (steps, len(site.buildings)))
-    sockets = rng.uniform(-1, 1, (steps, len(chargers)))
+    sockets = rng.uniform(-1, 1, (steps, len(site.sockets)))
     for actions in (batteries, sockets):
         kind = rng.random(actions.shape)
         actions[kind < 0.1] = 0.0
         extreme = (kind >= 0.1) & (kind < 0.3)
         actions[extreme] = np.sign(actions[extreme])
-    for n, charger in enumerate(chargers):
+    for n, (b, charger) in enumerate(site.sockets):
         for full, least, sign in (
             (charger.max_charging_power, charger.min_charging_power, 1),
             (charger.max_discharging_power, charger.min_discharging_power, -1),
@@ -46,8 +46,12 @@ def draw_actions(site: Site, seed: int, steps: int) -> tuple[Floats, Floats]:
             if least > 0 and full > 0:
                 at = rng.random(steps) < 0.1
                 edge = np.float32(min(least / full, 1.0))
-                sockets[at, n] = sign * rng.choice([edge * 0.999, edge * 1.001], at.sum())
-    return batteries, sockets
+                near = [np.nextafter(edge, np.float32(0)), edge, np.nextafter(edge, np.float32(2))]
+                # What a connection's limits scale has been rounded before it meets the deadband again.
+                near = [edge * 0.999, edge * 1.001] if site.buildings[b].service else near
+                sockets[at, n] = sign * rng.choice(near, at.sum())
+    # Single precision holds these numbers too, so that both modes and CityLearn decide on the same requests.
+    return batteries.astype(np.float32).astype(np.float64), sockets.astype(np.float32).astype(np.float64)
 
 
 def both(values: Floats) -> torch.Tensor:
@@ -220,6 +224,40 @@ def test_refuses_years_of_different_sites(tmp_path: Path) -> None:
         Physics([a, b], 1)
     with pytest.raises(UserError, match="no site"):
         Physics([], 1)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.floats(0.5, 100), st.floats(0.001, 1.2), st.integers(-2, 2), st.sampled_from([-1, 1]))
+def test_single_precision_decides_on_a_deadbands_edge_as_citylearn_does(
+    full: float, share: float, steps: int, sign: int
+) -> None:
+    """The edge itself and the nearest numbers on both sides."""
+    from citylearn.electric_vehicle_charger import Charger as Theirs
+
+    least = share * full
+    own = Charger(
+        name="c",
+        efficiency=1.0,
+        charge_efficiency_curve=None,
+        discharge_efficiency_curve=None,
+        max_charging_power=full,
+        min_charging_power=least,
+        max_discharging_power=full,
+        min_discharging_power=least,
+        phase_connection=None,
+        vehicle=np.zeros(1, dtype=np.int64),
+        departure=np.zeros(1),
+        required_soc=np.zeros(1),
+        arrival_soc=np.zeros(1),
+        departs=np.zeros(1, dtype=np.bool_),
+    )
+    action = np.float32(min(share, 1.0))
+    for _ in range(abs(steps)):
+        action = np.nextafter(action, np.float32(np.sign(steps)))
+    expected = Theirs._deadband_power_kw(float(action), full, least)
+    engine = make_chargers([own], torch.float32, torch.device("cpu"))
+    power = request_fast(engine, torch.tensor([[sign * action]])).item()
+    assert power == pytest.approx(sign * expected, rel=1e-6)
 
 
 KNOTS = st.lists(st.tuples(st.integers(0, 50), st.floats(0, 2)), min_size=2, max_size=6, unique_by=lambda knot: knot[0])

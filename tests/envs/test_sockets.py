@@ -1,10 +1,12 @@
 """The EV guard: departures stay safe whatever the agent does, and no vehicle is charged beyond its wish."""
 
+import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iquitos_rl.envs.sockets import guarded_range, steps_needed, urgency
+from iquitos_rl.envs.sockets import ABOVE_EDGE, guarded_range, steps_needed, urgency
 
 
 def tensor(*values: float) -> torch.Tensor:
@@ -60,3 +62,17 @@ def test_a_socket_that_can_discharge_may_give_away_only_its_slack():
 
 def test_urgency_is_the_share_of_the_remaining_time():
     assert urgency(tensor(2.0, -1.0, 9.0, 0.0), tensor(4.0, 4.0, 4.0, 0.0)).tolist() == [0.5, 0.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_least_that_is_safe_is_never_dropped_by_rounding(dtype):
+    """Whatever the charger, the guard's least request passes the deadband in CityLearn's arithmetic."""
+    from citylearn.electric_vehicle_charger import Charger
+
+    for full in (3.7, 7.4, 11.0, 22.0, 60.0):
+        for least_kw in np.arange(0.5, 8.0, 0.01):
+            smallest = min(min(least_kw, full) / full * ABOVE_EDGE, 1)
+            values = [torch.tensor([[x]], dtype=dtype) for x in (0.51, 1.0, 0.5)]
+            least, most = guarded_range(*values, smallest=torch.tensor([smallest], dtype=dtype))
+            action = torch.lerp(least, most, torch.zeros_like(least)).item()
+            assert Charger._deadband_power_kw(action, full, least_kw) > 0
