@@ -111,8 +111,8 @@ def as_json(found: dict[str, Standing]) -> dict[str, Any]:
 
 
 HEAD = (
-    *("controller", "seeds", "bill", "below the strongest rule, %", "better than it", "gap closed, %"),
-    *("EVs served, %", "CO2, t"),
+    *("controller", "gap closed, %", "below the strongest rule, %", "better than it", "EVs served, %"),
+    *("bill", "CO2, t", "seeds"),
 )
 EXPLAINED = (
     "Over seeds and years: means of bill and CO2, interquartile means of the two shares; in brackets 95 % bootstrap"
@@ -132,13 +132,13 @@ def table_rows(summary: dict[str, Any]) -> list[list[str]]:
         rows.append(
             [
                 name,
-                str(own["seeds"]) if name in summary["settings"] else "",
-                interval(own["bill"], 1, 0),
+                interval(own["gap_closed"], 100, 1),
                 interval(own["below_strongest"], 1, 2, sign=True),
                 "" if better is None else f"{better} of {own['seeds'] * years}",
-                interval(own["gap_closed"], 100, 1),
                 "" if served is None else f"{100 * served:.2f}",
+                interval(own["bill"], 1, 0),
                 interval(own["co2_kg"], 1e-3, 0),
+                str(own["seeds"]) if name in summary["settings"] else "",
             ]
         )
     return rows

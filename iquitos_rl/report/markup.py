@@ -28,7 +28,6 @@ table { border-collapse: collapse; font-size: 0.95rem; margin: 0.5rem 0; }
 th, td { padding: 0.2rem 0.7rem 0.2rem 0; text-align: right; border-bottom: 1px solid #ccc; vertical-align: top;
   font-variant-numeric: tabular-nums; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
-td { white-space: nowrap; } td:first-child, .facts td { white-space: normal; }
 .facts td { text-align: left; }
 @media (max-width: 30rem) { table { font-size: 0.8rem; } th, td { padding-right: 0.4rem; } }
 pre { white-space: pre-wrap; font-size: 0.85rem; background: #f4f4f4; padding: 0.6rem; }
@@ -51,7 +50,8 @@ def missing(text: str) -> str:
 
 def table(rows: Iterable[Iterable[str]], head: Iterable[str] = ()) -> str:
     columns = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    lines = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>\n" for row in rows)
+    cells = (("".join(f"<td>{escape(cell).replace(' %', '&nbsp;%')}</td>" for cell in row)) for row in rows)
+    lines = "".join(f"<tr>{row}</tr>\n" for row in cells)
     start = f"<thead><tr>{columns}</tr></thead>\n" if columns else ""
     return f"<div class=wide><table{'' if columns else ' class=facts'}>{start}<tbody>{lines}</tbody></table></div>\n"
 

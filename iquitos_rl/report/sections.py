@@ -43,8 +43,11 @@ What control can move is the bill."""
 def comparison(results: Results) -> str:
     """Standings of a comparison: the table, and the two figures that decide."""
     standings = results.standings
-    rows = [[display_name(row[0]), *row[1:]] for row in table_rows(results.summary)]
-    html = paragraph(EXPLAINED) + table(rows, (str(results.summary.get("currency", "")), *HEAD[1:]))
+    currency = str(results.summary.get("currency", ""))
+    # A cell may break before its interval, not in it.
+    kept = [[cell.replace(", ", ",\N{NO-BREAK SPACE}") for cell in row] for row in table_rows(results.summary)]
+    rows = [[display_name(row[0]), *row[1:]] for row in kept]
+    html = paragraph(EXPLAINED) + table(rows, [name.replace("bill", f"bill, {currency}") for name in HEAD])
     ranked = sorted(standings, key=lambda name: standings[name]["bill"]["value"])
     dots = "Dot: interquartile mean; bar: its interval; strokes: each seed in each year."
     figures = []
@@ -108,7 +111,12 @@ def cost_table(results: Results) -> str:
         idle = controllers.get("uncontrolled", {}).get(key, 0.0)
         if idle > 0:
             shares = [100 * (1 - found[key] / idle) if key in found else None for found in controllers.values()]
-            rows.append([label, *("" if share is None else f"{round(share, 2) + 0.0:+.2f} %" for share in shares)])
+            rows.append(
+                [
+                    label,
+                    *("" if share is None else f"{round(share, 2) + 0.0:+.2f} %" for share in shares),
+                ]
+            )
     closed = [gap_share(controllers, name) for name in controllers]
     if any(share is not None for share in closed):
         rows.append(["gap closed", *("" if share is None else f"{100 * share:.1f} %" for share in closed)])
