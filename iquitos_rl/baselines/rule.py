@@ -13,7 +13,7 @@ from torch import Tensor
 
 from iquitos_rl.baselines.profiles import Profiles
 from iquitos_rl.baselines.rules import RULES, Facts
-from iquitos_rl.baselines.view import SiteView
+from iquitos_rl.baselines.view import Decision, Now, SiteView
 from iquitos_rl.envs.task import SiteTask
 from iquitos_rl.errors import UserError
 
@@ -73,7 +73,27 @@ class Rule:
         self._parameters = {key: value.to(view.device, torch.float32).unsqueeze(-1) for key, value in given.items()}
 
     def __call__(self, obs: Tensor) -> Tensor:
-        return self._view.actions(self._act(self._view(obs), self._parameters, self._facts))
+        return self._view.actions(self._decide(obs)[1])
+
+    def advise(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """What the rule does and where that leads, from observations (E, D).
+
+        Returns:
+            Actions (E, A), and margins (E, 2 B): by how much each building's import stays below the month's highest so
+            far, in shares of its battery's nominal power; first in hours of the peak period, then in the others, 0 at
+            any other time.
+        """
+        now, decision = self._decide(obs)
+        battery = torch.maximum(torch.minimum(decision.battery_kw, self._view.power), -self._view.power)
+        battery = torch.maximum(torch.minimum(battery, now.room_kwh), -now.stored_kwh)
+        vehicles = torch.lerp(now.ev_least_kw, now.ev_most_kw, decision.ev_share)
+        net = now.load_kw - now.pv_kw + battery + vehicles
+        margins = [(now.peak_kw - net) * now.dear, (now.off_peak_kw - net) * ~now.dear]
+        return self._view.actions(decision), torch.cat([margin / self._view.nominal for margin in margins], dim=-1)
+
+    def _decide(self, obs: Tensor) -> tuple[Now, Decision]:
+        now = self._view(obs)
+        return now, self._act(now, self._parameters, self._facts)
 
     def predict(self, obs: NDArray[np.float32]) -> NDArray[np.float32]:
         """One observation (D,) to actions (A,): a `Controller` for the CityLearn engine."""

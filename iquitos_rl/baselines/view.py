@@ -111,8 +111,8 @@ class SiteView:
         acting = {b: site.buildings[b].battery for b in self._acting.tolist()}
         power = [best_power(battery) if (battery := acting.get(b)) else 0.0 for b in everyone]
         nominal = [battery.nominal_power if (battery := acting.get(b)) else 1.0 for b in everyone]
-        self.power, self._nominal = numbers(power), numbers(nominal).clamp(min=1e-6)
-        """(B,) kW of each building's battery, 0 where none obeys."""
+        self.power, self.nominal = numbers(power), numbers(nominal).clamp(min=1e-6)
+        """(B,) kW of each building's battery at its best, 0 where none obeys, and (B,) its nominal power, else 1 kW."""
         self.usable = numbers([0.0] * self.buildings)
         """(B,) kWh between the lowest SOC and full."""
         self.usable[self._with_battery] = (1 - self._lowest) * self._capacity
@@ -145,7 +145,7 @@ class SiteView:
 
     def actions(self, decision: Decision) -> Tensor:
         """(E, A) actions in [-1, 1]."""
-        battery = (decision.battery_kw / self._nominal).clamp(-1, 1)[:, self._acting]
+        battery = (decision.battery_kw / self.nominal).clamp(-1, 1)[:, self._acting]
         other = battery.new_zeros((len(battery), self._other_actions))
         return torch.cat([battery, other, decision.ev_share[:, self._fleet] * 2 - 1], dim=-1)
 

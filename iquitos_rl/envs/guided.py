@@ -3,7 +3,8 @@
 Residual policy learning (Johannink et al. 2018, arXiv 1812.03201; Silver et al. 2018, arXiv 1812.06298). The agent sees
 the rule's action as further columns of its observation, and with an action of zero it is the rule. A demand charge
 makes this worth while: it bills the highest hour of a month, so that the noise with which an agent explores is dear in
-proportion to its size, and an agent that starts as a good rule needs little of it.
+proportion to its size, and an agent that starts as a good rule needs little of it. It also sees how far the rule's
+action stays below the month's highest import, on the scale of its own actions: the edge beyond which they are dear.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 class Guide:
-    """What a rule adds to a task: D + A columns to see, and the meaning of an action.
+    """What a rule adds to a task: 2 B + A more columns to see, and the meaning of an action.
 
     Args:
         task: of the environments to be controlled.
@@ -39,6 +40,7 @@ class Guide:
     def __init__(self, task: SiteTask, settings: RuleSettings, reach: float) -> None:
         self.settings, self.reach, self._rule = settings, reach, Rule(task, settings)
         self._actions = task.action_dim
+        self.obs_dim = task.obs_dim + 2 * task.num_buildings + task.action_dim
 
     @classmethod
     def from_json(cls, task: SiteTask, data: dict[str, Any]) -> Guide:
@@ -52,11 +54,12 @@ class Guide:
         return {"rule": self.settings.to_json(), "reach": self.reach}
 
     def see(self, obs: Tensor) -> Tensor:
-        """(E, D) to (E, D + A): the observation, and the rule's action in it."""
-        return torch.cat([obs, self._rule(obs)], dim=-1)
+        """(E, D) to (E, D + 2 B + A): the observation, the rule's margins (`Rule.advise`) in reaches, and its action."""
+        action, margin = self._rule.advise(obs)
+        return torch.cat([obs, (margin / self.reach).clamp(-1, 1), action], dim=-1)
 
     def act(self, seen: Tensor, action: Tensor) -> Tensor:
-        """(E, A) the site's action for an agent's action (E, A) in [-1, 1] on what it saw (E, D + A)."""
+        """(E, A) the site's action for an agent's action (E, A) in [-1, 1] on what it saw."""
         return (seen[:, -self._actions :] + self.reach * action).clamp(-1, 1)
 
     def around(self, predict: Predict) -> Predict:
@@ -76,7 +79,7 @@ class GuidedSite:
     def __init__(self, env: DistrictSite, rule: RuleSettings, reach: float) -> None:
         self.env, self.guide = env, Guide(env.task, rule, reach)
         self.num_envs, self.action_dim, self.device = env.num_envs, env.action_dim, env.device
-        self.obs_dim, self.episode_steps = env.obs_dim + env.action_dim, env.episode_steps
+        self.obs_dim, self.episode_steps = self.guide.obs_dim, env.episode_steps
         self.action_mask_columns = env.action_mask_columns
         self._seen = torch.zeros((self.num_envs, self.obs_dim), device=self.device)
 

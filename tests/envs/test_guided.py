@@ -73,16 +73,36 @@ def test_actions_count_from_the_rules_and_are_clamped(site, rule, trajectory):
     env = make(site, rule, trajectory)
     seen = env.reset(seed=0)
     own = Rule(env.env.task, rule)(seen[:, : env.env.obs_dim])
-    assert torch.equal(seen[:, env.env.obs_dim :], own)
+    assert torch.equal(seen[:, -env.action_dim :], own)
     action = torch.full((6, env.action_dim), -1.0)
     assert torch.equal(env.guide.act(seen, action), (own - REACH).clamp(-1, 1))
+
+
+def test_margins_are_what_is_left_of_the_months_peak(site, rule, trajectory):
+    """Against the meter: follow the rule for an hour, and compare its import with the running peak before it."""
+    env = make(site, rule, trajectory, episode_steps=160)
+    seen = env.reset(seed=4)
+    nominal, within = site.buildings[0].battery.nominal_power, 0
+    for _ in range(30):
+        now, peak = env.env.exogenous.row, env.env.state_dict()["running_peak"][:, 0]
+        dear = torch.isin(torch.tensor(site.hour)[now % site.rows], torch.tensor([18, 19, 20, 21, 22]))
+        margin = seen[:, -env.action_dim - 2 : -env.action_dim]
+        before = env.env.steps_left.copy()
+        seen = env.step(torch.zeros(6, env.action_dim)).obs
+        imported = env.env.last_flows.net[:, 0]
+        left = torch.where(dear, peak[:, 0] - imported, peak[:, 1] - imported) / nominal / REACH
+        expected = torch.stack([left * dear, left * ~dear], dim=-1).clamp(-1, 1)
+        torch.testing.assert_close(margin, expected, atol=0.02, rtol=0)
+        within += int((expected.abs() < 1).sum() - 6)
+        assert (before > 0).all()
+    assert within > 10
 
 
 def test_the_controller_on_citylearn_is_the_guided_policy(week_38, site, rule, trajectory):
     """What is stored with a policy leads to the same actions on CityLearn as on the district engine."""
     judge = CityLearnSite([week_38])
     stored = make(site, rule, trajectory).policy_spec["guide"]
-    weights = torch.linspace(-1, 1, judge.task.obs_dim + judge.task.action_dim)
+    weights = torch.linspace(-1, 1, Guide.from_json(judge.task, stored).obs_dim)
 
     def predict(obs: np.ndarray) -> np.ndarray:
         return np.tanh(obs @ weights.numpy()) * np.ones(judge.task.action_dim, dtype=np.float32)
