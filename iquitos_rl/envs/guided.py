@@ -54,7 +54,7 @@ class Guide:
         return {"rule": self.settings.to_json(), "reach": self.reach}
 
     def see(self, obs: Tensor) -> Tensor:
-        """(E, D) to (E, D + 2 B + A): the observation, the rule's margins (`Rule.advise`) in reaches, and its action."""
+        """(E, D) to (E, D + 2 B + A): the observation, the rule's margins in reaches, its action."""
         action, margin = self._rule.advise(obs)
         return torch.cat([obs, (margin / self.reach).clamp(-1, 1), action], dim=-1)
 
