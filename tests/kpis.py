@@ -6,12 +6,15 @@ import numpy as np
 
 from iquitos_rl.cases.site import Floats, Site
 
+CANCELS = 0.01
+
 
 def kpi_rows(site: Site, net: Floats) -> dict[tuple[str, str], float]:
     """(building or "District", row of `evaluate()`) to its value, for net consumption (T - 1, B) in kWh.
 
     Each is a ratio to the building without battery and without any charging, 1 where both are nothing; the district's
-    is the mean of its buildings' (`internal/kpi.py`). Rows whose ratio does not exist are left out.
+    is the mean of its buildings' (`internal/kpi.py`). Rows whose ratio does not exist are left out, and those whose
+    denominator is next to nothing beside what it is the sum of: CityLearn adds in single precision.
     """
     found: dict[tuple[str, str], float] = {}
     for b, building in enumerate(site.buildings):
@@ -26,10 +29,13 @@ def kpi_rows(site: Site, net: Floats) -> dict[tuple[str, str], float]:
             }
             for own in (net[:, b], idle)
         ]
+        if abs(idle.sum()) < CANCELS * np.abs(idle).sum():
+            del totals[1]["zero_net_energy"]
         for name, idle_total in totals[1].items():
             if idle_total or not totals[0][name]:
                 found[building.name, name] = totals[0][name] / idle_total if idle_total else 1.0
     for name in {name for _, name in found}:
         values = [value for (_, row), value in found.items() if row == name]
-        found["District", name] = float(np.mean(values))
+        if len(values) == len(site.buildings):
+            found["District", name] = float(np.mean(values))
     return found
