@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -81,6 +82,15 @@ def _start_process(stop: Event) -> None:
         os.setpgrp()  # Ctrl-C goes to the parent alone, which asks its processes to stop, once
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # between tasks; in one, `Interrupts` notes it
     choose_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Do not go on for hours when the parent was killed; whatever is written is written whole."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _in_process(task: Task[T]) -> T | None:

@@ -60,7 +60,22 @@ def comparison(results: Results) -> str:
         text = f"How far each bill is below the strongest rule's of the same year. {dots}"
         draw = partial(cost_figures.below_strongest, results, paired)
         figures.append(figure(results, "below_strongest", text, draw))
-    return html + side_by_side(figures)
+    return html + side_by_side(figures) + every_judgement(results)
+
+
+def every_judgement(results: Results) -> str:
+    """Each agent's seeds year by year, folded away."""
+    forms = {"gap_closed": (100.0, ".1f"), "below_strongest": (1.0, "+.2f")}
+    rows = []
+    for name in (name for name in results.agents if name in results.standings):
+        known = {key: results.standings[name][key] is not None for key in forms}
+        shares = {key: cost_figures.seed_values(results, key)[name] for key in forms if known[key]}
+        for i, record in enumerate(r for r in results.summary["records"] if r["controller"] == name):
+            cells = [f"{k * shares[key][i]:{form}} %" if known[key] else "" for key, (k, form) in forms.items()]
+            cells += [cell(record["figures"].get(key), 0) for key in ("bill", "departures_served", "departures")]
+            rows.append([display_name(name), str(record["seed"]), record["year"], *cells])
+    head = ("", "seed", "year", "gap closed", "below the strongest rule", "bill", "EVs served", "EV departures")
+    return f"<details><summary>Every seed in every year</summary>{table(rows, head)}</details>\n"
 
 
 def costs(results: Results) -> str:

@@ -5,6 +5,7 @@ import signal
 import time
 from functools import partial
 
+import psutil
 import pytest
 
 from iquitos_rl.comparison.jobs import run_tasks
@@ -36,6 +37,20 @@ def interrupt_parent_and_wait(folder, parent, interrupts):
     return "nobody asked to stop"
 
 
+def wait_for_ever(folder, interrupts):
+    (folder / str(os.getpid())).write_text("", encoding="utf-8")
+    time.sleep(600)
+
+
+def wait_until(found, count):
+    """What `found` returns once it has so many; fails after two minutes."""
+    for _ in range(1200):
+        if len(found()) == count:
+            return found()
+        time.sleep(0.1)
+    raise AssertionError(f"{found()} after two minutes")
+
+
 def run(tasks, jobs):
     with Interrupts() as interrupts:
         return dict(run_tasks(tasks, jobs, interrupts, "to go on: again"))
@@ -57,6 +72,18 @@ def test_several_processes_find_the_same():
 def test_a_process_that_dies_is_told():
     with pytest.raises(WorkerError, match="a process died"):
         run({"a": partial(die, 1), "b": partial(square, 2)}, 2)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks a parent to kill")
+def test_processes_do_not_outlive_a_parent_that_is_killed(tmp_path):
+    parent = os.fork()
+    if parent == 0:
+        run({name: partial(wait_for_ever, tmp_path) for name in "ab"}, 2)
+        os._exit(0)
+    children = wait_until(lambda: list(tmp_path.iterdir()), 2)
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    wait_until(lambda: [child for child in children if not psutil.pid_exists(int(child.name))], 2)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")

@@ -299,6 +299,15 @@ def test_a_comparison_begins_with_its_standings(comparison, undrawn):
         for name in sorted(found, key=lambda name: found[name].bill.value)
     ]
     assert "smart-ev is left out: no sockets." in page.text
+    rows = {tuple(row[:3]): row for row in page.tables[1][1:]}
+    assert len(rows) == 8
+    for record in json.loads((run / "simulation_summary.json").read_text(encoding="utf-8"))["records"]:
+        if record["controller"] in ("sac", "ppo"):
+            bill, year = record["figures"]["bill"], "ab".index(record["year"])
+            row = rows[record["controller"].upper(), str(record["seed"]), record["year"]]
+            idle, rule, best = (BILLS[name][year] for name in ("uncontrolled", "strongest", "optimum"))
+            assert float(row[3].rstrip("\xa0%")) == pytest.approx(100 * (idle - bill) / (idle - best), abs=0.051)
+            assert float(row[4].rstrip("\xa0%")) == pytest.approx(100 * (1 - bill / rule), abs=0.0051)
     assert "SAC 1, PPO 0" in page.text
     assert "No metrics.csv of PPO" in page.text
     assert "python -m compare" in page.text
