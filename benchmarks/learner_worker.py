@@ -2,7 +2,7 @@
 
     python learner_worker.py CONTESTANT ALGORITHM OBS_DIM ACTION_DIM BATCH_SIZE WIDTH
 
-Reads a number of updates a line, makes them on one core and one thread, and answers with a JSON line. Only what the
+Reads a number of updates a line, makes them on one thread, and answers with a JSON line. Only what the
 contestant itself needs is imported. Nothing is simulated: observations and rewards are random numbers.
 """
 
@@ -18,8 +18,6 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
-if hasattr(os, "sched_setaffinity"):
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 

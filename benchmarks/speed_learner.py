@@ -2,7 +2,7 @@
 
     python benchmarks/speed_learner.py --output FOLDER --sb3 PYTHON --sbx PYTHON --cleanrl PYTHON
 
-Each contestant is a process of its own on one and the same core, with one thread (`learner_worker.py`); a peer is run
+Each contestant is a process of its own with one thread (`learner_worker.py`); a peer is run
 by the Python of an environment in which it is installed. They take turns, a fraction of a second each, so that whatever
 else the machine does hits all alike, and what is compared is the time that the processor worked for each: the median
 over the turns. Networks, batches and updates per step are equal; what compiles in the first call is given apart.
@@ -39,7 +39,7 @@ BASELINE = "stable-baselines3"
 OURS = ("iquitos_rl", "iquitos_rl amp=bf16")
 NOT_MEASURED = {"LeanRL": "not installable here: it is in no package index, and needs git"}
 WIDTH = 256
-BATCHES = (128, 256, 1_024, 8_192)
+BATCHES = (128, 1_024, 8_192)
 
 
 class Row(NamedTuple):
@@ -51,7 +51,6 @@ class Row(NamedTuple):
     action_dim: int
     batch: int
     width: int = WIDTH
-    compiled: bool = False
 
 
 class Contestant:
@@ -127,9 +126,9 @@ def floor(row: Row) -> dict[str, float]:
     return {"flop": float(counter.get_total_flops()), "bytes": float(moved)}
 
 
-def measure(row: Row, pythons: dict[str, str], rounds: int, seconds: float) -> dict[str, Any]:
+def measure(row: Row, pythons: dict[str, str], compiled: bool, rounds: int, seconds: float) -> dict[str, Any]:
     names = list(OURS)
-    if row.compiled:
+    if compiled:
         names.append("iquitos_rl compile=default")
     names += [name for name in pythons if row.algorithm == "sac" or name == BASELINE]
     players = {name: Contestant(pythons.get(name, sys.executable), name, row) for name in names}
@@ -185,12 +184,15 @@ def site_dims() -> list[tuple[str, int, int]]:
     return found
 
 
-def rows() -> list[Row]:
+def rows(which: str) -> list[Row]:
     pendulum, wide = ("Pendulum", 3, 1), ("wide", 1_052, 129)
-    found = [Row("sac", *pendulum, 256, compiled=True), Row("sac", *wide, 256, compiled=True)]
-    found += [Row("sac", *dims, 256) for dims in site_dims()]
-    found += [Row("ppo", *pendulum, 64, 64), Row("a2c", *pendulum, A2C_HORIZON * A2C_ENVS, 64)]
-    return found + [Row("sac", *dims, batch) for dims in (pendulum, wide) for batch in BATCHES if batch != 256]
+    if which == "standard":
+        return [Row("sac", *pendulum, 256), Row("sac", *wide, 256)]
+    if which == "sites":
+        return [Row("sac", *dims, 256) for dims in site_dims()]
+    if which == "on-policy":
+        return [Row("ppo", *pendulum, 64, 64), Row("a2c", *pendulum, A2C_HORIZON * A2C_ENVS, 64)]
+    return [Row("sac", *dims, batch) for dims in (pendulum, wide) for batch in BATCHES]
 
 
 def as_markdown(result: dict[str, Any]) -> str:
@@ -198,7 +200,7 @@ def as_markdown(result: dict[str, Any]) -> str:
     packages = ", ".join(f"{key} {value}" for key, value in result["versions"].items())
     lines = ["# Speed of the learners", "", f"`{result['command']}`; {facts}; {packages}.", ""]
     lines += [
-        f"One core, one thread, two hidden layers of {WIDTH} (64 for PPO and A2C). Updates per second of processor "
+        f"One thread, two hidden layers of {WIDTH} (64 for PPO and A2C). Updates per second of processor "
         "time, medians over turns that the contestants took in turn, with the slowest and the fastest; the "
         "machine was shared, its load is given. The floor is the arithmetic of this package's update at the core's "
         "best rate of matrix products in the same run (float32, or bfloat16 with amp), or its least traffic of memory. "
@@ -237,33 +239,30 @@ def main() -> int:
     parser.add_argument("--output", type=Path, required=True)
     for name in ("sb3", "sbx", "cleanrl"):
         parser.add_argument(f"--{name}", metavar="PYTHON", help="of an environment that has it; without, not measured")
+    parser.add_argument("--compile", action="store_true", help="measure agent.compile default too: a minute a row")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.5, help="processor time of a turn")
-    parser.add_argument("--row", type=int, action="append", help="only these, counted from 0; others stay as they are")
+    parser.add_argument("--rows", choices=["standard", "sites", "on-policy", "batches"], default="standard")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     given = {BASELINE: arguments.sb3, "sbx": arguments.sbx, "cleanrl": arguments.cleanrl}
     pythons = {name: python for name, python in given.items() if python}
     arguments.output.mkdir(parents=True, exist_ok=True)
     peers = " ".join(f"--{name} PYTHON" for name in ("sb3", "sbx", "cleanrl") if getattr(arguments, name))
-    turns = f"--rounds {arguments.rounds} --seconds {arguments.seconds}"
+    turns = f"--rows {arguments.rows} {'--compile ' if arguments.compile else ''}--rounds {arguments.rounds} --seconds {arguments.seconds}"
     result: dict[str, Any] = {
         "command": f"python benchmarks/speed_learner.py --output benchmarks/results {peers} {turns}",
         "machine": machine(torch.device("cpu"), 1),
         "versions": versions(),
         "rows": [],
     }
-    path, wanted = arguments.output / "speed_learner.json", rows()
-    measured = json.loads(path.read_text(encoding="utf-8"))["rows"] if arguments.row and path.is_file() else []
-    found = {Row(**{field: row[field] for field in Row._fields}): row for row in measured}
-    for number in arguments.row or range(len(wanted)):
-        row = wanted[number]
-        found[row] = measure(row, pythons, arguments.rounds, arguments.seconds)
-        rates = {each["contestant"]: round(each["updates_per_cpu_s"], 1) for each in found[row]["contestants"]}
+    name = f"speed_learner_{arguments.rows}"
+    for row in rows(arguments.rows):
+        result["rows"].append(measure(row, pythons, arguments.compile, arguments.rounds, arguments.seconds))
+        rates = {each["contestant"]: round(each["updates_per_cpu_s"], 1) for each in result["rows"][-1]["contestants"]}
         print(*row, rates, flush=True)
-        result["rows"] = [found[row] for row in wanted if row in found]
-        write_json(path, result)
-        write_text(arguments.output / "speed_learner.md", as_markdown(result))
+        write_json(arguments.output / f"{name}.json", result)
+        write_text(arguments.output / f"{name}.md", as_markdown(result))
     return 0
 
 
