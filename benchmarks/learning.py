@@ -117,7 +117,8 @@ The peer's settings are those of RL Baselines3 Zoo; the entry of each row:
 
 {peers}
 
-Ours were chosen on other seeds; both stand in `benchmarks/learning_rows.py`, every run in the folder `learning`.
+Both libraries' settings, and how ours were chosen, stand in `benchmarks/learning_rows.py`; every run in the folder
+`learning`.
 
 Command: `python benchmarks/learning.py --output DIR`
 

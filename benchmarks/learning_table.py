@@ -11,6 +11,7 @@ import numpy as np
 from learning_rows import Row
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 LIBRARIES = {"ours": "iquitos_rl", "sb3": "stable-baselines3"}
 COLOURS = {"ours": "#0072B2", "sb3": "#E69F00"}
@@ -112,6 +113,7 @@ def plot(path: Path, rows: Sequence[Row], runs: Runs) -> None:
         ax.set_yticks([0, 1], [LIBRARIES[library] for library in reversed(LIBRARIES)], fontsize=8)
         ax.set_ylim(-0.6, 1.6)
         ax.margins(x=0.15)
+        ax.xaxis.set_major_locator(MaxNLocator(4))
         ax.tick_params(axis="x", labelsize=8)
         ax.set_title(f"{row.algorithm.upper()}, {row.env}, {row.steps:,} steps", fontsize=8, loc="left")
         ax.spines[["top", "right", "left"]].set_visible(False)
