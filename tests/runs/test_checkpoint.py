@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from iquitos_rl.errors import UserError
 from iquitos_rl.runs import slot as slot_module
 from iquitos_rl.runs.checkpoint import Checkpoints, generator_states, set_generator_states
-from iquitos_rl.runs.slot import Block, Slot
+from iquitos_rl.runs.slot import FORMAT_VERSION, Block, Slot
 from iquitos_rl.runs.state import first_not_finite, pack, unpack
 
 
@@ -218,7 +218,7 @@ def crafted(folder, **changes):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"format": 99},
+        {"format": FORMAT_VERSION + 1},
         {"packed": "../../../etc/passwd"},
         {"packed": 5},
         {"large": {"state.ring": {"dtype": "F32", "shape": [10**12, 10], "blocks": []}}},
