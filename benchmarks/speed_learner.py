@@ -249,9 +249,10 @@ def main() -> int:
     pythons = {name: python for name, python in given.items() if python}
     arguments.output.mkdir(parents=True, exist_ok=True)
     peers = " ".join(f"--{name} PYTHON" for name in ("sb3", "sbx", "cleanrl") if getattr(arguments, name))
-    turns = f"--rows {arguments.rows} {'--compile ' if arguments.compile else ''}--rounds {arguments.rounds} --seconds {arguments.seconds}"
+    compile_too = ["--compile"] if arguments.compile else []
+    turns = ["--rows", arguments.rows, *compile_too, f"--rounds {arguments.rounds} --seconds {arguments.seconds}"]
     result: dict[str, Any] = {
-        "command": f"python benchmarks/speed_learner.py --output benchmarks/results {peers} {turns}",
+        "command": f"python benchmarks/speed_learner.py --output benchmarks/results {peers} {' '.join(turns)}",
         "machine": machine(torch.device("cpu"), 1),
         "versions": versions(),
         "rows": [],
