@@ -1,26 +1,17 @@
 """Shared fixtures: one thread, and a small Iquitos case that is built once."""
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from short_case import shorten
 
 from iquitos_rl import train
 from iquitos_rl.cases.iquitos import build_case
 from iquitos_rl.memory import recovery
 
 torch.set_num_threads(1)  # two threads on a busy machine are many times slower than one
-
-
-def shorten(folder: Path, rows: int, first: int = 0) -> Path:
-    """Let a schema simulate only `rows` rows of its data."""
-    path = folder / "schema.json"
-    schema = json.loads(path.read_text(encoding="utf-8"))
-    schema["simulation_start_time_step"], schema["simulation_end_time_step"] = first, first + rows - 1
-    path.write_text(json.dumps(schema), encoding="utf-8")
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import shutil
 
 import pandas as pd
 import pytest
-from conftest import shorten
+from short_case import shorten
 
 from iquitos_rl import compare
 from iquitos_rl.cases.iquitos import build_case

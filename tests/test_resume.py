@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from conftest import shorten
+from short_case import shorten
 
 from iquitos_rl import train
 from iquitos_rl.agents import AGENTS

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import shorten
+from short_case import shorten
 
 from iquitos_rl import evaluate, train
 from iquitos_rl.agents import AGENTS

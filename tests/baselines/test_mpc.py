@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import shorten
+from short_case import shorten
 from sites import objective_of
 
 from iquitos_rl.baselines.bill import gap_share, run_year

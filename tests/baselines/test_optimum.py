@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import shorten
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from short_case import shorten
 from sites import generated_site, objective_of, plain_battery, site_of, unused_charger
 
 from iquitos_rl.baselines.bill import bill_of, gap_share, run_year

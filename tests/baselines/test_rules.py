@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import shorten
+from short_case import shorten
 from sites import TARIFF
 
 from iquitos_rl.baselines.bill import run_year, start_years
