@@ -35,8 +35,8 @@ TIMES_CITYLEARN = {"iquitos-38": 3000, "iquitos-128": 2000}
 """Least ratio of steps per second on one CPU thread, by preset."""
 FIRST_STEP_S = 2.0
 """Longest processor time from process start to the first step of iquitos-128."""
-CPU_ENVS, GPU_ENVS = (1, 16, 64, 256, 1024), (64, 256, 1024, 4096, 16384, 65536)
-COMPILED_ENVS = {"cpu": (64, 256, 512), "cuda": GPU_ENVS}
+CPU_ENVS, GPU_ENVS = (1, 16, 64, 256, 1024, 4096), (64, 256, 1024, 4096, 16384, 65536)
+COMPILED_ENVS = {"cpu": (64, 256, 1024), "cuda": GPU_ENVS}
 """Where compiling pays for the seconds that it takes."""
 REPEATS = 5
 MORE_STEPS = 200
