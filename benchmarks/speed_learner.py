@@ -37,7 +37,7 @@ from iquitos_rl.runs.summary import machine, versions
 WORKER = Path(__file__).with_name("learner_worker.py")
 BASELINE = "stable-baselines3"
 OURS = ("iquitos_rl", "iquitos_rl amp=bf16")
-NOT_MEASURED = {"LeanRL": "not installable here: it is in no package index, and needs git"}
+NOT_MEASURED = {"LeanRL": "there is no package of it to install; the one of that name is another project"}
 WIDTH = 256
 BATCHES = (128, 1_024, 8_192)
 
@@ -204,7 +204,7 @@ def as_markdown(result: dict[str, Any]) -> str:
         "time, medians over turns that the contestants took in turn, with the slowest and the fastest; the "
         "machine was shared, its load is given. The floor is the arithmetic of this package's update at the core's "
         "best rate of matrix products in the same run (float32, or bfloat16 with amp), or its least traffic of memory. "
-        "CleanRL's figure includes acting for one row and storing it. First call: wall time, compilation included.",
+        "CleanRL's figure includes acting for one row and storing it. First call: wall time, compilation included, and for CleanRL its script's start.",
         "",
     ]
     for row in result["rows"]:
