@@ -17,7 +17,7 @@ import faults
 
 from iquitos_rl import train
 from iquitos_rl.agents.policy_file import load_policy
-from iquitos_rl.envs.district import DistrictSite
+from iquitos_rl.envs.guided import GuidedSite
 from iquitos_rl.envs.worker import WorkerError
 from iquitos_rl.runs import metrics
 from iquitos_rl.runs.checkpoint import Checkpoints
@@ -81,7 +81,7 @@ def last_checkpoint(output):
 @pytest.mark.parametrize(("algorithm", "what"), [("sac", "reward"), ("ppo", "observation"), ("a2c", "reward")])
 def test_numbers_that_are_not_finite_stop_a_run_and_are_kept_apart(days, outputs, monkeypatch, capsys, algorithm, what):
     """The environment goes wrong after 40 steps."""
-    step, count = DistrictSite.step, iter(range(1000))
+    step, count = GuidedSite.step, iter(range(1000))
 
     def failing(self, action):
         result = step(self, action)
@@ -91,7 +91,7 @@ def test_numbers_that_are_not_finite_stop_a_run_and_are_kept_apart(days, outputs
         return result._replace(obs=result.obs * bad[:, None]) if what == "observation" else result._replace(reward=bad)
 
     with monkeypatch.context() as patch:
-        patch.setattr(DistrictSite, "step", failing)
+        patch.setattr(GuidedSite, "step", failing)
         assert train.main(command(days, outputs / f"{algorithm}-{what}", algorithm)) == 2
     error = capsys.readouterr().err
     assert error.count("error: ") == 1
@@ -122,7 +122,7 @@ def test_weights_that_are_not_finite_are_named_and_never_saved(days, outputs, mo
 
 
 def test_a_dead_simulator_stops_the_run_with_a_checkpoint(days, outputs, monkeypatch, capsys):
-    step, count = DistrictSite.step, iter(range(1000))
+    step, count = GuidedSite.step, iter(range(1000))
 
     def dying(self, action):
         if next(count) == 40:
@@ -130,7 +130,7 @@ def test_a_dead_simulator_stops_the_run_with_a_checkpoint(days, outputs, monkeyp
         return step(self, action)
 
     with monkeypatch.context() as patch:
-        patch.setattr(DistrictSite, "step", dying)
+        patch.setattr(GuidedSite, "step", dying)
         assert train.main(command(days, outputs / "a-dead-sim")) == 1
     error = capsys.readouterr().err
     assert "simulator 1 died with exit code 9; saved at step 120 of 300; to go on: " in error
