@@ -83,21 +83,20 @@ def settings_of(row: Row, library: str) -> dict[str, Any]:
     return {"steps": row.steps, "episodes": EPISODES, **(row.ours if library == "ours" else row.sb3)}
 
 
-def stored(folder: Path, row: Row, library: str, seed: int) -> tuple[Path, dict[str, Any] | None]:
-    """A run's file, and the run where it is there and was made with the present settings."""
-    path = folder / f"{row.name}-{library}-{seed}.json"
+def stored(path: Path, row: Row, library: str) -> dict[str, Any] | None:
+    """The run in a file, where it is there and was made with the present settings."""
     if not path.exists():
-        return path, None
+        return None
     run = json.loads(path.read_text(encoding="utf-8"))
-    return path, run if run["settings"] == settings_of(row, library) else None
+    return run if run["settings"] == settings_of(row, library) else None
 
 
-def write_results(output: Path, folder: Path, seeds: int) -> None:
-    """Table and plot of all runs so far."""
+def write_results(output: Path, folder: Path) -> None:
+    """Table and plot of all runs so far, whatever rows and seeds this call was asked for."""
     runs: Runs = {}
     for row in ROWS:
         for library in LIBRARIES:
-            found = [stored(folder, row, library, seed)[1] for seed in range(seeds)]
+            found = [stored(path, row, library) for path in sorted(folder.glob(f"{row.name}-{library}-*.json"))]
             runs[row.name, library] = [run for run in found if run is not None]
     last = next((group[-1] for group in reversed(runs.values()) if group), None)
     if last is None:
@@ -156,14 +155,14 @@ def benchmark(argv: Sequence[str] | None) -> int:
             raise UserError(f"{row.env} cannot be made here: {error}") from None
         for seed in range(arguments.seeds):
             for library in arguments.libraries:
-                path, run = stored(folder, row, library, seed)
-                if run is None:
+                path = folder / f"{row.name}-{library}-{seed}.json"
+                if stored(path, row, library) is None:
                     run = measure(row, library, seed)
                     write_json(path, run)
                     mean = sum(run["returns"]) / EPISODES
                     print(f"{path.stem}: {mean:.1f}, {run['cpu_seconds']} CPU s, {run['wall_seconds']} s", flush=True)
-        write_results(arguments.output, folder, arguments.seeds)
-    write_results(arguments.output, folder, arguments.seeds)
+        write_results(arguments.output, folder)
+    write_results(arguments.output, folder)
     return 0
 
 
