@@ -204,7 +204,8 @@ def as_markdown(result: dict[str, Any]) -> str:
         "time, medians over turns that the contestants took in turn, with the slowest and the fastest; the "
         "machine was shared, its load is given. The floor is the arithmetic of this package's update at the core's "
         "best rate of matrix products in the same run (float32, or bfloat16 with amp), or its least traffic of memory. "
-        "CleanRL's figure includes acting for one row and storing it. First call: wall time, compilation included, and for CleanRL its script's start.",
+        "CleanRL's figure includes acting for one row and storing it. First call: wall time, compilation "
+        "included, and for CleanRL its script's start.",
         "",
     ]
     for row in result["rows"]:
