@@ -94,7 +94,7 @@ def test_all_judges_the_three_agents_beside_the_baselines_in_one_summary(week_38
     arguments = ["--case", str(two_days), "--steps", "40", "--num-envs", "1", "--output", str(output)]
     assert train.main(["all", *arguments]) == 0
     summary = json.loads((output / "simulation_summary.json").read_text(encoding="utf-8"))
-    assert list(summary["controllers"]) == ["grid_only", "uncontrolled", "sac", "ppo", "a2c"]
+    assert list(summary["controllers"]) == ["grid_only", "uncontrolled", "strongest", "optimum", "sac", "ppo", "a2c"]
     assert summary["failed"] == {}
     bill = {name: figures["bill"] for name, figures in summary["controllers"].items()}
     assert summary["ranking"] == sorted(("sac", "ppo", "a2c"), key=bill.get)
