@@ -53,6 +53,10 @@ def bad_inputs(case: Path, work: Path, cases: int) -> dict[str, int]:
     return {"cases": total, **found, "tracebacks": 0, "results overwritten": 0}
 
 
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
+
+
 def table(found: dict[str, Any]) -> str:
     """The counts as Markdown."""
     lines = ["# What a run survives", "", "`python benchmarks/faults.py --output FOLDER`", ""]
@@ -60,7 +64,7 @@ def table(found: dict[str, Any]) -> str:
     for section in SECTIONS:
         if section in found:
             lines += [f"| {section} | |", "|---|---:|"]
-            lines += [f"| {name} | {value:,.4g} |" for name, value in found[section].items()] + [""]
+            lines += [f"| {name} | {_number(value)} |" for name, value in found[section].items()] + [""]
     return "\n".join(lines)
 
 
