@@ -9,9 +9,15 @@ if TYPE_CHECKING:
     from iquitos_rl.envs.citylearn import CityLearnSite
     from iquitos_rl.envs.district import DistrictSite
     from iquitos_rl.envs.district_gymnasium import DistrictVectorEnv
+    from iquitos_rl.envs.guided import controller
 
-__all__ = ["CityLearnSite", "DistrictSite", "DistrictVectorEnv"]
-MODULES = {"CityLearnSite": "citylearn", "DistrictSite": "district", "DistrictVectorEnv": "district_gymnasium"}
+__all__ = ["CityLearnSite", "DistrictSite", "DistrictVectorEnv", "controller"]
+MODULES = {
+    "CityLearnSite": "citylearn",
+    "DistrictSite": "district",
+    "DistrictVectorEnv": "district_gymnasium",
+    "controller": "guided",
+}
 
 
 def __getattr__(name: str) -> Any:

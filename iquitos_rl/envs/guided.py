@@ -73,6 +73,21 @@ class Guide:
         return controller
 
 
+def controller(agent: Any, task: SiteTask) -> Predict:
+    """What maps one observation (D,) of a site to its action (A,): the agent's policy, around its guide if it had one.
+
+    Args:
+        agent: has `predict` and `spec`, as SAC, PPO and A2C have, and was trained on a site.
+        task: of the environment to be controlled.
+
+    Raises:
+        UserError: the guide stored with the policy cannot be read, or cannot act with this task.
+    """
+    guide = agent.spec.environment.get("guide")
+    predict: Predict = agent.predict
+    return predict if guide is None else Guide.from_json(task, guide).around(predict)
+
+
 class GuidedSite:
     """A `VectorEnv`: the district engine with its actions counted from a rule's."""
 

@@ -11,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from iquitos_rl.envs.citylearn import CityLearnSite
-from iquitos_rl.envs.guided import Guide
+from iquitos_rl.envs.guided import controller
 from iquitos_rl.envs.task import TaskSettings
 from iquitos_rl.runs.parity import replay
 from iquitos_rl.runs.simulate import Year, simulate_year
@@ -61,7 +61,6 @@ def simulate_policy(
 ) -> tuple[CityLearnSite, Year]:
     """Run the policy through a year; see `evaluate_policy`."""
     env = CityLearnSite([case], task, spec=agent.spec.environment)
-    guide = agent.spec.environment.get("guide")
-    controller = agent.predict if guide is None else Guide.from_json(env.task, guide).around(agent.predict)
+    act = controller(agent, env.task)
     with hour_bar(f"evaluate {name}", env.task.rows - 1, check) as advance:
-        return env, simulate_year(env, controller, on_hour=advance)
+        return env, simulate_year(env, act, on_hour=advance)

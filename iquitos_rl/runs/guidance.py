@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from iquitos_rl.baselines.rule import RuleSettings
 from iquitos_rl.cases.reader import read_site
-from iquitos_rl.config import RunSettings
+from iquitos_rl.config import Algorithm, RunSettings, config_folder
 from iquitos_rl.errors import UserError
 from iquitos_rl.runs.references import STRONGEST, find_rule
 
@@ -41,6 +41,11 @@ def choose_guidance(
     rule = find_rule(STRONGEST, train_years, settings.task, cache, check=check)
     found = ", ".join(f"{name} {value:.2f}" for name, value in rule.parameters.items())
     return Guidance(rule, f"tuned to {found}")
+
+
+def unguided_settings(name: Algorithm) -> Path:
+    """The shipped settings of an algorithm for training without a guide."""
+    return config_folder() / "unguided" / f"{name}.yaml"
 
 
 def obstacle(settings: RunSettings, train_years: list[Path]) -> str | None:

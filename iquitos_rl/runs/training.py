@@ -21,7 +21,7 @@ from iquitos_rl.runs.checkpoint import Checkpoints, Loaded, generator_states, se
 from iquitos_rl.runs.engine import Engine, make_engine
 from iquitos_rl.runs.evaluation import progress_bar
 from iquitos_rl.runs.files import write_json
-from iquitos_rl.runs.guidance import choose_guidance
+from iquitos_rl.runs.guidance import choose_guidance, unguided_settings
 from iquitos_rl.runs.interrupt import Interrupts
 from iquitos_rl.runs.metrics import MetricsWriter
 from iquitos_rl.runs.planning import planned_settings
@@ -71,6 +71,8 @@ class Training:
             f"{'no rule' if guidance.rule is None else f'the rule {guidance.rule.name}'} as guide ({guidance.reason})",
             flush=True,
         )
+        if guidance.rule is None and settings.run.guide != "none":
+            print(f"settings meant for runs without a guide: --config {unguided_settings(name)}", flush=True)
         planned = planned_settings(name, settings.agent, self.engine.env, device)
         self.agent = AGENTS[name].agent(self.engine.env, planned, device=device, seed=settings.run.seed)
         self.checkpoints = Checkpoints(output / FOLDER, settings.run.checkpoint_minutes)

@@ -2,12 +2,13 @@
 
 import pytest
 
+from iquitos_rl.agents import AGENTS
 from iquitos_rl.baselines.rule import RuleSettings
-from iquitos_rl.config import RunSettings
+from iquitos_rl.config import ALGORITHMS, RunSettings, load_settings
 from iquitos_rl.envs.task import TaskSettings
 from iquitos_rl.errors import UserError
 from iquitos_rl.runs import references
-from iquitos_rl.runs.guidance import choose_guidance
+from iquitos_rl.runs.guidance import choose_guidance, unguided_settings
 
 
 @pytest.fixture
@@ -50,3 +51,10 @@ def test_a_run_without_a_guide_says_why(week_38, tmp_path, tuned, settings, reas
 def test_a_guide_that_is_asked_for_and_cannot_act_is_an_error(week_38, tmp_path, tuned):
     with pytest.raises(UserError, match="guide = strongest: rules are followed on the district engine only"):
         choose_guidance(RunSettings(guide="strongest", engine="citylearn"), [week_38], tmp_path)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_settings_named_for_runs_without_a_guide_can_be_used(name):
+    settings = load_settings(name, AGENTS[name].config, unguided_settings(name), {}, [])
+    assert settings.run.guide == "none"
+    assert settings != load_settings(name, AGENTS[name].config, None, {}, [])
