@@ -37,8 +37,7 @@ KEPT = (UNCONTROLLED, STRONGEST, OPTIMUM)
 
 
 TUNING_YEARS = 3
-"""Most training years that a rule is tuned on. A rule has few parameters: at iquitos-38, caps and reserves tuned on
-three years cost at most 0.06 % more on three others than the best for these in hindsight."""
+"""Most training years that a rule is tuned on: it has few parameters, and tuning takes the longer the more there are."""
 
 
 class Reference(NamedTuple):
@@ -156,11 +155,9 @@ def find_rule(
         UserError: the district engine cannot reproduce the site, the stored file is damaged, or none is stored and it
             is not to be tuned.
     """
-    if name == MPC:
-        return RuleSettings(
-            UNCONTROLLED, {}, fit_profiles([read_site(folder) for folder in train_years[:TUNING_YEARS]])
-        )
     sites = [read_site(folder) for folder in train_years[:TUNING_YEARS]]
+    if name == MPC:
+        return RuleSettings(UNCONTROLLED, {}, fit_profiles(sites))
     path = _rule_path(name, sites, task, cache)
     if path.is_file():
         try:
