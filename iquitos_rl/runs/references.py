@@ -37,7 +37,7 @@ KEPT = (UNCONTROLLED, STRONGEST, OPTIMUM)
 
 
 TUNING_YEARS = 3
-"""Most training years that a rule is tuned on: it has few parameters, and tuning takes the longer the more there are."""
+"""Most training years that a rule is tuned on: it has few parameters, and more years take longer."""
 
 
 class Reference(NamedTuple):
