@@ -108,15 +108,15 @@ class TwinCritic(nn.Module):
             x = _relu(x)
             if layer < len(self.weights) - 1:
                 x = torch.baddbmm(bias, x, weight)
-        # A matrix product with a single column is slow on CPUs: 0.14 ms where this takes 0.02 (B = 256, width 256).
+        # A matrix product with a single column is slow on CPUs.
         return (x.to(weight.dtype) * weight.transpose(1, 2)).sum(-1) + bias.squeeze(-1)
 
 
 def _relu(x: Tensor) -> Tensor:
     """ReLU of a finite tensor that nothing else reads.
 
-    Compiled, its gradient would keep a mask of bools, which the generated CPU code writes and reads one by one: the
-    actor step took 5.8 ms where it takes 3.0 with a mask of floats (3/1 dims, batch 256).
+    Compiled, its gradient would keep a mask of bools, which the generated CPU code writes and reads one by one; the
+    mask here is one of floats.
     """
     if torch.compiler.is_compiling():
         return x * x.clamp_min(0).sign().detach()
