@@ -72,26 +72,6 @@ def require_citylearn() -> Any:
     return citylearn
 
 
-@contextlib.contextmanager
-def _quick_construction() -> Iterator[None]:
-    """Skip a scan that is quadratic in the chargers and only widens Box bounds that are never used here.
-
-    `building.py`, _ev_time_observation_high_limit: 12 s of construction at 128 chargers.
-    """
-    from citylearn.building import Building
-
-    original = Building._ev_time_observation_high_limit
-    Building._ev_time_observation_high_limit = lambda self, key: 8760.0
-    try:
-        yield
-    finally:
-        Building._ev_time_observation_high_limit = original
-
-
-def _nothing(*args: object, **kwargs: object) -> None:
-    return None
-
-
 def _rows(folder: Path) -> int:
     """Rows that a schema simulates, whatever it says about the length of episodes."""
     schema = json.loads((folder / "schema.json").read_text(encoding="utf-8"))
@@ -101,14 +81,15 @@ def _rows(folder: Path) -> int:
 def load_citylearn(folder: Path, fast: bool = True) -> Any:
     """Construct `CityLearnEnv` over a schema folder, one agent for all buildings.
 
-    With `fast`, work whose results nobody reads is left out of this instance: the entity interface's layout, the action
-    feedback series, rewards and observations. `tests/envs/test_citylearn.py` shows that trajectories stay the same.
+    With `fast`, work whose results nobody reads is left out of this instance, see `citylearn_fast`.
     """
     module = require_citylearn()
+    from iquitos_rl.envs.citylearn_fast import quick_construction, speed_up
+
     root = logging.getLogger()
     level = root.level
     try:
-        with _quick_construction() if fast else contextlib.nullcontext():
+        with quick_construction() if fast else contextlib.nullcontext():
             env = module.CityLearnEnv(
                 str(folder / "schema.json"),
                 central_agent=True,
@@ -126,11 +107,7 @@ def load_citylearn(folder: Path, fast: bool = True) -> Any:
     finally:
         root.setLevel(level)  # CityLearn sets the root logger to INFO
     if fast:
-        env._entity_service.reset = _nothing
-        for building in env.buildings:
-            for device in ("charger", "storage"):
-                for moment in ("action", "post_apply"):
-                    setattr(building._ops_service, f"_record_{device}_{moment}_feedback", _nothing)
+        speed_up(env)
     return env
 
 
@@ -280,8 +257,10 @@ class CityLearnSite(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self._site = self.task.sites[self.year]
         self._vehicles = [vehicle.battery for vehicle in self._sim.electric_vehicles]
         by_name = {vehicle.name: i for i, vehicle in enumerate(self._sim.electric_vehicles)}
-        # Index into CityLearn's vehicles for each of the site's, then for each socket and row.
-        self._vehicle_index = [by_name[vehicle.name] for vehicle in self._site.vehicles]
+        # CityLearn's index of the vehicle at each socket and row, -1 at an empty one.
+        index = np.array([by_name[vehicle.name] for vehicle in self._site.vehicles] + [-1])
+        at_socket = [index[charger.vehicle] for _, charger in self._site.sockets]
+        self._at_socket = np.stack(at_socket, axis=-1) if at_socket else np.empty((self.task.rows, 0), np.int64)
         self._chargers = [charger for b in self._sim.buildings for charger in (b.electric_vehicle_chargers or [])]
         self._t = 0
         self._net = torch.zeros((1, self.task.num_buildings), dtype=torch.float64)
@@ -322,10 +301,9 @@ class CityLearnSite(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     def _socket_soc(self, t: int) -> Floats:
         """(N,) SOC at row t of the vehicle at each socket, 0 where none is connected."""
         soc = np.zeros(self.task.num_sockets)
-        for n, (_, charger) in enumerate(self._site.sockets):
-            vehicle = int(charger.vehicle[t])
-            if vehicle >= 0:
-                soc[n] = self._vehicles[self._vehicle_index[vehicle]].soc[t]
+        vehicle = self._at_socket[t]
+        occupied = np.flatnonzero(vehicle >= 0)
+        soc[occupied] = [self._vehicles[v].soc[t] for v in vehicle[occupied].tolist()]
         return soc
 
     def _extra(self) -> Tensor:
@@ -425,7 +403,7 @@ class CityLearnSite(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
             vehicle = int(charger.vehicle[t + 1])
             if vehicle >= 0:
                 battery = self._site.vehicles[vehicle].battery
-                soc = float(self._vehicles[self._vehicle_index[vehicle]].soc[t])
+                soc = float(self._vehicles[self._at_socket[t + 1, n]].soc[t])
                 arrival = float(charger.arrival_soc[t + 1])
                 sockets[n] = (
                     rest(soc, battery.loss_coefficient, battery.depth_of_discharge) if np.isnan(arrival) else arrival
