@@ -16,6 +16,7 @@ from types import FunctionType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from citylearn.base import Environment
 from citylearn.building import Building
 from citylearn.electric_vehicle import ElectricVehicle
@@ -27,6 +28,8 @@ from numpy.typing import NDArray
 
 CONNECTED, INCOMING, COMMUTING = 1, 2, 3
 """States of a charger that matter, see `ChargerSimulation`."""
+NOBODY, STRANGER = -1, -2
+"""Codes of rows that name no vehicle (or session), and of a name that the schema does not have."""
 
 
 @contextlib.contextmanager
@@ -236,6 +239,21 @@ def _advance_only_what_moves(env: Any) -> None:
     env._runtime_service.next_time_step = next_time_step
 
 
+def _codes(names: NDArray[np.object_], index: dict[str, int] | None = None) -> NDArray[np.int64]:
+    """(T,) the number of each name, by `index` or by order of appearance: NOBODY where there is none, STRANGER where the
+    index does not have it."""
+    codes, found = pd.factorize(names)
+    numbers = [
+        NOBODY
+        if not isinstance(name, str) or name.strip() in ("", "nan")
+        else i
+        if index is None
+        else index.get(name, STRANGER)
+        for i, name in enumerate(found)
+    ]
+    return np.array([*numbers, NOBODY])[codes]  # factorize has -1, the last of the numbers, for NaN
+
+
 class _Fleet:
     """The vehicles of a year and where they are, from CityLearn's charger tables.
 
@@ -249,16 +267,17 @@ class _Fleet:
         rows, sockets = env.time_steps, len(self.chargers)
         index = {vehicle.name: v for v, vehicle in enumerate(self.vehicles)}
         state, arrival_soc = np.zeros((2, rows, sockets), dtype=np.float32)
-        vehicle, departure = np.full((2, rows, sockets), -1, dtype=np.int64)
+        vehicle, departure, session = np.zeros((3, rows, sockets), dtype=np.int64)
         own_rules = np.zeros(sockets, dtype=bool)
-        """Chargers whose table names sessions or gives SOCs by the row, for which CityLearn has rules of their own."""
+        """Chargers whose table gives SOCs by the row, for which CityLearn has rules of their own."""
         for n, charger in enumerate(self.chargers):
             table = charger.charger_simulation
             state[:, n] = table.electric_vehicle_charger_state
-            vehicle[:, n] = [index.get(name, -1) for name in table.electric_vehicle_id]
+            vehicle[:, n] = _codes(table.electric_vehicle_id, index)
+            session[:, n] = _codes(table.electric_vehicle_session_id)
             departure[:, n] = table.electric_vehicle_departure_time
             arrival_soc[:, n] = table.electric_vehicle_estimated_soc_arrival
-            own_rules[n] = any(table.electric_vehicle_session_id) or hasattr(table, "electric_vehicle_current_soc")
+            own_rules[n] = hasattr(table, "electric_vehicle_current_soc")
         connected = (state == CONNECTED) & (vehicle >= 0)
 
         # As simulate_unconnected_ev_soc has it: whose socket (-1: nobody's) each is, and the SOC that is set (or NaN)
@@ -274,7 +293,9 @@ class _Fleet:
 
         # As associate_chargers_to_electric_vehicles has it: who is new at a socket, and the SOC that a newcomer brings.
         goes_on = connected[1:] & connected[:-1] & (vehicle[1:] == vehicle[:-1])
-        goes_on &= (departure[:-1] > 1) | (departure[1:] <= departure[:-1])
+        anew = (departure[:-1] <= 1) & (departure[1:] > departure[:-1])
+        renamed = (session[:-1] != NOBODY) & (session[1:] != session[:-1])
+        goes_on &= ~np.where(session[1:] == NOBODY, anew, renamed)
         was_away = (state[:-1] == INCOMING) | (state[:-1] == COMMUTING)
         soc = np.where(was_away, arrival_soc[:-1], arrival_soc[1:])
         known = connected[1:] & ~goes_on & (soc >= 0) & (soc <= 1)
@@ -282,7 +303,7 @@ class _Fleet:
         self._newcomer_soc[1:][known] = soc[known]
         # Rules of their own, and the complaint about a vehicle where another was expected, are left to itself.
         unusual = connected & own_rules
-        unusual[1:] |= connected[1:] & was_away & (vehicle[1:] != vehicle[:-1])
+        unusual[1:] |= connected[1:] & was_away & (vehicle[:-1] != NOBODY) & (vehicle[1:] != vehicle[:-1])
         self._connected = connected & ~unusual
         self._incoming = (state == INCOMING) & (vehicle >= 0)
         self._unusual = unusual if unusual.any() else None
