@@ -240,8 +240,7 @@ def _advance_only_what_moves(env: Any) -> None:
 
 
 def _codes(names: NDArray[np.object_], index: dict[str, int] | None = None) -> NDArray[np.int64]:
-    """(T,) the number of each name, by `index` or by order of appearance: NOBODY where there is none, STRANGER where the
-    index does not have it."""
+    """(T,) number of each name, by `index` or in order of appearance; NOBODY without a name, STRANGER if not in it."""
     codes, found = pd.factorize(names)
     numbers = [
         NOBODY
@@ -335,7 +334,7 @@ class _Fleet:
             CityLearnRuntimeService.associate_chargers_to_electric_vehicles(SimpleNamespace(env=part))
 
     def _move_vehicles(self, t: int) -> None:
-        """Standing losses of vehicles at sockets; a given SOC for those about to arrive, a random one for all others."""
+        """Standing losses at sockets, the given SOC of vehicles about to arrive, a random one for all others."""
         sockets = np.flatnonzero(self._owner[t] >= 0)
         owners, first = np.unique(self._owner[t, sockets], return_index=True)  # of two sockets the first counts
         soc = self._arriving_soc[t, sockets[first]]

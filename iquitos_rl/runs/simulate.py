@@ -77,21 +77,27 @@ def simulate_year(
         obs, reward, terminated, truncated, info = env.step(action)
         ended = terminated or truncated
         assert env.flows is not None
-        residual = np.abs(balance_residual(site, env.flows))
-        if not (residual <= BALANCE_TOLERANCE_KWH).all():  # also true of NaN
-            b = int(residual.argmax())
-            name = site.buildings[b].name
-            raise AuditError(f"hour {len(flows)}, {name}: the energy balance is off by {residual[b]:.6g} kWh")
         flows.append(env.flows)
         actions.append(np.asarray(action))
         infos.append(info)
         rewards.append(reward)
         if on_hour is not None:
             on_hour(len(flows))
+    year_flows = Flows(*(np.stack(series) for series in zip(*flows)))
+    _audit_balance(site, year_flows)
     return Year(
         site=site,
-        flows=Flows(*(np.stack(series) for series in zip(*flows))),
+        flows=year_flows,
         actions=np.stack(actions).astype(np.float64),
         info={name: np.array([info[name] for info in infos]) for name in infos[0]},
         reward=np.array(rewards),
     )
+
+
+def _audit_balance(site: Site, flows: Flows) -> None:
+    residual = np.abs(balance_residual(site, flows))
+    wrong = ~(residual <= BALANCE_TOLERANCE_KWH)  # also true of NaN
+    if wrong.any():
+        hour, b = np.argwhere(wrong)[0]
+        name, excess = site.buildings[b].name, residual[hour, b]
+        raise AuditError(f"hour {hour}, {name}: the energy balance is off by {excess:.6g} kWh")

@@ -5,7 +5,9 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
+from citylearn.energy_model import Battery
 from gymnasium.utils.env_checker import check_env
 from schemas import Features, write_schema
 
@@ -41,27 +43,67 @@ def test_gymnasium_accepts_the_environment(env):
     check_env(env, skip_render_check=True)
 
 
-def test_the_fast_path_gives_the_trajectory_of_stock_citylearn(week_38):
+def assert_the_fast_path_is_stock_citylearn(folder, seed):
     """Same actions, stock `CityLearnEnv.step` with rewards, observations, feedback: every SOC and meter equal."""
-    fast = load_citylearn(week_38, fast=True)
-    stock = load_citylearn(week_38, fast=False)
+    fast, stock = load_citylearn(folder, fast=True), load_citylearn(folder, fast=False)
     fast.reset()
     stock.reset()
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     low, high = stock.action_space[0].low, stock.action_space[0].high
-    for _ in range(ROWS - 1):
-        action = rng.uniform(low, high).tolist()
+    while not stock.terminated:
+        # Zeros too: what is asked for nothing may be left alone.
+        action = (rng.uniform(low, high) * rng.choice([0, 1], low.shape)).tolist()
         fast._runtime_service.step_without_feedback([action])
         stock.step([action])
     assert fast.terminated
-    assert stock.terminated
     for a, b in zip(fast.buildings, stock.buildings, strict=True):
-        np.testing.assert_array_equal(a.net_electricity_consumption, b.net_electricity_consumption)
-        np.testing.assert_array_equal(a.net_electricity_consumption_cost, b.net_electricity_consumption_cost)
-        np.testing.assert_array_equal(a.net_electricity_consumption_emission, b.net_electricity_consumption_emission)
-        np.testing.assert_array_equal(a.electrical_storage.soc, b.electrical_storage.soc)
+        for series in ("", "_cost", "_emission"):
+            name = f"net_electricity_consumption{series}"
+            np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+        assert_equal_batteries(a.electrical_storage, b.electrical_storage)
+        for mine, theirs in zip(a.electric_vehicle_chargers or [], b.electric_vehicle_chargers or [], strict=True):
+            np.testing.assert_array_equal(mine.electricity_consumption, theirs.electricity_consumption)
+            np.testing.assert_array_equal(mine.past_charging_action_values_kwh, theirs.past_charging_action_values_kwh)
+            connected = [[ev and ev.name for ev in charger.past_connected_evs] for charger in (mine, theirs)]
+            assert connected[0] == connected[1]
     for a, b in zip(fast.electric_vehicles, stock.electric_vehicles, strict=True):
-        np.testing.assert_array_equal(a.battery.soc, b.battery.soc)
+        assert_equal_batteries(a.battery, b.battery)
+        assert (a.time_step, a.battery.time_step) == (b.time_step, b.battery.time_step)
+
+
+def assert_equal_batteries(a, b):
+    for name in ("soc", "energy_balance", "electricity_consumption", "capacity_history"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+
+
+def test_the_fast_path_is_stock_citylearn(week_38):
+    assert_the_fast_path_is_stock_citylearn(week_38, seed=0)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_fast_path_is_stock_citylearn_with_every_electrical_feature(tmp_path, seed):
+    folder = write_schema(tmp_path / "site", seed, Features(rows=72))
+    assert_the_fast_path_is_stock_citylearn(folder, seed)
+
+
+def test_the_fast_path_keeps_citylearns_rules_for_socs_by_the_row(tmp_path):
+    """A charger table with SOCs of its own, in which a vehicle leaves and comes back without a free hour between."""
+    folder = write_schema(tmp_path / "site", 0, Features(rows=72, sockets=(3, 3)))
+    for path in folder.glob("*.csv"):
+        table = pd.read_csv(path)
+        if "electric_vehicle_charger_state" in table:
+            table["electric_vehicle_current_soc"] = np.where(table.index % 5 == 0, 0.4, np.nan)
+            table.to_csv(path, index=False)
+    assert_the_fast_path_is_stock_citylearn(folder, seed=0)
+
+
+def test_other_uses_of_citylearn_stay_as_they_are(week_38):
+    """What is applied to one instance does not reach the next."""
+    load_citylearn(week_38, fast=True).reset()
+    stock = load_citylearn(week_38, fast=False)
+    assert {type(vehicle.battery) for vehicle in stock.electric_vehicles} == {Battery}
+    assert "parse_actions" not in vars(stock._runtime_service)
+    assert "reset" not in vars(stock)
 
 
 @pytest.mark.parametrize(
