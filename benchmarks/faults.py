@@ -22,7 +22,7 @@ from fault_kills import kill_runs
 
 from iquitos_rl.cases.iquitos import build_case
 from iquitos_rl.runs.files import write_json, write_text
-from iquitos_rl.runs.summary import machine, versions
+from iquitos_rl.runs.machine import machine, versions
 
 SECTIONS = ("kills", "damage", "inputs", "cost")
 

@@ -28,7 +28,7 @@ from iquitos_rl.agents import AGENTS
 from iquitos_rl.cli import run_command
 from iquitos_rl.errors import UserError
 from iquitos_rl.runs.files import write_json, write_text
-from iquitos_rl.runs.summary import machine
+from iquitos_rl.runs.machine import machine
 
 EPISODES = 20
 FIRST_EVALUATION_SEED = 10_000

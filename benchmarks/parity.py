@@ -33,7 +33,7 @@ from iquitos_rl.envs.citylearn import CityLearnSite
 from iquitos_rl.envs.district import DistrictSite
 from iquitos_rl.envs.task import SiteTask, TaskSettings
 from iquitos_rl.runs.files import write_json, write_text
-from iquitos_rl.runs.summary import machine, versions
+from iquitos_rl.runs.machine import machine, versions
 
 Actions = NDArray[np.floating[Any]]
 PRESETS = ("iquitos-38", "iquitos-128")

@@ -29,7 +29,7 @@ from iquitos_rl.envs.citylearn import CityLearnSite, load_citylearn
 from iquitos_rl.envs.district import DistrictSite
 from iquitos_rl.envs.footprint import footprint, storages, tensors
 from iquitos_rl.runs.files import write_json, write_text
-from iquitos_rl.runs.summary import machine, versions
+from iquitos_rl.runs.machine import machine, versions
 
 TIMES_CITYLEARN = {"iquitos-38": 3000, "iquitos-128": 2000}
 """Least ratio of steps per second on one CPU thread, by preset."""

@@ -32,7 +32,7 @@ from iquitos_rl.config import RunSettings
 from iquitos_rl.envs.district import DistrictSite
 from iquitos_rl.envs.task import TaskSettings
 from iquitos_rl.runs.files import write_json, write_text
-from iquitos_rl.runs.summary import machine, versions
+from iquitos_rl.runs.machine import machine, versions
 
 WORKER = Path(__file__).with_name("learner_worker.py")
 BASELINE = "stable-baselines3"

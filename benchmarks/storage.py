@@ -24,7 +24,7 @@ from iquitos_rl.envs.gymnasium import as_vector
 from iquitos_rl.envs.task import TaskSettings
 from iquitos_rl.envs.vector import VectorEnv
 from iquitos_rl.runs.files import write_json, write_text
-from iquitos_rl.runs.summary import machine, versions
+from iquitos_rl.runs.machine import machine, versions
 
 
 def mean_return(agent: SAC, env: VectorEnv, steps: int) -> float:

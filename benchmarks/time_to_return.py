@@ -107,7 +107,7 @@ def main() -> int:
     import torch
 
     from iquitos_rl.runs.files import write_json, write_text
-    from iquitos_rl.runs.summary import machine, versions
+    from iquitos_rl.runs.machine import machine, versions
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)

@@ -29,8 +29,8 @@ from iquitos_rl.envs.district import DistrictSite
 from iquitos_rl.envs.task import TaskSettings
 from iquitos_rl.memory.available import MIB, parse_size
 from iquitos_rl.runs.files import write_json, write_text
+from iquitos_rl.runs.machine import machine, versions
 from iquitos_rl.runs.planning import plan_agent
-from iquitos_rl.runs.summary import machine, versions
 
 Job = dict[str, Any]
 BUFFERS = (100_000, 300_000, 500_000, 1_000_000)

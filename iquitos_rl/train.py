@@ -29,6 +29,7 @@ from iquitos_rl.report import write_report
 from iquitos_rl.runs.evaluation import evaluate_policy, hour_bar
 from iquitos_rl.runs.files import write_json, write_text
 from iquitos_rl.runs.interrupt import Interrupted, Interrupts
+from iquitos_rl.runs.machine import machine
 from iquitos_rl.runs.references import (
     OPTIMUM,
     STRONGEST,
@@ -51,7 +52,7 @@ from iquitos_rl.runs.resume import (
     refuse_changes,
     set_aside,
 )
-from iquitos_rl.runs.summary import Judged, Result, machine, make_summary
+from iquitos_rl.runs.summary import Judged, Result, make_summary
 from iquitos_rl.runs.table import comparison_table
 from iquitos_rl.runs.threads import choose_threads
 from iquitos_rl.runs.training import Session, Training, store_result, stored_result

@@ -19,10 +19,11 @@ from iquitos_rl.errors import UserError
 from iquitos_rl.runs.evaluation import simulate_policy
 from iquitos_rl.runs.files import write_json
 from iquitos_rl.runs.interrupt import Interrupts
+from iquitos_rl.runs.machine import versions
 from iquitos_rl.runs.parity import replay
 from iquitos_rl.runs.references import Reference, find_rule, judge
 from iquitos_rl.runs.resume import SUMMARY
-from iquitos_rl.runs.summary import DEMAND_AUDIT, Judged, audit_demand, figures, versions
+from iquitos_rl.runs.summary import DEMAND_AUDIT, Judged, audit_demand, figures
 from iquitos_rl.train import main as train
 
 

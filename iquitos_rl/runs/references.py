@@ -25,8 +25,9 @@ from iquitos_rl.envs.objective import Objective, read_tariff
 from iquitos_rl.envs.task import TaskSettings
 from iquitos_rl.errors import UserError
 from iquitos_rl.runs.files import digest, write_json, write_text
+from iquitos_rl.runs.machine import versions
 from iquitos_rl.runs.simulate import Controller, simulate_year
-from iquitos_rl.runs.summary import SCHEMA_VERSION, Judged, audit_demand, figures, grid_only, planned_figures, versions
+from iquitos_rl.runs.summary import SCHEMA_VERSION, Judged, audit_demand, figures, grid_only, planned_figures
 from iquitos_rl.runs.timeseries import planned_timeseries, write_csv, write_hours
 
 UNCONTROLLED, STRONGEST, MPC, OPTIMUM = "uncontrolled", "strongest", "mpc", "optimum"

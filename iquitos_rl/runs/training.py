@@ -23,10 +23,11 @@ from iquitos_rl.runs.evaluation import progress_bar
 from iquitos_rl.runs.files import write_json
 from iquitos_rl.runs.guidance import choose_guidance, unguided_settings
 from iquitos_rl.runs.interrupt import Interrupts
+from iquitos_rl.runs.machine import versions
 from iquitos_rl.runs.metrics import MetricsWriter
 from iquitos_rl.runs.planning import planned_settings
 from iquitos_rl.runs.resume import RESULT, differences, refuse_changes
-from iquitos_rl.runs.summary import Result, versions
+from iquitos_rl.runs.summary import Result
 
 FOLDER, INSPECTION = "checkpoints", "inspection"
 
