@@ -18,7 +18,8 @@ import torch
 from pydantic import BaseModel, ValidationError
 from torch import Generator, Tensor, nn
 
-from iquitos_rl.agents.networks import Activation, Amp, in_precision, mlp
+from iquitos_rl.agents.layers import Activation, Amp
+from iquitos_rl.agents.networks import MLP
 from iquitos_rl.agents.normalisation import ObservationNormaliser
 from iquitos_rl.agents.policy_file import PolicySpec, load_policy
 from iquitos_rl.envs.vector import VectorEnv, action_mask
@@ -46,9 +47,10 @@ class ActorCritic(nn.Module):
         draws the weights."""
         super().__init__()
         # The small last layer makes the first policy do the same everywhere, whatever the observations' scale.
-        self.actor = orthogonal_(mlp([spec.obs_dim, *hidden, spec.action_dim], activation, generator), 0.01, generator)
-        self.critic = orthogonal_(mlp([spec.obs_dim, *hidden, 1], activation, generator), 1.0, generator)
-        self.amp = amp
+        self.actor, self.critic = (
+            orthogonal_(MLP([spec.obs_dim, *hidden, outputs], activation, generator, amp), gain, generator)
+            for outputs, gain in ((spec.action_dim, 0.01), (1, 1.0))
+        )
         self.log_std = nn.Parameter(torch.full((spec.action_dim,), log_std))
         self.normaliser = ObservationNormaliser((spec.obs_dim,)) if normalise_obs else None
         columns = spec.action_mask_columns
@@ -61,11 +63,13 @@ class ActorCritic(nn.Module):
 
     def mean(self, obs: Tensor) -> Tensor:
         """Normalised observations (N, D) to mean actions (N, A), which may lie outside [-1, 1]."""
-        return in_precision(self.actor, self.amp)(obs)
+        output: Tensor = self.actor(obs)
+        return output
 
     def value(self, obs: Tensor) -> Tensor:
         """Normalised observations (N, D) to values (N,)."""
-        return in_precision(self.critic, self.amp)(obs).squeeze(-1)
+        output: Tensor = self.critic(obs)
+        return output.squeeze(-1)
 
     def live(self, obs: Tensor) -> Tensor | None:
         """Which actions are live (N, A), from raw observations: normalising would move the sign that says so."""
@@ -89,13 +93,11 @@ class ActorCritic(nn.Module):
             raise UserError(f"{directory}: the weights do not fit the settings in policy.json") from error
 
 
-def orthogonal_(net: nn.Sequential, last_gain: float, generator: Generator) -> nn.Sequential:
+def orthogonal_(net: MLP, last_gain: float, generator: Generator) -> MLP:
     """Give a perceptron orthogonal weights of gain sqrt(2), `last_gain` in the last layer, and zero biases."""
-    linears = [layer for layer in net if isinstance(layer, nn.Linear)]
-    for linear in linears:
-        gain = last_gain if linear is linears[-1] else math.sqrt(2.0)
-        nn.init.orthogonal_(linear.weight, gain, generator=generator)
-        nn.init.zeros_(linear.bias)
+    for weight, bias in zip(net.weights, net.biases):
+        nn.init.orthogonal_(weight, last_gain if weight is net.weights[-1] else math.sqrt(2.0), generator=generator)
+        nn.init.zeros_(bias)
     return net
 
 

@@ -12,12 +12,11 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import torch
 from pydantic import BeforeValidator
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 
 from iquitos_rl.errors import UserError
 from iquitos_rl.memory.recovery import taking_memory
@@ -30,6 +29,10 @@ Part = tuple[Tensor | None, ...]
 """Tensors (n, ...) of n rows; None for a field that the batch does not have. The first is always there."""
 Loss = Callable[..., tuple[Tensor, Tensor]]
 """From a part's tensors: the loss, a mean over the rows, and figures (k,) without gradient, means likewise."""
+Evaluate = Callable[..., tuple[Tensor, Sequence[Tensor]]]
+"""From a part's tensors: figures (k,) and the gradient by each parameter, means over the rows."""
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 BACKEND = "inductor"
 WARM_UP_CALLS = 3
@@ -44,35 +47,37 @@ class Recording(NamedTuple):
     graph: torch.cuda.CUDAGraph
     inputs: Part
     figures: Tensor
-    gradient: tuple[Tensor, ...]
+    gradient: Sequence[Tensor]
 
 
-class Frozen(nn.Module):
-    """A network whose parameters take no gradient. `torch.autograd.grad` does not compute what it is not asked for, but
-    a compiled backward pass computes everything that could be asked."""
+def traced(function: F, mode: Compile) -> F:
+    """The function through `torch.compile`, where the mode says so."""
+    return torch.compile(function, fullgraph=True, dynamic=False, backend=BACKEND) if mode == "default" else function
 
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        parameters = {name: p.detach() for name, p in self.net.named_parameters()}
-        output: Tensor = functional_call(self.net, parameters, inputs)
-        return output
+def differentiated(loss: Loss, parameters: Sequence[Tensor]) -> Evaluate:
+    """The gradient of a loss by autograd."""
+
+    def evaluate(*part: Tensor | None) -> tuple[Tensor, Sequence[Tensor]]:
+        value, figures = loss(*part)
+        return figures, torch.autograd.grad(value, list(parameters))
+
+    return evaluate
 
 
 class Gradient:
-    """Sets the gradients of `parameters` by `loss`, in the given mode.
+    """Sets the gradients of `parameters` to what `evaluate` says, in the given mode.
 
     Raises:
         UserError: the mode is not possible on this device or machine.
     """
 
-    def __init__(self, loss: Loss, parameters: Sequence[Tensor], mode: Compile, device: torch.device) -> None:
+    def __init__(
+        self, evaluate: Evaluate, parameters: Sequence[Tensor], mode: Compile, device: torch.device
+    ) -> None:
         require(mode, device)
         self.parameters, self.device = parameters, device
-        self._loss = torch.compile(loss, fullgraph=True, dynamic=False, backend=BACKEND) if mode == "default" else loss
-        self._graphs = mode == "graphs"
+        self._evaluate, self._graphs = evaluate, mode == "graphs"
         self._recordings: dict[tuple[object, ...], Recording] = {}
 
     def set(self, parts: Iterable[Part], rows: int) -> Tensor:
@@ -85,7 +90,7 @@ class Gradient:
             taking_memory("gradient")
             assert part[0] is not None
             share = len(part[0]) / rows
-            figures, gradient = self._replay(part) if self._graphs else self._evaluate(part)
+            figures, gradient = self._replay(part) if self._graphs else self._evaluate(*part)
             if share == 1:
                 for p, g in zip(self.parameters, gradient):
                     p.grad = g
@@ -95,12 +100,8 @@ class Gradient:
                 p.grad = share * g if p.grad is None else p.grad.add_(g, alpha=share)
         return total
 
-    def _evaluate(self, part: Part) -> tuple[Tensor, tuple[Tensor, ...]]:
-        loss, figures = self._loss(*part)
-        return figures, torch.autograd.grad(loss, list(self.parameters))
-
-    def _replay(self, part: Part) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """As `_evaluate`, in memory that the next call of the same shape overwrites."""
+    def _replay(self, part: Part) -> tuple[Tensor, Sequence[Tensor]]:
+        """As `evaluate`, in memory that the next call of the same shape overwrites."""
         key = tuple(None if x is None else (x.shape, x.dtype) for x in part)
         if key not in self._recordings:
             if len(self._recordings) == MOST_RECORDINGS:
@@ -126,11 +127,11 @@ class Gradient:
         side.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(side):
             for _ in range(WARM_UP_CALLS):
-                self._evaluate(inputs)
+                self._evaluate(*inputs)
         torch.cuda.current_stream(self.device).wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            figures, gradient = self._evaluate(inputs)
+            figures, gradient = self._evaluate(*inputs)
         return Recording(graph, inputs, figures, gradient)
 
 

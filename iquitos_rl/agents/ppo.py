@@ -19,9 +19,9 @@ from torch import Generator, Tensor, nn
 from iquitos_rl.agents import actor_critic
 from iquitos_rl.agents.actor_critic import ActorCritic, read_actor_critic, spawn, spec_of
 from iquitos_rl.agents.collector import NO_ENVIRONMENT, Batch, Collector, report
-from iquitos_rl.agents.compiled import Compile, Gradient
+from iquitos_rl.agents.compiled import Compile, Gradient, differentiated, traced
 from iquitos_rl.agents.figures import Figures
-from iquitos_rl.agents.networks import Activation, Amp
+from iquitos_rl.agents.layers import Activation, Amp
 from iquitos_rl.agents.policy_file import ArrayOrTensor, PolicySpec, apply_policy, save_policy
 from iquitos_rl.agents.progress import Progress
 from iquitos_rl.envs.gymnasium import TrainingEnv, as_vector
@@ -145,7 +145,9 @@ class PPO:
             generator=init,
             amp=c.amp,
         ).to(self.device)
-        self._gradient = Gradient(self._loss, list(self.policy.parameters()), c.compile, self.device)
+        parameters = list(self.policy.parameters())
+        evaluate = differentiated(traced(self._loss, c.compile), parameters)
+        self._gradient = Gradient(evaluate, parameters, c.compile, self.device)
         self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=c.learning_rate, eps=1e-5, fused=True)
         self.generators = spawn(init, ("act", "shuffle", "predict"), self.device)
         self.figures = Figures(METRICS, [self.optimizer], self.device)

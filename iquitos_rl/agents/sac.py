@@ -1,7 +1,8 @@
 """Soft actor-critic: Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications" (arXiv 1812.05905).
 
-From top to bottom: the settings, the losses as pure functions, the agent. The losses are means over their batch and
-take their noise as an argument, so the gradient of a batch is the weighted mean of the gradients of its parts.
+From top to bottom: the settings, the losses and their gradients as pure functions, the agent. The losses are means over
+their batch and take their noise as an argument, so the gradient of a batch is the weighted mean of the gradients of its
+parts.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from tensordict import TensorDict
 from torch import Generator, Tensor, nn
 
 from iquitos_rl.agents import squashed_gaussian
-from iquitos_rl.agents.compiled import Compile, Frozen, Gradient
+from iquitos_rl.agents.compiled import Compile, Gradient, traced
 from iquitos_rl.agents.figures import Figures
-from iquitos_rl.agents.networks import Amp, Network, TwinCritic, allocate_adam, in_precision, mlp
+from iquitos_rl.agents.layers import Amp, backward
+from iquitos_rl.agents.networks import MLP, TwinCritic, allocate_adam
 from iquitos_rl.agents.policy_file import ArrayOrTensor, PolicySpec, apply_policy, load_policy, save_policy
 from iquitos_rl.agents.progress import EpisodeTracker, Progress
 from iquitos_rl.buffers.placement import Placement
@@ -74,8 +76,8 @@ class SACConfig(BaseModel):
 
 
 def td_target(
-    actor: Network,
-    target_critic: Network,
+    actor: MLP,
+    target_critic: TwinCritic,
     batch: Mapping[str, Tensor],
     alpha: Tensor,
     noise: Tensor,
@@ -86,32 +88,47 @@ def td_target(
     The discount is 0 where the episode terminated and gamma^k elsewhere, truncation included. With n-step returns the
     entropy of the steps between is left out, so the value is only approximately soft.
     """
-    with torch.no_grad():
-        next_obs = batch["next_observation"]
-        action, log_prob = squashed_gaussian.sample(actor(next_obs), noise, action_mask(next_obs, columns))
-        value = target_critic(next_obs, action).amin(0) - alpha * log_prob
-        target: Tensor = batch["reward"] + batch["discount"] * value
-        return target
+    next_obs = batch["next_observation"]
+    action, log_prob = squashed_gaussian.sample(actor(next_obs), noise, action_mask(next_obs, columns))
+    value = target_critic(next_obs, action).amin(0) - alpha * log_prob
+    target: Tensor = batch["reward"] + batch["discount"] * value
+    return target
 
 
-def critic_loss(critic: Network, batch: Mapping[str, Tensor], target: Tensor) -> tuple[Tensor, Tensor]:
-    """Half the squared error to the target (B,), batch mean, summed over both critics; and the mean of Q."""
-    q = critic(batch["observation"], batch["action"])
-    return 0.5 * (q - target).square().mean(1).sum(), q.detach().mean()
+def critic_gradient(
+    critic: TwinCritic, batch: Mapping[str, Tensor], target: Tensor
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Half the squared error to the target (B,), batch mean, summed over both critics; the mean of Q; and the loss's
+    gradient by the critics' parameters."""
+    q, tape = critic.record(batch["observation"], batch["action"])
+    error = q - target
+    loss = 0.5 * error.square().mean(1).sum()
+    return loss, q.mean(), backward(tape, (error / len(target)).unsqueeze(-1))
 
 
-def actor_loss(
-    actor: Network, critic: Network, batch: Mapping[str, Tensor], alpha: Tensor, noise: Tensor, columns: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Mean of alpha log pi(a|s) - min_i Q_i(s, a), a drawn with the noise (B, A); and log pi(a|s) (B,)."""
-    obs = batch["observation"]
-    action, log_prob = squashed_gaussian.sample(actor(obs), noise, action_mask(obs, columns))
-    return (alpha * log_prob - critic(obs, action).amin(0)).mean(), log_prob
+def actor_gradient(
+    actor: MLP, critic: TwinCritic, batch: Mapping[str, Tensor], alpha: Tensor, noise: Tensor, columns: Tensor | None
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Mean of alpha log pi(a|s) - min_i Q_i(s, a), a drawn with the noise (B, A); log pi(a|s) (B,); and the loss's
+    gradient by the actor's parameters."""
+    obs, rows = batch["observation"], len(noise)
+    mask = action_mask(obs, columns)
+    output, actor_tape = actor.record(obs)
+    action, log_prob = squashed_gaussian.sample(output, noise, mask)
+    q, critic_tape = critic.record(obs, action)
+    loss = (alpha * log_prob - q.amin(0)).mean()
+    first = q[0] <= q[1]
+    by_q = torch.stack([first, ~first]).to(q.dtype).div_(-rows).unsqueeze(-1)
+    (by_action,) = backward(critic_tape, by_q, columns=action.shape[-1])
+    by_output = squashed_gaussian.backward(output, noise, action, by_action, alpha / rows, mask)
+    return loss, log_prob, backward(actor_tape, by_output)
 
 
-def alpha_loss(log_alpha: Tensor, log_prob: Tensor, target_entropy: Tensor | float) -> Tensor:
-    """Raises log alpha while the entropy -log pi is below its target, lowers it while above."""
-    return -(log_alpha * (log_prob + target_entropy).detach()).mean()
+def alpha_gradient(log_alpha: Tensor, log_prob: Tensor, target_entropy: Tensor | float) -> tuple[Tensor, Tensor]:
+    """A loss that raises log alpha while the entropy -log pi is below its target and lowers it while above; and its
+    gradient."""
+    gradient = -(log_prob + target_entropy).mean()
+    return log_alpha * gradient, gradient
 
 
 def to_device(step: StepResult, device: torch.device) -> StepResult:
@@ -159,15 +176,10 @@ class SAC:
         # Weights are drawn on the CPU, so a seed means the same network on every device.
         init = Generator().manual_seed(seed)
         obs_dim, action_dim = spec.obs_dim, spec.action_dim
-        self.actor = mlp([obs_dim, *c.hidden, 2 * action_dim], generator=init).to(self.device)
-        self.critic = TwinCritic(obs_dim, action_dim, c.hidden, c.layer_norm, init).to(self.device)
+        self.actor = MLP([obs_dim, *c.hidden, 2 * action_dim], generator=init, amp=c.amp).to(self.device)
+        self.critic = TwinCritic(obs_dim, action_dim, c.hidden, c.layer_norm, init, c.amp).to(self.device)
         self.target_critic = deepcopy(self.critic).requires_grad_(False)
         self.log_alpha = torch.full((), c.alpha_init, device=self.device).log().requires_grad_()
-        self._actor, self._critic, self._target_critic = (
-            in_precision(net, c.amp) for net in (self.actor, self.critic, self.target_critic)
-        )
-        judge = self._critic if c.compile == "off" else in_precision(Frozen(self.critic), c.amp)
-        self._critic_of_actor: Network = judge
         self._target_parameters: list[Tensor] = list(self.target_critic.parameters())
         self._parameters: dict[str, list[Tensor]] = {
             "critic": list(self.critic.parameters()),
@@ -177,9 +189,9 @@ class SAC:
             name: torch.optim.Adam(parameters, lr=c.learning_rate, fused=True)
             for name, parameters in self._parameters.items()
         }
-        losses = {"critic": self._critic_loss, "policy": self._policy_loss}
+        gradients = {"critic": self._critic_gradient, "policy": self._policy_gradient}
         self.gradients = {
-            name: Gradient(losses[name], parameters, c.compile, self.device)
+            name: Gradient(traced(gradients[name], c.compile), parameters, c.compile, self.device)
             for name, parameters in self._parameters.items()
         }
         seeds = torch.randint(2**62, (3,), generator=init).tolist()
@@ -280,7 +292,7 @@ class SAC:
             action = torch.erf(noise / sqrt(2))
             return action if mask is None else action * mask
         with torch.no_grad():
-            return squashed_gaussian.sample(self.acting.map(self._actor, obs), noise, mask)[0]
+            return squashed_gaussian.sample(self.acting.map(self.actor, obs), noise, mask)[0]
 
     def updates_due(self) -> int:
         """What is yet to do of `update_ratio` times the transitions since `learning_starts`; no fraction is lost."""
@@ -313,6 +325,7 @@ class SAC:
         live = self.spec.action_dim if mask is None else mask.sum(-1)
         return -self.config.target_entropy_scale * live
 
+    @torch.no_grad()
     def gradient(self, name: str, batch: TensorDict, noise: Tensor) -> Tensor:
         """Set the gradient of the loss of "critic" or "policy", as many transitions at a time as memory allows; returns
         its `METRICS`. The parts are weighted by their share, so their size does not matter for the result."""
@@ -326,22 +339,24 @@ class SAC:
         norm = nn.utils.get_total_norm([x.grad for x in self._parameters[name] if x.grad is not None])
         return torch.cat([figures, norm[None]])
 
-    def _critic_loss(self, *fields: Tensor) -> tuple[Tensor, Tensor]:
+    def _critic_gradient(self, *fields: Tensor) -> tuple[Tensor, list[Tensor]]:
         *columns, noise = fields
         batch = dict(zip(FIELDS, columns))
-        alpha = self.log_alpha.detach().exp()
-        target = td_target(self._actor, self._target_critic, batch, alpha, noise, self.mask_columns)
-        loss, q = critic_loss(self._critic, batch, target)
-        return loss, torch.stack([loss.detach(), q])
+        target = td_target(self.actor, self.target_critic, batch, self.log_alpha.exp(), noise, self.mask_columns)
+        loss, q, gradient = critic_gradient(self.critic, batch, target)
+        return torch.stack([loss, q]), gradient
 
-    def _policy_loss(self, *fields: Tensor) -> tuple[Tensor, Tensor]:
+    def _policy_gradient(self, *fields: Tensor) -> tuple[Tensor, list[Tensor]]:
         *columns, noise = fields
-        batch = dict(zip(FIELDS, columns))
-        alpha = self.log_alpha.detach().exp()
-        pi_loss, log_prob = actor_loss(self._actor, self._critic_of_actor, batch, alpha, noise, self.mask_columns)
-        temperature_loss = alpha_loss(self.log_alpha, log_prob, self.target_entropy(batch["observation"]))
-        # One gradient for both: neither loss depends on the other's parameters.
-        return pi_loss + temperature_loss, torch.stack([alpha, -log_prob.mean(), temperature_loss, pi_loss]).detach()
+        batch, alpha = dict(zip(FIELDS, columns)), self.log_alpha.exp()
+        pi_loss, log_prob, gradient = actor_gradient(
+            self.actor, self.critic, batch, alpha, noise, self.mask_columns
+        )
+        temperature_loss, by_log_alpha = alpha_gradient(
+            self.log_alpha, log_prob, self.target_entropy(batch["observation"])
+        )
+        figures = torch.stack([alpha, -log_prob.mean(), temperature_loss, pi_loss])
+        return figures, [*gradient, by_log_alpha]
 
     def rehearse(self) -> None:
         """Take all memory that an update needs: where it does not fit, that shows now and not after hours."""
@@ -369,7 +384,7 @@ class SAC:
 
     def _act(self, obs: Tensor, deterministic: bool) -> Tensor:
         mask = action_mask(obs, self.mask_columns)
-        output = self.acting.map(self._actor, obs)
+        output = self.acting.map(self.actor, obs)
         if deterministic:
             return squashed_gaussian.mode(output, mask)
         noise = torch.randn(len(obs), self.spec.action_dim, device=self.device, generator=self._predict_noise)
