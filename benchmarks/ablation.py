@@ -4,8 +4,8 @@
 
 Trains on the preset's training years and judges on validation years (year seeds 500 to 505, neither trained on nor
 those that judge runs) on the district engine, beside the strongest rule in the same hours. Months are judged side by
-side, each from where the rule stood at its first hour. Rows that are in the output already are kept: a run that was stopped
-goes on, and `--rows` measures some again. Seconds are processor time of training alone.
+side, each from where the rule stood at its first hour. Rows that are in the output already are kept: a run that was
+stopped goes on, and `--rows` measures some again. Seconds are processor time of training alone.
 """
 
 from __future__ import annotations

@@ -35,19 +35,27 @@ def record_years(
         step = env.step(act(obs))
         assert env.last_flows is not None
         imported = env.last_flows.net.clamp(min=0) / env.task.hours
-        rows.append(
-            (state.battery_soc, state.vehicle_soc, before["running_peak"], before["net"], step.reward, imported)
-        )
+        socs = state.battery_soc, state.vehicle_soc
+        rows.append((*socs, before["running_peak"], before["net"], step.reward, imported))
         obs = step.obs
-    *states, running_peak, net, reward, imported = (torch.stack(c, dim=1) for c in zip(*rows, rows[-1], strict=True))
+    columns = (torch.stack(column, dim=1) for column in zip(*rows, rows[-1], strict=True))
+    battery_soc, vehicle_soc, running_peak, net, reward, imported = columns
     peak = torch.from_numpy(is_peak(sites[0], env.task.objective.tariff)).to(env.device)
     demand = imported.unsqueeze(-1) * torch.stack([peak, ~peak], dim=-1).unsqueeze(1)
     demand[:, -1] = 0
-    tables = (x.transpose(0, 1).contiguous() for x in peaks_ahead(demand, is_month_start(sites[0])))
-    flat = (x.flatten(0, 1) for x in (*states, running_peak, net, reward))
-    found = Trajectory(*flat, *tables, env.task.peak_price)
+    ahead, beyond = peaks_ahead(demand, is_month_start(sites[0]))
+    found = Trajectory(
+        battery_soc=battery_soc.flatten(0, 1),
+        vehicle_soc=vehicle_soc.flatten(0, 1),
+        running_peak=running_peak.flatten(0, 1),
+        net=net.flatten(0, 1),
+        reward=reward.flatten(),
+        peak_ahead=ahead.transpose(0, 1).contiguous(),
+        peak_beyond=beyond.transpose(0, 1).contiguous(),
+        peak_price=env.task.peak_price,
+    )
+    row = torch.arange(len(found.reward), device=env.device)
     after = torch.maximum(running_peak, demand).flatten(0, 1)
-    row = torch.arange(len(after), device=env.device)
     return found._replace(reward=found.expected(found.reward, row, found.running_peak, after))
 
 
