@@ -44,22 +44,35 @@ def gap_share(bill: float, uncontrolled_bill: float, optimum_bill: float) -> flo
     return (uncontrolled_bill - bill) / gap if gap > 0 else float("nan")
 
 
+def start_at(env: DistrictSite, row: Tensor, year: Tensor, net: Tensor | None = None) -> Tensor:
+    """Put each environment at a row where a month begins and return the observations (E, D).
+
+    Args:
+        row: (E,) of the year's data.
+        year: (E,) index of each environment's year among the sites of `env`.
+        net: (E, B) net consumption of the row before, kWh; nothing at a year's start.
+    """
+    env.reset(seed=0)
+    fresh = env.physics.fresh(row, year)
+    state = env.state_dict()
+    peak = torch.zeros_like(state["running_peak"])
+    net = torch.zeros_like(state["net"]) if net is None else net
+    left = torch.full_like(state["left"], env.task.rows - 1) - row.cpu()
+    env.load_state_dict({**state, "physics": fresh._asdict(), "running_peak": peak, "net": net, "left": left})
+    now = env.task.moment(env.physics.table_row, env.physics.socket_soc)
+    with_battery = [b for b, building in enumerate(env.task.sites[0].buildings) if building.battery is not None]
+    nothing = fresh.battery_soc.new_zeros((env.num_envs, 0))
+    return env.task.observe(now, fresh.battery_soc[:, with_battery], net, peak, nothing)
+
+
 def start_years(env: DistrictSite, years: Sequence[int]) -> Tensor:
     """Put each environment at the first row of a year of its own and return the observations (E, D).
 
     Args:
         years: (E,) index of each environment's year among the sites of `env`.
     """
-    env.reset(seed=0)
-    scenario = torch.tensor(years, dtype=torch.int64, device=env.device)
-    fresh = env.physics.fresh(torch.zeros_like(scenario), scenario)
-    state = env.state_dict()
-    zeros = {name: torch.zeros_like(state[name]) for name in ("running_peak", "net")}
-    env.load_state_dict({**state, **zeros, "physics": fresh._asdict()})
-    now = env.task.moment(env.physics.table_row, env.physics.socket_soc)
-    with_battery = [b for b, building in enumerate(env.task.sites[0].buildings) if building.battery is not None]
-    nothing = fresh.battery_soc.new_zeros((env.num_envs, 0))
-    return env.task.observe(now, fresh.battery_soc[:, with_battery], zeros["net"], zeros["running_peak"], nothing)
+    year = torch.tensor(years, dtype=torch.int64, device=env.device)
+    return start_at(env, torch.zeros_like(year), year)
 
 
 def run_year(env: DistrictSite, controller: BatchController, years: Sequence[int] | None = None) -> Bill:

@@ -15,12 +15,14 @@ from iquitos_rl.cases.site import Floats, Site
 
 
 class Profiles(NamedTuple):
-    """Mean power by hour of the day, each (24, B)."""
+    """Mean power by hour of the day, each (24, B), and the seasons."""
 
     load: Floats
     pv: Floats
     vehicles: Floats
     """Every vehicle charging at full power on arrival."""
+    season: Floats
+    """(12, B) mean load of each calendar month as a multiple of the year's; 1 for a month that never occurs."""
 
 
 def fit_profiles(sites: Sequence[Site]) -> Profiles:
@@ -28,7 +30,7 @@ def fit_profiles(sites: Sequence[Site]) -> Profiles:
     load, pv, vehicles = (
         np.mean([_mean_day(site, energy(site)) for site in sites], axis=0) for energy in (_load, _pv, arrival_charging)
     )
-    return Profiles(load, pv, vehicles)
+    return Profiles(load, pv, vehicles, np.mean([_season(site) for site in sites], axis=0))
 
 
 def _load(site: Site) -> Floats:
@@ -52,6 +54,15 @@ def arrival_charging(site: Site) -> Floats:
         np.add.at(energy, (row[here], stays.building[here]), taken[here])
         left = left - taken
     return energy
+
+
+def _season(site: Site) -> Floats:
+    """(12, B), see `Profiles`."""
+    load, month = _load(site), site.month - 1
+    total = np.zeros((12, load.shape[1]))
+    np.add.at(total, month, load)
+    rows = np.bincount(month, minlength=12)[:, None]
+    return np.where(rows > 0, total / np.maximum(rows, 1) / np.maximum(load.mean(0), 1e-9), 1.0)
 
 
 def _mean_day(site: Site, energy: Floats) -> Floats:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from iquitos_rl.baselines.bill import start_years
 from iquitos_rl.baselines.rule import Rule, RuleSettings
 from iquitos_rl.cases.site import Site
 from iquitos_rl.envs.district import DistrictSite
+from iquitos_rl.envs.objective import is_month_start, is_peak
 from iquitos_rl.envs.task import TaskSettings
 from iquitos_rl.envs.trajectory import Trajectory
 
@@ -25,13 +29,41 @@ def record_years(
     env = DistrictSite(sites, len(sites), settings, device=device)
     act = Rule(env.task, rule)
     obs = start_years(env, range(len(sites)))
-    rows: list[Trajectory] = []
+    rows: list[tuple[Tensor, ...]] = []
     for _ in range(env.task.rows - 1):
         state, before = env.physics.state, env.state_dict()
         step = env.step(act(obs))
-        rows.append(
-            Trajectory(state.battery_soc, state.vehicle_soc, before["running_peak"], before["net"], step.reward)
-        )
+        assert env.last_flows is not None
+        imported = env.last_flows.net.clamp(min=0) / env.task.hours
+        socs = state.battery_soc, state.vehicle_soc
+        rows.append((*socs, before["running_peak"], before["net"], step.reward, imported))
         obs = step.obs
-    rows.append(rows[-1])
-    return Trajectory(*(torch.stack(column, dim=1).flatten(0, 1) for column in zip(*rows, strict=True)))
+    columns = (torch.stack(column, dim=1) for column in zip(*rows, rows[-1], strict=True))
+    battery_soc, vehicle_soc, running_peak, net, reward, imported = columns
+    peak = torch.from_numpy(is_peak(sites[0], env.task.objective.tariff)).to(env.device)
+    demand = imported.unsqueeze(-1) * torch.stack([peak, ~peak], dim=-1).unsqueeze(1)
+    demand[:, -1] = 0
+    ahead, beyond = peaks_ahead(demand, is_month_start(sites[0]))
+    found = Trajectory(
+        battery_soc=battery_soc.flatten(0, 1),
+        vehicle_soc=vehicle_soc.flatten(0, 1),
+        running_peak=running_peak.flatten(0, 1),
+        net=net.flatten(0, 1),
+        reward=reward.flatten(),
+        peak_ahead=ahead.transpose(0, 1).contiguous(),
+        peak_beyond=beyond.transpose(0, 1).contiguous(),
+        peak_price=env.task.peak_price,
+    )
+    row = torch.arange(len(found.reward), device=env.device)
+    after = torch.maximum(running_peak, demand).flatten(0, 1)
+    return found._replace(reward=found.expected(found.reward, row, found.running_peak, after))
+
+
+def peaks_ahead(demand: Tensor, month_start: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
+    """(S, T, B, 2) each, the highest demand (S, T, B, 2) from each row to its month's end, with the row and without."""
+    ahead, beyond = torch.zeros_like(demand), torch.zeros_like(demand)
+    starts = np.flatnonzero(month_start).tolist()
+    for first, last in zip(starts, [*starts[1:], demand.shape[1]], strict=True):
+        ahead[:, first:last] = demand[:, first:last].flip(1).cummax(1).values.flip(1)
+        beyond[:, first : last - 1] = ahead[:, first + 1 : last]
+    return ahead, beyond

@@ -67,8 +67,8 @@ class Rule:
         def tensor(values: NDArray[Any]) -> Tensor:
             return torch.from_numpy(values).to(view.device, torch.float32)
 
-        load, pv, vehicles = (tensor(values) for values in settings.profiles)
-        self._facts = Facts(view.dear, view.power, view.usable, load, pv, vehicles)
+        profiles = (tensor(values) for values in settings.profiles)
+        self._facts = Facts(view.dear, view.power, view.usable, *profiles)
         given = candidates or {key: torch.tensor([value]) for key, value in settings.parameters.items()}
         self._parameters = {key: value.to(view.device, torch.float32).unsqueeze(-1) for key, value in given.items()}
 

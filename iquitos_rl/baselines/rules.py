@@ -34,6 +34,8 @@ class Facts(NamedTuple):
     """(24, B) mean day."""
     vehicles_kw: Tensor
     """(24, B) mean day with every vehicle charging on arrival."""
+    season: Tensor
+    """(12, B) mean load of each calendar month as a multiple of the year's."""
 
 
 Parameters = Mapping[str, Tensor]
@@ -100,11 +102,11 @@ def smart_ev(now: Now, p: Parameters, facts: Facts) -> Decision:
 def strongest(now: Now, p: Parameters, facts: Facts) -> Decision:
     """All of the above: level the dear hours, hold the others under a cap, fill the valleys before the dear hours.
 
-    Off peak, imports above the cap are shaved down to a reserve kept for the dear hours. The battery is filled where
-    the least is expected to be drawn until the dear hours begin, at night only to a set SOC: the sun needs room.
-    Vehicles wait for room under the cap.
+    The cap follows the seasons. Off peak, imports above it are shaved down to a reserve kept for the dear hours. The
+    battery is filled where the least is expected to be drawn until the dear hours begin, at night only to a set SOC:
+    the sun needs room. Vehicles wait for room under the cap.
     """
-    reference = facts.load_kw.amax(0)
+    reference = facts.load_kw.amax(0) * facts.season[now.month - 1]
     net = now.load_kw - now.pv_kw + now.ev_least_kw
     level = _dear_level(now, facts, net, now.stored_kwh)
     level = level + p["patience"] * (now.peak_kw - level).clamp(min=0)

@@ -29,6 +29,8 @@ class Now(NamedTuple):
 
     hour: Tensor
     """(E,) int64, 0 to 23."""
+    month: Tensor
+    """(E,) int64, 1 to 12."""
     dear: Tensor
     """(E, 1) bool, see `dear_hours`."""
     load_kw: Tensor
@@ -94,7 +96,9 @@ class SiteView:
         everyone = list(range(self.buildings))
         with_battery = [b for b in everyone if site.buildings[b].battery is not None]
         with_sockets = list(sockets_by_building(site))
-        self._hour = self._index([place["hour_sin"], place["hour_cos"]])
+        self._hour, self._month = (
+            self._index([place[f"{name}_sin"], place[f"{name}_cos"]]) for name in ("hour", "month")
+        )
         self._meter = torch.cat(
             [columns(suffix, everyone) for suffix in ("load", "pv", "peak_running", "off_peak_running")]
         )
@@ -122,8 +126,7 @@ class SiteView:
     def __call__(self, obs: Tensor) -> Now:
         """Decode observations (E, D)."""
         values = torch.addcmul(self._offset, obs, self._scale)
-        sine, cosine = values[:, self._hour].unbind(-1)
-        hour = (torch.atan2(sine, cosine) * (24 / (2 * np.pi))).round().to(torch.int64) % 24
+        hour, month = (_phase(values[:, place], period) for place, period in ((self._hour, 24), (self._month, 12)))
         load, pv, peak, off_peak = values[:, self._meter].split(self.buildings, dim=-1)
         soc, nothing = values[:, self._soc], torch.zeros_like(load)
         stored = (soc - self._lowest).clamp(min=0) * self._capacity * self._root
@@ -131,6 +134,7 @@ class SiteView:
         least, most = values[:, self._fleet_kw].chunk(2, dim=-1)
         return Now(
             hour=hour,
+            month=torch.where(month == 0, 12, month),
             dear=self.dear[hour].unsqueeze(-1),
             load_kw=load / self.hours,
             pv_kw=pv / self.hours,
@@ -151,3 +155,9 @@ class SiteView:
 
     def _index(self, values: list[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.int64, device=self.device)
+
+
+def _phase(columns: Tensor, period: int) -> Tensor:
+    """(E,) whole number below a period from its sine and cosine (E, 2)."""
+    sine, cosine = columns.unbind(-1)
+    return (torch.atan2(sine, cosine) * (period / (2 * np.pi))).round().to(torch.int64) % period

@@ -101,7 +101,8 @@ class DistrictSite:
         buildings = years[0].buildings
         self._with_battery = self._indices([b.battery is not None for b in buildings])
         self._with_action = self._indices([b.battery is not None and b.battery_action for b in buildings])
-        self._start_peak, self._start_net, self._par = self._start_tables(years, trajectory)
+        self._start_peak, self._start_net = self._start_tables(years, trajectory)
+        self._trajectory = trajectory
         self._coarse = coarse_columns(self.task.encoding)
         self._rows = (torch.zeros(num_envs, dtype=torch.int64, device=self.device),) * 2
         """Where the present observations and the last step's successors stand in the table."""
@@ -145,12 +146,9 @@ class DistrictSite:
 
         Nothing is read back from the device; actions that are not finite are the caller's to refuse.
         """
-        at = self._now.row
         after = self._transition(self.physics.state, self._now, self._peak, action)
         self.physics.state, self._now, self._peak, self._net, next_obs, reward, flows, info = after
         self.last_flows = flows
-        if self._par is not None:
-            reward = reward - self._par.index_select(0, at)
         obs, next_row = next_obs, self._now.row
 
         self.steps_left -= 1
@@ -210,6 +208,9 @@ class DistrictSite:
         batteries = action.new_zeros((self.num_envs, physics.buildings)).index_copy(1, self._with_action, battery)
         state, flows = physics.advance(state, batteries, sockets)
         outcome = task.outcome(now, flows.net, flows.socket_soc, peak)
+        reward, par = outcome.reward, self._trajectory
+        if par is not None:
+            reward = par.expected(reward, now.row, peak, outcome.running_peak) - par.reward.index_select(0, now.row)
         peak = task.next_peak(physics.row_of(state), outcome.running_peak)
         following, obs = self._look(state, peak, flows.net)
         imported = flows.net.clamp(min=0).sum(-1)
@@ -226,17 +227,16 @@ class DistrictSite:
             "departures": outcome.departures,
             "served": outcome.served,
         }
-        return Transition(state, following, peak, flows.net, obs, outcome.reward, flows, info)
+        return Transition(state, following, peak, flows.net, obs, reward, flows, info)
 
-    def _start_tables(self, years: list[Site], trajectory: Trajectory | None) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Running peaks (S * T, B, 2) and net consumption (S * T, B) before each row, and the rewards (S * T,) that are
-        counted from, if any."""
+    def _start_tables(self, years: list[Site], trajectory: Trajectory | None) -> tuple[Tensor, Tensor]:
+        """Running peaks (S * T, B, 2) and net consumption (S * T, B) before each row."""
         if trajectory is not None:
             self.physics.start_soc = trajectory.battery_soc, trajectory.vehicle_soc
-            return trajectory.running_peak, trajectory.net, trajectory.reward
+            return trajectory.running_peak, trajectory.net
         peaks = np.concatenate([idle_peaks(site, self.task.objective.tariff) for site in years])
         start_peak = torch.from_numpy(peaks).to(self.device, self.physics.dtype)
-        return start_peak, torch.zeros_like(start_peak[..., 0]), None
+        return start_peak, torch.zeros_like(start_peak[..., 0])
 
     def _look(self, state: State, peak: Tensor, net: Tensor) -> tuple[Moment, Tensor]:
         """What the environments stand before, and the observation (E, D) of it."""

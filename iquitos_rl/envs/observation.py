@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from scipy.signal import lfilter
 from torch import Tensor
 
-from iquitos_rl.cases.site import Building, Floats, Site
+from iquitos_rl.cases.site import Building, Floats, Ints, Site
 from iquitos_rl.envs.objective import Tariff, is_month_start, is_peak
 from iquitos_rl.envs.sockets import EMPTY, SocketTables
 from iquitos_rl.errors import UserError
@@ -27,6 +28,14 @@ Sockets = Literal["each", "fleet"]
 HEADROOM = 1.25
 """Bounds of load and weather exceed the case's own extremes by this factor: other years go beyond them a little."""
 LONGEST_STAY_HOURS = 24.0
+USUAL_DAYS = 14
+"""Days over which it is averaged what an hour of the day is usually like."""
+LATELY_HOURS = 6.0
+"""Time constant of what the last hours have been like."""
+FAINT = 0.05
+"""Share of a series' highest usual hour that is added to both sides of a ratio: faint hours say nothing."""
+LOAD_SWING, PV_SWING = 0.3, 1.0
+"""Bounds of load and PV relative to what is usual."""
 BATTERY_REACH = 2.0
 """Surplus and headroom are resolved on the battery's own scale, up to so many times its nominal power: on the scale of
 the site's load, the power that just follows a surplus or just avoids a new peak would drown in rounding."""
@@ -142,12 +151,42 @@ def _outside_columns(building: Building) -> Series:
     return columns
 
 
-def _building_columns(building: Building, hours: float) -> Series:
+def usual(values: Floats, hour: Ints) -> Floats:
+    """(T,) what each row's hour of the day has been like: a moving average over the days before, today left out.
+
+    Nothing later than a row changes it. On the first day it is the row's own value.
+    """
+    found = np.empty(len(values))
+    for h in np.unique(hour):
+        rows = np.flatnonzero(hour == h)
+        seen = values[rows]
+        average = lfilter([1 / USUAL_DAYS], [1, 1 / USUAL_DAYS - 1], seen - seen[0]) + seen[0]
+        found[rows] = np.concatenate([seen[:1], average[:-1]])
+    return found
+
+
+def relative(values: Floats, hour: Ints, hours_per_step: float) -> tuple[Floats, Floats]:
+    """(T,) a series against what is usual at its hour, less 1: in this row, and in the last hours with it.
+
+    A load that is high for its hour stays so for hours, and one that has been high all day is likelier to.
+    """
+    expected = usual(values, hour)
+    least = FAINT * np.maximum.accumulate(np.maximum(expected, 1e-9))
+    decay = np.exp(-hours_per_step / LATELY_HOURS)
+    lately, usually = (lfilter([1 - decay], [1, -decay], series) for series in (values, expected))
+    return (values + least) / (expected + least) - 1, (lately + least) / (usually + least) - 1
+
+
+def _building_columns(building: Building, hour: Ints, hours: float) -> Series:
     name = building.name
     columns: Series = {
         f"{name}/load": (building.load, 0.0, HEADROOM * float(building.load.max(initial=0))),
         f"{name}/pv": (building.pv, 0.0, HEADROOM * float(building.pv.max(initial=0))),
     }
+    for kind, series, reach in (("load", building.load, LOAD_SWING), ("pv", building.pv, PV_SWING)):
+        now, lately = relative(series, hour, hours)
+        columns[f"{name}/{kind}_now"] = now, -reach, reach
+        columns[f"{name}/{kind}_lately"] = lately, -reach, reach
     if building.battery is not None:
         reach = BATTERY_REACH * building.battery.nominal_power * hours
         columns[f"{name}/surplus"] = building.pv - building.load, -reach, reach
@@ -181,7 +220,7 @@ def exogenous_columns(site: Site, tariff: Tariff, tables: SocketTables, sockets:
             if not any(np.array_equal(series[0], columns[other][0]) for other in known):
                 columns[f"{building.name}/{name}" if known else name] = series
     for building in site.buildings:
-        columns |= _building_columns(building, site.hours_per_step)
+        columns |= _building_columns(building, site.hour, site.hours_per_step)
     columns |= _socket_columns(site, tables, sockets)
     return {
         name: (values.astype(np.float64), low, high if high > low else low + 1.0)

@@ -228,6 +228,13 @@ class SiteTask:
         return torch.tensor(always + self._live_columns, dtype=torch.int64, device=self.device)
 
     @property
+    def peak_price(self) -> Tensor:
+        """(2,) reward that a kW of a month's highest import costs, peak and off-peak period."""
+        tariff, weight = self.objective.tariff, self.objective.weights.demand
+        rates = torch.tensor([tariff.demand_charge_peak, tariff.demand_charge_off_peak], dtype=self.dtype)
+        return (weight / self.reward_scale * rates).to(self.device)
+
+    @property
     def policy_spec(self) -> dict[str, Any]:
         """What must be saved with a policy for it to see the same numbers again; JSON."""
         return {

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from iquitos_rl.baselines.citylearn_agents import CITYLEARN_AGENTS, DeviceSite, citylearn_agent
 from iquitos_rl.baselines.mpc import RecedingHorizon
 from iquitos_rl.baselines.optimum import optimum
-from iquitos_rl.baselines.profiles import fit_profiles
+from iquitos_rl.baselines.profiles import Profiles, fit_profiles
 from iquitos_rl.baselines.rule import Rule, RuleSettings
 from iquitos_rl.baselines.rules import RULES
 from iquitos_rl.baselines.tune import tune
@@ -176,7 +176,7 @@ def find_rule(
 def _rule_path(name: str, sites: Sequence[Site], task: TaskSettings, cache: Path) -> Path:
     tariff = read_tariff(sites[0].path).model_dump(mode="json")
     prints = [site.fingerprint for site in sites]
-    settings = (RULES[name].ranges, prints, tariff, plain_task(task).model_dump(mode="json"))
+    settings = (RULES[name].ranges, Profiles._fields, prints, tariff, plain_task(task).model_dump(mode="json"))
     key = digest(SCHEMA_VERSION, name, *settings, versions()["iquitos_rl"])
     return cache / "rules" / f"{name}-{key[:16]}.json"
 

@@ -1,6 +1,7 @@
 """What rules see, do, and how they are stored and tuned."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -36,6 +37,22 @@ def profiles(week):
     return fit_profiles([week])
 
 
+@pytest.mark.parametrize("months", [(1, 1, 12), (6, 7, 7)])
+def test_seasons_are_each_months_mean_load_against_the_years(week, months):
+    third = week.rows // 3
+    month = np.repeat(months, [third, third, week.rows - 2 * third])
+    season, load = fit_profiles([replace(week, month=month)]).season[:, 0], week.buildings[0].load
+    for m in range(1, 13):
+        here = load[month == m]
+        assert season[m - 1] == pytest.approx(here.mean() / load.mean() if len(here) else 1.0)
+
+
+def test_december_is_seen_as_december(week):
+    for month in range(1, 13):
+        env = DistrictSite([replace(week, month=np.full(week.rows, month))], num_envs=1)
+        assert SiteView(env.task)(env.reset(seed=0)).month.tolist() == [month]
+
+
 def total(env, name, profiles, **values):
     settings = default_settings(name, profiles)
     settings = RuleSettings(name, {**settings.parameters, **values}, profiles)
@@ -52,6 +69,7 @@ def test_a_rule_sees_the_hour_as_it_is(week):
         now = view(obs)
         soc = env.physics.state.battery_soc[0, 0].item()
         assert now.hour.tolist() == [week.hour[t]] * 2
+        assert now.month.tolist() == [week.month[t]] * 2
         assert now.dear[0].item() == (18 <= week.hour[t] < 23)
         assert now.load_kw[0].item() == pytest.approx(building.load[t], abs=0.01)
         assert now.pv_kw[0].item() == pytest.approx(building.pv[t], abs=0.01)

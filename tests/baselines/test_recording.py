@@ -1,0 +1,56 @@
+"""What is written down of a rule's years: the peaks still to come, and rewards that expect them."""
+
+import numpy as np
+import torch
+
+from iquitos_rl.baselines.recording import peaks_ahead
+from iquitos_rl.envs.trajectory import Trajectory
+
+ROWS, YEARS, BUILDINGS = 60, 3, 2
+STARTS = np.isin(np.arange(ROWS), [0, 20, 47])
+
+
+def some_demand(seed=0):
+    return torch.rand(YEARS, ROWS, BUILDINGS, 2, generator=torch.Generator().manual_seed(seed)) * 100
+
+
+def make_trajectory():
+    ahead, beyond = (x.transpose(0, 1) for x in peaks_ahead(some_demand(), STARTS))
+    nothing = torch.zeros(0)
+    return Trajectory(nothing, nothing, nothing, nothing, nothing, ahead, beyond, torch.tensor([2.0, 0.5]))
+
+
+def test_peaks_ahead_are_the_highest_of_the_rest_of_the_month():
+    demand = some_demand()
+    ahead, beyond = peaks_ahead(demand, STARTS)
+    ends = [*np.flatnonzero(STARTS)[1:], ROWS]
+    for t in range(ROWS):
+        end = next(end for end in ends if end > t)
+        assert torch.equal(ahead[:, t], demand[:, t:end].amax(1))
+        assert torch.equal(
+            beyond[:, t], demand[:, t + 1 : end].amax(1) if t + 1 < end else torch.zeros_like(demand[:, t])
+        )
+
+
+def test_expected_charges_of_a_month_sum_to_its_charge():
+    """Whatever is done, but for what the controller would have paid for the month, known at its start."""
+    trajectory, done = make_trajectory(), some_demand(seed=1)[:, :20]
+    rows = torch.arange(YEARS) * ROWS
+    before, total = torch.zeros(YEARS, BUILDINGS, 2), torch.zeros(YEARS)
+    for t in range(20):
+        after = torch.maximum(before, done[:, t])
+        plain = -((after - before) * trajectory.peak_price).sum((-1, -2))
+        total += trajectory.expected(plain, rows + t, before, after)
+        before = after
+    charge = (before * trajectory.peak_price).sum((-1, -2))
+    at_start = (trajectory.peak_ahead[0].mean(0) * trajectory.peak_price).sum()
+    torch.testing.assert_close(total, at_start - charge, atol=1e-3, rtol=0)
+
+
+def test_an_hour_below_all_that_is_to_come_costs_nothing():
+    trajectory = make_trajectory()
+    low = torch.full((1, BUILDINGS, 2), 1.0)
+    row, nothing = torch.tensor([ROWS + 3]), torch.zeros(1)
+    raised = trajectory.expected(-(low * trajectory.peak_price).sum((-1, -2)), row, torch.zeros_like(low), low)
+    untouched = trajectory.expected(nothing, row, torch.zeros_like(low), torch.zeros_like(low))
+    torch.testing.assert_close(raised, untouched)
