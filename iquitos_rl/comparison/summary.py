@@ -63,7 +63,7 @@ def summarise(
         "schema_version": SCHEMA_VERSION,
         "kind": "comparison",
         "case": comparison.case,
-        "evaluated_on": f"{len(comparison.years)} unseen years",
+        "evaluated_on": f"{len(comparison.years)} unseen year{'s' if len(comparison.years) > 1 else ''}",
         "years": list(comparison.years),
         "seeds": comparison.seeds,
         "simulator": "citylearn",

@@ -11,9 +11,10 @@ import yaml
 from matplotlib.figure import Figure
 
 from iquitos_rl.comparison.table import EXPLAINED, HEAD, table_rows
-from iquitos_rl.report import cost_figures, hour_figures
-from iquitos_rl.report.markup import figure, missing, paragraph, side_by_side, table
-from iquitos_rl.report.results import BESIDE, REFERENCES, Results, energy_balance, gap_share, peak_window, step_hours
+from iquitos_rl.report import cost_figures, dispatch_figures, hour_figures
+from iquitos_rl.report.markup import bullets, figure, missing, paragraph, side_by_side, table
+from iquitos_rl.report.measures import energy_balance, gap_share, peak_window, scores, step_hours
+from iquitos_rl.report.results import BESIDE, REFERENCES, Results
 from iquitos_rl.report.style import MONTHS, display_name
 from iquitos_rl.runs.table import ROWS
 
@@ -34,44 +35,69 @@ LABELS = {
     "evaluated_on": "judged on",
     "created": "started",
 }
+CO2_NEEDS = ("co2_kg", "import_kwh", "load_kwh", "ev_kwh")
+INTERVALS = " Line: 95 % interval over seeds; strokes: each seed in each year."
+MEANINGS = {
+    "grid_only": "the same loads and vehicles without PV and battery",
+    "uncontrolled": "battery idle, every vehicle charged at full power from its arrival",
+    "strongest": "the best fixed rule of this package, its parameters tuned on training years",
+    "mpc": "plans two days ahead each hour, with forecasts from what was seen so far",
+    "optimum": "perfect foresight: the cheapest plan when the whole year is known beforehand; nothing can beat it",
+}
 OLD_CLAIM = """A note of an earlier project promised “baseline about 10,200 kg CO2 a year, SAC -26 %, PPO -29 %, A2C
 -24 %”. No computation stands behind it and the site's data contradict it: its grid emissions are thousands of tonnes a
 year, and control alone moves them by a few percent, because a one-line greedy rule is already close to the CO2 optimum.
 What control can move is the bill."""
 
 
+def lead(results: Results) -> str:
+    """The one figure that says what a controller is worth, and what the names in it mean."""
+    found = scores(results, "above_optimum")
+    names = sorted((name for name in found if name not in ("grid_only", "optimum")), key=lambda n: -found[n].value)
+    drawn = ""
+    if names:
+        text = "What each bill still holds that perfect foresight would save: 0 cannot be reached without knowing the"
+        text += f" whole year beforehand.{INTERVALS if results.standings else ''}"
+        drawn = figure(results, "above_optimum", text, partial(cost_figures.above_optimum, results, names))
+    meant = [[display_name(name), text] for name, text in MEANINGS.items() if name in results.controllers]
+    return side_by_side([drawn, table(meant)]) if results.agents else ""
+
+
 def comparison(results: Results) -> str:
     """Standings of a comparison: the table, and the two figures that decide."""
-    standings = results.standings
     currency = str(results.summary.get("currency", ""))
     # A cell may break before its interval, not in it.
     kept = [[cell.replace(", ", ",\N{NO-BREAK SPACE}") for cell in row] for row in table_rows(results.summary)]
     rows = [[display_name(row[0]), *row[1:]] for row in kept]
     html = paragraph(EXPLAINED) + table(rows, [name.replace("bill", f"bill, {currency}") for name in HEAD])
-    ranked = sorted(standings, key=lambda name: standings[name]["bill"]["value"])
-    dots = "Dot: interquartile mean; bar: its interval; strokes: each seed in each year."
-    figures = []
-    scored = [name for name in ranked if standings[name]["gap_closed"] is not None and name != "grid_only"]
-    if scored:
-        text = f"Share of the gap between uncontrolled and the optimum with perfect foresight that each closes. {dots}"
-        figures.append(figure(results, "gap", text, partial(cost_figures.gap, results, scored)))
-    paired = [name for name in (*results.agents, "mpc", "optimum") if name in standings]
-    if any(standings[name]["below_strongest"] is not None for name in paired):
-        text = f"How far each bill is below the strongest rule's of the same year. {dots}"
+    figures = gap_figure(results)
+    paired = [name for name in (*results.agents, "mpc", "optimum") if name in scores(results, "below_strongest")]
+    if paired:
+        text = f"How far each bill is below the strongest rule's of the same year.{INTERVALS}"
         draw = partial(cost_figures.below_strongest, results, paired)
         figures.append(figure(results, "below_strongest", text, draw))
     return html + side_by_side(figures) + every_judgement(results)
 
 
+def gap_figure(results: Results) -> list[str]:
+    """None where the optimum is not known."""
+    found = scores(results, "gap_closed")
+    names = sorted((name for name in found if name != "grid_only"), key=lambda name: -found[name].value)
+    text = "Share of the gap between uncontrolled and the optimum with perfect foresight that each closes."
+    text += INTERVALS if results.standings else ""
+    return [figure(results, "gap", text, partial(cost_figures.gap, results, names))] if names else []
+
+
 def every_judgement(results: Results) -> str:
     """Each agent's seeds year by year, folded away."""
-    forms = {"gap_closed": (100.0, ".1f"), "below_strongest": (1.0, "+.2f")}
+    forms = {"gap_closed": ".1f", "below_strongest": "+.2f"}
+    shares = {key: scores(results, key) for key in forms}
     rows = []
     for name in (name for name in results.agents if name in results.standings):
-        known = {key: results.standings[name][key] is not None for key in forms}
-        shares = {key: cost_figures.seed_values(results, key)[name] for key in forms if known[key]}
         for i, record in enumerate(r for r in results.summary["records"] if r["controller"] == name):
-            cells = [f"{k * shares[key][i]:{form}} %" if known[key] else "" for key, (k, form) in forms.items()]
+            cells = [
+                f"{shares[key][name].each[i]:{form}} %" if name in shares[key] else "" for key, form in forms.items()
+            ]
             cells += [cell(record["figures"].get(key), 0) for key in ("bill", "departures_served", "departures")]
             rows.append([display_name(name), str(record["seed"]), record["year"], *cells])
     head = ("", "seed", "year", "gap closed", "below the strongest rule", "bill", "EVs served", "EV departures")
@@ -79,37 +105,39 @@ def every_judgement(results: Results) -> str:
 
 
 def costs(results: Results) -> str:
+    """Bill and CO2 of every controller, dearest first."""
     controllers = results.controllers
     terms = ("bill", *(key for key, *_ in cost_figures.TERMS))
-    billed = [name for name, found in controllers.items() if all(key in found for key in terms)]
-    emitting = [name for name, found in controllers.items() if "co2_kg" in found]
+    billed = [name for name, found in ranked(controllers, "bill") if all(key in found for key in terms)]
+    emitting = [name for name, found in ranked(controllers, "co2_kg") if all(key in found for key in CO2_NEEDS)]
     compared = [name for name in billed if name not in ("grid_only", "uncontrolled")]
     if results.standings:
-        billed.sort(key=lambda name: -controllers[name]["bill"])
-        emitting.sort(key=lambda name: -controllers[name]["co2_kg"])
         compared = [name for name in compared if name in (*results.agents, *BESIDE)]
     figures, notes = [], []
     for name in controllers:
-        if name not in billed:
-            notes.append(f"The summary lacks a term of the bill of {display_name(name)}: it is not in the figures.")
+        for names, what in ((billed, "a term of the bill"), (emitting, "a term of the CO2")):
+            if name not in names:
+                notes.append(f"The summary lacks {what} of {display_name(name)}, which is left out of that figure.")
     if billed:
-        text = "The bill by term. Grid alone: the same loads and vehicles without PV and battery."
-        figures.append(figure(results, "bill", text, partial(cost_figures.bill, results, billed)))
+        figures.append(figure(results, "bill", "The bill by term.", partial(cost_figures.bill, results, billed)))
     if "uncontrolled" in billed and compared:
         text = "How far each term is below the uncontrolled site (negative: above it)."
         figures.append(figure(results, "saving", text, partial(cost_figures.saving, results, compared)))
     if emitting:
-        text = "CO2 of the imported energy. It has this one term: nothing is credited for export."
+        text = "CO2 of the imported energy, shared among its uses. Nothing is credited for export."
         figures.append(figure(results, "co2", text, partial(cost_figures.co2, results, emitting)))
-    scored = [name for name in billed if name != "grid_only" and gap_share(controllers, name) is not None]
-    if scored and not results.standings:
-        text = "Share of the gap between uncontrolled and the optimum with perfect foresight that each closes."
-        figures.append(figure(results, "gap", text, partial(cost_figures.gap, results, scored)))
-    elif not scored:
+    figures += [] if results.standings else gap_figure(results)
+    if not scores(results, "gap_closed"):
         notes.append("The summary has no optimum with perfect foresight: how much was possible is not known here.")
     for name, reason in results.summary.get("left_out", {}).items():
         notes.append(f"{display_name(name)} is left out: {reason}.")
     return side_by_side([*figures, cost_table(results)]) + "".join(map(missing, notes))
+
+
+def ranked(controllers: dict[str, dict[str, float]], key: str) -> list[tuple[str, dict[str, float]]]:
+    """Controllers that have a figure, the largest first."""
+    found = [item for item in controllers.items() if key in item[1]]
+    return sorted(found, key=lambda item: -item[1][key])
 
 
 def cost_table(results: Results) -> str:
@@ -133,7 +161,7 @@ def cost_table(results: Results) -> str:
                 ]
             )
     closed = [gap_share(controllers, name) for name in controllers]
-    if any(share is not None for share in closed):
+    if not results.standings and any(share is not None for share in closed):
         rows.append(["gap closed", *("" if share is None else f"{100 * share:.1f} %" for share in closed)])
     html = table(rows, [str(results.summary.get("currency", "")), *map(display_name, controllers)])
     return html.replace("class=wide", 'class="wide full"', 1) if len(controllers) > 4 else html
@@ -191,10 +219,10 @@ def dispatch(results: Results) -> str:
         month = MONTHS[int(hours.month.iloc[rows.start] - 1) % 12]
         when = f"day {first} ({month})" if days == 1 else f"days {first} to {last} (from {month})"
         parts.append(f"<h3>The {span} with the highest import of {escape(display_name(reference))}: {when}</h3>\n")
-        drawn = {name: partial(hour_figures.dispatch, results, name, rows) for name in results.controlled}
+        drawn = {name: partial(dispatch_figures.dispatch, results, name, rows) for name in results.controlled}
         parts.append(per_controller(results, span, when, drawn))
     parts.append("<h3>Every day</h3>\n")
-    drawn = {name: partial(hour_figures.year, results, name) for name in results.controlled}
+    drawn = {name: partial(dispatch_figures.year, results, name) for name in results.controlled}
     parts.append(per_controller(results, "year", "every day of the simulated period", drawn))
     return "".join(parts) + without_hours(results, ("uncontrolled", *results.agents))
 
@@ -324,7 +352,7 @@ def audit(results: Results) -> str:
     for key in ("machine", "versions"):
         facts += [[key, ", ".join(f"{name} {value}" for name, value in summary[key].items())]] if key in summary else []
     html = paragraph("Warnings about the data:" if warnings else "No warning about the data.")
-    html += "<ul>" + "".join(f"<li>{escape(warning)}</li>" for warning in warnings) + "</ul>\n" if warnings else ""
+    html += bullets(warnings)
     if not checks:
         html += missing("The summary holds no audit.")
     return html + table(facts)

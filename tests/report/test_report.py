@@ -16,7 +16,8 @@ from iquitos_rl.comparison.table import Record, as_json, standings
 from iquitos_rl.errors import UserError
 from iquitos_rl.report import cost_figures, hour_figures, markup, write_report
 from iquitos_rl.report.__main__ import main
-from iquitos_rl.report.results import dear_hours, energy_balance, gap_share, peak_window, read_results, step_hours
+from iquitos_rl.report.measures import dear_hours, energy_balance, gap_share, peak_window, step_hours
+from iquitos_rl.report.results import read_results
 
 FIGURES = ("bill", "energy_cost", "demand_cost", "carbon_cost", "shortfall_cost", "co2_kg", "import_kwh")
 SCALE = {"CO2, t": 1e3, "import, MWh": 1e3, "export, MWh": 1e3, "EV charging, MWh": 1e3}
