@@ -131,6 +131,7 @@ def year(results: Results, name: str) -> Figure:
         if who in results.hours and len(results.hours[who]) == len(hours):
             peaks = results.hours[who].import_kwh.groupby(day).max() / step
             axes[1].plot(peaks, color=colour(who), linewidth=1)
+    axes[1].set_ylim(0, 1.05 * max(1e-6, *(own.import_kwh.max() / step for own in results.controlled.values())))
     axes[1].set_title("highest import of the day, kW" + (" (grey: uncontrolled)" if name != "uncontrolled" else ""))
     for axis in axes[:2]:
         thousands(axis.yaxis)

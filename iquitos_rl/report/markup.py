@@ -75,6 +75,13 @@ def table(rows: Iterable[Iterable[str]], head: Iterable[str] = ()) -> str:
     return f"<div class=wide><table{'' if columns else ' class=facts'}>{start}<tbody>{lines}</tbody></table></div>\n"
 
 
+def cell(value: float | None, scale: int | None) -> str:
+    """A number divided by 10 ** scale, or a percentage where that is None; what is not known stays empty."""
+    if value is None:
+        return ""
+    return f"{100 * value:.1f} %" if scale is None else f"{value / 10**scale:,.{1 if scale else 0}f}"
+
+
 def figure(results: Results, name: str, caption: str, draw: Callable[[], Figure]) -> str:
     """A drawn figure with its caption, which is what a screen reader reads too."""
     svg = save(draw, results.folder / "plots", name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from iquitos_rl.comparison.table import interval
-from iquitos_rl.report import sections
+from iquitos_rl.report import cost_sections, hour_sections, run_sections
 from iquitos_rl.report.markup import bullets, document, paragraph
 from iquitos_rl.report.measures import gap_share
 from iquitos_rl.report.results import Results, read_results
@@ -32,32 +32,30 @@ def write_report(output: Path) -> Path:
     title = f"{results.summary.get('case', output.name)}: " + ", ".join(map(display_name, results.agents))
     title += " compared" if results.standings else ""
     first, *details = headline(results)
-    parts = sections_of(results)
+    parts = headed_sections(results)
     links = "".join(f'<a href="#s{i}">{name}</a>' for i, name in enumerate(parts))
-    body = [paragraph(first, "headline"), bullets(details), sections.lead(results), f"<nav>{links}</nav>\n"]
+    body = [paragraph(first, "headline"), bullets(details), cost_sections.lead(results), f"<nav>{links}</nav>\n"]
     for i, (name, html) in enumerate(parts.items()):
         body.append(f'<section><h2 id="s{i}">{name}</h2>\n{html}</section>\n')
     write_text(output / "report.html", document(title, "".join(body)))
     return output / "report.html"
 
 
-def sections_of(results: Results) -> dict[str, str]:
+def headed_sections(results: Results) -> dict[str, str]:
     """Heading to HTML, in order."""
-    parts = {"Standings": sections.comparison(results)} if results.standings else {}
+    parts = {"Standings": cost_sections.comparison(results)} if results.standings else {}
     parts |= {
-        "The bill and CO2": sections.costs(results),
-        "Monthly peaks": sections.peaks(results),
-        "Learning": sections.learning(results),
-        "Day, week, year": sections.dispatch(results),
-        "The average day": sections.average_day(results),
-        "Vehicles": sections.vehicles(results),
-        "Energy balance": sections.balance(results),
-        "Memory and speed": sections.speed(results),
-        "Audit": sections.audit(results),
+        "The bill and CO2": cost_sections.costs(results),
+        "Day, week, year": hour_sections.dispatch(results),
+        "The average day": hour_sections.average_day(results),
+        "Vehicles": hour_sections.vehicles(results),
+        "Energy balance": hour_sections.balance(results),
+        "Learning, time, memory": run_sections.learning(results),
+        "Audit": run_sections.audit(results),
     }
     if str(results.summary.get("case", "")).startswith("iquitos"):
-        parts["An older figure"] = sections.old_claim(results)
-    return {**parts, "Settings": sections.settings(results)}
+        parts["An older figure"] = run_sections.old_claim(results)
+    return {**parts, "Settings": run_sections.settings(results)}
 
 
 def headline(results: Results) -> list[str]:
