@@ -197,7 +197,7 @@ def co2_markdown(summary: dict[str, Any]) -> str:
     ]
     for name in sorted(found, key=lambda name: -found[name]["value"]):
         shares = (100 * (1 - found[name]["value"] / found[other]["value"]) for other in references)
-        cells = [name, interval(found[name], 1e-3, 1), *(f"{share:+.2f}" for share in shares)]
+        cells = [name, interval(found[name], 1e-3, 1), *(f"{round(share, 2) + 0.0:+.2f}" for share in shares)]
         lines.append("| " + " | ".join(cells) + " |")
     if summary["case"].startswith("iquitos"):
         lines += ["", " ".join(OLD_CLAIM.split())]
