@@ -15,7 +15,7 @@ from iquitos_rl.runs.files import write_text
 from iquitos_rl.runs.machine import machine, versions
 from iquitos_rl.runs.references import OPTIMUM
 from iquitos_rl.runs.resume import SUMMARY
-from iquitos_rl.runs.summary import SCHEMA_VERSION
+from iquitos_rl.runs.summary import SCHEMA_VERSION, largest
 
 BOUND_TOLERANCE = 1e-6
 """Share of a bill by which single precision may put a controller below the bound."""
@@ -64,7 +64,7 @@ def summarise(
         "schema_version": SCHEMA_VERSION,
         "kind": "comparison",
         "case": comparison.case,
-        "evaluated_on": f"{len(comparison.years)} unseen years",
+        "evaluated_on": f"{len(comparison.years)} unseen year{'s' if len(comparison.years) > 1 else ''}",
         "years": list(comparison.years),
         "seeds": comparison.seeds,
         "simulator": "citylearn",
@@ -80,15 +80,21 @@ def summarise(
             "warnings": [*comparison.warnings, *bound_warnings(records)],
         },
         "timing": {name: timing(comparison, name) for name in comparison.settings},
+        "memory": largest(run["memory"] for name in comparison.settings for run in finished(comparison, name)),
         "machine": machine(choose_device(first.device), torch.get_num_threads()),
         "versions": versions(),
         "settings": {name: comparison.dump(name, 0) for name in comparison.settings},
     }
 
 
+def finished(comparison: Comparison, name: Algorithm) -> list[dict[str, Any]]:
+    """Summaries of the trainings of an agent that came to an end."""
+    runs = [comparison.run(name, seed) / SUMMARY for seed in range(comparison.seeds)]
+    return [json.loads(path.read_text(encoding="utf-8")) for path in runs if path.is_file()]
+
+
 def timing(comparison: Comparison, name: Algorithm) -> dict[str, float]:
     """Means over the finished trainings of an agent."""
-    runs = [comparison.run(name, seed) / SUMMARY for seed in range(comparison.seeds)]
-    found = [json.loads(path.read_text(encoding="utf-8"))["timing"][name] for path in runs if path.is_file()]
+    found = [summary["timing"][name] for summary in finished(comparison, name)]
     keys = [key for key in found[0] if all(key in own for own in found)] if found else []
     return {key: round(sum(own[key] for own in found) / len(found), 2) for key in keys}

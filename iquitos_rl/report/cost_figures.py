@@ -6,10 +6,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from iquitos_rl.report.results import Results, gap_share, step_hours
+from iquitos_rl.report.measures import co2_terms, scores, step_hours
+from iquitos_rl.report.results import Results
 from iquitos_rl.report.style import (
     BLACK,
     BLUE,
+    FLOWS,
     GREEN,
     ORANGE,
     PURPLE,
@@ -32,28 +34,30 @@ TERMS = (
 
 def bill(results: Results, names: list[str]) -> Figure:
     """Each controller's bill, stacked by term."""
-    figure, (axis,) = subplots(1.3 + 0.34 * len(names))
-    left = np.zeros(len(names))
-    rows = [display_name(name) for name in names]
-    for key, label, shade in TERMS:
-        values = np.array([results.controllers[name].get(key, 0.0) / 1e3 for name in names])
-        axis.barh(rows, values, left=left, color=shade, label=label, height=0.7)
-        left += values
-    for row, name in enumerate(names):
-        mark(axis, left[row], row, f"{results.controllers[name]['bill'] / 1e3:,.0f}")
-    finish_bars(axis, left.max(), f"thousand {results.summary.get('currency', 'currency')}")
-    legend(figure, axis, columns=2)
-    return figure
+    found = [results.controllers[name] for name in names]
+    terms = {label: (shade, [own[key] / 1e3 for own in found]) for key, label, shade in TERMS}
+    return stacked_bars(names, terms, f"thousand {results.summary.get('currency', 'currency')}")
 
 
 def co2(results: Results, names: list[str]) -> Figure:
-    """Each controller's grid CO2: one term, import times intensity."""
-    figure, (axis,) = subplots(0.75 + 0.34 * len(names))
-    values = [results.controllers[name]["co2_kg"] / 1e3 for name in names]
-    axis.barh([display_name(name) for name in names], values, color=GREEN, height=0.7)
-    for row, value in enumerate(values):
-        mark(axis, value, row, f"{value:,.0f}")
-    finish_bars(axis, max(values), "tonnes of CO2 from the grid")
+    """Each controller's grid CO2, stacked by what the energy was for."""
+    found = [co2_terms(results.controllers[name]) for name in names]
+    terms = {label: (FLOWS[label], [own[label] for own in found]) for label in found[0]}
+    return stacked_bars(names, terms, "tonnes of CO2 from the grid")
+
+
+def stacked_bars(names: list[str], terms: dict[str, tuple[str, list[float]]], unit: str) -> Figure:
+    """A bar for each controller, put together from its terms: label to colour and a value for each controller."""
+    figure, (axis,) = subplots(1.3 + 0.34 * len(names))
+    left = np.zeros(len(names))
+    rows = [display_name(name) for name in names]
+    for label, (shade, values) in terms.items():
+        axis.barh(rows, values, left=left, color=shade, label=label, height=0.7)
+        left += values
+    for row, total in enumerate(left):
+        mark(axis, total, row, f"{total:,.0f}")
+    finish_bars(axis, left.max(), unit)
+    legend(figure, [axis], columns=2)
     return figure
 
 
@@ -75,71 +79,49 @@ def saving(results: Results, names: list[str]) -> Figure:
     thousands(axis.xaxis)
     axis.set_xlabel(f"thousand {results.summary.get('currency', 'currency')} below uncontrolled")
     axis.grid(axis="y", visible=False)
-    legend(figure, axis, columns=2)
+    legend(figure, [axis], columns=2)
     return figure
 
 
-def judged_years(results: Results, names: list[str], key: str, scale: float, bound: float | None = None) -> Figure:
-    """A figure of a comparison's controllers: interquartile means, their intervals with seeds drawn whole, and each
-    seed in each year."""
-    figure, (axis,) = subplots(0.95 + 0.34 * len(names))
-    points = seed_values(results, key)
-    for row, name in enumerate(names):
-        own, shade = results.standings[name][key], colour(results, name)
-        dots = [scale * value for value in points.get(name, [])]
-        axis.plot(dots, np.full(len(dots), row), "|", color=shade, markersize=7, alpha=0.6)
-        low, middle, high = (scale * own[end] for end in ("low_whole", "value", "high_whole"))
-        axis.plot([low, high], [row, row], color=shade, linewidth=3, solid_capstyle="butt", alpha=0.6)
-        axis.plot(middle, row, "o", color=shade, markersize=5)
-        mark(axis, max(high, *dots) if dots else high, row, f"{middle:.1f}")
-    for line in (0.0, bound):
-        if line is not None:
-            axis.axvline(line, color=BLACK, linewidth=0.8, linestyle="-" if line == 0 else "--")
-    axis.set_yticks(range(len(names)), map(display_name, names))
-    axis.set_ylim(len(names) - 0.5, -0.5)
-    axis.margins(x=0.14)
-    axis.grid(axis="y", visible=False)
+def above_optimum(results: Results, names: list[str]) -> Figure:
+    """How far each controller's bill is above the optimum's of the same year."""
+    currency = results.summary.get("currency", "currency")
+    figure = scored_bars(results, names, "above_optimum", ",.0f")
+    figure.axes[0].set_xlabel(f"thousand {currency} above perfect foresight")
     return figure
-
-
-def seed_values(results: Results, key: str) -> dict[str, list[float]]:
-    """Controller to `gap_closed` or `below_strongest` of each of its records."""
-    records = results.summary["records"]
-    bills = {(record["controller"], record["year"]): record["figures"]["bill"] for record in records}
-    found: dict[str, list[float]] = {}
-    for record in records:
-        bill, year = record["figures"]["bill"], record["year"]
-        if key == "gap_closed":
-            idle, best = bills["uncontrolled", year], bills["optimum", year]
-            value = (idle - bill) / (idle - best)
-        else:
-            value = 100 * (1 - bill / bills["strongest", year])
-        found.setdefault(record["controller"], []).append(value)
-    return found
 
 
 def gap(results: Results, names: list[str]) -> Figure:
     """Share of the gap between uncontrolled (0) and optimum (100 %) that each controller closes."""
-    if results.standings:
-        figure = judged_years(results, names, "gap_closed", 100, bound=100)
-        figure.axes[0].set_xlabel("% of the gap, 100 is perfect foresight")
-        return figure
-    shares = [100 * (gap_share(results.controllers, name) or 0.0) for name in names]
-    figure, (axis,) = subplots(0.75 + 0.34 * len(names))
-    axis.barh([display_name(name) for name in names], shares, color=[colour(results, name) for name in names])
-    for row, share in enumerate(shares):
-        mark(axis, max(share, 0), row, f"{share:.1f} %")
-    axis.axvline(0, color=BLACK, linewidth=0.8)
-    axis.axvline(100, color=BLACK, linewidth=0.8, linestyle="--")
-    finish_bars(axis, 100, "% of the gap, 100 is perfect foresight")
-    axis.set_xlim(min(0, *shares) * 1.1, 117)
+    figure = scored_bars(results, names, "gap_closed", ".1f")
+    figure.axes[0].axvline(100, color=BLACK, linewidth=0.8, linestyle="--")
+    figure.axes[0].set_xlabel("% of the gap, 100 is perfect foresight")
     return figure
 
 
 def below_strongest(results: Results, names: list[str]) -> Figure:
     """How far each controller's bill is below the strongest rule's of the same year."""
-    figure = judged_years(results, names, "below_strongest", 1)
+    figure = scored_bars(results, names, "below_strongest", "+.2f")
     figure.axes[0].set_xlabel("% below the strongest rule's bill of the same year")
+    return figure
+
+
+def scored_bars(results: Results, names: list[str], key: str, form: str) -> Figure:
+    """A score of each controller; of a comparison with its interval and a stroke for each seed in each year."""
+    figure, (axis,) = subplots(0.75 + 0.34 * len(names))
+    for row, name in enumerate(names):
+        score = scores(results, key)[name]
+        axis.barh(row, score.value, color=colour(name), height=0.62)
+        axis.plot(score.each, np.full(len(score.each), row + 0.17), "|", color=BLACK, markersize=5, alpha=0.5)
+        if score.low < score.high:
+            axis.plot([score.low, score.high], [row - 0.12] * 2, "|-", color=BLACK, linewidth=1.3, markersize=5)
+        mark(axis, max(0.0, score.high, *score.each), row, f"{score.value:{form}}")
+    axis.set_yticks(range(len(names)), map(display_name, names))
+    axis.set_ylim(len(names) - 0.4, -0.6)
+    axis.margins(x=0.16)
+    axis.axvline(0, color=BLACK, linewidth=0.8)
+    thousands(axis.xaxis)
+    axis.grid(axis="y", visible=False)
     return figure
 
 
@@ -155,7 +137,7 @@ def learning(results: Results) -> Figure:
     figure, axes = subplots(0.6 + 1.35 * len(used), (1,) * len(used), sharex=True)
     for axis, (key, title, per_year) in zip(axes, used):
         for name, frames in results.metrics.items():
-            shade, label = colour(results, name), display_name(name)
+            shade, label = colour(name), display_name(name)
             for frame in (frame for frame in frames if key in frame):
                 values = frame[key]
                 if per_year is not None:  # summed over the steps since the row before
@@ -172,7 +154,7 @@ def learning(results: Results) -> Figure:
     axes[-1].set_xlabel("site-years trained")
     axes[-1].xaxis.set_major_locator(MaxNLocator(6))
     if len(results.metrics) > 1:
-        legend(figure, axes[0])
+        legend(figure, axes[:1])
     return figure
 
 

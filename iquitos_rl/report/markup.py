@@ -39,8 +39,27 @@ pre { white-space: pre-wrap; font-size: 0.85rem; background: #f4f4f4; padding: 0
 """
 
 
+def document(title: str, body: str) -> str:
+    """A whole page; `body` is HTML."""
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<style>{CSS}</style>\n</head>\n<body>\n<h1>{escape(title)}</h1>\n{body}</body>\n</html>\n"
+    )
+
+
+def prose(text: str) -> str:
+    """Text in which no line breaks before a percent sign."""
+    return escape(text).replace(" %", "&nbsp;%")
+
+
 def paragraph(text: str, kind: str = "") -> str:
-    return f"<p{kind and f' class={kind}'}>{escape(text)}</p>\n" if text else ""
+    return f"<p{kind and f' class={kind}'}>{prose(text)}</p>\n" if text else ""
+
+
+def bullets(texts: Iterable[str]) -> str:
+    items = "".join(f"<li>{prose(text)}</li>\n" for text in texts)
+    return f"<ul>\n{items}</ul>\n" if items else ""
 
 
 def missing(text: str) -> str:
@@ -50,17 +69,24 @@ def missing(text: str) -> str:
 
 def table(rows: Iterable[Iterable[str]], head: Iterable[str] = ()) -> str:
     columns = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    cells = (("".join(f"<td>{escape(cell).replace(' %', '&nbsp;%')}</td>" for cell in row)) for row in rows)
+    cells = (("".join(f"<td>{prose(cell)}</td>" for cell in row)) for row in rows)
     lines = "".join(f"<tr>{row}</tr>\n" for row in cells)
     start = f"<thead><tr>{columns}</tr></thead>\n" if columns else ""
     return f"<div class=wide><table{'' if columns else ' class=facts'}>{start}<tbody>{lines}</tbody></table></div>\n"
+
+
+def cell(value: float | None, scale: int | None) -> str:
+    """A number divided by 10 ** scale, or a percentage where that is None; what is not known stays empty."""
+    if value is None:
+        return ""
+    return f"{100 * value:.1f} %" if scale is None else f"{value / 10**scale:,.{1 if scale else 0}f}"
 
 
 def figure(results: Results, name: str, caption: str, draw: Callable[[], Figure]) -> str:
     """A drawn figure with its caption, which is what a screen reader reads too."""
     svg = save(draw, results.folder / "plots", name)
     svg = svg.replace("<svg", f'<svg role="img" aria-label="{escape(caption)}"', 1)
-    return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>\n"
+    return f"<figure>{svg}<figcaption>{prose(caption)}</figcaption></figure>\n"
 
 
 def side_by_side(figures: Iterable[str]) -> str:

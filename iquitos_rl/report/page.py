@@ -5,13 +5,13 @@ What a run lacks is left out, and a sentence says so. Equal files give an equal 
 
 from __future__ import annotations
 
-from html import escape
 from pathlib import Path
 
 from iquitos_rl.comparison.table import interval
-from iquitos_rl.report import sections
-from iquitos_rl.report.markup import CSS, paragraph
-from iquitos_rl.report.results import Results, gap_share, read_results
+from iquitos_rl.report import cost_sections, hour_sections, run_sections
+from iquitos_rl.report.markup import bullets, document, paragraph
+from iquitos_rl.report.measures import gap_share
+from iquitos_rl.report.results import Results, read_results
 from iquitos_rl.report.style import display_name
 from iquitos_rl.runs.files import write_text
 
@@ -29,71 +29,74 @@ def write_report(output: Path) -> Path:
         UserError: the folder is not that of a finished run, a file in it is damaged, or it cannot be written to.
     """
     results = read_results(output)
-    parts = [("Standings", sections.comparison(results))] if results.standings else []
-    parts += [
-        ("The bill and CO2", sections.costs(results)),
-        ("Monthly peaks", sections.peaks(results)),
-        ("Learning", sections.learning(results)),
-        ("Day, week, year", sections.dispatch(results)),
-        ("The average day", sections.average_day(results)),
-        ("Vehicles", sections.vehicles(results)),
-        ("Energy balance", sections.balance(results)),
-        ("Memory and speed", sections.speed(results)),
-        ("Audit", sections.audit(results)),
-    ]
-    if str(results.summary.get("case", "")).startswith("iquitos"):
-        parts.append(("An older figure", sections.old_claim(results)))
-    parts.append(("Settings", sections.settings(results)))
-    title = escape(f"{results.summary.get('case', output.name)}: " + ", ".join(map(display_name, results.agents)))
+    title = f"{results.summary.get('case', output.name)}: " + ", ".join(map(display_name, results.agents))
     title += " compared" if results.standings else ""
-    links = "".join(f'<a href="#s{i}">{name}</a>' for i, (name, _) in enumerate(parts))
-    body = "\n".join(f'<section><h2 id="s{i}">{name}</h2>\n{html}</section>' for i, (name, html) in enumerate(parts))
-    sentences = headline(results)
-    page = (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<style>{CSS}</style>\n</head>\n<body>\n<h1>{title}</h1>\n"
-        f'<p class="headline">{escape(sentences[0]).replace(" %", "&nbsp;%")}</p>\n{paragraph(" ".join(sentences[1:]))}'
-        f"<nav>{links}</nav>\n{body}\n</body>\n</html>\n"
-    )
-    write_text(output / "report.html", page)
+    first, *details = headline(results)
+    parts = headed_sections(results)
+    links = "".join(f'<a href="#s{i}">{name}</a>' for i, name in enumerate(parts))
+    body = [paragraph(first, "headline"), bullets(details), cost_sections.lead(results), f"<nav>{links}</nav>\n"]
+    for i, (name, html) in enumerate(parts.items()):
+        body.append(f'<section><h2 id="s{i}">{name}</h2>\n{html}</section>\n')
+    write_text(output / "report.html", document(title, "".join(body)))
     return output / "report.html"
 
 
+def headed_sections(results: Results) -> dict[str, str]:
+    """Heading to HTML, in order."""
+    parts = {"Standings": cost_sections.comparison(results)} if results.standings else {}
+    parts |= {
+        "The bill and CO2": cost_sections.costs(results),
+        "Day, week, year": hour_sections.dispatch(results),
+        "The average day": hour_sections.average_day(results),
+        "Vehicles": hour_sections.vehicles(results),
+        "Energy balance": hour_sections.balance(results),
+        "Learning, time, memory": run_sections.learning(results),
+        "Audit": run_sections.audit(results),
+    }
+    if str(results.summary.get("case", "")).startswith("iquitos"):
+        parts["An older figure"] = run_sections.old_claim(results)
+    return {**parts, "Settings": run_sections.settings(results)}
+
+
 def headline(results: Results) -> list[str]:
-    """What the run found: the main figure first, then what a reader must know to judge it."""
+    """What was found: the main figure first, then what a reader must know to judge it."""
     summary, controllers = results.summary, results.controllers
     failed = [f"{display_name(name)} failed: {message}." for name, message in summary.get("failed", {}).items()]
-    if results.standings:
-        return [*compared(results), *failed]
     if not results.agents:
         return ["This run holds no agent's figures.", *failed]
     key, what, unit, scale = main_figure(results)
-    agents = sorted((name for name in results.agents if key in controllers[name]), key=lambda a: controllers[a][key])
+    ranked = sorted((found[key], name) for name, found in controllers.items() if key in found)
+    agents = [(value, name) for value, name in ranked if name in results.agents]
     if not agents:
         return [f"The summary holds no {what} for any agent.", *failed]
-    best, idle = agents[0], controllers.get("uncontrolled", {}).get(key)
-    mine = controllers[best][key]
+    (mine, best), idle = agents[0], controllers.get("uncontrolled", {}).get(key)
+    what = f"mean {what}" if results.standings else what
     first = f"{display_name(best)}'s {what} on {summary.get('evaluated_on', 'the evaluated year')} is "
     first += f"{mine / scale:,.0f} {unit}"
     if idle is not None:
         share = f" ({100 * abs(1 - mine / idle):.1f} %)" if idle > 0 else ""
         side = "below" if mine <= idle else "above"
         first += f", {abs(idle - mine) / scale:,.0f} {unit}{share} {side} the uncontrolled site's {idle / scale:,.0f}"
-    text = [first + "."]
+    return [f"{first}.", *(compared(results) if results.standings else one_run(results, best)), *failed]
+
+
+def one_run(results: Results, best: str) -> list[str]:
+    """What one training found, of its best agent."""
+    controllers, (key, _, unit, scale) = results.controllers, main_figure(results)
+    mine, text = controllers[best][key], []
     if (closed := gap_share(controllers, best, key)) is not None:
         text.append(f"It closes {100 * closed:.1f} % of the gap between the uncontrolled site and perfect foresight.")
-    rules = sorted((name for name in results.rules if key in controllers[name]), key=lambda a: controllers[a][key])
+    rules = sorted((controllers[name][key], name) for name in results.rules if key in controllers[name])
     if rules:
-        rule = controllers[rules[0]][key]
+        rule, name = rules[0]
         order = "more" if rule > mine else "no more"
-        text.append(f"The best rule ({display_name(rules[0])}) comes to {rule / scale:,.0f} {unit}, {order} than that.")
+        text.append(f"The best rule ({display_name(name)}) comes to {rule / scale:,.0f} {unit}, {order} than that.")
     departures, served = (controllers[best].get(name) for name in ("departures", "departures_served"))
     if departures and served is not None:
         text.append(f"{served:,.0f} of {departures:,.0f} vehicles left within 5 points of the SOC they wanted.")
-    text.append(f"Simulated by {summary.get('simulator', 'a simulator that the summary does not name')}.")
+    text.append(f"Simulated by {results.summary.get('simulator', 'a simulator that the summary does not name')}.")
     text.append("One training with one seed: the figures do not say how much another seed would differ.")
-    return text + failed
+    return text
 
 
 def compared(results: Results) -> list[str]:
@@ -104,17 +107,18 @@ def compared(results: Results) -> list[str]:
     for name in agents:
         own, said = standings[name], []
         if (closed := own["gap_closed"]) is not None:
-            share = interval(closed, 100, 1)
-            said.append(f"closes {share} % of the gap between the uncontrolled site and perfect foresight")
+            said.append(f"closes {interval(closed, 100, 1)} % of the gap")
         if (below := own["below_strongest"]) is not None:
             side = "below" if below["value"] >= 0 else "above"
             count = f"lower in {own['better']} of {own['seeds'] * len(summary['years'])} pairs of seed and year"
-            said.append(f"its bill is {abs(below['value']):.1f} % {side} the strongest rule's ({count})")
+            said.append(f"its bill is {abs(below['value']):.2f} % {side} the strongest rule's ({count})")
         if (served := own["served_of_feasible"]) is not None:
             said.append(f"at least {100 * served:.1f} % of the vehicles that could be served were")
         text.append(f"{display_name(name)} {', '.join(said)}." if said else f"{display_name(name)} was judged.")
+    if any(standings[name]["gap_closed"] is not None for name in agents):
+        text.append("The gap is that between the bills of the uncontrolled site and of perfect foresight.")
     count = f"{summary['seeds']} seed{'s' if summary['seeds'] > 1 else ''}"
-    text.append(f"Judged on {summary['evaluated_on']}, {count}, by {summary['simulator']}.")
+    text.append(f"Judged on {summary['evaluated_on']}, {count}, by {summary['simulator']}; in brackets 95 % intervals.")
     return text
 
 

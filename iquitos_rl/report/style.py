@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from iquitos_rl.errors import UserError
-from iquitos_rl.report.results import Results
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILLION, PURPLE, GREY = "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#8A8A8A"
+FLOWS = {
+    **{"import": "#BBBBBB", "PV": YELLOW, "battery out": SKY, "battery in": BLUE},
+    **{"load": "#444444", "vehicles": PURPLE, "other": VERMILLION, "losses, other": VERMILLION, "export": ORANGE},
+}
+"""Where energy comes from and goes to."""
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 WIDTH = 4.2
 PLAIN = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
@@ -55,12 +59,9 @@ def display_name(name: str) -> str:
     return names.get(name, name.replace("_", " "))
 
 
-def colour(results: Results, name: str) -> str:
-    """A controller's colour, the same in every figure."""
-    agents = (BLUE, VERMILLION, GREEN, ORANGE, SKY)
-    if name in results.agents:
-        return agents[results.agents.index(name) % len(agents)]
-    return {"strongest": BLACK, "optimum": PURPLE}.get(name, GREY)
+def colour(name: str) -> str:
+    """A controller's colour, the same in every figure of every report."""
+    return {"sac": BLUE, "ppo": VERMILLION, "a2c": GREEN, "strongest": BLACK, "optimum": PURPLE}.get(name, GREY)
 
 
 def dashes(name: str) -> str:
@@ -118,10 +119,14 @@ def subplots(height: float, ratios: tuple[float, ...] = (1,), **options: Any) ->
     return figure, axes
 
 
-def legend(figure: Figure, axis: Any, columns: int = 3) -> None:
-    """One legend above all panels, where it hides no data."""
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=columns, handlelength=1.4, columnspacing=1.2)
+def legend(figure: Figure, axes: Iterable[Any], columns: int = 3) -> None:
+    """One legend above all panels, where it hides no data; each label once."""
+    handles: dict[str, Any] = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels()):
+            handles.setdefault(label, handle)
+    options = {"loc": "outside upper left", "ncols": columns, "handlelength": 1.4, "columnspacing": 1.2}
+    figure.legend(handles.values(), handles.keys(), **options)
 
 
 def thousands(axis: Any) -> None:

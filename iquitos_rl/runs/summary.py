@@ -73,7 +73,9 @@ def grid_only(year: Year, objective: Objective) -> dict[str, float]:
         "carbon_cost": objective.settings.carbon_price * co2,
         "shortfall_cost": float(year.info["shortfall_cost"].sum()),
     }
-    return {"bill": sum(costs.values()), **costs, "co2_kg": co2, "import_kwh": float(consumption.sum())}
+    energy = {"import_kwh": consumption, "load_kwh": flows.load, "ev_kwh": vehicles}
+    sums = {name: float(kwh.sum()) for name, kwh in energy.items()}
+    return {"bill": sum(costs.values()), **costs, "co2_kg": co2, **sums}
 
 
 def planned_figures(site: Site, objective: Objective, optimum: Optimum) -> dict[str, float]:

@@ -14,9 +14,10 @@ import pytest
 
 from iquitos_rl.comparison.table import Record, as_json, standings
 from iquitos_rl.errors import UserError
-from iquitos_rl.report import cost_figures, hour_figures, markup, write_report
+from iquitos_rl.report import cost_figures, dispatch_figures, hour_figures, markup, write_report
 from iquitos_rl.report.__main__ import main
-from iquitos_rl.report.results import dear_hours, energy_balance, gap_share, peak_window, read_results, step_hours
+from iquitos_rl.report.measures import co2_terms, dear_hours, energy_balance, gap_share, peak_window, step_hours
+from iquitos_rl.report.results import read_results
 
 FIGURES = ("bill", "energy_cost", "demand_cost", "carbon_cost", "shortfall_cost", "co2_kg", "import_kwh")
 SCALE = {"CO2, t": 1e3, "import, MWh": 1e3, "export, MWh": 1e3, "EV charging, MWh": 1e3}
@@ -85,14 +86,28 @@ def write_run(folder, agents=("sac",), **extra):
 
 
 class Page(HTMLParser):
-    """Attributes, texts of paragraphs and cells of tables."""
+    """Attributes, texts of paragraphs and cells of tables of a page that closes what it opens."""
 
     def __init__(self, text):
         super().__init__()
-        self.attributes, self.tags, self.tables, self.text = [], Counter(), [], ""
+        self.attributes, self.tags, self.tables, self.text, self.open = [], Counter(), [], "", []
         self.feed(text)
+        assert self.open == []
+
+    def table(self, first):
+        """The table whose first cell says that."""
+        return next(rows for rows in self.tables if rows[0][0] == first)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
 
     def handle_starttag(self, tag, attributes):
+        if tag != "meta":
+            self.open.append(tag)
         self.tags[tag] += 1
         self.attributes += [(name, value) for name, value in attributes]
         if tag == "table":
@@ -134,7 +149,7 @@ def test_headline_and_table_say_what_the_summary_says(run, html):
     controllers = json.loads((run / "simulation_summary.json").read_text(encoding="utf-8"))["controllers"]
     mine, idle = controllers["sac"]["bill"], controllers["uncontrolled"]["bill"]
     page = Page(html)
-    said = unescape(re.search(r'class="headline">(.*?)</p>', html)[1])
+    said = unescape(re.search(r"class=headline>(.*?)</p>", html)[1])
     numbers = [float(text.replace(",", "")) for text in re.findall(r"\d[\d,]*\.?\d*", said)]
     assert numbers[0] == round(mine)
     assert numbers[1] == pytest.approx(abs(idle - mine), abs=0.5)
@@ -143,7 +158,7 @@ def test_headline_and_table_say_what_the_summary_says(run, html):
     assert ("below" in said) == (mine < idle)
     assert "1,917 of 1,918 vehicles" in page.text
 
-    head, *rows = page.tables[0]
+    head, *rows = page.table("PEN")
     assert head == ["PEN", "SAC", "uncontrolled", "grid alone"]
     cells = {row[0]: row[1:] for row in rows}
     assert set(KEYS) <= set(cells)
@@ -174,6 +189,14 @@ def test_ids_are_unique_and_references_resolve(html):
     used |= {value[1:] for name, value in page.attributes if name.endswith("href") and value.startswith("#")}
     assert used
     assert used <= set(ids)
+
+
+def test_every_figure_has_words_for_those_who_do_not_see_it(html):
+    figures = re.findall(r"<figure>(<svg[^>]*>).*?<figcaption>(.*?)</figcaption></figure>", html, flags=re.DOTALL)
+    assert len(figures) == html.count("<svg")
+    for svg, caption in figures:
+        assert 'role="img"' in svg
+        assert unescape(re.search(r'aria-label="([^"]+)"', svg)[1]) == unescape(caption).replace("\xa0", " ")
 
 
 def test_every_figure_is_there_as_a_png_too(run, html):
@@ -294,12 +317,12 @@ def test_a_comparison_begins_with_its_standings(comparison, undrawn):
     expected = [100 * closed.value, 100 * closed.low_whole, 100 * closed.high_whole, abs(below.value)]
     np.testing.assert_allclose(numbers[:4], expected, atol=0.0501)
     assert numbers[4:6] == [found[best].better, 4]
-    assert [row[0] for row in page.tables[0][1:]] == [
+    assert [row[0] for row in page.table("controller")[1:]] == [
         {"sac": "SAC", "ppo": "PPO", "mpc": "MPC", "strongest": "strongest rule"}.get(name, name)
         for name in sorted(found, key=lambda name: found[name].bill.value)
     ]
     assert "smart-ev is left out: no sockets." in page.text
-    rows = {tuple(row[:3]): row for row in page.tables[1][1:]}
+    rows = {tuple(row[:3]): row for row in page.tables[2][1:]}
     assert len(rows) == 8
     for record in json.loads((run / "simulation_summary.json").read_text(encoding="utf-8"))["records"]:
         if record["controller"] in ("sac", "ppo"):
@@ -317,15 +340,56 @@ def test_intervals_and_seeds_are_drawn_where_they_are(comparison):
     run, found = comparison
     results = read_results(run)
     assert [len(frames) for frames in results.metrics.values()] == [2]
-    names = ["sac", "strongest"]
-    axis = cost_figures.gap(results, names).axes[0]
-    for row, name in enumerate(names):
-        strokes, bar, dot = axis.lines[3 * row : 3 * row + 3]
-        own = found[name].gap_closed
-        np.testing.assert_allclose(bar.get_xdata(), [100 * own.low_whole, 100 * own.high_whole])
-        np.testing.assert_allclose(dot.get_xdata(), [100 * own.value])
-        assert len(strokes.get_xdata()) == 2 * found[name].seeds
-        assert set(strokes.get_ydata()) == {row}
+    names = ["strongest", "sac"]
+    best = np.mean(BILLS["optimum"])
+    bills = {
+        name: [r["figures"]["bill"] for r in results.summary["records"] if r["controller"] == name] for name in names
+    }
+    for draw in (cost_figures.gap, cost_figures.above_optimum):
+        axis = draw(results, names).axes[0]
+        strokes, interval = axis.lines[1:3]  # after those of the rule, which has no interval
+        own, scale, origin = found["sac"].gap_closed, 100, 0
+        if draw is cost_figures.above_optimum:
+            own, scale, origin = found["sac"].bill, 1e-3, best
+            np.testing.assert_allclose(
+                [bar.get_width() for bar in axis.patches], [(np.mean(bills[name]) - best) / 1e3 for name in names]
+            )
+            expected = [(bill - yearly) / 1e3 for bill, yearly in zip(bills["sac"], 2 * BILLS["optimum"])]
+            np.testing.assert_allclose(strokes.get_xdata(), expected)
+        np.testing.assert_allclose(axis.patches[1].get_width(), scale * (own.value - origin))
+        np.testing.assert_allclose(
+            interval.get_xdata(), [scale * (end - origin) for end in (own.low_whole, own.high_whole)]
+        )
+        assert len(strokes.get_xdata()) == 2 * found["sac"].seeds
+
+
+def test_one_run_has_bars_without_intervals(tmp_path):
+    run = write_run(tmp_path / "run", controllers={"optimum": {"bill": 1000.0}})
+    results = read_results(run)
+    axis = cost_figures.above_optimum(results, ["uncontrolled", "sac"]).axes[0]
+    expected = [(results.controllers[name]["bill"] - 1000) / 1e3 for name in ("uncontrolled", "sac")]
+    np.testing.assert_allclose([bar.get_width() for bar in axis.patches], expected)
+    assert sum(len(line.get_xdata()) for line in axis.lines[:-1]) == 0
+
+
+def test_terms_of_the_co2_add_up():
+    found = {"co2_kg": 900.0, "import_kwh": 2000.0, "pv_kwh": 700.0, "export_kwh": 100.0, "load_kwh": 2340.0}
+    terms = co2_terms({**found, "ev_kwh": 130.0})
+    assert terms == pytest.approx({"load": 0.81, "vehicles": 0.045, "losses, other": 0.045})
+    assert set(co2_terms({**dict.fromkeys(found, 0.0), "ev_kwh": 0.0}).values()) == {0.0}
+
+
+def test_a_day_shows_the_hours_of_its_controller_and_of_others(tmp_path):
+    run = write_run(tmp_path / "run")
+    results = read_results(run)
+    figure = dispatch_figures.dispatch(results, "sac", slice(48, 72))
+    own, other = (results.hours[name].iloc[48:72] for name in ("sac", "uncontrolled"))
+    for axis, (key, scale) in zip(figure.axes[1:], (("net_kwh", 1), ("ev_kwh", 1), ("battery_soc", 100))):
+        for line, hours in zip(axis.lines, (other, own)):
+            np.testing.assert_allclose(line.get_ydata()[:-1], scale * hours[key])
+            assert axis.get_ylim()[0] <= line.get_ydata().min()
+            assert line.get_ydata().max() <= axis.get_ylim()[1]
+    np.testing.assert_allclose(figure.axes[4].lines[0].get_ydata()[:-1], own.price)
 
 
 def test_sockets_are_drawn_one_by_one(tmp_path):
