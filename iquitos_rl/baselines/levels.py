@@ -26,8 +26,8 @@ def shave_level(expected: Tensor, limit: Tensor, energy: Tensor, live: Tensor) -
     """
     far = torch.full_like(expected, -1e9)
     shown = torch.where(live, expected, far)
-    # The amount taken is piecewise linear in the level: at its knots, from the highest down, an hour starts to give (its
-    # slope is one more) or has given all it can (one less). Hours that are not live change nothing.
+    # The amount taken is piecewise linear in the level: at its knots, from the highest down, an hour starts to give
+    # (one more in the slope) or has given all it can (one less). Hours that are not live change nothing.
     knots, order = torch.cat([shown, shown - limit.unsqueeze(-1)], dim=-1).sort(dim=-1, descending=True)
     starts = live.to(expected.dtype).expand_as(expected)
     slope = torch.cat([starts, -starts], dim=-1).gather(-1, order).cumsum(-1)
