@@ -10,6 +10,7 @@ from short_case import shorten
 from iquitos_rl import train
 from iquitos_rl.cases.iquitos import build_case
 from iquitos_rl.memory import recovery
+from iquitos_rl.report import markup
 
 torch.set_num_threads(1)  # two threads on a busy machine are many times slower than one
 
@@ -32,6 +33,14 @@ def without_report():
     """Commands write no report.html, which takes more time than everything else that a short run does."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "write_report", lambda folder: folder / "report.html")
+        yield
+
+
+@pytest.fixture(scope="module")
+def without_drawings():
+    """Commands write reports without their drawings, which take longer than all the rest."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(markup, "save", lambda draw, folder, name: "<svg></svg>")
         yield
 
 

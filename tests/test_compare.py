@@ -10,19 +10,12 @@ from short_case import shorten
 from iquitos_rl import compare
 from iquitos_rl.cases.iquitos import build_case
 from iquitos_rl.comparison import runner
-from iquitos_rl.report import markup
 from iquitos_rl.runs import references
+
+pytestmark = pytest.mark.usefixtures("without_drawings")
 
 TINY = ["--agents", "a2c", "ppo", "--steps", "96", "--set", "num_envs=2", "--set", "agent.hidden=[8]"]
 TINY += ["--set", "agent.horizon=4", "--set", "ppo.agent.batch_size=8", "--set", "episode_hours=20"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _undrawn():
-    """Reports without their drawings, which take longer than all the rest."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(markup, "save", lambda draw, folder, name: "<svg></svg>")
-        yield
 
 
 @pytest.fixture(scope="module")

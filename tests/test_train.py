@@ -11,6 +11,8 @@ from short_case import shorten
 from iquitos_rl import evaluate, train
 from iquitos_rl.agents import AGENTS
 
+pytestmark = pytest.mark.usefixtures("without_drawings")
+
 TINY = [
     "--num-envs",
     "1",

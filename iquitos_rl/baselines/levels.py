@@ -26,10 +26,13 @@ def shave_level(expected: Tensor, limit: Tensor, energy: Tensor, live: Tensor) -
     """
     far = torch.full_like(expected, -1e9)
     shown = torch.where(live, expected, far)
-    # The amount taken is piecewise linear and falling in the level, with a knot where an hour starts or stops.
-    knots = torch.cat([shown, shown - limit.unsqueeze(-1)], dim=-1).sort(dim=-1, descending=True).values
-    taken = (shown.unsqueeze(-2) - knots.unsqueeze(-1)).clamp(min=0)
-    taken = torch.minimum(taken, limit[..., None, None]).mul(live.unsqueeze(-2)).sum(-1)  # (..., 2 H), rising
+    # The amount taken is piecewise linear in the level: at its knots, from the highest down, an hour starts to give
+    # (one more in the slope) or has given all it can (one less). Hours that are not live change nothing.
+    knots, order = torch.cat([shown, shown - limit.unsqueeze(-1)], dim=-1).sort(dim=-1, descending=True)
+    starts = live.to(expected.dtype).expand_as(expected)
+    slope = torch.cat([starts, -starts], dim=-1).gather(-1, order).cumsum(-1)
+    taken = (slope[..., :-1] * (knots[..., :-1] - knots[..., 1:])).cumsum(-1)
+    taken = torch.cat([torch.zeros_like(taken[..., :1]), taken], dim=-1)  # (..., 2 H), rising
     index = (taken < energy.unsqueeze(-1)).sum(-1, keepdim=True).clamp(1, knots.shape[-1] - 1)
     upper, lower = knots.gather(-1, index - 1), knots.gather(-1, index)
     more, less = taken.gather(-1, index), taken.gather(-1, index - 1)

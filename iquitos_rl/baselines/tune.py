@@ -67,6 +67,7 @@ def tune(
     return RuleSettings(name, dict(zip(ranges, values.tolist())), start.profiles)
 
 
+@torch.inference_mode()
 def _judge(env: DistrictSite, settings: RuleSettings, values: dict[str, Floats], candidates: int) -> Floats:
     """(candidates,) weighted bill of each candidate, summed over the years."""
     count = len(env.task.sites)

@@ -1,11 +1,11 @@
 """Tasks in this process and in others: the same results, the same errors, an end when the user wants one."""
 
 import os
+import select
 import signal
-import time
+import threading
 from functools import partial
 
-import psutil
 import pytest
 
 from iquitos_rl.comparison.jobs import run_tasks
@@ -27,28 +27,23 @@ def die(number, interrupts):
 
 
 def interrupt_parent_and_wait(folder, parent, interrupts):
+    signals, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer)
+    interrupts.check()  # of a signal that came before
     started = folder / str(len(list(folder.iterdir())))
     started.write_text("", encoding="utf-8")
     if started.name == "0":
         os.kill(parent, signal.SIGINT)
-    for _ in range(300):
-        interrupts.check()
-        time.sleep(0.1)
+    select.select([signals], [], [], 60)
+    interrupts.check()
     return "nobody asked to stop"
 
 
-def wait_for_ever(folder, interrupts):
-    (folder / str(os.getpid())).write_text("", encoding="utf-8")
-    time.sleep(600)
-
-
-def wait_until(found, count):
-    """What `found` returns once it has so many; fails after two minutes."""
-    for _ in range(1200):
-        if len(found()) == count:
-            return found()
-        time.sleep(0.1)
-    raise AssertionError(f"{found()} after two minutes")
+def wait_for_ever(pipe, interrupts):
+    with open(pipe, "wb", buffering=0) as end:
+        end.write(b"x")
+        threading.Event().wait(600)
 
 
 def run(tasks, jobs):
@@ -76,14 +71,21 @@ def test_a_process_that_dies_is_told():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks a parent to kill")
 def test_processes_do_not_outlive_a_parent_that_is_killed(tmp_path):
+    """Each process holds an end of a pipe: the other end tells when the last is gone."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
     parent = os.fork()
     if parent == 0:
-        run({name: partial(wait_for_ever, tmp_path) for name in "ab"}, 2)
+        run({name: partial(wait_for_ever, pipe) for name in "ab"}, 2)
         os._exit(0)
-    children = wait_until(lambda: list(tmp_path.iterdir()), 2)
+    reader, started = os.open(pipe, os.O_RDONLY), b""
+    while len(started) < 2:
+        started += os.read(reader, 2)
     os.kill(parent, signal.SIGKILL)
     os.waitpid(parent, 0)
-    wait_until(lambda: [child for child in children if not psutil.pid_exists(int(child.name))], 2)
+    assert select.select([reader], [], [], 120)[0], "alive after two minutes"
+    assert os.read(reader, 1) == b""
+    os.close(reader)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
