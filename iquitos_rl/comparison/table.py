@@ -149,7 +149,8 @@ def interval(value: dict[str, float] | None, scale: float, digits: int, sign: bo
     if value is None:
         return ""
     form = f"{'+' if sign else ''},.{digits}f"
-    mean, low, high = (round(scale * value[end], digits) + 0.0 for end in ("value", "low_whole", "high_whole"))
+    mean, *ends = (round(scale * value[end], digits) + 0.0 for end in ("value", "low_whole", "high_whole"))
+    low, high = sorted(ends)
     return f"{mean:{form}}" + ("" if low == high else f" [{low:{form}}, {high:{form}}]")
 
 

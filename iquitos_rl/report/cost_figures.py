@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -14,7 +17,7 @@ from iquitos_rl.report.style import (
     FLOWS,
     GREEN,
     ORANGE,
-    PURPLE,
+    VERMILLION,
     colour,
     display_name,
     finish_bars,
@@ -28,7 +31,7 @@ TERMS = (
     ("energy_cost", "energy", BLUE),
     ("demand_cost", "demand charge", ORANGE),
     ("carbon_cost", "carbon price", GREEN),
-    ("shortfall_cost", "EV shortfall", PURPLE),
+    ("shortfall_cost", "EV shortfall", VERMILLION),
 )
 
 
@@ -128,27 +131,18 @@ def scored_bars(results: Results, names: list[str], key: str, form: str) -> Figu
 def learning(results: Results) -> Figure:
     """Training figures over site-years: the points and their running mean over a twentieth of the rows; of several
     trainings the running means, one line each."""
+    currency, year = results.summary.get("currency", "currency"), site_year(results)
     panels = (
-        ("episode_return", "return of finished episodes", None),
-        ("env/energy_cost", f"energy cost, thousand {results.summary.get('currency', 'currency')} a site-year", 1e-3),
-        ("env/carbon_kg", "grid CO2, t a site-year", 1e-3),
+        ("episode_return", "return of finished episodes", False),
+        ("env/energy_cost", f"energy cost, thousand {currency} a site-year", True),
+        ("env/carbon_kg", "grid CO2, t a site-year", True),
     )
     used = [panel for panel in panels if any(panel[0] in f for frames in results.metrics.values() for f in frames)]
     figure, axes = subplots(0.6 + 1.35 * len(used), (1,) * len(used), sharex=True)
-    for axis, (key, title, per_year) in zip(axes, used):
+    for axis, (key, title, summed) in zip(axes, used):
         for name, frames in results.metrics.items():
-            shade, label = colour(name), display_name(name)
-            for frame in (frame for frame in frames if key in frame):
-                values = frame[key]
-                if per_year is not None:  # summed over the steps since the row before
-                    values = values / frame.step.diff().fillna(frame.step) * site_year(results) * per_year
-                known = values.notna().to_numpy()
-                years, values = (frame.step / site_year(results))[known], values[known]
-                if len(frames) == 1:
-                    axis.plot(years, values, ".", color=shade, alpha=0.3, markersize=3, markeredgewidth=0)
-                smooth = values.rolling(max(1, len(values) // 20), min_periods=1).mean()
-                axis.plot(years, smooth, color=shade, label=label, linewidth=1.3 if len(frames) == 1 else 0.9)
-                label = "_"  # one entry in the legend
+            curves = [training_curve(frame, key, summed, year) for frame in frames if key in frame]
+            draw_curves(axis, curves, colour(name), display_name(name))
         axis.set_title(title)
         thousands(axis.yaxis)
     axes[-1].set_xlabel("site-years trained")
@@ -156,6 +150,25 @@ def learning(results: Results) -> Figure:
     if len(results.metrics) > 1:
         legend(figure, axes[:1])
     return figure
+
+
+def training_curve(frame: pd.DataFrame, key: str, summed: bool, year: float) -> pd.Series[float]:
+    """A training's figure by site-years trained; `summed` ones, which were added up over the steps since the row
+    before, as thousands a site-year."""
+    values = frame[key]
+    if summed:
+        values = values / frame.step.diff().fillna(frame.step) * year / 1e3
+    return values.set_axis(frame.step / year).dropna()
+
+
+def draw_curves(axis: Any, curves: list[pd.Series[float]], shade: str, label: str) -> None:
+    alone = len(curves) == 1
+    for curve in curves:
+        if alone:
+            axis.plot(curve, ".", color=shade, alpha=0.3, markersize=3, markeredgewidth=0)
+        smooth = curve.rolling(max(1, len(curve) // 20), min_periods=1).mean()
+        marker = "." if len(curve) == 1 else ""  # which is no line
+        axis.plot(smooth, color=shade, label=label, linewidth=1.3 if alone else 0.9, marker=marker)
 
 
 def site_year(results: Results) -> float:

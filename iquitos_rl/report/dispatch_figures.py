@@ -38,7 +38,7 @@ def dispatch(results: Results, name: str, rows: slice) -> Figure:
     ]
     lines = [line for line in lines if line[0] in hours]
     ratios = (3, *(ratio for *_, ratio in lines), 0.8)
-    figure, axes = subplots(1.5 + 0.52 * sum(ratios), ratios, sharex=True)
+    figure, axes = subplots(1.3 + 0.47 * sum(ratios), ratios, sharex=True)
     time = np.arange(len(hours) + 1) * step / (1 if len(hours) * step <= 24 else 24)
 
     power_flows(axes[0], time, hours / step)

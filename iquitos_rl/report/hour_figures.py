@@ -152,6 +152,7 @@ def sockets(results: Results) -> Figure:
         axis.set_title(title)
         thousands(axis.yaxis)
     axes[-1].xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes[-1].set_xlim(0.3, len(first) + 0.7)
     axes[-1].set_xlabel("socket")
     legend(figure, axes[1:2])
     return figure

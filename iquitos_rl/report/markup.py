@@ -23,7 +23,9 @@ nav { font-size: 0.95rem; } nav a { margin-right: 0.9rem; display: inline-block;
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1rem 2rem; }
 figure { margin: 0.6rem 0; max-width: 33rem; min-width: 0; } figcaption { font-size: 0.9rem; color: #333; }
 svg { width: 100%; height: auto; display: block; } svg * { stroke-linejoin: round; stroke-linecap: butt; }
-.wide { overflow-x: auto; min-width: 0; } .full { grid-column: 1 / -1; }
+.wide { overflow-x: auto; min-width: 0; /* a shadow where columns lie beyond the edge */
+  background: linear-gradient(to left, #fff 40%, #fff0) right / 2rem 100% no-repeat local,
+    linear-gradient(to left, #0004, #0000) right / 0.7rem 100% no-repeat scroll; } .full { grid-column: 1 / -1; }
 table { border-collapse: collapse; font-size: 0.95rem; margin: 0.5rem 0; }
 th, td { padding: 0.2rem 0.7rem 0.2rem 0; text-align: right; border-bottom: 1px solid #ccc; vertical-align: top;
   font-variant-numeric: tabular-nums; }
@@ -34,7 +36,8 @@ pre { white-space: pre-wrap; font-size: 0.85rem; background: #f4f4f4; padding: 0
 @media print {
   :root { font-size: 10pt; } body { max-width: none; padding: 0; } nav { display: none; }
   .figures { grid-template-columns: 1fr 1fr; } figure, tr, .headline { break-inside: avoid; }
-  h2, h3 { break-after: avoid; } .wide { overflow: visible; } table { font-size: 8.5pt; } pre { font-size: 7.5pt; }
+  h2, h3 { break-after: avoid; } .wide { overflow: visible; background: none; }
+  th, td { position: static !important; } table { font-size: 8.5pt; } pre { font-size: 7.5pt; }
 }
 """
 

@@ -109,9 +109,9 @@ def compared(results: Results) -> list[str]:
         if (closed := own["gap_closed"]) is not None:
             said.append(f"closes {interval(closed, 100, 1)} % of the gap")
         if (below := own["below_strongest"]) is not None:
-            side = "below" if below["value"] >= 0 else "above"
+            side, scale = ("below", 1.0) if below["value"] >= 0 else ("above", -1.0)
             count = f"lower in {own['better']} of {own['seeds'] * len(summary['years'])} pairs of seed and year"
-            said.append(f"its bill is {abs(below['value']):.2f} % {side} the strongest rule's ({count})")
+            said.append(f"its bill is {interval(below, scale, 2)} % {side} the strongest rule's ({count})")
         if (served := own["served_of_feasible"]) is not None:
             said.append(f"at least {100 * served:.1f} % of the vehicles that could be served were")
         text.append(f"{display_name(name)} {', '.join(said)}." if said else f"{display_name(name)} was judged.")

@@ -75,8 +75,9 @@ def spent(results: Results, name: str) -> dict[str, str]:
     return found
 
 
-def number(value: Any) -> str:
-    return f"{value:,.6g}" if isinstance(value, float) and abs(value) < 1e6 else str(value)
+def number(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
 
 
 def audit(results: Results) -> str:

@@ -22,7 +22,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from iquitos_rl.errors import UserError
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-YELLOW, BLUE, VERMILLION, PURPLE, GREY = "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#8A8A8A"
+YELLOW, BLUE, VERMILLION, PURPLE, GREY = "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#6B6B6B"
 FLOWS = {
     **{"import": "#BBBBBB", "PV": YELLOW, "battery out": SKY, "battery in": BLUE},
     **{"load": "#444444", "vehicles": PURPLE, "other": VERMILLION, "losses, other": VERMILLION, "export": ORANGE},
@@ -60,8 +60,11 @@ def display_name(name: str) -> str:
 
 
 def colour(name: str) -> str:
-    """A controller's colour, the same in every figure of every report."""
-    return {"sac": BLUE, "ppo": VERMILLION, "a2c": GREEN, "strongest": BLACK, "optimum": PURPLE}.get(name, GREY)
+    """A controller's colour, the same in every figure of every report.
+
+    No green: without red cones or green cones it is the grey of what is not an agent.
+    """
+    return {"sac": BLUE, "ppo": VERMILLION, "a2c": SKY, "strongest": BLACK, "optimum": PURPLE}.get(name, GREY)
 
 
 def dashes(name: str) -> str:

@@ -314,9 +314,11 @@ def test_a_comparison_begins_with_its_standings(comparison, undrawn):
     said = page.text[page.text.index(f"{best.upper()} closes") :]
     numbers = [float(text) for text in re.findall(r"-?\d+\.?\d*", said)]
     closed, below = found[best].gap_closed, found[best].below_strongest
-    expected = [100 * closed.value, 100 * closed.low_whole, 100 * closed.high_whole, abs(below.value)]
-    np.testing.assert_allclose(numbers[:4], expected, atol=0.0501)
-    assert numbers[4:6] == [found[best].better, 4]
+    expected = [100 * end for end in (closed.value, closed.low_whole, closed.high_whole)]
+    np.testing.assert_allclose(numbers[:3], expected, atol=0.0501)
+    expected = [below.value, *sorted((below.low_whole, below.high_whole), key=lambda end: end * np.sign(below.value))]
+    np.testing.assert_allclose(numbers[3:6], np.sign(below.value) * np.array(expected), atol=0.00501)
+    assert numbers[6:8] == [found[best].better, 4]
     assert [row[0] for row in page.table("controller")[1:]] == [
         {"sac": "SAC", "ppo": "PPO", "mpc": "MPC", "strongest": "strongest rule"}.get(name, name)
         for name in sorted(found, key=lambda name: found[name].bill.value)
