@@ -60,6 +60,8 @@ def test_a_comparison_leaves_everything_it_promises(finished):
     assert summary["left_out"] == {}
     assert summary["failed"] == {}
     assert summary["audit"]["largest_balance_residual_kwh"] < 1e-3
+    assert summary["audit"]["district_largest_net_difference_kwh"] < 1e-2
+    assert summary["memory"]["ram_peak_mib"] > 0
     table = pd.read_csv(finished / "comparison.csv")
     assert (table[table.controller == "ppo"].groupby("seed").size() == 2).all()
     assert len(table[table.controller == "strongest"]) == 2

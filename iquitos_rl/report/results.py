@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import ValidationError
 
 from iquitos_rl.errors import UserError
+from iquitos_rl.report.summary_shape import Compared, Run
 from iquitos_rl.runs.metrics import read_metrics
 
 SUMMARY = "simulation_summary.json"
@@ -103,16 +105,13 @@ def read_summary(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read ({error.strerror}): a finished run has one") from None
     except ValueError as error:
         raise UserError(f"{path}: not a JSON file ({error})") from None
-    controllers = summary.get("controllers") if isinstance(summary, dict) else None
-    if not isinstance(controllers, dict) or not all(isinstance(found, dict) for found in controllers.values()):
-        raise UserError(f"{path}: has no controllers, so it is not the summary of a run")
-    for key in ("settings", "timing", "failed", "left_out", "audit", "memory", "machine", "versions", "standings"):
-        if not isinstance(summary.get(key, {}), dict):
-            raise UserError(f"{path}: {key} is no mapping")
-    for name, found in controllers.items():
-        for key, value in found.items():
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-                raise UserError(f"{path}: controllers.{name}.{key} is {value!r}, not a number")
+    shape = Compared if isinstance(summary, dict) and summary.get("standings") else Run
+    try:
+        shape.model_validate(summary)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UserError(f"{path}: {place}: {first['msg']}, so it is not the summary of a run") from None
     return dict(summary)
 
 

@@ -454,11 +454,12 @@ def test_a_bare_summary_is_enough(tmp_path):
     ("file", "content", "complaint"),
     [
         ("simulation_summary.json", "{", "not a JSON file"),
-        ("simulation_summary.json", "[]", "has no controllers"),
+        ("simulation_summary.json", "[]", "valid dictionary"),
         ("simulation_summary.json", '{"controllers": {"sac": {"bill": NaN}}}', "controllers.sac.bill"),
         ("simulation_summary.json", '{"controllers": {"sac": {"bill": "5"}}}', "controllers.sac.bill"),
-        ("simulation_summary.json", '{"controllers": {}, "audit": 5}', "audit is no mapping"),
+        ("simulation_summary.json", '{"controllers": {}, "audit": 5}', "audit: "),
         ("simulation_summary.json", '{"controllers": {"../x": {}}, "timing": {"../x": {}}}', "cannot be the name"),
+        ("simulation_summary.json", '{"controllers": {}, "audit": {"residual": "x"}}', "audit.residual: "),
         ("timeseries_sac.csv", "step,month\n0,1\n", "lacks column"),
         ("timeseries_sac.csv", "", "cannot be read"),
         ("trace_sac.csv", "demand_cost,missing_kwh,departures,served\n1,1,1,x\n", "served"),
@@ -473,6 +474,21 @@ def test_damaged_files_end_in_one_sentence(tmp_path, capsys, file, content, comp
     assert main([str(run)]) == 2
     assert file in capsys.readouterr().err
     assert not (run / "report.html").exists()
+
+
+@pytest.mark.parametrize("key", ["records", "years", "seeds", "hours_of_seed", "evaluated_on", "standings.ppo.bill"])
+def test_a_comparison_without_a_part_is_refused(comparison, key):
+    run, _ = comparison
+    path = run / "simulation_summary.json"
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    *outer, last = key.split(".")
+    found = summary
+    for name in outer:
+        found = found[name]
+    del found[last]
+    path.write_text(json.dumps(summary), encoding="utf-8")
+    with pytest.raises(UserError, match=re.escape(f"{path}: {key}: Field required")):
+        write_report(run)
 
 
 def test_a_folder_that_is_no_run(tmp_path, capsys):

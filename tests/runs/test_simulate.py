@@ -59,7 +59,9 @@ def test_the_rewards_add_up_to_the_bill_less_a_constant(env, year):
 def test_grid_only_has_neither_pv_nor_battery(env):
     year = simulate_year(env, uncontrolled(env))
     alone = grid_only(year, env.task.objective)
-    assert alone["import_kwh"] == pytest.approx(year.flows.load.sum() + year.flows.sockets.sum())
+    assert alone["load_kwh"] == pytest.approx(year.flows.load.sum())
+    assert alone["ev_kwh"] == pytest.approx(year.flows.sockets.sum())
+    assert alone["import_kwh"] == pytest.approx(alone["load_kwh"] + alone["ev_kwh"])
     assert alone["bill"] > figures(year)["bill"]
     assert np.abs(year.flows.battery).max() == 0
 
