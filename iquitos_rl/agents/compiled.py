@@ -72,9 +72,7 @@ class Gradient:
         UserError: the mode is not possible on this device or machine.
     """
 
-    def __init__(
-        self, evaluate: Evaluate, parameters: Sequence[Tensor], mode: Compile, device: torch.device
-    ) -> None:
+    def __init__(self, evaluate: Evaluate, parameters: Sequence[Tensor], mode: Compile, device: torch.device) -> None:
         require(mode, device)
         self.parameters, self.device = parameters, device
         self._evaluate, self._graphs = evaluate, mode == "graphs"
@@ -85,7 +83,7 @@ class Gradient:
         are overwritten by the next call."""
         for p in self.parameters:
             p.grad = None  # also what a failed attempt has left
-        total = torch.zeros((), device=self.device)
+        total: Tensor | None = None
         for part in parts:
             taking_memory("gradient")
             assert part[0] is not None
@@ -95,9 +93,10 @@ class Gradient:
                 for p, g in zip(self.parameters, gradient):
                     p.grad = g
                 return figures
-            total = total + share * figures
+            total = share * figures if total is None else total + share * figures
             for p, g in zip(self.parameters, gradient):
                 p.grad = share * g if p.grad is None else p.grad.add_(g, alpha=share)
+        assert total is not None
         return total
 
     def _replay(self, part: Part) -> tuple[Tensor, Sequence[Tensor]]:

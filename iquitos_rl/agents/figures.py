@@ -41,9 +41,9 @@ class Figures:
     def add(self, figures: Tensor, first: int = 0) -> None:
         """Add figures (n,) without gradient, the names from `first` on; those of the last name complete an update."""
         last = first + len(figures)
-        self._sums[first:last] += figures
+        self._sums[first:last].add_(figures)
         # x - x is zero, and NaN where x is not finite; NaN counts as true.
-        self.found.masked_fill_((self._sums - self._sums).any(), 1.0)
+        self.found.masked_fill_((figures - figures).any(), 1.0)
         self._count += last == len(self.names)
 
     def check(self) -> None:

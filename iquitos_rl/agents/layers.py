@@ -72,6 +72,7 @@ def forward(
     return x, tape
 
 
+@torch.no_grad()
 def backward(tape: Tape, gradient: Tensor, columns: int = 0) -> list[Tensor]:
     """The gradient by everything that `forward` was given, from the one by its output (..., B, out): by the weights,
     the biases and the norms, in their order. With `columns`, by the last so many columns of the input instead, (B,
@@ -81,15 +82,15 @@ def backward(tape: Tape, gradient: Tensor, columns: int = 0) -> list[Tensor]:
     for layer in reversed(range(len(tape.inputs))):
         x, weight = tape.inputs[layer], tape.weights[layer]
         if not columns:
-            of_weights.append(_cross(gradient, x).to(dtype))
+            of_weights.append(_product(gradient.mT, x).to(dtype).contiguous())
             of_biases.append(gradient.sum(-2, keepdim=True, dtype=dtype))
         if layer == 0:
             break
-        gradient = gradient * weight if weight.shape[-2] == 1 else gradient @ weight
+        gradient = gradient * weight if weight.shape[-2] == 1 else _product(gradient, weight)
         if tape.activation == "relu":
-            gradient = torch.ops.aten.threshold_backward(gradient, x, 0)
+            torch.ops.aten.threshold_backward.grad_input(gradient, x, 0, grad_input=gradient)
         else:
-            gradient = torch.ops.aten.tanh_backward(gradient, x)
+            torch.ops.aten.tanh_backward.grad_input(gradient, x, grad_input=gradient)
         gradient = gradient.to(tape.inputs[layer - 1].dtype)
         if tape.norms:
             raw, normal, mean, rstd, scale = tape.norms[layer - 1]
@@ -100,7 +101,7 @@ def backward(tape: Tape, gradient: Tensor, columns: int = 0) -> list[Tensor]:
                 gradient * scale, raw, raw.shape[-1:], mean, rstd, None, None, [True, False, False]
             )[0]
     if columns:
-        return [(gradient @ weight[..., -columns:]).to(dtype).sum_to_size(x.shape[-2], columns)]
+        return [_product(gradient, weight[..., -columns:]).to(dtype).sum_to_size(x.shape[-2], columns)]
     return [*reversed(of_weights), *reversed(of_biases), *reversed(of_norms)]
 
 
@@ -108,13 +109,12 @@ def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """x W^T + b of (..., B, in), (..., out, in) and (..., 1, out)."""
     if weight.dim() == 2:
         return torch.addmm(bias, x, weight.mT)
-    if weight.shape[-2] == 1:  # a batched product with a single column is slow on CPUs
-        return (x * weight).sum(-1, keepdim=True) + bias
+    if weight.shape[-2] < NARROW:
+        return torch.baddbmm(bias.mT, weight, x.mT).mT
     return torch.baddbmm(bias, x, weight.mT)
 
 
-def _cross(gradient: Tensor, x: Tensor) -> Tensor:
-    """gradient^T x (..., out, in) of (..., B, out) and (..., B, in)."""
-    if x.shape[-1] < NARROW:
-        return (x.mT @ gradient).mT.contiguous()
-    return gradient.mT @ x
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """a b of (..., n, k) and (..., k, m), in any order in memory."""
+    product = torch.mm if a.dim() == 2 else torch.bmm
+    return product(b.mT, a.mT).mT if b.shape[-1] < NARROW else product(a, b)

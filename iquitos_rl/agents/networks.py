@@ -6,7 +6,7 @@ global random state. The initialisation is that of torch's `nn.Linear`: uniform 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from math import sqrt
 
@@ -15,8 +15,6 @@ from torch import Generator, Tensor, nn
 
 from iquitos_rl.agents import layers
 from iquitos_rl.agents.layers import Activation, Amp, Tape
-
-Network = Callable[..., Tensor]
 
 
 class MLP(nn.Module):
@@ -32,6 +30,7 @@ class MLP(nn.Module):
         super().__init__()
         self.activation, self.amp = activation, amp
         self.weights, self.biases = drawn(sizes, (), generator)
+        self._given = list(self.weights), list(self.biases)  # a ParameterList is slow to look into
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, input) to (B, output)."""
@@ -39,7 +38,7 @@ class MLP(nn.Module):
 
     def record(self, x: Tensor) -> tuple[Tensor, Tape]:
         """The same, and what `layers.backward` needs."""
-        return layers.forward(x, self.weights, self.biases, (), self.activation, self.amp)
+        return layers.forward(x, *self._given, (), self.activation, self.amp)
 
 
 class TwinCritic(nn.Module):
@@ -65,6 +64,7 @@ class TwinCritic(nn.Module):
         self.norms = nn.ParameterList()
         for width in hidden if layer_norm else ():
             self.norms.extend([torch.ones(2, 1, width), torch.zeros(2, 1, width)])
+        self._given = list(self.weights), list(self.biases), list(self.norms)
 
     def forward(self, obs: Tensor, action: Tensor) -> Tensor:
         return self.record(obs, action)[0]
@@ -72,7 +72,7 @@ class TwinCritic(nn.Module):
     def record(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tape]:
         """The same, and what `layers.backward` needs."""
         x = torch.cat([obs, action], -1)
-        q, tape = layers.forward(x, self.weights, self.biases, self.norms, "relu", self.amp)
+        q, tape = layers.forward(x, *self._given, "relu", self.amp)
         return q.squeeze(-1), tape
 
 
@@ -86,11 +86,3 @@ def drawn(
             bound = 1 / sqrt(fan_in)
             parameters.append(torch.empty(*copies, *shape).uniform_(-bound, bound, generator=generator))
     return weights, biases
-
-
-def allocate_adam(optimizer: torch.optim.Adam, parameters: Sequence[Tensor]) -> None:
-    """Take the memory of the moments before the first step; a no-op where they exist. Zero is what they begin with."""
-    for p in parameters:
-        if not optimizer.state[p]:
-            state = {"step": torch.zeros((), device=p.device)}
-            optimizer.state[p] = {**state, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}

@@ -18,6 +18,7 @@ from torch import Generator, Tensor, nn
 
 from iquitos_rl.agents import actor_critic
 from iquitos_rl.agents.actor_critic import ActorCritic, read_actor_critic, spawn, spec_of
+from iquitos_rl.agents.adam import Adam
 from iquitos_rl.agents.collector import NO_ENVIRONMENT, Batch, Collector, report
 from iquitos_rl.agents.compiled import Compile, Gradient, differentiated, traced
 from iquitos_rl.agents.figures import Figures
@@ -148,7 +149,7 @@ class PPO:
         parameters = list(self.policy.parameters())
         evaluate = differentiated(traced(self._loss, c.compile), parameters)
         self._gradient = Gradient(evaluate, parameters, c.compile, self.device)
-        self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=c.learning_rate, eps=1e-5, fused=True)
+        self.optimizer = Adam(self.policy.parameters(), lr=c.learning_rate, eps=1e-5)
         self.generators = spawn(init, ("act", "shuffle", "predict"), self.device)
         self.figures = Figures(METRICS, [self.optimizer], self.device)
         self.steps = self.updates = 0

@@ -20,10 +20,11 @@ from tensordict import TensorDict
 from torch import Generator, Tensor, nn
 
 from iquitos_rl.agents import squashed_gaussian
+from iquitos_rl.agents.adam import Adam
 from iquitos_rl.agents.compiled import Compile, Gradient, traced
 from iquitos_rl.agents.figures import Figures
 from iquitos_rl.agents.layers import Amp, backward
-from iquitos_rl.agents.networks import MLP, TwinCritic, allocate_adam
+from iquitos_rl.agents.networks import MLP, TwinCritic
 from iquitos_rl.agents.policy_file import ArrayOrTensor, PolicySpec, apply_policy, load_policy, save_policy
 from iquitos_rl.agents.progress import EpisodeTracker, Progress
 from iquitos_rl.buffers.placement import Placement
@@ -102,7 +103,7 @@ def critic_gradient(
     gradient by the critics' parameters."""
     q, tape = critic.record(batch["observation"], batch["action"])
     error = q - target
-    loss = 0.5 * error.square().mean(1).sum()
+    loss = 0.5 / len(target) * error.square().sum()
     return loss, q.mean(), backward(tape, (error / len(target)).unsqueeze(-1))
 
 
@@ -117,8 +118,8 @@ def actor_gradient(
     action, log_prob = squashed_gaussian.sample(output, noise, mask)
     q, critic_tape = critic.record(obs, action)
     loss = (alpha * log_prob - q.amin(0)).mean()
-    first = q[0] <= q[1]
-    by_q = torch.stack([first, ~first]).to(q.dtype).div_(-rows).unsqueeze(-1)
+    first = (q[0] <= q[1]).to(q.dtype)
+    by_q = torch.stack([first, 1 - first]).mul_(-1 / rows).unsqueeze(-1)
     (by_action,) = backward(critic_tape, by_q, columns=action.shape[-1])
     by_output = squashed_gaussian.backward(output, noise, action, by_action, alpha / rows, mask)
     return loss, log_prob, backward(actor_tape, by_output)
@@ -185,10 +186,7 @@ class SAC:
             "critic": list(self.critic.parameters()),
             "policy": [*self.actor.parameters(), self.log_alpha],
         }
-        self.optimizers = {
-            name: torch.optim.Adam(parameters, lr=c.learning_rate, fused=True)
-            for name, parameters in self._parameters.items()
-        }
+        self.optimizers = {name: Adam(parameters, lr=c.learning_rate) for name, parameters in self._parameters.items()}
         gradients = {"critic": self._critic_gradient, "policy": self._policy_gradient}
         self.gradients = {
             name: Gradient(traced(gradients[name], c.compile), parameters, c.compile, self.device)
@@ -336,7 +334,7 @@ class SAC:
             return self.gradients[name].set(parts, len(noise))
 
         figures = self.micro_batch.run(len(noise), attempt)
-        norm = nn.utils.get_total_norm([x.grad for x in self._parameters[name] if x.grad is not None])
+        norm = nn.utils.get_total_norm([x.grad for x in self._parameters[name]])
         return torch.cat([figures, norm[None]])
 
     def _critic_gradient(self, *fields: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -349,9 +347,7 @@ class SAC:
     def _policy_gradient(self, *fields: Tensor) -> tuple[Tensor, list[Tensor]]:
         *columns, noise = fields
         batch, alpha = dict(zip(FIELDS, columns)), self.log_alpha.exp()
-        pi_loss, log_prob, gradient = actor_gradient(
-            self.actor, self.critic, batch, alpha, noise, self.mask_columns
-        )
+        pi_loss, log_prob, gradient = actor_gradient(self.actor, self.critic, batch, alpha, noise, self.mask_columns)
         temperature_loss, by_log_alpha = alpha_gradient(
             self.log_alpha, log_prob, self.target_entropy(batch["observation"])
         )
@@ -364,9 +360,8 @@ class SAC:
         shapes = {"observation": (b, spec.obs_dim), "action": (b, spec.action_dim), "reward": (b,), "discount": (b,)}
         shapes["next_observation"] = shapes["observation"]
         zeros = {name: torch.zeros(shape, device=self.device) for name, shape in shapes.items()}
-        for name, parameters in self._parameters.items():
+        for name in self._parameters:
             self.gradient(name, TensorDict(zeros, batch_size=(b,)), torch.zeros(shapes["action"], device=self.device))
-            allocate_adam(self.optimizers[name], parameters)
             self.optimizers[name].zero_grad()
 
     def _progress(self) -> Progress:

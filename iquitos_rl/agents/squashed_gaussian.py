@@ -14,12 +14,13 @@ from torch import Tensor
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 """The network's output is mapped into this range smoothly, by tanh: a hard clamp would end its gradient."""
+LOG_STD_MIDDLE, LOG_STD_REACH = (LOG_STD_MAX + LOG_STD_MIN) / 2, (LOG_STD_MAX - LOG_STD_MIN) / 2
 
 
 def split(output: Tensor) -> tuple[Tensor, Tensor]:
     """The network's output (..., 2A) as mean and log standard deviation of u, each (..., A)."""
     mean, raw = output.chunk(2, dim=-1)
-    return mean, LOG_STD_MIN + (LOG_STD_MAX - LOG_STD_MIN) / 2 * (raw.tanh() + 1)
+    return mean, LOG_STD_MIDDLE + LOG_STD_REACH * raw.tanh()
 
 
 def sample(output: Tensor, noise: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -46,12 +47,11 @@ def backward(
 
     With a = tanh(u): da/du = 1 - a^2, and of the log-probability d/du = 2a and d/d(log std) = -1 where u stays.
     """
-    raw = output.chunk(2, dim=-1)[1].tanh()
-    half = (LOG_STD_MAX - LOG_STD_MIN) / 2
-    std = torch.exp(LOG_STD_MIN + half * (raw + 1))
+    log_std = split(output)[1]
     by_u = by_action * (1 - action.square()) + 2 * by_log_prob * action
-    by_log_std = by_u * std * noise - by_log_prob
-    by_output = torch.cat([by_u, by_log_std * (half * (1 - raw.square()))], -1)
+    by_log_std = by_u * log_std.exp() * noise - by_log_prob
+    slope = LOG_STD_REACH - (log_std - LOG_STD_MIDDLE).square() / LOG_STD_REACH
+    by_output = torch.cat([by_u, by_log_std * slope], -1)
     return by_output if mask is None else by_output * torch.cat([mask, mask], -1)
 
 

@@ -6,7 +6,6 @@ import math
 
 import pytest
 import torch
-from torch import nn
 
 from iquitos_rl.agents.actor_critic import ActorCritic, entropy, log_prob, sample, spec_of
 from iquitos_rl.agents.policy_file import PolicySpec
@@ -79,12 +78,12 @@ def test_mask_is_read_from_the_raw_observation() -> None:
 def test_orthogonal_weights_of_the_right_gain() -> None:
     net = policy()
     for perceptron, last_gain in ((net.actor, 0.01), (net.critic, 1.0)):
-        linears = [layer for layer in perceptron if isinstance(layer, nn.Linear)]
-        for linear, gain in zip(linears, [math.sqrt(2)] * 2 + [last_gain]):
-            w = linear.weight.detach()
+        gains = [math.sqrt(2)] * 2 + [last_gain]
+        for weight, bias, gain in zip(perceptron.weights, perceptron.biases, gains, strict=True):
+            w = weight.detach()
             product = w @ w.T if w.shape[0] <= w.shape[1] else w.T @ w
             torch.testing.assert_close(product, gain**2 * torch.eye(len(product)), atol=1e-5, rtol=0)
-            assert linear.bias.abs().max() == 0.0
+            assert bias.abs().max() == 0.0
     assert net.log_std.tolist() == [-0.5] * 3
 
 
@@ -100,7 +99,7 @@ def test_weights_come_from_the_given_generator_alone() -> None:
     torch.manual_seed(99)
     second, other = policy(seed=3), policy(seed=4)
     assert all(a.equal(b) for a, b in zip(first.parameters(), second.parameters()))
-    assert not first.actor[0].weight.equal(other.actor[0].weight)
+    assert not first.actor.weights[0].equal(other.actor.weights[0])
     torch.set_rng_state(state)
 
 

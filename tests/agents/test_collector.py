@@ -27,7 +27,7 @@ def build(
     spec = PolicySpec.of(env)
     policy = ActorCritic(spec, (16,), "tanh", log_std=0.0, normalise_obs=normalise_obs, generator=generator)
     with torch.no_grad():
-        policy.actor[-1].weight.mul_(200)  # actions that depend on the observation, and often leave [-1, 1]
+        policy.actor.weights[-1].mul_(200)  # actions that depend on the observation, and often leave [-1, 1]
     return Collector(
         env, policy, horizon=HORIZON, gamma=GAMMA, gae_lambda=LAM, scale_rewards=scale_rewards,
         storage=dtype, seed=7, generator=torch.Generator().manual_seed(1),
@@ -109,7 +109,7 @@ def test_training_sees_scaled_rewards_and_reports_raw_ones() -> None:
     plain, scaled = ScriptedEnv(), ScriptedEnv()
     raw, small = build(plain), build(scaled, scale_rewards=True)
     for collector in (raw, small):
-        collector.policy.critic[-1].weight.data.zero_()
+        collector.policy.critic.weights[-1].data.zero_()
     big, little = raw.collect(), small.collect()
     assert small.scaler is not None
     deviation = float(small.scaler.moments.std())
@@ -157,7 +157,7 @@ def test_observations_that_the_storage_cannot_hold_end_in_one_sentence() -> None
     build(env, normalise_obs=True, dtype=torch.float16).collect()
     collector = build(env, normalise_obs=False, dtype=torch.float16)
     with torch.no_grad():
-        collector.policy.actor[0].weight.zero_()
+        collector.policy.actor.weights[0].zero_()
     with pytest.raises(UserError, match="column 0 of environment 0 is not a finite number as float16 at step 7"):
         collector.collect(taken=7)
 

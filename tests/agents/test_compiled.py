@@ -92,16 +92,6 @@ def test_a_compiled_run_goes_on_bit_for_bit(name, quick):
     assert all(torch.equal(p, q) for p, q in zip(parameters(whole), parameters(second)))
 
 
-def test_a_frozen_network_passes_gradients_and_takes_none():
-    net = torch.nn.Linear(3, 2)
-    x = torch.randn(5, 3, requires_grad=True)
-    frozen = compiled.Frozen(net)
-    assert torch.equal(frozen(x), net(x))
-    frozen(x).sum().backward()
-    assert net.weight.grad is None
-    torch.testing.assert_close(x.grad, net.weight.sum(0).expand(5, 3))
-
-
 @pytest.mark.parametrize("name", AGENTS)
 def test_what_cannot_work_is_one_sentence(name, monkeypatch):
     with pytest.raises(UserError, match="graphs needs a CUDA device, and this agent is on cpu"):

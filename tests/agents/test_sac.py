@@ -9,11 +9,10 @@ import torch
 from pydantic import ValidationError
 from scripted_env import ScriptedEnv
 from tensordict import TensorDict
-from torch import nn
 
 from iquitos_rl.agents import squashed_gaussian
-from iquitos_rl.agents.networks import TwinCritic, mlp
-from iquitos_rl.agents.sac import SAC, SACConfig, actor_loss, alpha_loss, critic_loss, td_target
+from iquitos_rl.agents.networks import MLP, TwinCritic
+from iquitos_rl.agents.sac import SAC, SACConfig, actor_gradient, alpha_gradient, critic_gradient, td_target
 from iquitos_rl.envs.toy import HOURS, ToyBattery, optimal_return
 from iquitos_rl.envs.vector import StepResult
 from iquitos_rl.errors import UserError
@@ -28,7 +27,7 @@ def small(env=None, seed=0, **changes):
 def float64_parts(masked=False, rows=32):
     """Networks and a batch in float64; observation columns 2 and 3 say which actions are live."""
     g = torch.Generator().manual_seed(0)
-    actor = mlp([4, 16, 4], generator=g).double()
+    actor = MLP([4, 16, 4], generator=g).double()
     critic, target_critic = (TwinCritic(4, 2, (16, 16), True, g).double() for _ in range(2))
     fields = {"observation": 4, "action": 2, "next_observation": 4, "reward": 0, "discount": 0}
     batch = TensorDict(
@@ -50,10 +49,9 @@ ALPHA = torch.tensor(0.3, dtype=torch.float64)
 def test_target_by_hand(masked):
     actor, _, target_critic, batch, noise, columns = float64_parts(masked)
     target = td_target(actor, target_critic, batch, ALPHA, noise[0], columns)
-    assert not target.requires_grad
     for i in range(len(target)):
         obs = batch["next_observation"][i]
-        mean, raw = actor(obs).split(2)
+        mean, raw = actor(obs[None])[0].split(2)
         std = torch.exp(-1.5 + 3.5 * torch.tanh(raw))
         action, log_prob = torch.zeros(2, dtype=torch.float64), 0.0
         for a in range(2):
@@ -82,9 +80,8 @@ class OneStepEnv(ScriptedEnv):
         return StepResult(torch.ones(2, 4), torch.full((2,), 3.0), *self.ends, torch.full((2, 4), 7.0), {})
 
 
-class FirstColumn(nn.Module):
-    def forward(self, obs, action):
-        return obs[:, 0].expand(2, -1)
+def first_column(obs, action):
+    return obs[:, 0].expand(2, -1)
 
 
 @pytest.mark.parametrize(
@@ -99,46 +96,52 @@ def test_bootstrap_at_episode_ends(terminated, truncated, expected):
     batch = agent.buffer.sample(64)
     if not (terminated or truncated):  # here the successor is what the environment handed out to act on next
         assert (batch["next_observation"] == 1).all()
-    target = td_target(agent.actor, FirstColumn(), batch, torch.tensor(0.0), torch.zeros(64, 2), None)
+    target = td_target(agent.actor, first_column, batch, torch.tensor(0.0), torch.zeros(64, 2), None)
     torch.testing.assert_close(target, torch.full((64,), float(expected)))
+
+
+def assert_all_close(gradients, expected):
+    for gradient, other in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(gradient, other, rtol=1e-9, atol=1e-12)
 
 
 def test_critic_loss_is_half_the_squared_error_of_both():
     _, critic, _, batch, _, _ = float64_parts()
     target = torch.randn(32, dtype=torch.float64)
-    loss, mean_q = critic_loss(critic, batch, target)
+    loss, mean_q, gradient = critic_gradient(critic, batch, target)
     q = critic(batch["observation"], batch["action"])
     expected = sum(0.5 * (q[i, b] - target[b]) ** 2 for i in range(2) for b in range(32)) / 32
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(mean_q, q.mean())
-    (gradient,) = torch.autograd.grad(0.5 * (q - target).square().mean(1).sum(), q)
-    torch.testing.assert_close(gradient, (q - target) / 32)
+    assert_all_close(gradient, torch.autograd.grad(expected, list(critic.parameters())))
 
 
-def test_actor_loss_by_hand():
-    actor, critic, _, batch, noise, columns = float64_parts(masked=True)
-    loss, log_prob = actor_loss(actor, critic, batch, ALPHA, noise[1], columns)
+@pytest.mark.parametrize("masked", [False, True])
+def test_actor_loss_and_gradient_are_those_of_autograd(masked):
+    actor, critic, _, batch, noise, columns = float64_parts(masked)
+    loss, log_prob, gradient = actor_gradient(actor, critic, batch, ALPHA, noise[1], columns)
     obs = batch["observation"]
-    action, expected_log_prob = squashed_gaussian.sample(actor(obs), noise[1], obs[:, 2:] > 0)
+    mask = obs[:, 2:] > 0 if masked else None
+    action, expected_log_prob = squashed_gaussian.sample(actor(obs), noise[1], mask)
     q = critic(obs, action)
+    expected = (0.3 * expected_log_prob - torch.minimum(q[0], q[1])).mean()
     torch.testing.assert_close(log_prob, expected_log_prob)
-    torch.testing.assert_close(loss, (0.3 * log_prob - torch.minimum(q[0], q[1])).mean())
+    torch.testing.assert_close(loss, expected)
+    assert_all_close(gradient, torch.autograd.grad(expected, list(actor.parameters())))
 
 
 @pytest.mark.parametrize("entropy", [-3.0, 1.0])
 def test_temperature_moves_towards_the_target_entropy(entropy):
     log_alpha = torch.tensor(0.2, requires_grad=True)
-    log_prob = torch.full((5,), -entropy, requires_grad=True)
-    loss = alpha_loss(log_alpha, log_prob, -1.0)
-    gradient, of_policy = torch.autograd.grad(loss, [log_alpha, log_prob], allow_unused=True)
-    assert of_policy is None, "the temperature's loss does not train the policy"
+    loss, gradient = alpha_gradient(log_alpha, torch.full((5,), -entropy), -1.0)
     assert gradient.item() == pytest.approx(entropy - -1.0), "descent raises alpha while the entropy is too low"
+    torch.testing.assert_close(gradient, torch.autograd.grad(loss, log_alpha)[0])
 
 
 def test_temperature_in_a_whole_update():
     for scale, direction in ((0.0, 1), (50.0, -1)):  # entropies far above and far below what a policy starts with
         agent = small(target_entropy_scale=scale, alpha_init=0.5)
-        agent.actor[-1].bias.data[2:] = 3.0 if direction < 0 else -3.0
+        agent.actor.biases[-1].data[..., 2:] = 3.0 if direction < 0 else -3.0
         assert agent.log_alpha.item() == pytest.approx(math.log(0.5))
         agent.learn(40)
         assert direction * (agent.log_alpha.item() - math.log(0.5)) > 0
@@ -148,20 +151,18 @@ def test_temperature_in_a_whole_update():
 @pytest.mark.parametrize("masked", [False, True])
 def test_gradient_of_a_batch_is_the_mean_over_its_parts(part, masked):
     actor, critic, target_critic, batch, noise, columns = float64_parts(masked)
-    log_alpha = torch.tensor(-1.2, dtype=torch.float64, requires_grad=True)
-    parameters = {"critic": list(critic.parameters()), "actor": list(actor.parameters()), "alpha": [log_alpha]}[part]
+    log_alpha = torch.tensor(-1.2, dtype=torch.float64)
 
     def gradient(rows):
         some, eps = batch[rows], noise[:, rows]
         if part == "critic":
             target = td_target(actor, target_critic, some, ALPHA, eps[0], columns)
-            loss = critic_loss(critic, some, target)[0]
-        else:
-            loss, log_prob = actor_loss(actor, critic, some, ALPHA, eps[1], columns)
-            if part == "alpha":
-                live = 2 if columns is None else (some["observation"][:, columns] > 0).sum(1)
-                loss = alpha_loss(log_alpha, log_prob, -1.0 * live)
-        return torch.autograd.grad(loss, parameters)
+            return critic_gradient(critic, some, target)[2]
+        _, log_prob, gradient = actor_gradient(actor, critic, some, ALPHA, eps[1], columns)
+        if part == "actor":
+            return gradient
+        live = 2 if columns is None else (some["observation"][:, columns] > 0).sum(1)
+        return [alpha_gradient(log_alpha, log_prob, -1.0 * live)[1]]
 
     whole = gradient(slice(0, 32))
     parts = [(n, gradient(rows)) for n, rows in ((5, slice(0, 5)), (20, slice(5, 25)), (7, slice(25, 32)))]
@@ -176,7 +177,7 @@ def test_actor_step_leaves_the_critics_alone():
     batch, noise = agent.buffer.sample(8), torch.randn(2, 8, 2)
     before = copy.deepcopy(agent.critic)
     target = td_target(agent.actor, agent.target_critic, batch, agent.log_alpha.exp(), noise[0], None)
-    expected = torch.autograd.grad(critic_loss(before, batch, target)[0], list(before.parameters()))
+    expected = critic_gradient(before, batch, target)[2]
     agent.update(batch, noise)
     for parameter, gradient in zip(agent.critic.parameters(), expected):
         torch.testing.assert_close(parameter.grad, gradient)
@@ -211,8 +212,8 @@ def test_updates_per_transition(num_envs, ratio):
 def test_first_actions_are_uniform_whatever_the_policy():
     env = ScriptedEnv(num_envs=50)
     agent = small(env, learning_starts=2000, buffer_size=5000)
-    agent.actor[-1].weight.data.zero_()
-    agent.actor[-1].bias.data = torch.tensor([9.0, 9.0, -9.0, -9.0])
+    agent.actor.weights[-1].data.zero_()
+    agent.actor.biases[-1].data[:] = torch.tensor([9.0, 9.0, -9.0, -9.0])
     agent.learn(2050)
     actions = torch.cat(env.actions[:40])
     assert actions.abs().max() <= 1
@@ -321,11 +322,11 @@ def test_a_saved_policy_predicts_the_same(tmp_path, layer_norm):
 
 def test_predictions_are_in_the_range_of_the_environment():
     agent = small(gymnasium.make("Pendulum-v1"))
-    agent.actor[-1].bias.data[0] = 30.0
+    agent.actor.biases[-1].data[..., 0] = 30.0
     assert agent.predict(np.zeros(3)).tolist() == [2.0]
     obs = torch.zeros(100, 3)
     assert agent.predict(obs, deterministic=False).max() <= 2
-    agent.actor[-1].bias.data.zero_()
+    agent.actor.biases[-1].data.zero_()
     assert len(agent.predict(obs, deterministic=False).unique()) > 50
     assert len(agent.predict(obs).unique()) == 1
     with pytest.raises(UserError, match="must have shape"):
