@@ -52,7 +52,10 @@ class Recording(NamedTuple):
 
 def traced(function: F, mode: Compile) -> F:
     """The function through `torch.compile`, where the mode says so."""
-    return torch.compile(function, fullgraph=True, dynamic=False, backend=BACKEND) if mode == "default" else function
+    if mode != "default":
+        return function
+    compiled: F = torch.compile(function, fullgraph=True, dynamic=False, backend=BACKEND)  # type: ignore[assignment]
+    return compiled
 
 
 def differentiated(loss: Loss, parameters: Sequence[Tensor]) -> Evaluate:

@@ -334,7 +334,7 @@ class SAC:
             return self.gradients[name].set(parts, len(noise))
 
         figures = self.micro_batch.run(len(noise), attempt)
-        norm = nn.utils.get_total_norm([x.grad for x in self._parameters[name]])
+        norm = nn.utils.get_total_norm([x.grad for x in self._parameters[name]])  # type: ignore[misc]
         return torch.cat([figures, norm[None]])
 
     def _critic_gradient(self, *fields: Tensor) -> tuple[Tensor, list[Tensor]]:

@@ -10,6 +10,7 @@ import torch
 from pydantic import ValidationError
 from scripted_env import ScriptedEnv
 
+from iquitos_rl.agents.adam import Adam
 from iquitos_rl.agents.ppo import KL, METRICS, PPO, PPOConfig, clipped_policy_loss, minibatches, normalised, value_loss
 from iquitos_rl.envs.toy import ToyBattery, optimal_return
 
@@ -134,7 +135,7 @@ def test_advantages_are_normalised_over_the_minibatch_and_not_its_parts() -> Non
 
 def test_defaults_of_the_optimiser() -> None:
     agent = PPO(ScriptedEnv())
-    assert isinstance(agent.optimizer, torch.optim.Adam)
+    assert isinstance(agent.optimizer, Adam)
     assert agent.optimizer.param_groups[0]["eps"] == 1e-5
 
 
