@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from pydantic import BeforeValidator
 from torch import Tensor
 
@@ -41,10 +42,10 @@ def forward(
     activation: Activation = "relu",
     amp: Amp = "off",
 ) -> tuple[Tensor, Tape]:
-    """x (B, in) through layers of weights (..., out, in) and biases (..., 1, out) to (..., B, out).
+    """x (B, in) through layers of weights (out, in) and biases (out,) to (B, out).
 
-    With a leading dimension they are several networks that read the same input. `norms` are scale and shift (..., 1,
-    out) of each hidden layer, which is then normalised before its activation.
+    With weights (N, out, in) and biases (N, 1, out) these are N networks that read the same input, to (N, B, out).
+    `norms` are scale and shift (N, 1, out) of each hidden layer, which is then normalised before its activation.
 
     With `amp` bf16 the products of all layers but the last are in bfloat16. The output layer is computed in float32,
     and so is all that follows (log-probabilities, targets, losses), optimisers and averages: reinforcement learning
@@ -53,7 +54,8 @@ def forward(
     """
     tape = Tape(activation, [], [], [])
     last = len(weights) - 1
-    x = x.expand(*weights[0].shape[:-2], *x.shape)
+    if weights[0].dim() == 3:
+        x = x.expand(len(weights[0]), *x.shape)
     for layer, (weight, bias) in enumerate(zip(weights, biases)):
         if amp == "bf16":
             dtype = torch.float32 if layer == last else torch.bfloat16
@@ -74,7 +76,7 @@ def forward(
 
 @torch.no_grad()
 def backward(tape: Tape, gradient: Tensor, columns: int = 0) -> list[Tensor]:
-    """The gradient by everything that `forward` was given, from the one by its output (..., B, out): by the weights,
+    """The gradient by everything that `forward` was given, from the one by its output: by the weights,
     the biases and the norms, in their order. With `columns`, by the last so many columns of the input instead, (B,
     columns), summed over the networks."""
     dtype = gradient.dtype
@@ -83,7 +85,7 @@ def backward(tape: Tape, gradient: Tensor, columns: int = 0) -> list[Tensor]:
         x, weight = tape.inputs[layer], tape.weights[layer]
         if not columns:
             of_weights.append(_product(gradient.mT, x).to(dtype).contiguous())
-            of_biases.append(gradient.sum(-2, keepdim=True, dtype=dtype))
+            of_biases.append(gradient.sum(-2, keepdim=gradient.dim() == 3, dtype=dtype))
         if layer == 0:
             break
         gradient = gradient * weight if weight.shape[-2] == 1 else _product(gradient, weight)
@@ -106,9 +108,9 @@ def backward(tape: Tape, gradient: Tensor, columns: int = 0) -> list[Tensor]:
 
 
 def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """x W^T + b of (..., B, in), (..., out, in) and (..., 1, out)."""
+    """x W^T + b of (..., B, in) and (..., out, in)."""
     if weight.dim() == 2:
-        return torch.addmm(bias, x, weight.mT)
+        return F.linear(x, weight, bias)
     if weight.shape[-2] < NARROW:
         return torch.baddbmm(bias.mT, weight, x.mT).mT
     return torch.baddbmm(bias, x, weight.mT)

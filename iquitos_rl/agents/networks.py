@@ -79,10 +79,11 @@ class TwinCritic(nn.Module):
 def drawn(
     sizes: Sequence[int], copies: tuple[int, ...], generator: Generator | None
 ) -> tuple[nn.ParameterList, nn.ParameterList]:
-    """Weights (*copies, out, in) and biases (*copies, 1, out) of layers of the given sizes."""
+    """Weights (out, in) and biases (out,) of layers of the given sizes, or, with copies (N,), (N, out, in) and (N, 1,
+    out)."""
     weights, biases = nn.ParameterList(), nn.ParameterList()
     for fan_in, fan_out in pairwise(sizes):
-        for parameters, shape in ((weights, (fan_out, fan_in)), (biases, (1, fan_out))):
+        for parameters, shape in ((weights, (fan_out, fan_in)), (biases, (1, fan_out) if copies else (fan_out,))):
             bound = 1 / sqrt(fan_in)
             parameters.append(torch.empty(*copies, *shape).uniform_(-bound, bound, generator=generator))
     return weights, biases
