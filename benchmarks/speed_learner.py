@@ -40,6 +40,7 @@ OURS = ("iquitos_rl", "iquitos_rl amp=bf16")
 NOT_MEASURED = {"LeanRL": "there is no package of it to install; the one of that name is another project"}
 WIDTH = 256
 BATCHES = (128, 1_024, 8_192)
+SITE_BATCHES = (256, 2_048)
 
 
 class Row(NamedTuple):
@@ -189,7 +190,7 @@ def rows(which: str) -> list[Row]:
     if which == "standard":
         return [Row("sac", *pendulum, 256), Row("sac", *wide, 256)]
     if which == "sites":
-        return [Row("sac", *dims, 256) for dims in site_dims()]
+        return [Row("sac", *dims, batch) for dims in site_dims() for batch in SITE_BATCHES]
     if which == "on-policy":
         return [Row("ppo", *pendulum, 64, 64), Row("a2c", *pendulum, A2C_HORIZON * A2C_ENVS, 64)]
     return [Row("sac", *dims, batch) for dims in (pendulum, wide) for batch in BATCHES]
