@@ -83,17 +83,21 @@ class Gradient:
         total = torch.zeros((), device=self.device)
         for part in parts:
             taking_memory("gradient")
-            assert part[0] is not None
-            share = len(part[0]) / rows
-            figures, gradient = self._replay(part) if self._graphs else self._evaluate(part)
-            if share == 1:
-                for p, g in zip(self.parameters, gradient):
-                    p.grad = g
-                return figures
-            total = total + share * figures
-            for p, g in zip(self.parameters, gradient):
-                p.grad = share * g if p.grad is None else p.grad.add_(g, alpha=share)
+            total = self._add(part, rows, total)
         return total
+
+    def _add(self, part: Part, rows: int, total: Tensor) -> Tensor:
+        """Add a part's share to the gradients and the figures; its own gradient is gone before the next one comes."""
+        assert part[0] is not None
+        share = len(part[0]) / rows
+        figures, gradient = self._replay(part) if self._graphs else self._evaluate(part)
+        if share == 1:
+            for p, g in zip(self.parameters, gradient):
+                p.grad = g
+            return figures
+        for p, g in zip(self.parameters, gradient):
+            p.grad = share * g if p.grad is None else p.grad.add_(g, alpha=share)
+        return total + share * figures
 
     def _evaluate(self, part: Part) -> tuple[Tensor, tuple[Tensor, ...]]:
         loss, figures = self._loss(*part)
