@@ -167,7 +167,7 @@ def backward(sizes: Sequence[int], rows: int, half: bool, tensors: int = 1, para
     hidden, most = sizes[1:-1], 0
     for i, width in enumerate(hidden):
         behind = perceptron(sizes[i + 1 :]) * FLOAT if parameters else 0
-        under_way = rows * width * (FLOAT + FLOAT // 2 if half else 2 * FLOAT)
+        under_way = rows * width * (FLOAT if half else 2 * FLOAT)
         most = max(most, kept(hidden[: i + 1], rows, half, tensors) + under_way + behind)
     return most
 
@@ -198,10 +198,12 @@ def sac_items(dims: Dims, c: Any, choice: Choice, on_gpu: bool) -> list[Item]:
     fetching += fetched * batch * row * again  # the last batch is still there while the next one is decoded
     # Either network's gradients are kept until it is its turn again.
     half, layers = c.amp != "off", 3 if c.layer_norm else 1
-    head = (15 if dims.masked else 12) * a * part * FLOAT
+    # The squashed Gaussian works with a dozen (B, A), and the mask; half as many wait while the critics are judged.
+    head, waiting = 12 * a * part * FLOAT + a * part * dims.masked, 6 * a * part * FLOAT
     of_critics = 2 * backward([d + a, *h, 1], part, half, layers)
     through_critics = 2 * backward([d + a, *h, 1], part, half, layers, parameters=False)
-    of_actor = head + max(through_critics + kept(h, part, half), backward([d, *h, 2 * a], part, half))
+    waiting += kept(h, part, half)
+    of_actor = max(head + kept(h, part, half), waiting + through_critics, backward([d, *h, 2 * a], part, half))
     split = part < batch  # the sum so far beside a part's own
     gradient = max(actor + max(of_critics, critics) + critics * split, critics + max(of_actor, actor) + actor * split)
     gradient += copies(half, actor + critics, part * d)

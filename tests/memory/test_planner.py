@@ -223,12 +223,10 @@ def test_the_plan_is_the_peak_of_what_training_allocates(algorithm, obs_dim, act
 @pytest.mark.parametrize("algorithm", AGENTS)
 def test_the_plan_of_a_site_is_its_peak(week_38, algorithm):
     env = DistrictSite([week_38], 64, TaskSettings(sockets="each"), starts="random")
-    values = (
-        {"batch_size": 1_000, "learning_starts": 64, "buffer_size": 5_000} if algorithm == "sac" else {"horizon": 8}
-    )
-    config = settings(algorithm, **values)
+    few = {**SAC, "update_ratio": 1 / 64, "learning_starts": 64}
+    config = settings(algorithm, **(few if algorithm == "sac" else {"horizon": 8}))
     env.reset(seed=0)
     plan = fit(algorithm, Dims.of(env), config, CPU_16, process=0)
     with TensorPeak() as taken:
-        AGENTS[algorithm].agent(env, plan.apply(config)).learn(640)
+        AGENTS[algorithm].agent(env, plan.apply(config)).learn(256 if algorithm == "sac" else 1_024)
     assert plan.total("ram") == pytest.approx(taken.peak, rel=0.1)
