@@ -146,6 +146,18 @@ class Plan(NamedTuple):
         return "\n".join([*lines, "chosen: " + ", ".join(choice), *self.notes])
 
 
+class DoesNotFitError(UserError):
+    """What is missing, and what would fit.
+
+    Args:
+        plan: the one that comes closest.
+    """
+
+    def __init__(self, message: str, plan: Plan) -> None:
+        super().__init__(message)
+        self.plan = plan
+
+
 def perceptron(sizes: Sequence[int]) -> int:
     """Parameters of linear layers of the given sizes, biases included."""
     return sum(i * o + o for i, o in pairwise(sizes))
@@ -319,7 +331,7 @@ def fit(algorithm: str, dims: Dims, config: Any, limits: Limits, process: int, c
     What the settings say is kept, and a share of each memory is left alone.
 
     Raises:
-        UserError: nothing fits; it says by how much, and what would.
+        DoesNotFitError: nothing fits; it says by how much, and what would.
     """
     device, ram, disk = (None if limit is None else int(limit * (1 - HEADROOM)) for limit in limits)
     kept = Limits(device, ram or 0, disk or 0)
@@ -344,7 +356,7 @@ def fit(algorithm: str, dims: Dims, config: Any, limits: Limits, process: int, c
         advice.append("lower agent.horizon, num_envs or agent.hidden")
     else:
         advice.append("lower num_envs or agent.hidden")
-    raise UserError(f"training does not fit: {'; '.join(advice)}\n{closest._replace(limits=limits).table()}")
+    raise DoesNotFitError(f"training does not fit: {'; '.join(advice)}", closest._replace(limits=limits))
 
 
 def _choices(algorithm: str, dims: Dims, config: Any, on_gpu: bool) -> list[Choice]:
