@@ -1,102 +1,207 @@
-"""Whether compressed replay storage learns as well as float32: `python benchmarks/storage.py --output FOLDER`.
+"""Does SAC learn as well from compressed replay storage as from float32?
 
-SAC on Pendulum-v1 (float16 against float32) and on a year of iquitos-38 with an action for every socket (uint8 and
-float16 against float32), the same seeds for both. The return is that of the deterministic policy after training, on
-the same episodes for every storage.
+    PYTHONPATH=. python benchmarks/storage.py --output benchmarks/results
+
+Pendulum-v1 at the settings of its row in `learning_rows.py`, and iquitos-38 at the shipped settings, only shorter; the
+same seeds for both storages. A policy on Pendulum is judged by its return, one on the site by its bill on years that
+neither train nor judge anything else, on the district engine. A finished run is a file in OUTPUT/storage, and is not
+repeated while its settings stay the same; OUTPUT/storage.md is written again after every run.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
-import sys
+import json
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from statistics import fmean
+from typing import Any, NamedTuple
 
-import gymnasium
 import torch
+from learning import evaluate
+from learning import train as train_row
+from learning_rows import ROWS
+from learning_table import RESAMPLES, interval, verdict
 
 from iquitos_rl.agents.sac import SAC, SACConfig
-from iquitos_rl.cases.iquitos import build_case
+from iquitos_rl.baselines.bill import BatchController, run_year
+from iquitos_rl.baselines.rule import Rule
+from iquitos_rl.cases.reader import read_site
+from iquitos_rl.cli import run_command
+from iquitos_rl.config import Settings, load_settings
 from iquitos_rl.envs.district import DistrictSite
-from iquitos_rl.envs.gymnasium import as_vector
-from iquitos_rl.envs.task import TaskSettings
-from iquitos_rl.envs.vector import VectorEnv
+from iquitos_rl.envs.guided import Guide
+from iquitos_rl.runs.engine import make_engine
 from iquitos_rl.runs.files import write_json, write_text
+from iquitos_rl.runs.guidance import choose_guidance
 from iquitos_rl.runs.machine import machine, versions
+from iquitos_rl.runs.years import prepare_years, preset_year
+
+CPU = torch.device("cpu")
+PRESET = "iquitos-38"
+SITE_STEPS = 150_000
+VALIDATION_YEARS = (500, 501, 502)
+"""Year seeds that no run trains on and no summary judges on."""
+SEEDS = 5
+PENDULUM = next(row for row in ROWS if row.name == "sac-Pendulum-v1")
 
 
-def mean_return(agent: SAC, env: VectorEnv, steps: int) -> float:
-    """Mean over environments of the sum of rewards over the first steps."""
-    obs, total = env.reset(seed=1_000), torch.zeros(env.num_envs)
-    for _ in range(steps):
-        action = agent.predict(obs)
-        low, high = torch.tensor(agent.spec.action_low), torch.tensor(agent.spec.action_high)
-        step = env.step((action - low) / (high - low) * 2 - 1)  # predict speaks the environment's own units
-        obs, total = step.obs, total + step.reward
-    return float(total.mean())
+class Score(NamedTuple):
+    """How good a policy is; more is better."""
+
+    value: float
+    cpu_seconds: float
+    """Of training and judging."""
 
 
-def pendulum(storage: str, seed: int, steps: int) -> float:
-    config = SACConfig(storage=storage, hidden=(64, 64), learning_rate=1e-3, learning_starts=500, batch_size=128)
-    agent = SAC(gymnasium.make("Pendulum-v1"), config, seed=seed).learn(steps)
-    return mean_return(agent, as_vector([lambda: gymnasium.make("Pendulum-v1")] * 20), 200)
+class Task(NamedTuple):
+    """What is trained on."""
+
+    name: str
+    unit: str
+    compressed: str
+    """The storage to compare with float32: the one that `auto` takes there."""
+    settings: dict[str, Any]
+    """What decides a run's outcome, beside storage and seed."""
+    run: Callable[[str, int], Score]
 
 
-def site(case: Path, storage: str, seed: int, steps: int) -> float:
-    settings = TaskSettings(sockets="each")
-    env = DistrictSite([case], 16, settings, starts="random", episode_steps=168)
-    config = SACConfig(
-        storage=storage, update_ratio=0.1, learning_starts=2_000, n_step=3, alpha_init=0.02, target_entropy_scale=0.5
-    )
-    agent = SAC(env, config, seed=seed).learn(steps)
-    judged = DistrictSite([case], 32, settings, starts="random", episode_steps=168)
-    return mean_return(agent, judged, 168)
+def pendulum() -> Task:
+    def run(storage: str, seed: int) -> Score:
+        started = time.process_time()
+        policy, _ = train_row(PENDULUM._replace(ours={**PENDULUM.ours, "storage": storage}), seed)
+        return Score(fmean(evaluate(policy, PENDULUM.env)), time.process_time() - started)
+
+    return Task(PENDULUM.env, "return", "float16", {"steps": PENDULUM.steps, **PENDULUM.ours}, run)
 
 
-def as_markdown(result: dict[str, Any]) -> str:
-    facts = ", ".join(f"{key} {value}" for key, value in (result["machine"] | result["versions"]).items())
-    lines = ["# Returns by storage of the replay buffer", "", f"`{result['command']}`; {facts}.", ""]
-    lines += ["| task | steps | storage | mean | deviation | returns by seed |", "|---|---:|---|---:|---:|---|"]
-    for row in result["rows"]:
-        returns = row["returns"]
-        spread = statistics.stdev(returns) if len(returns) > 1 else float("nan")
-        each = ", ".join(f"{value:.2f}" for value in returns)
-        figures = f"{statistics.mean(returns):.2f} | {spread:.2f} | {each}"
-        lines.append(f"| {row['task']} | {row['steps']:,} | {row['storage']} | {figures} |")
-    return "\n".join([*lines, ""])
+def site(cache: Path) -> Task:
+    """The shipped settings; the rule that they steer around is tuned once and kept in `cache`."""
+    settings: Settings = load_settings("sac", SACConfig, None, {"case": PRESET}, [])
+    years = prepare_years(settings.run, cache).train
+    validation = [read_site(preset_year(PRESET, seed, {}, cache)) for seed in VALIDATION_YEARS]
+    rule = choose_guidance(settings.run, years, cache).rule
+    assert rule is not None, "the shipped settings steer around a rule"
+    judged = DistrictSite(validation, len(validation), settings.run.task)
+
+    def run(storage: str, seed: int) -> Score:
+        started = time.process_time()
+        env = make_engine(settings.run, years, CPU, rule).env
+        agent = SAC(env, settings.agent.model_copy(update={"storage": storage}), seed=seed).learn(SITE_STEPS)
+        return Score(-bill(judged, guided(agent, judged)), time.process_time() - started)
+
+    alone = -bill(judged, Rule(judged.task, rule))
+    shown = {**settings.dump(), "steps": SITE_STEPS, "validation_years": VALIDATION_YEARS, "rule": alone}
+    return Task(PRESET, "minus the yearly bill", "uint8", json.loads(json.dumps(shown)), run)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--pendulum-steps", type=int, default=10_000)
-    parser.add_argument("--site-steps", type=int, default=40_000)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    result: dict[str, Any] = {
-        "command": "python " + " ".join(["benchmarks/storage.py", *sys.argv[1:]]),
-        "machine": machine(torch.device("cpu"), 1),
+def guided(agent: SAC, env: DistrictSite) -> BatchController:
+    """The agent around its rule, for several environments at once."""
+    assert agent.spec.environment is not None
+    guide = Guide.from_json(env.task, agent.spec.environment["guide"])
+
+    def act(obs: torch.Tensor) -> torch.Tensor:
+        seen = guide.see(obs)
+        action = agent.predict(seen)
+        assert isinstance(action, torch.Tensor)
+        return guide.act(seen, action)
+
+    return act
+
+
+def bill(env: DistrictSite, act: BatchController) -> float:
+    """Mean yearly bill over the environments' years, one each."""
+    return float(run_year(env, act, range(env.num_envs)).total.mean())
+
+
+def measured(path: Path, task: Task, storage: str, seed: int) -> dict[str, Any]:
+    """The run in a file where it was made with the present settings, else a new one, which is stored there."""
+    settings = {**task.settings, "storage": storage}
+    if path.exists():
+        run: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if run["settings"] == settings:
+            return run
+    score = task.run(storage, seed)
+    run = {
+        "task": task.name,
+        "storage": storage,
+        "seed": seed,
+        "settings": settings,
+        "score": score.value,
+        "cpu_seconds": round(score.cpu_seconds, 1),
+        "machine": machine(CPU, torch.get_num_threads()),
         "versions": versions(),
-        "rows": [],
     }
-    with TemporaryDirectory() as temporary:
-        case = build_case("iquitos-38", 0, Path(temporary) / "case")
-        plans = [("Pendulum-v1", arguments.pendulum_steps, name) for name in ("float32", "float16")]
-        plans += [("iquitos-38", arguments.site_steps, name) for name in ("float32", "float16", "uint8")]
-        for task, steps, storage in plans:
-            returns = []
-            for seed in range(arguments.seeds):
-                on_site = task == "iquitos-38"
-                returns.append(site(case, storage, seed, steps) if on_site else pendulum(storage, seed, steps))
-                print(task, storage, seed, returns[-1], flush=True)
-            result["rows"].append({"task": task, "steps": steps, "storage": storage, "returns": returns})
-            write_json(arguments.output / "storage.json", result)
-            write_text(arguments.output / "storage.md", as_markdown(result))
+    write_json(path, run)
+    print(f"{path.stem}: {score.value:,.1f}, {score.cpu_seconds:.0f} CPU s", flush=True)
+    return run
+
+
+def page(tasks: Sequence[Task], runs: dict[tuple[str, str], list[dict[str, Any]]]) -> str:
+    last = [run for group in runs.values() for run in group][-1]
+    lines = [
+        "| task | steps | judged by | float32 | compressed | storage | compressed is | CPU s a run |",
+        "|---|---:|---|---:|---:|---|---|---:|",
+    ]
+    seeds = []
+    for task in tasks:
+        both = [[run["score"] for run in runs[task.name, name]] for name in ("float32", task.compressed)]
+        seconds = fmean(run["cpu_seconds"] for name in ("float32", task.compressed) for run in runs[task.name, name])
+        found = [interval(scores) for scores in both]
+        shown = [f"{each.mean:,.1f} [{each.low:,.1f}, {each.high:,.1f}]" for each in found]
+        outcome = verdict(found[1], found[0])
+        lines.append(
+            f"| {task.name} | {task.settings['steps']:,} | {task.unit} | {' | '.join(shown)} | {task.compressed} "
+            f"| {outcome} | {seconds:.0f} |"
+        )
+        for name, scores in zip(("float32", task.compressed), both):
+            seeds.append(f"* {task.name}, {name}: {', '.join(f'{score:,.1f}' for score in scores)}")
+        if "rule" in task.settings:
+            seeds.append(f"* {task.name}, the rule alone: {task.settings['rule']:,.1f}")
+    table, each = "\n".join(lines), "\n".join(seeds)
+    return f"""# Returns by storage of the replay buffer
+
+{table}
+
+SAC. Interquartile mean over training seeds and its 95 % bootstrap interval ({RESAMPLES:,} draws of the seeds); "level":
+the two overlap. `{PRESET}`: mean over the year seeds {", ".join(map(str, VALIDATION_YEARS))}, on the district engine.
+
+By seed:
+
+{each}
+
+Command: `python benchmarks/storage.py --output DIR`
+
+Machine: {", ".join(f"{key} {value}" for key, value in last["machine"].items())}
+
+Versions: {", ".join(f"{key} {value}" for key, value in last["versions"].items())}
+"""
+
+
+def benchmark(arguments: argparse.Namespace) -> int:
+    torch.set_num_threads(1)
+    folder = arguments.output / "storage"
+    folder.mkdir(parents=True, exist_ok=True)
+    tasks = [pendulum(), site(arguments.cache)]
+    runs: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for task in tasks:
+        for storage in ("float32", task.compressed):
+            paths = [folder / f"{task.name}-{storage}-{seed}.json" for seed in range(arguments.seeds)]
+            runs[task.name, storage] = [measured(path, task, storage, seed) for seed, path in enumerate(paths)]
+    write_text(arguments.output / "storage.md", page(tasks, runs))
     return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, default=Path("outputs"), help="for case files and the tuned rule")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="how many, counted from 0")
+    arguments = parser.parse_args(argv)
+    if arguments.seeds < 2:
+        parser.error("--seeds must be at least 2")
+    return run_command(lambda: benchmark(arguments))
 
 
 if __name__ == "__main__":

@@ -113,7 +113,8 @@ def run_ours(job: Job) -> dict[str, Any]:
     device = torch.device(job["device"])
     if job["cap"] is not None:
         total = torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, job["cap"] / total), device)
+        # Of the present device: one without an index is refused.
+        torch.cuda.set_per_process_memory_fraction(min(1.0, job["cap"] / total))
     env = DistrictSite(
         [job["case"]], job["num_envs"], TaskSettings(sockets=job["sockets"]), device=device, starts="random"
     )

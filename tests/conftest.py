@@ -15,6 +15,12 @@ from iquitos_rl.report import markup
 torch.set_num_threads(1)  # two threads on a busy machine are many times slower than one
 
 
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
 @pytest.fixture(scope="session")
 def year_38(tmp_path_factory) -> Path:
     """A whole year of iquitos-38."""

@@ -89,18 +89,22 @@ class Gradient:
         total: Tensor | None = None
         for part in parts:
             taking_memory("gradient")
-            assert part[0] is not None
-            share = len(part[0]) / rows
-            figures, gradient = self._replay(part) if self._graphs else self._evaluate(*part)
-            if share == 1:
-                for p, g in zip(self.parameters, gradient):
-                    p.grad = g
-                return figures
-            total = share * figures if total is None else total + share * figures
-            for p, g in zip(self.parameters, gradient):
-                p.grad = share * g if p.grad is None else p.grad.add_(g, alpha=share)
+            total = self._add(part, rows, total)
         assert total is not None
         return total
+
+    def _add(self, part: Part, rows: int, total: Tensor | None) -> Tensor:
+        """Add a part's share to the gradients and the figures; its own gradient is gone before the next one comes."""
+        assert part[0] is not None
+        share = len(part[0]) / rows
+        figures, gradient = self._replay(part) if self._graphs else self._evaluate(*part)
+        if share == 1:
+            for p, g in zip(self.parameters, gradient):
+                p.grad = g
+            return figures
+        for p, g in zip(self.parameters, gradient):
+            p.grad = share * g if p.grad is None else p.grad.add_(g, alpha=share)
+        return share * figures if total is None else total + share * figures
 
     def _replay(self, part: Part) -> tuple[Tensor, Sequence[Tensor]]:
         """As `evaluate`, in memory that the next call of the same shape overwrites."""

@@ -147,7 +147,16 @@ class Transfer:
     def __init__(self, device: torch.device, staging_bytes: int = STAGING_BYTES) -> None:
         self.device = device
         cuda = device.type == "cuda"
-        self._staging = [torch.empty(staging_bytes, dtype=torch.uint8, pin_memory=cuda).zero_() for _ in range(2)]
+        try:
+            self._staging = [torch.empty(staging_bytes, dtype=torch.uint8, pin_memory=cuda).zero_() for _ in range(2)]
+        except RuntimeError as error:
+            if not cuda:
+                raise
+            raise UserError(
+                f"the system refuses to page-lock {show_size(2 * staging_bytes)} of RAM, through which a replay buffer "
+                f"outside the GPU is read ({str(error).splitlines()[0]}; it is not GPU memory that is short): use "
+                "replay placement cuda"
+            ) from None
         self._stream = torch.cuda.Stream(device) if cuda else None
         self._copied = [torch.cuda.Event() for _ in range(2)] if cuda else []
         self._turn = 0

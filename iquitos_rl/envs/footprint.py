@@ -1,13 +1,14 @@
-"""How much memory the district engine keeps, counted tensor by tensor."""
+"""How much memory environments keep, counted tensor by tensor."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
-from iquitos_rl.envs.district import DistrictSite
+if TYPE_CHECKING:
+    from iquitos_rl.envs.district import DistrictSite
 
 
 class Footprint(NamedTuple):
@@ -31,18 +32,31 @@ def footprint(env: DistrictSite) -> Footprint:
     return Footprint((own + env.steps_left.nbytes) / env.num_envs, shared)
 
 
-def storages(tree: object) -> dict[int, int]:
-    """Address to bytes of every tensor's storage in nested tuples, lists and dicts; views share theirs."""
-    found = (tensor.untyped_storage() for tensor in tensors(tree))
+def held_bytes(env: object) -> int:
+    """Bytes of every tensor that an environment of this package holds, however deep; views share theirs."""
+    return sum(storages(vars(env), inside="iquitos_rl.").values())
+
+
+def storages(tree: object, inside: str | None = None) -> dict[int, int]:
+    """Address to bytes of the storage of each of the `tensors`; views share theirs."""
+    found = (tensor.untyped_storage() for tensor in tensors(tree, inside))
     return {storage.data_ptr(): storage.nbytes() for storage in found}
 
 
-def tensors(tree: object) -> Iterator[Tensor]:
-    """Every tensor in nested tuples, lists and dicts."""
-    if isinstance(tree, Tensor):
-        yield tree
-    elif isinstance(tree, dict):
-        yield from tensors(list(tree.values()))
-    elif isinstance(tree, (tuple, list)):
-        for part in tree:
-            yield from tensors(part)
+def tensors(tree: object, inside: str | None = None) -> Iterator[Tensor]:
+    """Every tensor in nested tuples, lists and dicts; with `inside`, also in objects of modules of that prefix."""
+    seen: set[int] = set()
+
+    def walk(thing: object) -> Iterator[Tensor]:
+        if isinstance(thing, Tensor):
+            yield thing
+        elif isinstance(thing, dict):
+            yield from walk(list(thing.values()))
+        elif isinstance(thing, (tuple, list)):
+            for part in thing:
+                yield from walk(part)
+        elif inside is not None and type(thing).__module__.startswith(inside) and id(thing) not in seen:
+            seen.add(id(thing))
+            yield from walk(getattr(thing, "__dict__", ()))
+
+    return walk(tree)

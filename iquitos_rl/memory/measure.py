@@ -15,6 +15,11 @@ from torch import nn
 from iquitos_rl.memory.available import free_device, free_ram
 from iquitos_rl.memory.planner import Limits
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Names of glibc's malloc.h."""
+LARGE_BLOCK, KEPT = 4 << 20, 16 << 20
+"""Bytes of a block from which on it is given back when freed; bytes of smaller ones that are kept for reuse."""
+
 
 def exercise(device: torch.device) -> None:
     """Use once what every training uses, so that libraries load what they load when first used. Draws nothing from
@@ -34,11 +39,19 @@ def exercise(device: torch.device) -> None:
 
 
 def release_unused() -> None:
-    """Give back what reading the data has left behind: glibc keeps freed memory, and it would be counted as in use."""
+    """Give freed memory back to the system, now and from now on.
+
+    glibc raises the size from which a freed block is given back to that of the largest block freed so far, up to 32
+    MiB: a training whose tensors are a little smaller than that holds on to many that it no longer has, and no count of
+    tensors says how many. Fixed thresholds end this; the smaller blocks of an update are still reused without asking
+    the system.
+    """
     gc.collect()
     if sys.platform == "linux":
         library = ctypes.CDLL(None)
-        if hasattr(library, "malloc_trim"):
+        if hasattr(library, "gnu_get_libc_version"):
+            library.mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK)
+            library.mallopt(M_TRIM_THRESHOLD, KEPT)
             library.malloc_trim(0)
 
 

@@ -17,21 +17,27 @@ import torch
 from iquitos_rl.buffers.placement import HEADROOM, PLACEMENTS, STAGING_BYTES, Placement
 from iquitos_rl.buffers.replay import Sizes, layouts, resolve_storage
 from iquitos_rl.buffers.rollout import Rollout
+from iquitos_rl.envs.footprint import held_bytes
 from iquitos_rl.envs.vector import VectorEnv
 from iquitos_rl.errors import UserError
 from iquitos_rl.memory.available import show_size
 from iquitos_rl.memory.recovery import FLOOR
 
 Where = Literal["device", "ram", "disk"]
-FLOAT = 4
+FLOAT, DOUBLE = 4, 8
 BATCHES_PER_GATHER = 8
 VALUE_CHUNK = 2_048
 WORKSPACES = 40 << 20
 """cuBLAS takes 8 to 32 MiB for itself, and PyTorch's allocator hands out blocks of 2 MiB and more."""
 ASSUMED_CONTEXT = 450 << 20
 """A CUDA context with PyTorch's kernels, where there is no GPU to measure it on."""
-GRAIN = 1.25
-"""Activations: freed blocks are seldom reused to the last byte."""
+STEP = "a step of the environments"
+STEP_OBSERVATIONS = 5
+"""Tensors of an observation's width that are there at once in a step of the district engine: the one acted on, the new
+one, the rows and the state that it is joined from, the state before it is scaled."""
+ESTIMATES = 8
+"""Numbers of a transition that its advantage is made of: reward, value and the next one, continuation, advantage,
+return, and the discounted reward in float64."""
 
 
 class Dims(NamedTuple):
@@ -42,6 +48,8 @@ class Dims(NamedTuple):
     action_dim: int
     record_bytes: dict[str, tuple[int, int]]
     """Storage to bytes of an observation and of an action in a replay buffer."""
+    table_columns: int
+    """Columns of an observation that are a row of a table."""
     masked: bool
     episode_steps: int | None
     env_bytes: int
@@ -58,7 +66,8 @@ class Dims(NamedTuple):
             records["uint8"] = records["auto"]
         masked = env.action_mask_columns is not None
         length = getattr(env, "episode_steps", None)
-        return cls(env.num_envs, env.obs_dim, env.action_dim, records, masked, length, _tensor_bytes(env, set()))
+        columns = 0 if exogenous is None else exogenous.table.shape[1]
+        return cls(env.num_envs, env.obs_dim, env.action_dim, records, columns, masked, length, held_bytes(env))
 
 
 class Item(NamedTuple):
@@ -137,47 +146,104 @@ class Plan(NamedTuple):
         return "\n".join([*lines, "chosen: " + ", ".join(choice), *self.notes])
 
 
+class DoesNotFitError(UserError):
+    """What is missing, and what would fit.
+
+    Args:
+        plan: the one that comes closest.
+    """
+
+    def __init__(self, message: str, plan: Plan) -> None:
+        super().__init__(message)
+        self.plan = plan
+
+
 def perceptron(sizes: Sequence[int]) -> int:
     """Parameters of linear layers of the given sizes, biases included."""
     return sum(i * o + o for i, o in pairwise(sizes))
 
 
+def kept(hidden: Sequence[int], rows: int, half: bool, tensors: int = 1) -> int:
+    """Bytes that a perceptron's forward pass leaves for its gradient.
+
+    Args:
+        half: hidden layers in bfloat16; the last one's output is kept in float32 as well.
+        tensors: of each layer's width.
+    """
+    return rows * (tensors * sum(hidden) * (FLOAT // 2) + hidden[-1] * FLOAT if half else tensors * sum(hidden) * FLOAT)
+
+
+def backward(sizes: Sequence[int], rows: int, half: bool, tensors: int = 1, parameters: bool = True) -> int:
+    """Most bytes at once in the backward pass of a perceptron: what the layers yet to come have kept, two gradients of
+    a layer's output, and the gradients of the parameters behind it."""
+    hidden, most = sizes[1:-1], 0
+    for i, width in enumerate(hidden):
+        behind = perceptron(sizes[i + 1 :]) * FLOAT if parameters else 0
+        under_way = rows * width * (FLOAT if half else 2 * FLOAT)
+        most = max(most, kept(hidden[: i + 1], rows, half, tensors) + under_way + behind)
+    return most
+
+
+def copies(half: bool, weights: int, inputs: int) -> int:
+    """With bfloat16: bytes of the copies of weights and inputs."""
+    return weights // 2 + inputs * (FLOAT // 2) if half else 0
+
+
 def sac_items(dims: Dims, c: Any, choice: Choice, on_gpu: bool) -> list[Item]:
     """Items of a SAC agent with settings `c`."""
+    assert choice.capacity is not None
     d, a, h = dims.obs_dim, dims.action_dim, list(c.hidden)
     actor = perceptron([d, *h, 2 * a]) * FLOAT
     critics = 2 * (perceptron([d + a, *h, 1]) + (2 * sum(h) if c.layer_norm else 0)) * FLOAT
     batch, part = c.batch_size, min(choice.micro_batch or c.batch_size, c.batch_size)
-    # Of the updates that one step brings, as many batches are fetched at once; from other memory, one ahead.
-    gathered = min(BATCHES_PER_GATHER, ceil(c.update_ratio * dims.num_envs))
-    if on_gpu and choice.placement != "cuda":
-        gathered = 2
-    assert choice.capacity is not None
     obs_bytes, action_bytes = dims.record_bytes[choice.storage]
     sizes = Sizes.of(choice.capacity, dims.num_envs, episode_steps=dims.episode_steps)
     replay, small = sizes.nbytes(obs_bytes, action_bytes), sizes.ring_rows * 8
-    row = (2 * d + a + 3) * FLOAT + 2 * obs_bytes + action_bytes
-    # Largest in the policy's step: the actor's and both critics' layers, kept and as gradients, and a dozen (B, A).
-    layers = 2 * (sum(h) + 2 * sum(h)) + 12 * a + 2 * (d + a)
+    # Of the updates that one step brings, as many batches are fetched at once; from other memory one by one.
+    updates = ceil(c.update_ratio * dims.num_envs)
+    fetched = 1 if on_gpu and choice.placement != "cuda" else min(BATCHES_PER_GATHER, updates)
+    row = (2 * d + a + 3) * FLOAT
+    noise = 2 * a * FLOAT * min(BATCHES_PER_GATHER, updates) * batch
+    again = updates > BATCHES_PER_GATHER or fetched < updates
+    record = 2 * obs_bytes + action_bytes
+    fetching = fetched * batch * (record + 2 * dims.table_columns * FLOAT)
+    fetching += fetched * batch * row * again  # the last batch is still there while the next one is decoded
+    # Either network's gradients are kept until it is its turn again.
+    half, layers = c.amp != "off", 3 if c.layer_norm else 1
+    # The squashed Gaussian works with a dozen (B, A), and the mask; half as many wait while the critics are judged.
+    head, waiting = 12 * a * part * FLOAT + a * part * dims.masked, 6 * a * part * FLOAT
+    of_critics = 2 * backward([d + a, *h, 1], part, half, layers)
+    through_critics = 2 * backward([d + a, *h, 1], part, half, layers, parameters=False)
+    waiting += kept(h, part, half)
+    of_actor = max(head + kept(h, part, half), waiting + through_critics, backward([d, *h, 2 * a], part, half))
+    split = part < batch  # the sum so far beside a part's own
+    gradient = max(actor + max(of_critics, critics) + critics * split, critics + max(of_actor, actor) + actor * split)
+    gradient += copies(half, actor + critics, part * d)
     place: Where = "device" if on_gpu else "ram"
     items = [
         Item("actor and critics", place, actor + critics),
         Item("target critics", place, critics),
         Item("gradients", place, actor + critics),
         Item("Adam's moments", place, 2 * (actor + critics)),
-        Item(f"activations of {part} transitions", place, int(GRAIN * part * layers * FLOAT)),
-        # The last batch is still there while the next ones are fetched and decoded.
-        Item("batches", place, batch * ((gathered + 1) * (row + 2 * a * FLOAT) + gathered * 2 * d * FLOAT)),
+        Item(f"{fetched} batches and noise", place, fetched * batch * row + noise),
+        _largest(
+            place,
+            {
+                f"a gradient from {part} transitions": max(0, gradient - actor - critics),
+                "fetching batches": fetching,
+                STEP: dims.num_envs * STEP_OBSERVATIONS * d * FLOAT,
+            },
+        ),
+        *_graphs(c, place, gradient, 2),
     ]
+    if on_gpu and choice.placement != "cuda":
+        items.append(Item("the next batch on its way", place, batch * (record + 3 * FLOAT)))
+        items.append(Item("staging", "ram", 2 * STAGING_BYTES))
     if choice.placement == "disk":
         # Pages of the file that are in RAM are the system's to take back, so they count nowhere.
-        items += [Item("replay file", "disk", replay - small), Item("replay index", "ram", small)]
-    else:
-        where: Where = "device" if choice.placement == "cuda" else "ram"
-        items.append(Item(f"replay of {choice.capacity:,}, {choice.storage}", where, replay))
-    if on_gpu and choice.placement != "cuda":
-        items.append(Item("staging", "ram", 2 * STAGING_BYTES))
-    return items
+        return [*items, Item("replay file", "disk", replay - small), Item("replay index", "ram", small)]
+    where: Where = "device" if choice.placement == "cuda" else "ram"
+    return [*items, Item(f"replay of {choice.capacity:,}, {choice.storage}", where, replay)]
 
 
 def on_policy_items(dims: Dims, c: Any, choice: Choice, on_gpu: bool, moments: int) -> list[Item]:
@@ -187,26 +253,51 @@ def on_policy_items(dims: Dims, c: Any, choice: Choice, on_gpu: bool, moments: i
     dtype = getattr(torch, c.storage)
     rollout = Rollout(c.horizon, e, d, a, masked=dims.masked, obs_dtype=dtype, device="meta").nbytes
     steps = c.horizon * e
-    batch = min(getattr(c, "batch_size", steps), steps)
+    minibatches = hasattr(c, "batch_size")  # A2C looks at the rollout itself
+    batch = min(c.batch_size, steps) if minibatches else steps
     part = min(choice.micro_batch or batch, batch)
-    # Kept for the gradient: both networks' layers and half a dozen (B, A); and what is under way at the widest layer.
-    layers = 2 * sum(h) + 6 * a + 3 * max(h) + 4 * a
     converted = 0 if c.storage == "float32" else d
-    taken = batch * (d + 2 * a + 6) if hasattr(c, "batch_size") else part * converted  # A2C looks at the rollout itself
+    row = (d + a + 4) * FLOAT + (a if dims.masked else 0)
+    # The critic's backward pass comes first, then the head's, then the actor's.
+    head = (7 if dims.masked else 6) * a * part * FLOAT
+    half, waiting = c.amp != "off", kept(h, part, c.amp != "off")
+    critic = perceptron([d, *h, 1]) * FLOAT
+    of_critic = waiting + 2 * a * part * FLOAT + backward([d, *h, 1], part, half)
+    of_actor = max(waiting + head, backward([d, *h, a], part, half))
+    gradient = max(of_critic, critic + of_actor, weights)
+    gradient += copies(half, weights, part * d) + weights * (part < batch)
+    gradient += batch * row if minibatches else part * converted * FLOAT
     chunk = min(VALUE_CHUNK, steps)
-    values = chunk * (2 * max(h) + converted) * FLOAT
+    update = {
+        f"a gradient from {part} transitions": max(0, gradient - weights),
+        "values of a rollout": chunk * (max(map(sum, pairwise([*h, 1]))) + converted) * FLOAT,
+        STEP: e * (STEP_OBSERVATIONS * d * FLOAT + 3 * d * DOUBLE),
+    }
+    if minibatches:
+        update["taking a minibatch"] = batch * (2 * row + converted * dtype.itemsize)  # the last one is still there
+    else:
+        update["the optimiser's step"] = 2 * weights
     place: Where = "device" if on_gpu else "ram"
     return [
         Item("actor and critic", place, weights),
         Item("gradients", place, weights),
         Item("optimiser's moments", place, moments * weights),
         Item(f"rollout of {steps:,}", place, rollout),
-        Item("advantages and returns", place, 12 * steps * FLOAT),
-        Item("minibatch", place, taken * FLOAT),
-        # One after the other, so the larger one counts.
-        Item("activations", place, max(part * layers * FLOAT, values)),
-        Item("normalisation of a step", place, 4 * e * d * 8),
+        Item("advantages and returns", place, ESTIMATES * steps * FLOAT),
+        _largest(place, update),
+        *_graphs(c, place, gradient, 2 if batch and steps % batch else 1),
     ]
+
+
+def _largest(where: Where, moments: dict[str, int]) -> Item:
+    """What is there only for a moment: one after the other, so the largest counts."""
+    name = max(moments, key=lambda name: moments[name])
+    return Item(name, where, moments[name])
+
+
+def _graphs(c: Any, where: Where, each: int, count: int) -> list[Item]:
+    """A CUDA graph keeps for itself whatever its capture allocated."""
+    return [Item(f"{count} CUDA graphs", where, count * each)] if c.compile == "graphs" else []
 
 
 def build(
@@ -240,7 +331,7 @@ def fit(algorithm: str, dims: Dims, config: Any, limits: Limits, process: int, c
     What the settings say is kept, and a share of each memory is left alone.
 
     Raises:
-        UserError: nothing fits; it says by how much, and what would.
+        DoesNotFitError: nothing fits; it says by how much, and what would.
     """
     device, ram, disk = (None if limit is None else int(limit * (1 - HEADROOM)) for limit in limits)
     kept = Limits(device, ram or 0, disk or 0)
@@ -265,7 +356,7 @@ def fit(algorithm: str, dims: Dims, config: Any, limits: Limits, process: int, c
         advice.append("lower agent.horizon, num_envs or agent.hidden")
     else:
         advice.append("lower num_envs or agent.hidden")
-    raise UserError(f"training does not fit: {'; '.join(advice)}\n{closest._replace(limits=limits).table()}")
+    raise DoesNotFitError(f"training does not fit: {'; '.join(advice)}", closest._replace(limits=limits))
 
 
 def _choices(algorithm: str, dims: Dims, config: Any, on_gpu: bool) -> list[Choice]:
@@ -301,21 +392,3 @@ def _missing(plan: Plan) -> str:
     short = [f"{show_size(missing)} of {names[where]} missing" for where, missing in plan.missing().items()]
     largest = max((item for item in plan.items if item.where in plan.missing()), key=lambda item: item.nbytes)
     return f"{', '.join(short)}; the largest item is '{largest.name}' with {show_size(largest.nbytes)}"
-
-
-def _tensor_bytes(value: Any, seen: set[int]) -> int:
-    """Bytes of all tensors that an environment of this package holds, each storage once."""
-    if isinstance(value, torch.Tensor):
-        storage = value.untyped_storage()
-        if storage.data_ptr() in seen:
-            return 0
-        seen.add(storage.data_ptr())
-        return storage.nbytes()
-    if isinstance(value, dict):
-        return sum(_tensor_bytes(item, seen) for item in value.values())
-    if isinstance(value, list | tuple):
-        return sum(_tensor_bytes(item, seen) for item in value)
-    if type(value).__module__.startswith("iquitos_rl.envs") and hasattr(value, "__dict__") and id(value) not in seen:
-        seen.add(id(value))
-        return sum(_tensor_bytes(item, seen) for item in vars(value).values())
-    return 0

@@ -27,6 +27,8 @@ GROW_AFTER = 1_000
 """Calls without trouble after which the size is doubled again; twice as many after each time that this was too soon."""
 LONGEST_WAIT = 1 << 20
 
+DEVICE_SIGNS = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUDA error: out of memory")
+
 failure: Callable[[str], None] | None = None
 """For tests: called with what is about to take memory, and free to raise as if there were none."""
 
@@ -37,22 +39,23 @@ def taking_memory(what: str) -> None:
         failure(what)
 
 
-def shortage(error: BaseException) -> Literal["device", "host", "pinned"] | None:
-    """Which memory an exception says has run out, None for any other exception."""
+def shortage(error: BaseException) -> Literal["device", "host"] | None:
+    """Which memory an exception says has run out, None for any other exception.
+
+    A plain "CUDA error: out of memory" comes from a driver call that is not the allocator's: a kernel that is loaded at
+    its first use, a handle, a graph. Page-locked RAM that runs out says the same, but it is taken before anything is
+    computed, see `buffers/placement.py`.
+    """
     if isinstance(error, torch.OutOfMemoryError):
         return "device"
     if isinstance(error, MemoryError):
         return "host"
     if isinstance(error, RuntimeError):
         text = str(error)
-        if "CUBLAS_STATUS_ALLOC_FAILED" in text or "CUDNN_STATUS_ALLOC_FAILED" in text:
+        if any(sign in text for sign in DEVICE_SIGNS):
             return "device"
         if "DefaultCPUAllocator" in text:
             return "host"
-        # The allocator says it with OutOfMemoryError; what arrives as a plain CUDA error is page-locked RAM, of which
-        # Windows allows a process half.
-        if "CUDA error: out of memory" in text:
-            return "pinned"
     return None
 
 
@@ -155,11 +158,6 @@ class Parts:
         self._wait, self._clean, self._grown = int(state["wait"]), int(state["clean"]), bool(state["grown"])
 
     def _shrink(self, kind: str, size: int) -> None:
-        if kind == "pinned":
-            raise UserError(
-                f"the system's page-locked RAM ran out at {self.what}: this is not GPU memory, whatever the driver's "
-                "message says; set agent.placement to ram"
-            )
         self.failures += 1
         if self.device.type == "cuda":
             gc.collect()  # a failed attempt's tensors may be part of a cycle

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from pydantic import BaseModel
 from iquitos_rl.config import Algorithm
 from iquitos_rl.envs.vector import VectorEnv
 from iquitos_rl.memory.measure import context_bytes, measured_limits, process_bytes
-from iquitos_rl.memory.planner import Dims, Limits, Plan, fit
+from iquitos_rl.memory.planner import Dims, DoesNotFitError, Limits, Plan, fit
 
 
 def plan_agent(
@@ -28,7 +29,7 @@ def plan_agent(
         ram: plan for this much RAM instead of what is free.
 
     Raises:
-        UserError: nothing fits.
+        DoesNotFitError: nothing fits; the closest plan is printed to standard error.
     """
     process = process_bytes(device)
     measured = measured_limits(device, process)
@@ -36,14 +37,18 @@ def plan_agent(
     limits = Limits(
         measured.device if device_memory is None else device_memory, measured.ram if ram is None else ram, measured.disk
     )
-    return fit(algorithm, Dims.of(env), config, limits, process, context)
+    try:
+        return fit(algorithm, Dims.of(env), config, limits, process, context)
+    except DoesNotFitError as error:
+        print(error.plan.table(), file=sys.stderr, flush=True)
+        raise
 
 
 def planned_settings(algorithm: Algorithm, config: BaseModel, env: VectorEnv, device: torch.device) -> Any:
     """The settings with what the plan decided; prints the plan.
 
     Raises:
-        UserError: nothing fits.
+        DoesNotFitError: nothing fits.
     """
     plan = plan_agent(algorithm, config, env, device)
     print(f"memory plan\n{plan.table()}", flush=True)

@@ -16,7 +16,6 @@ SETTINGS = {
     "ppo": {"hidden": (8, 8), "batch_size": 32, "horizon": 8, "epochs": 1},
     "a2c": {"hidden": (8, 8), "horizon": 8},
 }
-on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
 def make(name, mode, device="cpu", **changes):
@@ -110,13 +109,13 @@ def test_a_policy_predicts_where_it_could_not_be_compiled(name, tmp_path, monkey
     assert torch.equal(type(agent).load(tmp_path).predict(obs), agent.predict(obs))
 
 
-@on_gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", AGENTS)
 def test_graphs_and_eager_agree_over_100_updates(name):
     agree(name, make(name, "graphs", "cuda"))
 
 
-@on_gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", AGENTS)
 def test_graphs_are_captured_anew_in_smaller_parts(name, fail):
     agent = make(name, "graphs", "cuda")

@@ -2,6 +2,7 @@
 
 import copy
 import random
+from collections import Counter
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from tensordict import TensorDict
 from iquitos_rl.agents import AGENTS
 from iquitos_rl.agents.collector import Batch
 from iquitos_rl.errors import UserError
+from iquitos_rl.memory import recovery
 from iquitos_rl.memory.recovery import Parts
 
 CPU = torch.device("cpu")
@@ -118,6 +120,42 @@ def test_training_survives_failures_anywhere(name, place, fail):
 
 
 @pytest.mark.parametrize("name", AGENTS)
+def test_a_thousand_failures_at_every_site_lose_nothing(name, monkeypatch):
+    """Memory runs out at random while acting, valuing, learning and evaluating, and every size grows back at once."""
+    monkeypatch.setattr(recovery, "LONGEST_WAIT", 1)
+    few = {"update_ratio": 0.25} if name == "sac" else {}
+    calm, agent = make(name, **few), make(name, **few)
+    sizes = {"gradient": agent.micro_batch, "policy": agent.acting}
+    if name != "sac":
+        sizes |= {"policy of a step": agent.collector.parts, "values of a rollout": agent.collector.value_parts}
+    for place, parts in sizes.items():
+        parts.what, parts.floor, parts._wait = place, 16 if place == "gradient" else 1, 1
+    rng, raised = random.Random(0), Counter()
+
+    def failure(place):
+        parts = sizes.get(place)
+        if parts is not None and parts.size != parts.floor and rng.random() < 0.8:
+            raised[place] += 1
+            raise torch.OutOfMemoryError("CUDA out of memory. Injected.")
+
+    obs, steps = torch.randn(40, 4, generator=torch.Generator().manual_seed(0)), 0
+    while raised.total() < 1_000:
+        steps += 120
+        with monkeypatch.context() as patch:
+            patch.setattr(recovery, "failure", failure)
+            agent.learn(steps)
+            actions = agent.predict(obs)
+        calm.learn(steps)
+        torch.testing.assert_close(actions, calm.predict(obs), rtol=0, atol=1e-2)
+        assert (agent.steps, agent.updates) == (calm.steps, calm.updates)
+        # From the same point on: rounding differs by the parts' sizes, and training would magnify it.
+        agent.load_state_dict(copy.deepcopy({**calm.state_dict(), "micro_batch": agent.micro_batch.state_dict()}))
+    assert set(raised) == set(sizes)
+    for one, two in zip(agent.env.steps, calm.env.steps, strict=True):
+        assert torch.equal(one.reward, two.reward)
+
+
+@pytest.mark.parametrize("name", AGENTS)
 def test_evaluation_survives(name, fail):
     agent = make(name)
     obs = torch.randn(100, 4)
@@ -160,3 +198,21 @@ def test_rehearsal_changes_nothing():
     for agent in (one, two):
         agent.learn(200)
     assert all(torch.equal(p, q) for p, q in zip(parameters(one), parameters(two)))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", AGENTS)
+def test_a_real_shortage_of_gpu_memory_is_survived(name):
+    """Other tensors leave less than a whole batch's gradient needs."""
+    values = {"hidden": (2_048, 2_048), "horizon": 8_192, "batch_size": 8_192, "epochs": 1}
+    values |= {"learning_starts": 30, "buffer_size": 500, "update_ratio": 0.1} if name == "sac" else {}
+    config = AGENTS[name].config(**{k: v for k, v in values.items() if k in AGENTS[name].config.model_fields})
+    agent = AGENTS[name].agent(ScriptedEnv(num_envs=1), config, device="cuda")
+    taken, total = torch.cuda.memory_reserved(), torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction((taken + (320 << 20)) / total)
+    try:
+        agent.learn(60 if name == "sac" else 8_192)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert agent.updates > 0
+    assert agent.micro_batch.failures > 0

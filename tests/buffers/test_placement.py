@@ -1,3 +1,5 @@
+import contextlib
+
 import psutil
 import pytest
 import torch
@@ -74,6 +76,74 @@ def test_ram_that_is_not_there_is_one_sentence():
         ReplayBuffer(10**12, 1, 1_000, 1, placement="ram")
 
 
+def test_page_locked_ram_that_is_refused_is_not_called_gpu_memory(monkeypatch):
+    """Windows says "CUDA error: out of memory" of it."""
+
+    def refuse(*size, **kind):
+        raise RuntimeError("CUDA error: out of memory\nCompile with TORCH_USE_CUDA_DSA")
+
+    monkeypatch.setattr(torch, "empty", refuse)
+    with pytest.raises(UserError, match=r"page-lock 8.0 MiB of RAM.*not GPU memory that is short.*placement cuda"):
+        Transfer(torch.device("cuda"))
+
+
+class Stream:
+    """A CUDA stream and its events, run by hand: what is queued happens when somebody waits for it."""
+
+    def __init__(self):
+        self.queue = []
+
+    def run(self, upto):
+        for work in self.queue[:upto]:
+            work()
+        del self.queue[:upto]
+
+    def wait_event(self, event):
+        event.synchronize()
+
+
+class Event:
+    def __init__(self):
+        self.stream, self.work = None, None
+
+    def record(self, stream):
+        self.stream, self.work = stream, stream.queue[-1]
+
+    def synchronize(self):
+        if self.stream is not None and self.work in self.stream.queue:
+            self.stream.run(self.stream.queue.index(self.work) + 1)
+
+
+def test_a_staging_buffer_is_written_again_only_when_its_copy_is_done(monkeypatch):
+    """Copies are as late as a GPU may be: when an event is waited for. The rows are right all the same, of two batches
+    under way in chunks that use each staging buffer many times."""
+    stream = Stream()
+    transfer = Transfer(CPU, staging_bytes=32)
+    transfer._stream, transfer._copied = stream, [Event(), Event()]
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: stream)
+    recorded = []
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda self, _: recorded.append(self), raising=False)
+    real = torch.Tensor.copy_
+
+    def late(target, source, non_blocking=False):
+        if not non_blocking:
+            return real(target, source)
+        stream.queue.append(lambda: real(target, source))
+        return target
+
+    monkeypatch.setattr(torch.Tensor, "copy_", late)
+    data = torch.randint(256, (50, 8), dtype=torch.uint8)
+    one, two = torch.randint(50, (2, 33))
+    first = transfer.send((data, one))
+    second = transfer.send((data, two))
+    assert stream.queue, "nothing has waited for the last copies"
+    assert torch.equal(transfer.receive(first)[0], data[one])
+    assert torch.equal(transfer.receive(second)[0], data[two])
+    assert len(recorded) == 2, "the training stream's use of the rows is told to the allocator"
+
+
 @pytest.mark.parametrize("staging_bytes", [16, 100, 1 << 20])
 def test_a_transfer_brings_the_rows_asked_for(staging_bytes):
     transfer = Transfer(CPU, staging_bytes)
@@ -89,13 +159,17 @@ def run(buffer, transfer=None):
     """Fill a buffer with the same history; all batches drawn from it on the way."""
     buffer._transfer = transfer or buffer._transfer
     g = torch.Generator().manual_seed(0)
-    buffer.start(torch.rand(3, 5, generator=g))
+
+    def rand(*size):
+        return torch.rand(*size, generator=g).to(buffer.device)
+
+    buffer.start(rand(3, 5))
     drawn = []
     for t in range(60):
-        no = torch.zeros(3, dtype=torch.bool)
-        obs, next_obs = torch.rand(2, 3, 5, generator=g)
-        step = StepResult(obs, torch.rand(3, generator=g), no, no if t % 7 else ~no, next_obs, {})
-        buffer.add(torch.rand(3, 2, generator=g), step)
+        no = torch.zeros(3, dtype=torch.bool, device=buffer.device)
+        obs, next_obs = rand(2, 3, 5)
+        step = StepResult(obs, rand(3), no, no if t % 7 else ~no, next_obs, {})
+        buffer.add(rand(3, 2), step)
         drawn += list(buffer.batches(8, 1 + t % 3))
     return torch.stack(drawn)
 
@@ -109,3 +183,17 @@ def test_every_place_gives_the_same_batches(storage, tmp_path):
     assert (run(disk) == ram).all()
     assert (run(staged, Transfer(CPU, 64)) == ram).all(), "gathered in chunks, the next batch under way"
     disk.close()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("place", ["cuda", "pinned", "ram", "disk"])
+def test_every_place_feeds_a_gpu_the_same_batches(place, tmp_path):
+    kind = {"n_step": 3, "storage": "float16", "seed": 4, "final_rows": 40}
+    expected = run(ReplayBuffer(90, 3, 5, 2, placement="ram", **kind))
+    buffer = ReplayBuffer(90, 3, 5, 2, placement=place, folder=tmp_path, device="cuda", **kind)
+    if buffer._transfer is not None:
+        buffer._transfer = Transfer(torch.device("cuda"), 64)
+    got = run(buffer)
+    assert all(tensor.is_cuda for tensor in got.values())
+    assert (got.cpu() == expected).all()
+    buffer.close()

@@ -5,7 +5,8 @@ from functools import partial
 import pytest
 import torch
 
-from iquitos_rl.buffers.replay import ReplayBuffer
+from iquitos_rl.buffers.replay import ReplayBuffer, Sizes, layouts
+from iquitos_rl.cases.iquitos import build_case
 from iquitos_rl.envs.citylearn import CityLearnSite
 from iquitos_rl.envs.district import DistrictSite
 from iquitos_rl.envs.gymnasium import as_vector
@@ -133,3 +134,12 @@ def test_known_episode_lengths_make_a_small_side_cache_that_is_enough(district):
         action = torch.rand(5, env.action_dim, generator=g) * 2 - 1
         known.add(action, env.step(action), env.exogenous)
     assert len(known) == capacity, "no step was given up for want of a place"
+
+
+def test_bytes_per_transition_of_the_larger_preset(tmp_path):
+    """At most 420 at 128 sockets with an action each, where float32 and both observations would be 5,952."""
+    env = DistrictSite([build_case("iquitos-128", 0, tmp_path / "case")], 1, EACH, starts="random")
+    records = layouts("uint8", env.obs_dim, env.action_dim, env.exogenous, env.device)
+    nbytes = Sizes.of(500_000, 32, episode_steps=env.episode_steps).nbytes(*(layout.nbytes for layout in records))
+    assert nbytes / 500_000 <= 420
+    assert 8 * env.obs_dim + 4 * env.action_dim + 12 == 5_952

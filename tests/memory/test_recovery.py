@@ -28,7 +28,7 @@ OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20
             "host",
         ),
         (MemoryError(), "host"),
-        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported elsewhere"), "pinned"),
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported elsewhere"), "device"),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), None),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), None),
         (ValueError("out of memory"), None),
@@ -124,14 +124,6 @@ def test_is_remembered():
     work, tried = fitting(40)
     again.run(256, work)
     assert tried == [32]
-
-
-def test_pinned_memory_is_named():
-    def work(size):
-        raise RuntimeError("CUDA error: out of memory")
-
-    with pytest.raises(UserError, match=r"page-locked RAM ran out.*not GPU memory.*placement to ram"):
-        Parts("sampling", CPU).run(10, work)
 
 
 def test_the_failed_attempt_holds_no_memory_when_the_next_begins():
