@@ -111,8 +111,8 @@ def as_markdown(result: dict[str, Any]) -> str:
     lines += [
         f"## SAC, five years of {CASE}: {YEARS * HOURS:,} transitions, one update each",
         "",
-        f"Batch {SAC_BATCH}, hidden layers {hidden}, {SAC_ENVS} environments, guided as shipped, one thread; environment, "
-        "updates and reports included, after 1,000 transitions without updates.",
+        f"Batch {SAC_BATCH}, hidden layers {hidden}, {SAC_ENVS} environments, guided as shipped, one thread; "
+        "environment, updates and reports included, after 1,000 transitions without updates.",
         "",
         "| products | processor s | wall s | updates/s of processor time | load |",
         "|---|---:|---:|---:|---:|",
