@@ -221,6 +221,19 @@ def label(job: Job) -> str:
     return envs + ", ".join(words)
 
 
+def times_fewer(result: dict[str, Any]) -> list[str]:
+    """How many times fewer bytes a transition takes than the peer's, at the storage that is the default."""
+    ours = [row["result"] for row in result["rows"] if "storage" not in row["job"]["config"]]
+    each, theirs = (
+        [found["per_transition"] for found in group if "per_transition" in found]
+        for group in (ours, [row["result"] for row in result["peers"]])
+    )
+    if not each or not theirs:
+        return []
+    ratio = min(theirs) / max(each)
+    return [f"A transition takes {ratio:.1f} times fewer bytes ({max(each):.1f} against {min(theirs):,.0f}).", ""]
+
+
 def as_markdown(result: dict[str, Any]) -> str:
     facts = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
     packages = ", ".join(f"{key} {value}" for key, value in result["versions"].items())
@@ -279,6 +292,7 @@ def as_markdown(result: dict[str, Any]) -> str:
         lines.append(f"| {row['job']['algorithm']} | {label(row['job'])} | {cells} |")
     if not result["peers"]:
         lines.append("| | not measured | | | | |")
+    lines += ["", *times_fewer(result)]
     lines += ["", "## bfloat16", "", "Milliseconds of a SAC update of 256 transitions.", ""]
     lines += ["| hidden | device | off | bf16 |", "|---|---|---:|---:|"]
     for row in result["amp"]:
