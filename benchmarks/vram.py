@@ -88,13 +88,14 @@ def peak_rss(reset: bool = False) -> int:
 
 
 def shares(agent: Any) -> dict[str, float]:
-    """Milliseconds of drawing and fetching a batch, and of the update on it."""
+    """Milliseconds of drawing and fetching a batch, and of the update on it; on the CPU of this process's own time."""
     size, count = agent.config.batch_size, min(8, ceil(agent.config.update_ratio * agent.env.num_envs))
     noise = torch.randn(2, size, agent.spec.action_dim, device=agent.device)
 
     def synchronise() -> float:
-        if agent.device.type == "cuda":
-            torch.cuda.synchronize()
+        if agent.device.type != "cuda":
+            return time.process_time()
+        torch.cuda.synchronize()
         return time.perf_counter()
 
     sampling, updating = [], []
@@ -231,7 +232,7 @@ def times_fewer(result: dict[str, Any]) -> list[str]:
     if not each or not theirs:
         return []
     ratio = min(theirs) / max(each)
-    return [f"A transition takes {ratio:.1f} times fewer bytes ({max(each):.1f} against {min(theirs):,.0f}).", ""]
+    return [f"A transition takes {ratio:.1f} times fewer bytes ({max(each):.1f} against {min(theirs):,.0f})."]
 
 
 def as_markdown(result: dict[str, Any]) -> str:
@@ -270,6 +271,8 @@ def as_markdown(result: dict[str, Any]) -> str:
         "",
         "## Time of sampling",
         "",
+        "On the CPU time of the processor, on a GPU that of the clock.",
+        "",
         "| settings | place | sample ms | update ms | share |",
         "|---|---|---:|---:|---:|",
     ]
@@ -293,7 +296,7 @@ def as_markdown(result: dict[str, Any]) -> str:
     if not result["peers"]:
         lines.append("| | not measured | | | | |")
     lines += ["", *times_fewer(result)]
-    lines += ["", "## bfloat16", "", "Milliseconds of a SAC update of 256 transitions.", ""]
+    lines += ["", "## bfloat16", "", "Milliseconds of a SAC update of 256 transitions, timed alike.", ""]
     lines += ["| hidden | device | off | bf16 |", "|---|---|---:|---:|"]
     for row in result["amp"]:
         lines.append(f"| {row['hidden']} | {row['device']} | {row['off']:.1f} | {row['bf16']:.1f} |")
