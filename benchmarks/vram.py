@@ -88,13 +88,14 @@ def peak_rss(reset: bool = False) -> int:
 
 
 def shares(agent: Any) -> dict[str, float]:
-    """Milliseconds of drawing and fetching a batch, and of the update on it."""
+    """Milliseconds of drawing and fetching a batch, and of the update on it; on the CPU of this process's own time."""
     size, count = agent.config.batch_size, min(8, ceil(agent.config.update_ratio * agent.env.num_envs))
     noise = torch.randn(2, size, agent.spec.action_dim, device=agent.device)
 
     def synchronise() -> float:
-        if agent.device.type == "cuda":
-            torch.cuda.synchronize()
+        if agent.device.type != "cuda":
+            return time.process_time()
+        torch.cuda.synchronize()
         return time.perf_counter()
 
     sampling, updating = [], []
@@ -221,6 +222,19 @@ def label(job: Job) -> str:
     return envs + ", ".join(words)
 
 
+def times_fewer(result: dict[str, Any]) -> list[str]:
+    """How many times fewer bytes a transition takes than the peer's, at the storage that is the default."""
+    ours = [row["result"] for row in result["rows"] if "storage" not in row["job"]["config"]]
+    each, theirs = (
+        [found["per_transition"] for found in group if "per_transition" in found]
+        for group in (ours, [row["result"] for row in result["peers"]])
+    )
+    if not each or not theirs:
+        return []
+    ratio = min(theirs) / max(each)
+    return [f"A transition takes {ratio:.1f} times fewer bytes ({max(each):.1f} against {min(theirs):,.0f})."]
+
+
 def as_markdown(result: dict[str, Any]) -> str:
     facts = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
     packages = ", ".join(f"{key} {value}" for key, value in result["versions"].items())
@@ -257,6 +271,8 @@ def as_markdown(result: dict[str, Any]) -> str:
         "",
         "## Time of sampling",
         "",
+        "On the CPU time of the processor, on a GPU that of the clock.",
+        "",
         "| settings | place | sample ms | update ms | share |",
         "|---|---|---:|---:|---:|",
     ]
@@ -279,7 +295,8 @@ def as_markdown(result: dict[str, Any]) -> str:
         lines.append(f"| {row['job']['algorithm']} | {label(row['job'])} | {cells} |")
     if not result["peers"]:
         lines.append("| | not measured | | | | |")
-    lines += ["", "## bfloat16", "", "Milliseconds of a SAC update of 256 transitions.", ""]
+    lines += ["", *times_fewer(result)]
+    lines += ["", "## bfloat16", "", "Milliseconds of a SAC update of 256 transitions, timed alike.", ""]
     lines += ["| hidden | device | off | bf16 |", "|---|---|---:|---:|"]
     for row in result["amp"]:
         lines.append(f"| {row['hidden']} | {row['device']} | {row['off']:.1f} | {row['bf16']:.1f} |")
