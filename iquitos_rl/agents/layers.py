@@ -55,6 +55,8 @@ def forward(
     tape = Tape(activation, [], [], [])
     last = len(weights) - 1
     if weights[0].dim() == 3:
+        if amp == "bf16" and last > 0:
+            x = x.to(torch.bfloat16)  # before it is expanded: one copy for all networks
         x = x.expand(len(weights[0]), *x.shape)
     for layer, (weight, bias) in enumerate(zip(weights, biases)):
         if amp == "bf16":
@@ -78,11 +80,11 @@ def forward(
 def backward(tape: Tape, gradient: Tensor, columns: int = 0) -> list[Tensor]:
     """The gradient by everything that `forward` was given, from the one by its output: by the weights,
     the biases and the norms, in their order. With `columns`, by the last so many columns of the input instead, (B,
-    columns), summed over the networks."""
+    columns), summed over the networks. The tape is used up: what a layer has left is freed behind it."""
     dtype = gradient.dtype
     of_weights, of_biases, of_norms = [], [], []
     for layer in reversed(range(len(tape.inputs))):
-        x, weight = tape.inputs[layer], tape.weights[layer]
+        x, weight = tape.inputs.pop(), tape.weights.pop()
         if not columns:
             of_weights.append(_product(gradient.mT, x).to(dtype).contiguous())
             of_biases.append(gradient.sum(-2, keepdim=gradient.dim() == 3, dtype=dtype))
@@ -93,17 +95,19 @@ def backward(tape: Tape, gradient: Tensor, columns: int = 0) -> list[Tensor]:
             torch.ops.aten.threshold_backward.grad_input(gradient, x, 0, grad_input=gradient)
         else:
             torch.ops.aten.tanh_backward.grad_input(gradient, x, grad_input=gradient)
-        gradient = gradient.to(tape.inputs[layer - 1].dtype)
+        del x
+        gradient = gradient.to(tape.inputs[-1].dtype)
         if tape.norms:
-            raw, normal, mean, rstd, scale = tape.norms[layer - 1]
+            raw, normal, mean, rstd, scale = tape.norms.pop()
             if not columns:
                 of_norms.append(gradient.sum(-2, keepdim=True, dtype=dtype))
                 of_norms.append((gradient * normal).sum(-2, keepdim=True, dtype=dtype))
             gradient = torch.ops.aten.native_layer_norm_backward(
-                gradient * scale, raw, raw.shape[-1:], mean, rstd, None, None, [True, False, False]
+                gradient.mul_(scale), raw, raw.shape[-1:], mean, rstd, None, None, [True, False, False]
             )[0]
+            del raw, normal
     if columns:
-        return [_product(gradient, weight[..., -columns:]).to(dtype).sum_to_size(x.shape[-2], columns)]
+        return [_product(gradient, weight[..., -columns:]).to(dtype).sum_to_size(gradient.shape[-2], columns)]
     return [*reversed(of_weights), *reversed(of_biases), *reversed(of_norms)]
 
 

@@ -52,7 +52,7 @@ def backward(
     by_log_std = by_u * log_std.exp() * noise - by_log_prob
     slope = LOG_STD_REACH - (log_std - LOG_STD_MIDDLE).square() / LOG_STD_REACH
     by_output = torch.cat([by_u, by_log_std * slope], -1)
-    return by_output if mask is None else by_output * torch.cat([mask, mask], -1)
+    return by_output if mask is None else by_output.mul_(torch.cat([mask, mask], -1))
 
 
 def mode(output: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -163,24 +163,45 @@ def perceptron(sizes: Sequence[int]) -> int:
     return sum(i * o + o for i, o in pairwise(sizes))
 
 
-def kept(hidden: Sequence[int], rows: int, half: bool, tensors: int = 1) -> int:
-    """Bytes that a perceptron's forward pass leaves for its gradient.
+def kept(hidden: Sequence[int], rows: int, half: bool) -> int:
+    """Bytes that a perceptron's forward pass leaves for autograd.
 
     Args:
         half: hidden layers in bfloat16; the last one's output is kept in float32 as well.
-        tensors: of each layer's width.
     """
-    return rows * (tensors * sum(hidden) * (FLOAT // 2) + hidden[-1] * FLOAT if half else tensors * sum(hidden) * FLOAT)
+    return rows * (sum(hidden) * (FLOAT // 2) + hidden[-1] * FLOAT if half else sum(hidden) * FLOAT)
 
 
-def backward(sizes: Sequence[int], rows: int, half: bool, tensors: int = 1, parameters: bool = True) -> int:
-    """Most bytes at once in the backward pass of a perceptron: what the layers yet to come have kept, two gradients of
-    a layer's output, and the gradients of the parameters behind it."""
+def backward(sizes: Sequence[int], rows: int, half: bool) -> int:
+    """Most bytes at once in autograd's backward pass of a perceptron: what the layers yet to come have kept, two
+    gradients of a layer's output, and the gradients of the parameters behind it."""
     hidden, most = sizes[1:-1], 0
     for i, width in enumerate(hidden):
-        behind = perceptron(sizes[i + 1 :]) * FLOAT if parameters else 0
         under_way = rows * width * (FLOAT if half else 2 * FLOAT)
-        most = max(most, kept(hidden[: i + 1], rows, half, tensors) + under_way + behind)
+        most = max(most, kept(hidden[: i + 1], rows, half) + under_way + perceptron(sizes[i + 1 :]) * FLOAT)
+    return most
+
+
+def taped(sizes: Sequence[int], rows: int, half: bool, norms: bool = False, layers: int | None = None) -> int:
+    """Bytes of the tape that `agents/layers.py` writes in a perceptron, or of its first `layers`, without the first
+    one's input: with norms also what comes before and after them, with bfloat16 also copies of the weights."""
+    count, each = len(sizes) - 1, FLOAT // 2 if half else FLOAT
+    layers = count if layers is None else layers
+    nbytes = rows * sum(sizes[1:layers]) * (3 if norms else 1) * each
+    if half:  # all of it but the output layer
+        nbytes += perceptron(sizes[: min(layers + 1, count)]) * each + (layers == count) * rows * sizes[-2] * each
+    return nbytes
+
+
+def rewound(sizes: Sequence[int], rows: int, half: bool, norms: bool = False, parameters: bool = True) -> int:
+    """Most bytes at once on the way back along that tape: what is left of it, the gradients by a layer's output and by
+    its input, and the gradients of the parameters behind them."""
+    most, count = 0, len(sizes) - 1
+    for layer in range(count):
+        by_input = sizes[layer] if layer else 0
+        under_way = rows * (sizes[layer + 1] + by_input) * (FLOAT // 2 if half and layer < count - 1 else FLOAT)
+        behind = perceptron(sizes[layer:]) * FLOAT if parameters else 0
+        most = max(most, taped(sizes, rows, half, norms, layer + 1) + under_way + behind)
     return most
 
 
@@ -208,17 +229,30 @@ def sac_items(dims: Dims, c: Any, choice: Choice, on_gpu: bool) -> list[Item]:
     record = 2 * obs_bytes + action_bytes
     fetching = fetched * batch * (record + 2 * dims.table_columns * FLOAT)
     fetching += fetched * batch * row * again  # the last batch is still there while the next one is decoded
-    # Either network's gradients are kept until it is its turn again.
-    half, layers = c.amp != "off", 3 if c.layer_norm else 1
-    # The squashed Gaussian works with a dozen (B, A), and the mask; half as many wait while the critics are judged.
-    head, waiting = 12 * a * part * FLOAT + a * part * dims.masked, 6 * a * part * FLOAT
-    of_critics = 2 * backward([d + a, *h, 1], part, half, layers)
-    through_critics = 2 * backward([d + a, *h, 1], part, half, layers, parameters=False)
-    waiting += kept(h, part, half)
-    of_actor = max(head + kept(h, part, half), waiting + through_critics, backward([d, *h, 2 * a], part, half))
+    half, norms = c.amp != "off", c.layer_norm
+    of_actor, of_critics = [d, *h, 2 * a], [d + a, *h, 1]
+    actions, live, rounded = a * part * FLOAT, a * part * dims.masked, FLOAT // 2 * half
+    # The critics read observation and action joined, in bfloat16 beside what it was rounded from.
+    reading = (d + a) * part * (FLOAT + rounded) + 2 * taped(of_critics, part, half, norms)
+    joined = (d + a) * part * (rounded or FLOAT)
+    critics_turn = max(
+        9 * actions + live,  # while the next action is drawn
+        actions + reading,
+        joined + 2 * rewound(of_critics, part, half, norms),
+        critics,
+    )
+    tape, waiting = taped(of_actor, part, half), 3 * actions + live  # the action, and the output it was drawn from
+    actors_turn = part * d * rounded + max(
+        tape + waiting + reading,
+        tape + waiting + joined + 2 * rewound(of_critics, part, half, norms, parameters=False),
+        tape + waiting + joined + 2 * h[0] * part * (rounded or FLOAT) + 3 * actions,  # the gradient by the action
+        tape + 11 * actions + 3 * live,  # from there to the one by the output
+        6 * actions + live + rewound(of_actor, part, half),
+        actor,
+    )
     split = part < batch  # the sum so far beside a part's own
-    gradient = max(actor + max(of_critics, critics) + critics * split, critics + max(of_actor, actor) + actor * split)
-    gradient += copies(half, actor + critics, part * d)
+    # Either network's gradients are kept until it is its turn again.
+    gradient = max(actor + critics_turn + critics * split, critics + actors_turn + actor * split)
     place: Where = "device" if on_gpu else "ram"
     items = [
         Item("actor and critics", place, actor + critics),

@@ -54,6 +54,7 @@ def test_gradients_of_the_critics_are_those_of_autograd(layer_norm, obs_dim, act
     *expected, by_action = torch.autograd.grad(q, [*critic.parameters(), action], by_q, retain_graph=True)
     for one, other in zip(backward(tape, by_q.unsqueeze(-1)), expected, strict=True):
         torch.testing.assert_close(one, other)
+    tape = critic.record(obs, action)[1]
     torch.testing.assert_close(backward(tape, by_q.unsqueeze(-1), columns=action_dim)[0], by_action)
 
 
