@@ -283,6 +283,8 @@ def as_markdown(result: dict[str, Any]) -> str:
             times = f"{found['sample_ms']:.2f} | {found['update_ms']:.2f} | {share:.1%}"
             lines.append(f"| {label(row['job'])} | {row['job']['device']}, {found['placement']} | {times} |")
     lines += ["", "## stable-baselines3", ""]
+    peers = {f"{name} {value}" for row in result["peers"] for name, value in row["result"].get("versions", {}).items()}
+    lines += [f"{', '.join(sorted(peers))}.", ""] if peers else []
     lines += [
         "| agent | settings | peak RSS | before the agent | replay | bytes/transition |",
         "|---|---|---:|---:|---:|---:|",
