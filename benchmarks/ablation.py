@@ -33,8 +33,8 @@ from iquitos_rl.envs.guided import Guide, GuidedSite
 from iquitos_rl.envs.objective import is_month_start
 from iquitos_rl.envs.trajectory import Trajectory
 from iquitos_rl.runs.files import write_json, write_text
+from iquitos_rl.runs.machine import machine, versions
 from iquitos_rl.runs.references import STRONGEST, find_rule
-from iquitos_rl.runs.summary import machine, versions
 from iquitos_rl.runs.years import preset_year
 
 VALIDATION, SEEDS = range(500, 506), (0, 1)

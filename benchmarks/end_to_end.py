@@ -5,8 +5,8 @@
 SAC: five years of `iquitos-128` in transitions, one update each, in single precision and with bfloat16 products; all of
 it is run, nothing is extrapolated. PPO: site-steps per second of this package's PPO on the district engine, as shipped,
 beside stable-baselines3's on CityLearn, which is this package's environment over the simulator (several times faster
-than CityLearn's own step). The peer has equal networks, batch size in its own best unit (64), and as many epochs; each
-is a stretch of training in a process of its own, by processor time. The peer needs an environment in which
+than CityLearn's own step). The peer has equal networks, its default batch of 64, one environment and as many epochs;
+each is a stretch of training in a process of its own, by processor time. The peer needs an environment in which
 stable-baselines3 and CityLearn are installed together (stable-baselines3 2.0.0 goes with gymnasium 0.28.1).
 """
 
@@ -33,8 +33,8 @@ from iquitos_rl.cases.reader import read_site
 from iquitos_rl.config import Algorithm, load_settings
 from iquitos_rl.runs.engine import make_engine
 from iquitos_rl.runs.files import write_json, write_text
+from iquitos_rl.runs.machine import machine, versions
 from iquitos_rl.runs.references import STRONGEST
-from iquitos_rl.runs.summary import machine, versions
 
 CASE, TRAIN_YEAR = "iquitos-128", 500
 YEARS, HOURS = 5, 8_760
