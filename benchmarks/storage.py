@@ -5,7 +5,7 @@
 Pendulum-v1 at the settings of its row in `learning_rows.py`, and iquitos-38 at the shipped settings, only shorter; the
 same seeds for both storages. A policy on Pendulum is judged by its return, one on the site by its bill on years that
 neither train nor judge anything else, on the district engine. A finished run is a file in OUTPUT/storage, and is not
-repeated while its settings stay the same; OUTPUT/storage.md is written again after every run.
+repeated while its settings stay the same; OUTPUT/storage.md is written at the end.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -76,18 +77,19 @@ def pendulum() -> Task:
     return Task(PENDULUM.env, "return", "float16", {"steps": PENDULUM.steps, **PENDULUM.ours}, run)
 
 
-def site(cache: Path) -> Task:
-    """The shipped settings; the rule that they steer around is tuned once and kept in `cache`."""
+def site(folder: Path) -> Task:
+    """The shipped settings; the rule that they steer around is tuned once and kept in `folder`."""
     settings: Settings = load_settings("sac", SACConfig, None, {"case": PRESET}, [])
-    years = prepare_years(settings.run, cache).train
-    validation = [read_site(preset_year(PRESET, seed, {}, cache)) for seed in VALIDATION_YEARS]
-    rule = choose_guidance(settings.run, years, cache).rule
+    years = prepare_years(settings.run, folder).train
+    validation = [read_site(preset_year(PRESET, seed, {}, folder)) for seed in VALIDATION_YEARS]
+    rule = choose_guidance(settings.run, years, folder).rule
     assert rule is not None, "the shipped settings steer around a rule"
     judged = DistrictSite(validation, len(validation), settings.run.task)
+    engine = cache(lambda: make_engine(settings.run, years, CPU, rule))  # once: a run starts it anew from its own seed
 
     def run(storage: str, seed: int) -> Score:
+        env = engine().env
         started = time.process_time()
-        env = make_engine(settings.run, years, CPU, rule).env
         agent = SAC(env, settings.agent.model_copy(update={"storage": storage}), seed=seed).learn(SITE_STEPS)
         return Score(-bill(judged, guided(agent, judged)), time.process_time() - started)
 
