@@ -62,7 +62,7 @@ class Rule:
 
     def __init__(self, task: SiteTask, settings: RuleSettings, candidates: Mapping[str, Tensor] | None = None) -> None:
         self._act = RULES[settings.name].act
-        self._view = view = SiteView(task)
+        self.view = view = SiteView(task)
 
         def tensor(values: NDArray[Any]) -> Tensor:
             return torch.from_numpy(values).to(view.device, torch.float32)
@@ -73,28 +73,29 @@ class Rule:
         self._parameters = {key: value.to(view.device, torch.float32).unsqueeze(-1) for key, value in given.items()}
 
     def __call__(self, obs: Tensor) -> Tensor:
-        return self._view.actions(self._decide(obs)[1])
+        return self.view.actions(self._decide(obs)[1])
 
     def advise(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         """What the rule does and where that leads, from observations (E, D).
 
         Returns:
-            Actions (E, A), and margins (E, 2 B): by how much each building's import stays below the month's highest so
-            far, in shares of its battery's nominal power; first in hours of the peak period, then in the others, 0 at
-            any other time.
+            Actions (E, A), and margins (E, B): the kW by which each building's import stays below the highest of the
+            month so far in the present period of the demand charge; infinite in hours without one.
         """
         now, decision = self._decide(obs)
-        battery = torch.maximum(torch.minimum(decision.battery_kw, self._view.power), -self._view.power)
+        view = self.view
+        battery = torch.maximum(torch.minimum(decision.battery_kw, view.power), -view.power)
         battery = torch.maximum(torch.minimum(battery, now.room_kwh), -now.stored_kwh)
         vehicles = torch.lerp(now.ev_least_kw, now.ev_most_kw, decision.ev_share)
         net = now.load_kw - now.pv_kw + battery + vehicles
-        margins = [(now.peak_kw - net) * now.dear, (now.off_peak_kw - net) * ~now.dear]
-        return self._view.actions(decision), torch.cat([margin / self._view.nominal for margin in margins], dim=-1)
+        in_peak, charged = (hours[now.hour].unsqueeze(-1) for hours in (view.in_peak, view.charged))
+        margin = torch.where(in_peak, now.peak_kw, now.off_peak_kw) - net
+        return view.actions(decision), torch.where(charged, margin, torch.inf)
 
     def _decide(self, obs: Tensor) -> tuple[Now, Decision]:
-        now = self._view(obs)
+        now = self.view(obs)
         return now, self._act(now, self._parameters, self._facts)
 
     def predict(self, obs: NDArray[np.float32]) -> NDArray[np.float32]:
         """One observation (D,) to actions (A,): a `Controller` for the CityLearn engine."""
-        return self(torch.from_numpy(obs).unsqueeze(0).to(self._view.device))[0].cpu().numpy()
+        return self(torch.from_numpy(obs).unsqueeze(0).to(self.view.device))[0].cpu().numpy()

@@ -120,8 +120,18 @@ class SiteView:
         self.usable = numbers([0.0] * self.buildings)
         """(B,) kWh between the lowest SOC and full."""
         self.usable[self._with_battery] = (1 - self._lowest) * self._capacity
-        self.dear = torch.from_numpy(dear_hours(site, task.objective.tariff)).to(self.device)
+        tariff = task.objective.tariff
+        self.dear = torch.from_numpy(dear_hours(site, tariff)).to(self.device)
         """(24,) bool."""
+        peak = torch.isin(torch.arange(24), torch.tensor(tariff.peak_hours, dtype=torch.int64)).to(self.device)
+        self.in_peak, self.charged = peak, torch.where(peak, *(task.peak_price > 0))
+        """(24,) bool each: hours of the demand charge's peak period, and those whose highest import is charged."""
+        least, most = self._fleet_kw.chunk(2)
+        fleets = self.nominal.new_zeros(self.buildings).index_copy(0, self._fleet, (high[most] - low[least]) / 2)
+        self.per_action = self.nominal * (self.power > 0) + fleets
+        """(B,) kW, more than which one unit of each of a building's actions together never adds to its import."""
+        self.building_of = torch.cat([self._acting, self._acting.new_zeros(self._other_actions), self._fleet])
+        """(A,) where each action is."""
 
     def __call__(self, obs: Tensor) -> Now:
         """Decode observations (E, D)."""
@@ -146,6 +156,13 @@ class SiteView:
             ev_least_kw=nothing.index_copy(1, self._fleet, least),
             ev_most_kw=nothing.index_copy(1, self._fleet, most),
         )
+
+    def kw_per_action(self, obs: Tensor) -> Tensor:
+        """(E, A) kW that one unit of each action adds to the import of its building."""
+        place = self._fleet_kw
+        least, most = torch.addcmul(self._offset[place], obs[:, place], self._scale[place]).chunk(2, dim=-1)
+        battery = self.nominal[self._acting].expand(len(obs), -1)
+        return torch.cat([battery, battery.new_zeros((len(obs), self._other_actions)), (most - least) / 2], dim=-1)
 
     def actions(self, decision: Decision) -> Tensor:
         """(E, A) actions in [-1, 1]."""

@@ -3,8 +3,12 @@
 Residual policy learning (Johannink et al. 2018, arXiv 1812.03201; Silver et al. 2018, arXiv 1812.06298). The agent sees
 the rule's action as further columns of its observation, and with an action of zero it is the rule. A demand charge
 makes this worth while: it bills the highest hour of a month, so that the noise with which an agent explores is dear in
-proportion to its size, and an agent that starts as a good rule needs little of it. It also sees how far the rule's
-action stays below the month's highest import, on the scale of its own actions: the edge beyond which they are dear.
+proportion to its size, and an agent that starts as a good rule needs little of it.
+
+No departure takes a building's import above the month's highest so far, unless the rule's action does: what adds to the
+import is scaled back to that edge. Beyond it a unit of action costs up to a hundred times what it is worth elsewhere. A
+critic smooths such a cliff into slopes on either side, and an agent learns to keep away from an edge that it should
+stand on, or to hedge against its own noise. Agents see how far below the edge the rule stays.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 class Guide:
-    """What a rule adds to a task: 2 B + A more columns to see, and the meaning of an action.
+    """What a rule adds to a task: B + A more columns to see, and the meaning of an action.
 
     Args:
         task: of the environments to be controlled.
@@ -39,8 +43,10 @@ class Guide:
 
     def __init__(self, task: SiteTask, settings: RuleSettings, reach: float) -> None:
         self.settings, self.reach, self._rule = settings, reach, Rule(task, settings)
-        self._actions = task.action_dim
-        self.obs_dim = task.obs_dim + 2 * task.num_buildings + task.action_dim
+        self._widths = task.obs_dim, task.num_buildings, task.action_dim
+        self.obs_dim = sum(self._widths)
+        self._most = (reach * self._rule.view.per_action).clamp(min=1e-6)
+        """(B,) kW that departures can add to each building's import."""
 
     @classmethod
     def from_json(cls, task: SiteTask, data: dict[str, Any]) -> Guide:
@@ -54,13 +60,19 @@ class Guide:
         return {"rule": self.settings.to_json(), "reach": self.reach}
 
     def see(self, obs: Tensor) -> Tensor:
-        """(E, D) to (E, D + 2 B + A): the observation, the rule's margins in reaches, its action."""
+        """(E, D) to (E, D + B + A): the observation, the rule's margins as shares of what departures can add, its
+        action."""
         action, margin = self._rule.advise(obs)
-        return torch.cat([obs, (margin / self.reach).clamp(-1, 1), action], dim=-1)
+        return torch.cat([obs, (margin / self._most).clamp(-1, 1), action], dim=-1)
 
     def act(self, seen: Tensor, action: Tensor) -> Tensor:
         """(E, A) the site's action for an agent's action (E, A) in [-1, 1] on what it saw."""
-        return (seen[:, -self._actions :] + self.reach * action).clamp(-1, 1)
+        obs, margin, rule = seen.split(self._widths, dim=-1)
+        building, departure = self._rule.view.building_of, (rule + self.reach * action).clamp(-1, 1) - rule
+        added = (departure * self._rule.view.kw_per_action(obs)).clamp(min=0)
+        in_all = torch.zeros_like(margin).index_add(1, building, added).clamp(min=1e-6)
+        share = (margin.clamp(min=0) * self._most / in_all).clamp(max=1)
+        return rule + torch.where(added > 0, departure * share[:, building], departure)
 
     def around(self, predict: Predict) -> Predict:
         """A controller of the site from a policy of the agent: one observation (D,) to the site's action (A,)."""

@@ -1,5 +1,7 @@
 """Steering around a rule: an action of zero is the rule, on both engines, and rewards count from what it earned."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -75,27 +77,69 @@ def test_actions_count_from_the_rules_and_are_clamped(site, rule, trajectory):
     own = Rule(env.env.task, rule)(seen[:, : env.env.obs_dim])
     assert torch.equal(seen[:, -env.action_dim :], own)
     action = torch.full((6, env.action_dim), -1.0)
-    assert torch.equal(env.guide.act(seen, action), (own - REACH).clamp(-1, 1))
+    torch.testing.assert_close(env.guide.act(seen, action), (own - REACH).clamp(-1, 1))
 
 
 def test_margins_are_what_is_left_of_the_months_peak(site, rule, trajectory):
     """Against the meter: follow the rule for an hour, and compare its import with the running peak before it."""
     env = make(site, rule, trajectory, episode_steps=160)
     seen = env.reset(seed=4)
-    nominal, within = site.buildings[0].battery.nominal_power, 0
+    most = REACH * (site.buildings[0].battery.nominal_power + fleet_span(site, env) / 2)
+    within = 0
     for _ in range(30):
-        now, peak = env.env.exogenous.row, env.env.state_dict()["running_peak"][:, 0]
-        dear = torch.isin(torch.tensor(site.hour)[now % site.rows], torch.tensor([18, 19, 20, 21, 22]))
-        margin = seen[:, -env.action_dim - 2 : -env.action_dim]
-        before = env.env.steps_left.copy()
+        left = highest(site, env)
+        margin = seen[:, -env.action_dim - 1]
         seen = env.step(torch.zeros(6, env.action_dim)).obs
-        imported = env.env.last_flows.net[:, 0]
-        left = torch.where(dear, peak[:, 0] - imported, peak[:, 1] - imported) / nominal / REACH
-        expected = torch.stack([left * dear, left * ~dear], dim=-1).clamp(-1, 1)
+        expected = ((left - env.env.last_flows.net[:, 0]) / most).clamp(-1, 1)
         torch.testing.assert_close(margin, expected, atol=0.02, rtol=0)
-        within += int((expected.abs() < 1).sum() - 6)
-        assert (before > 0).all()
+        within += int((expected.abs() < 1).sum())
     assert within > 10
+
+
+def fleet_span(site, env):
+    """kW between the least and the most that the fleet's columns can show."""
+    columns = {column.name: column for column in env.env.task.encoding.columns}
+    name = site.buildings[0].name
+    return columns[f"{name}/fleet_most"].high - columns[f"{name}/fleet_least"].low
+
+
+def highest(site, env):
+    """(E,) kW of the month's highest import so far in the period of the present hour."""
+    now, peak = env.env.exogenous.row, env.env.state_dict()["running_peak"][:, 0]
+    dear = torch.isin(torch.tensor(site.hour)[now % site.rows], torch.tensor([18, 19, 20, 21, 22]))
+    return torch.where(dear, peak[:, 0], peak[:, 1])
+
+
+def test_no_departure_raises_the_months_highest_import(site, rule, trajectory):
+    """Whatever the agent does, the meter stays at the month's highest or at what the rule would import here."""
+    agent, follower = (make(site, rule, trajectory, episode_steps=160) for _ in range(2))
+    agent.reset(seed=6)
+    follower.reset(seed=6)
+    torch.manual_seed(2)
+    raised = at_edge = 0
+    for hour in range(150):
+        follower.load_state_dict(agent.state_dict())
+        edge = highest(site, agent)
+        follower.step(torch.zeros(6, 2))
+        agent.step(torch.rand(6, 2) * 2 - 1 if hour % 2 else torch.ones(6, 2))
+        ours, rules = (env.env.last_flows.net[:, 0] for env in (agent, follower))
+        assert (ours <= torch.maximum(edge, rules) + 1e-3).all()
+        raised += int((ours > rules + 1).sum())
+        at_edge += int(((ours - edge).abs() < 1e-3).sum())
+    assert raised > 100
+    assert at_edge > 10
+
+
+def test_departures_are_free_where_no_demand_is_charged(site, rule, trajectory, tmp_path):
+    free = tmp_path / "free"
+    shutil.copytree(site.path, free)
+    (free / "tariff.json").unlink()
+    env = make(read_site(free), rule, trajectory)
+    seen = env.reset(seed=0)
+    assert (seen[:, -env.action_dim - 1] == 1).all()
+    action = torch.rand(6, env.action_dim)
+    expected = (seen[:, -env.action_dim :] + REACH * action).clamp(-1, 1)
+    torch.testing.assert_close(env.guide.act(seen, action), expected)
 
 
 def test_the_controller_on_citylearn_is_the_guided_policy(week_38, site, rule, trajectory):
