@@ -74,14 +74,20 @@ CHANGES: dict[Algorithm, dict[str, Change]] = {
         "rewards not counted from the rule's": Change(trajectory=not_counted),
         "no history of load and PV": Change(blind_to=HISTORY),
         "3 training years": Change(("years=3",)),
-        "reach 0.1": Change(("reach=0.1",)),
-        "noise 5 times as wide": Change(("agent.log_std_init=-1.4",)),
+        "reach 0.4": Change(("reach=0.4",)),
+        "nothing beyond the month's highest import": Change(("beyond=0",)),
+        "departures beyond it in full": Change(("beyond=1",)),
+        "noise 2.7 times as narrow": Change(("agent.log_std_init=-3",)),
     },
     "sac": {
         "defaults": Change(),
         "demand charges as they fall due, gamma 0.99": Change(
             ("agent.gamma=0.99",), trajectory=billed_as_they_fall_due
         ),
+        "a tenth of departures beyond the month's highest import": Change(("beyond=0.1",)),
+        "departures beyond it in full": Change(("beyond=1",)),
+        "one-step returns": Change(("agent.n_step=1",)),
+        "no layer normalisation": Change(("agent.layer_norm=false",)),
     },
     "a2c": {"defaults": Change()},
 }
@@ -143,7 +149,7 @@ def measure(case: str, algorithm: Algorithm, change: Change, seed: int, cache: P
     hours = run.episode_hours
     env = DistrictSite(years, run.num_envs, run.task, starts="random", episode_steps=hours, trajectory=trajectory)
     blind(env, change.blind_to)
-    agent = AGENTS[algorithm].agent(GuidedSite(env, rule, run.reach), settings.agent, seed=seed)
+    agent = AGENTS[algorithm].agent(GuidedSite(env, rule, run.reach, run.beyond), settings.agent, seed=seed)
     begun = time.process_time()
     agent.learn(run.steps)
     seconds = time.process_time() - begun

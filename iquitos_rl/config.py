@@ -38,7 +38,10 @@ class RunSettings(BaseModel):
     guide: Literal["auto", "strongest", "none"] = Field(
         "auto", description="the tuned rule that actions count from, or none; auto takes the rule wherever it can act"
     )
-    reach: float = Field(0.3, gt=0, le=2, description="by how much an action of 1 departs from the guide's")
+    reach: float = Field(0.1, gt=0, le=2, description="by how much an action of 1 departs from the guide's")
+    beyond: float = Field(
+        0.1, ge=0, le=1, description="share of a departure that is left beyond the month's highest import"
+    )
     num_envs: int = Field(1, ge=1, description="environments stepped together")
     episode_hours: int = Field(720, ge=1, description="length of the district engine's episodes, from random hours on")
     episodes: int | None = Field(None, ge=1, description="site-years to train on in all; not beside steps")

@@ -5,10 +5,10 @@ the rule's action as further columns of its observation, and with an action of z
 makes this worth while: it bills the highest hour of a month, so that the noise with which an agent explores is dear in
 proportion to its size, and an agent that starts as a good rule needs little of it.
 
-No departure takes a building's import above the month's highest so far, unless the rule's action does: what adds to the
-import is scaled back to that edge. Beyond it a unit of action costs up to a hundred times what it is worth elsewhere. A
-critic smooths such a cliff into slopes on either side, and an agent learns to keep away from an edge that it should
-stand on, or to hedge against its own noise. Agents see how far below the edge the rule stays.
+The month's highest import so far is an edge: beyond it a unit of action costs up to a hundred times what it is worth
+elsewhere. A critic smooths such a cliff into slopes on either side, and an agent learns to keep away from an edge that
+it should stand on, or to hedge against its own noise. So what a departure adds to the import beyond the edge is scaled
+down, to nothing if wished; the rule's own action stays as it is. Agents see how far below the edge it keeps.
 """
 
 from __future__ import annotations
@@ -36,13 +36,14 @@ class Guide:
     Args:
         task: of the environments to be controlled.
         reach: by how much an action of 1 departs from the rule's, on the scale of [-1, 1].
+        beyond: share of a departure that is left where it takes the import beyond the month's highest, in [0, 1].
 
     Raises:
         UserError: the rule cannot act with this task, see `SiteView`.
     """
 
-    def __init__(self, task: SiteTask, settings: RuleSettings, reach: float) -> None:
-        self.settings, self.reach, self._rule = settings, reach, Rule(task, settings)
+    def __init__(self, task: SiteTask, settings: RuleSettings, reach: float, beyond: float) -> None:
+        self.settings, self.reach, self.beyond, self._rule = settings, reach, beyond, Rule(task, settings)
         self._widths = task.obs_dim, task.num_buildings, task.action_dim
         self.obs_dim = sum(self._widths)
         self._most = (reach * self._rule.view.per_action).clamp(min=1e-6)
@@ -52,12 +53,12 @@ class Guide:
     def from_json(cls, task: SiteTask, data: dict[str, Any]) -> Guide:
         """Raises UserError where the data is not what `to_json` writes."""
         try:
-            return cls(task, RuleSettings.from_json(data["rule"]), float(data["reach"]))
+            return cls(task, RuleSettings.from_json(data["rule"]), float(data["reach"]), float(data["beyond"]))
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"the rule that the policy steers around cannot be read: {error}") from None
 
     def to_json(self) -> dict[str, Any]:
-        return {"rule": self.settings.to_json(), "reach": self.reach}
+        return {"rule": self.settings.to_json(), "reach": self.reach, "beyond": self.beyond}
 
     def see(self, obs: Tensor) -> Tensor:
         """(E, D) to (E, D + B + A): the observation, the rule's margins as shares of what departures can add, its
@@ -71,7 +72,8 @@ class Guide:
         building, departure = self._rule.view.building_of, (rule + self.reach * action).clamp(-1, 1) - rule
         added = (departure * self._rule.view.kw_per_action(obs)).clamp(min=0)
         in_all = torch.zeros_like(margin).index_add(1, building, added).clamp(min=1e-6)
-        share = (margin.clamp(min=0) * self._most / in_all).clamp(max=1)
+        edge = torch.minimum(margin.clamp(min=0) * self._most, in_all)
+        share = torch.lerp(edge / in_all, torch.ones_like(edge), self.beyond)
         return rule + torch.where(added > 0, departure * share[:, building], departure)
 
     def around(self, predict: Predict) -> Predict:
@@ -103,8 +105,8 @@ def controller(agent: Any, task: SiteTask) -> Predict:
 class GuidedSite:
     """A `VectorEnv`: the district engine with its actions counted from a rule's."""
 
-    def __init__(self, env: DistrictSite, rule: RuleSettings, reach: float) -> None:
-        self.env, self.guide = env, Guide(env.task, rule, reach)
+    def __init__(self, env: DistrictSite, rule: RuleSettings, reach: float, beyond: float) -> None:
+        self.env, self.guide = env, Guide(env.task, rule, reach, beyond)
         self.num_envs, self.action_dim, self.device = env.num_envs, env.action_dim, env.device
         self.obs_dim, self.episode_steps = self.guide.obs_dim, env.episode_steps
         self.action_mask_columns = env.action_mask_columns

@@ -70,5 +70,5 @@ def make_engine(
         episode_steps=settings.episode_hours,
         trajectory=None if rule is None else record_years(sites, rule, settings.task, device),
     )
-    env: VectorEnv = site if rule is None else GuidedSite(site, rule, settings.reach)
+    env: VectorEnv = site if rule is None else GuidedSite(site, rule, settings.reach, settings.beyond)
     return Engine("district", env, steps_per_year, inf, "it reproduces this site step by step", fingerprints)

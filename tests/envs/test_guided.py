@@ -34,9 +34,9 @@ def trajectory(site, rule):
     return record_years([site, site], rule, TaskSettings())
 
 
-def make(site, rule, trajectory, episode_steps=40):
+def make(site, rule, trajectory, episode_steps=40, beyond=0.1):
     env = DistrictSite([site, site], 6, starts="random", episode_steps=episode_steps, trajectory=trajectory)
-    return GuidedSite(env, rule, REACH)
+    return GuidedSite(env, rule, REACH, beyond)
 
 
 def test_an_action_of_zero_earns_nothing_more_than_the_rule(site, rule, trajectory):
@@ -110,9 +110,9 @@ def highest(site, env):
     return torch.where(dear, peak[:, 0], peak[:, 1])
 
 
-def test_no_departure_raises_the_months_highest_import(site, rule, trajectory):
+def test_nothing_left_beyond_means_no_departure_raises_the_months_highest_import(site, rule, trajectory):
     """Whatever the agent does, the meter stays at the month's highest or at what the rule would import here."""
-    agent, follower = (make(site, rule, trajectory, episode_steps=160) for _ in range(2))
+    agent, follower = (make(site, rule, trajectory, episode_steps=160, beyond=0) for _ in range(2))
     agent.reset(seed=6)
     follower.reset(seed=6)
     torch.manual_seed(2)
@@ -128,6 +128,31 @@ def test_no_departure_raises_the_months_highest_import(site, rule, trajectory):
         at_edge += int(((ours - edge).abs() < 1e-3).sum())
     assert raised > 100
     assert at_edge > 10
+
+
+@pytest.mark.parametrize("beyond", [0, 0.25, 1])
+def test_only_what_adds_to_the_import_beyond_the_edge_is_scaled_down(site, rule, trajectory, beyond):
+    env = make(site, rule, trajectory, episode_steps=160, beyond=beyond)
+    seen, torch_rng = env.reset(seed=6), torch.Generator().manual_seed(0)
+    fleet = [env.env.task.encoding.index(f"{site.buildings[0].name}/fleet_{end}") for end in ("least", "most")]
+    bounds = [(column.low, column.high) for column in env.env.task.encoding.columns]
+    over = 0
+    for _ in range(60):
+        action = torch.rand(6, 2, generator=torch_rng) * 2 - 1
+        own = seen[:, -2:]
+        wanted = (own + REACH * action).clamp(-1, 1) - own
+        done = env.guide.act(seen, action) - own
+        for i in range(6):
+            least, most = (low + (seen[i, c].item() + 1) / 2 * (high - low) for c in fleet for low, high in [bounds[c]])
+            kw = (site.buildings[0].battery.nominal_power, (most - least) / 2)
+            adds = sum(max(k * w.item(), 0) for k, w in zip(kw, wanted[i]))
+            left = sum(max(k * d.item(), 0) for k, d in zip(kw, done[i]))
+            edge = min(max(seen[i, -3].item(), 0) * REACH * (kw[0] + fleet_span(site, env) / 2), adds)
+            assert left == pytest.approx(edge + beyond * (adds - edge), abs=0.02)
+            assert all(abs(d - w) < 1e-5 for d, w in zip(done[i], wanted[i]) if w < 0)
+            over += adds > edge + 1
+        seen = env.step(action).obs
+    assert over > 10
 
 
 def test_departures_are_free_where_no_demand_is_charged(site, rule, trajectory, tmp_path):
@@ -153,7 +178,7 @@ def test_the_controller_on_citylearn_is_the_guided_policy(week_38, site, rule, t
 
     controller = Guide.from_json(judge.task, stored).around(predict)
     year = DistrictSite([week_38], 1)
-    engine = GuidedSite(year, rule, REACH)
+    engine = GuidedSite(year, rule, REACH, 0.1)
     obs, _ = judge.reset(options={"year": 0})
     seen = engine.reset(seed=0)
     for _ in range(100):
@@ -181,6 +206,6 @@ def test_goes_on_exactly_from_a_state(site, rule, trajectory):
 
 def test_a_stored_guide_that_is_damaged_is_refused(site, rule, trajectory):
     env = make(site, rule, trajectory)
-    for broken in ({}, {"rule": {}, "reach": 0.3}, {**env.guide.to_json(), "reach": "far"}):
+    for broken in ({}, {"rule": {}, "reach": 0.3, "beyond": 0}, {**env.guide.to_json(), "reach": "far"}):
         with pytest.raises(UserError):
             Guide.from_json(env.env.task, broken)
