@@ -38,7 +38,12 @@ class RunSettings(BaseModel):
     guide: Literal["auto", "strongest", "none"] = Field(
         "auto", description="the tuned rule that actions count from, or none; auto takes the rule wherever it can act"
     )
-    reach: float = Field(0.1, gt=0, le=2, description="by how much an action of 1 departs from the guide's")
+    reach: float = Field(
+        0.04,
+        gt=0,
+        le=2,
+        description="share of a battery's capacity by which an action departs from the guide's an hour",
+    )
     beyond: float = Field(
         0.1, ge=0, le=1, description="share of a departure that is left beyond the month's highest import"
     )

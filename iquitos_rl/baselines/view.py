@@ -127,9 +127,13 @@ class SiteView:
         self.in_peak, self.charged = peak, torch.where(peak, *(task.peak_price > 0))
         """(24,) bool each: hours of the demand charge's peak period, and those whose highest import is charged."""
         least, most = self._fleet_kw.chunk(2)
-        fleets = self.nominal.new_zeros(self.buildings).index_copy(0, self._fleet, (high[most] - low[least]) / 2)
-        self.per_action = self.nominal * (self.power > 0) + fleets
-        """(B,) kW, more than which one unit of each of a building's actions together never adds to its import."""
+        others = self.nominal.new_zeros(self._other_actions)
+        kwh = self.nominal.new_zeros(self.buildings).index_copy(0, self._with_battery, self._capacity)
+        of_acting = self.nominal[self._acting]
+        self.most_kw = torch.cat([of_acting, others, (high[most] - low[least]) / 2])
+        """(A,) kW, more than which one unit of an action never adds to its building's import."""
+        self.hourly = torch.cat([kwh[self._acting] / of_acting, others, torch.full_like(high[most], 2.0)])
+        """(A,) what an action must be to move a battery's capacity in an hour, or vehicles over their whole range."""
         self.building_of = torch.cat([self._acting, self._acting.new_zeros(self._other_actions), self._fleet])
         """(A,) where each action is."""
 

@@ -35,7 +35,8 @@ class Guide:
 
     Args:
         task: of the environments to be controlled.
-        reach: by how much an action of 1 departs from the rule's, on the scale of [-1, 1].
+        reach: what an action of 1 adds to the rule's: this share of a battery's capacity in an hour, and of the range
+            between the least and the most that vehicles can take.
         beyond: share of a departure that is left where it takes the import beyond the month's highest, in [0, 1].
 
     Raises:
@@ -46,7 +47,9 @@ class Guide:
         self.settings, self.reach, self.beyond, self._rule = settings, reach, beyond, Rule(task, settings)
         self._widths = task.obs_dim, task.num_buildings, task.action_dim
         self.obs_dim = sum(self._widths)
-        self._most = (reach * self._rule.view.per_action).clamp(min=1e-6)
+        view, nothing = self._rule.view, torch.zeros(task.num_buildings, device=task.device)
+        self._reach = reach * view.hourly
+        self._most = nothing.index_add(0, view.building_of, self._reach * view.most_kw).clamp(min=1e-6)
         """(B,) kW that departures can add to each building's import."""
 
     @classmethod
@@ -69,7 +72,7 @@ class Guide:
     def act(self, seen: Tensor, action: Tensor) -> Tensor:
         """(E, A) the site's action for an agent's action (E, A) in [-1, 1] on what it saw."""
         obs, margin, rule = seen.split(self._widths, dim=-1)
-        building, departure = self._rule.view.building_of, (rule + self.reach * action).clamp(-1, 1) - rule
+        building, departure = self._rule.view.building_of, (rule + self._reach * action).clamp(-1, 1) - rule
         added = (departure * self._rule.view.kw_per_action(obs)).clamp(min=0)
         in_all = torch.zeros_like(margin).index_add(1, building, added).clamp(min=1e-6)
         edge = torch.minimum(margin.clamp(min=0) * self._most, in_all)

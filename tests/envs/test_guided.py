@@ -16,7 +16,7 @@ from iquitos_rl.envs.guided import Guide, GuidedSite
 from iquitos_rl.envs.task import TaskSettings
 from iquitos_rl.errors import UserError
 
-REACH = 0.3
+REACH = 0.07
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +37,12 @@ def trajectory(site, rule):
 def make(site, rule, trajectory, episode_steps=40, beyond=0.1):
     env = DistrictSite([site, site], 6, starts="random", episode_steps=episode_steps, trajectory=trajectory)
     return GuidedSite(env, rule, REACH, beyond)
+
+
+def reaches(site):
+    """(A,) by how much an action of 1 departs: of the battery's nominal power, and of a range that is 2 wide."""
+    battery = site.buildings[0].battery
+    return REACH * torch.tensor([battery.capacity / battery.nominal_power, 2.0])
 
 
 def test_an_action_of_zero_earns_nothing_more_than_the_rule(site, rule, trajectory):
@@ -77,14 +83,14 @@ def test_actions_count_from_the_rules_and_are_clamped(site, rule, trajectory):
     own = Rule(env.env.task, rule)(seen[:, : env.env.obs_dim])
     assert torch.equal(seen[:, -env.action_dim :], own)
     action = torch.full((6, env.action_dim), -1.0)
-    torch.testing.assert_close(env.guide.act(seen, action), (own - REACH).clamp(-1, 1))
+    torch.testing.assert_close(env.guide.act(seen, action), (own - reaches(site)).clamp(-1, 1))
 
 
 def test_margins_are_what_is_left_of_the_months_peak(site, rule, trajectory):
     """Against the meter: follow the rule for an hour, and compare its import with the running peak before it."""
     env = make(site, rule, trajectory, episode_steps=160)
     seen = env.reset(seed=4)
-    most = REACH * (site.buildings[0].battery.nominal_power + fleet_span(site, env) / 2)
+    most = REACH * (site.buildings[0].battery.capacity + fleet_span(site, env))
     within = 0
     for _ in range(30):
         left = highest(site, env)
@@ -140,14 +146,15 @@ def test_only_what_adds_to_the_import_beyond_the_edge_is_scaled_down(site, rule,
     for _ in range(60):
         action = torch.rand(6, 2, generator=torch_rng) * 2 - 1
         own = seen[:, -2:]
-        wanted = (own + REACH * action).clamp(-1, 1) - own
+        wanted = (own + reaches(site) * action).clamp(-1, 1) - own
         done = env.guide.act(seen, action) - own
         for i in range(6):
-            least, most = (low + (seen[i, c].item() + 1) / 2 * (high - low) for c in fleet for low, high in [bounds[c]])
-            kw = (site.buildings[0].battery.nominal_power, (most - least) / 2)
+            fleet_kw = (low + (seen[i, c].item() + 1) / 2 * (high - low) for c in fleet for low, high in [bounds[c]])
+            kw = (site.buildings[0].battery.nominal_power, -np.subtract(*fleet_kw) / 2)
             adds = sum(max(k * w.item(), 0) for k, w in zip(kw, wanted[i]))
             left = sum(max(k * d.item(), 0) for k, d in zip(kw, done[i]))
-            edge = min(max(seen[i, -3].item(), 0) * REACH * (kw[0] + fleet_span(site, env) / 2), adds)
+            most = REACH * (site.buildings[0].battery.capacity + fleet_span(site, env))
+            edge = min(max(seen[i, -3].item(), 0) * most, adds)
             assert left == pytest.approx(edge + beyond * (adds - edge), abs=0.02)
             assert all(abs(d - w) < 1e-5 for d, w in zip(done[i], wanted[i]) if w < 0)
             over += adds > edge + 1
@@ -163,7 +170,7 @@ def test_departures_are_free_where_no_demand_is_charged(site, rule, trajectory, 
     seen = env.reset(seed=0)
     assert (seen[:, -env.action_dim - 1] == 1).all()
     action = torch.rand(6, env.action_dim)
-    expected = (seen[:, -env.action_dim :] + REACH * action).clamp(-1, 1)
+    expected = (seen[:, -env.action_dim :] + reaches(site) * action).clamp(-1, 1)
     torch.testing.assert_close(env.guide.act(seen, action), expected)
 
 
