@@ -60,9 +60,6 @@ class SACConfig(BaseModel):
     gamma: float = Field(0.99, ge=0, le=1, description="Discount per step.")
     n_step: int = Field(1, ge=1, description="Rewards summed before the bootstrap; only approximately soft above 1.")
     tau: float = Field(0.005, gt=0, le=1, description="Polyak step of the target critics per update.")
-    policy_average: float = Field(
-        0.0, ge=0, lt=1, description="Decay per update of the average of policies that predicts; 0 for the newest."
-    )
     alpha_init: float = Field(1.0, gt=0, description="Initial temperature.")
     target_entropy_scale: float = Field(1.0, ge=0, description="Target entropy is minus this per live action.")
     update_ratio: float = Field(1.0, gt=0, description="Updates per transition, fractions included.")
@@ -183,9 +180,6 @@ class SAC:
         self.actor = MLP([obs_dim, *c.hidden, 2 * action_dim], generator=init, amp=c.amp).to(self.device)
         self.critic = TwinCritic(obs_dim, action_dim, c.hidden, c.layer_norm, init, c.amp).to(self.device)
         self.target_critic = deepcopy(self.critic).requires_grad_(False)
-        self.averaged = deepcopy(self.actor).requires_grad_(False) if c.policy_average else self.actor
-        """What predicts. Successive policies differ by the critics' errors, and their average by less."""
-        self._modules = (*MODULES, "averaged") if c.policy_average else MODULES
         self.log_alpha = torch.full((), c.alpha_init, device=self.device).log().requires_grad_()
         self._target_parameters: list[Tensor] = list(self.target_critic.parameters())
         self._parameters: dict[str, list[Tensor]] = {
@@ -321,9 +315,6 @@ class SAC:
         self.optimizers["policy"].step()
         with torch.no_grad():
             torch._foreach_lerp_(self._target_parameters, self._parameters["critic"], self.config.tau)
-            if self.config.policy_average:
-                share = max(1 - self.config.policy_average, 1 / (self.updates + 1))  # at first, the mean of all
-                torch._foreach_lerp_(list(self.averaged.parameters()), list(self.actor.parameters()), share)
         self.updates += 1
 
     def target_entropy(self, obs: Tensor) -> Tensor | float:
@@ -388,7 +379,7 @@ class SAC:
 
     def _act(self, obs: Tensor, deterministic: bool) -> Tensor:
         mask = action_mask(obs, self.mask_columns)
-        output = self.acting.map(self.averaged, obs)
+        output = self.acting.map(self.actor, obs)
         if deterministic:
             return squashed_gaussian.mode(output, mask)
         noise = torch.randn(len(obs), self.spec.action_dim, device=self.device, generator=self._predict_noise)
@@ -396,9 +387,7 @@ class SAC:
 
     def save(self, directory: str | Path) -> None:
         """Write networks and temperature with the settings, for `load`. Neither the buffer nor the optimisers."""
-        tensors = {
-            f"{part}.{name}": x for part in self._modules for name, x in getattr(self, part).state_dict().items()
-        }
+        tensors = {f"{part}.{name}": x for part in MODULES for name, x in getattr(self, part).state_dict().items()}
         tensors["log_alpha"] = self.log_alpha
         # Where the buffer lay and how gradients were run say nothing about the policy, and may not exist elsewhere.
         config = self.config.model_copy(update={"placement": "auto", "compile": "off"})
@@ -422,7 +411,7 @@ class SAC:
             raise UserError(f"{directory}: policy.json does not describe a SAC policy ({error})") from error
         agent = cls(env, config, device, seed, spec=spec)
         agent.spec.must_match(spec)
-        parts = nn.ModuleDict({name: getattr(agent, name) for name in agent._modules})
+        parts = nn.ModuleDict({name: getattr(agent, name) for name in MODULES})
         parts.log_alpha = nn.Parameter(agent.log_alpha)  # shares its storage, so loading fills both
         try:
             parts.load_state_dict(tensors)
@@ -433,7 +422,7 @@ class SAC:
     def state_dict(self) -> dict[str, Any]:
         """Everything but the environment's own state, to continue exactly. Tensors are the agent's, not copies."""
         return {
-            **{name: getattr(self, name).state_dict() for name in self._modules},
+            **{name: getattr(self, name).state_dict() for name in MODULES},
             "log_alpha": self.log_alpha.detach(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "generators": {"noise": self._noise.get_state(), "predict": self._predict_noise.get_state()},
@@ -449,7 +438,7 @@ class SAC:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from the state of an agent with the same settings; bring the environment to the same point too."""
-        for name in self._modules:
+        for name in MODULES:
             getattr(self, name).load_state_dict(state[name])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])

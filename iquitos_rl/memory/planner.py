@@ -257,7 +257,6 @@ def sac_items(dims: Dims, c: Any, choice: Choice, on_gpu: bool) -> list[Item]:
     items = [
         Item("actor and critics", place, actor + critics),
         Item("target critics", place, critics),
-        *([Item("averaged policy", place, actor)] if c.policy_average else []),
         Item("gradients", place, actor + critics),
         Item("Adam's moments", place, 2 * (actor + critics)),
         Item(f"{fetched} batches and noise", place, fetched * batch * row + noise),

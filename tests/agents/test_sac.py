@@ -257,34 +257,9 @@ def test_dead_actions_are_zero_and_do_not_count():
 
 
 def weights(agent):
-    parts = (agent.actor, agent.critic, agent.target_critic, agent.averaged)
+    parts = (agent.actor, agent.critic, agent.target_critic)
     parameters = [p for part in parts for p in part.parameters()] + [agent.log_alpha]
     return torch.cat([p.detach().flatten() for p in parameters])
-
-
-def test_what_predicts_is_the_average_of_policies(tmp_path):
-    """At first the mean of all policies so far, from ten on an exponential one; against sums in float64."""
-    agent = small(policy_average=0.9)
-    update, policies, expected = agent.update, [], torch.zeros(())
-
-    def checked(batch, noise):
-        nonlocal expected
-        update(batch, noise)
-        policies.append(torch.cat([p.detach().flatten() for p in agent.actor.parameters()]).double())
-        share = max(0.1, 1 / len(policies))
-        expected = (1 - share) * expected + share * policies[-1]
-        average = torch.cat([p.flatten() for p in agent.averaged.parameters()]).double()
-        torch.testing.assert_close(average, expected, atol=1e-6, rtol=1e-5)
-        if len(policies) <= 10:
-            torch.testing.assert_close(expected, torch.stack(policies).mean(0))
-
-    agent.update = checked
-    agent.learn(60)
-    assert len(policies) > 30
-    obs = torch.randn(5, 4)
-    assert torch.equal(agent._act(obs, deterministic=True), squashed_gaussian.mode(agent.averaged(obs), None))
-    agent.save(tmp_path)
-    assert torch.equal(SAC.load(tmp_path).predict(obs), agent.predict(obs))
 
 
 def test_same_seed_same_weights():
@@ -310,7 +285,7 @@ def test_predicting_does_not_disturb_training():
 def test_goes_on_bit_for_bit_from_its_state():
     """The state holds everything but the environment, which is at the start of a day in both runs."""
     config = {"update_ratio": 0.5, "n_step": 3, "buffer_size": 70, "storage": "float16", "log_every": 17}
-    config |= {"noise_persistence": 0.5, "policy_average": 0.9}
+    config |= {"noise_persistence": 0.5}
     agent, told = small(ToyBattery(), **config), []
     agent.reset()
     for _ in range(4 * HOURS):  # by hand, so that the state is taken between two reports

@@ -44,17 +44,13 @@ def nbytes(tensors):
 @pytest.mark.parametrize("layer_norm", [False, True])
 @pytest.mark.parametrize("storage", ["auto", "float16", "float32"])
 def test_sac_items_are_its_tensors(site, dims, storage, layer_norm):
-    average = 0.9 * layer_norm
-    config = settings(
-        "sac", buffer_size=5_000, storage=storage, hidden=(40, 30), layer_norm=layer_norm, policy_average=average
-    )
+    config = settings("sac", buffer_size=5_000, storage=storage, hidden=(40, 30), layer_norm=layer_norm)
     planned = items(fit("sac", dims, config, CPU_16, PROCESS))
     agent = AGENTS["sac"].agent(site, config.model_copy(update={"placement": "ram"}))
     agent.rehearse()
     trained = [*agent.actor.parameters(), *agent.critic.parameters()]
     assert planned["actor and critics"] == nbytes(trained)
     assert planned["target critics"] == nbytes(agent.target_critic.parameters())
-    assert planned.get("averaged policy", 0) == (nbytes(agent.averaged.parameters()) if average else 0)
     moments = [m for o in agent.optimizers.values() for s in o.state.values() for k, m in s.items() if k != "step"]
     assert abs(planned["Adam's moments"] - nbytes(moments)) <= 8, "log alpha's two numbers are left out"
     state = agent.buffer.state_dict()
