@@ -5,10 +5,10 @@ the rule's action as further columns of its observation, and with an action of z
 makes this worth while: it bills the highest hour of a month, so that the noise with which an agent explores is dear in
 proportion to its size, and an agent that starts as a good rule needs little of it.
 
-The month's highest import so far is an edge: beyond it a unit of action costs up to a hundred times what it is worth
-elsewhere. A critic smooths such a cliff into slopes on either side, and an agent learns to keep away from an edge that
-it should stand on, or to hedge against its own noise. So what a departure adds to the import beyond the edge is scaled
-down, to nothing if wished; the rule's own action stays as it is. Agents see how far below the edge it keeps.
+The month's highest import so far is an edge: beyond it a unit of action costs many times what it is worth elsewhere. A
+critic smooths such a cliff into slopes on either side, and an agent learns to keep away from an edge that it should
+stand on, or to hedge against its own noise. So what a departure adds to the import beyond the edge is scaled down, to
+nothing if wished; the rule's own action stays as it is. Agents see how far below the edge it keeps.
 """
 
 from __future__ import annotations
