@@ -2,12 +2,13 @@
 
     python benchmarks/end_to_end.py --output FOLDER
 
-SAC: five years of `iquitos-128` in transitions, one update each, in single precision and with bfloat16 products; all of
-it is run, nothing is extrapolated. PPO: site-steps per second of this package's PPO on the district engine, as shipped,
-beside stable-baselines3's on CityLearn, which is this package's environment over the simulator (several times faster
-than CityLearn's own step). The peer has equal networks, its default batch of 64, one environment and as many epochs;
-each is a stretch of training in a process of its own, by processor time. The peer needs an environment in which
-stable-baselines3 and CityLearn are installed together (stable-baselines3 2.0.0 goes with gymnasium 0.28.1).
+SAC: five years of `iquitos-128` in transitions, one update each, in single precision, with bfloat16 products, and with
+those compiled; all of it is run, nothing is extrapolated. PPO: site-steps per second of this package's PPO on the
+district engine, as shipped, beside stable-baselines3's on CityLearn, which is this package's environment over the
+simulator (several times faster than CityLearn's own step). The peer has equal networks, its default batch of 64, one
+environment and as many epochs; each is a stretch of training in a process of its own, by processor time. The peer needs
+an environment in which stable-baselines3 and CityLearn are installed together (stable-baselines3 2.0.0 goes with
+gymnasium 0.28.1).
 """
 
 from __future__ import annotations
@@ -58,10 +59,10 @@ def clocked(train: Callable[[], object]) -> dict[str, float]:
     return {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
 
 
-def sac(folder: Path, amp: str) -> dict[str, Any]:
+def sac(folder: Path, *sets: str) -> dict[str, Any]:
     starts = 1_000
-    sets = [f"num_envs={SAC_ENVS}", f"agent.batch_size={SAC_BATCH}", "agent.update_ratio=1", f"agent.amp={amp}"]
-    agent = guided_agent("sac", folder, *sets, f"agent.learning_starts={starts}")
+    common = [f"num_envs={SAC_ENVS}", f"agent.batch_size={SAC_BATCH}", "agent.update_ratio=1"]
+    agent = guided_agent("sac", folder, *common, f"agent.learning_starts={starts}", *sets)
     result = clocked(lambda: agent.learn(YEARS * HOURS + starts))
     return {**result, "steps": agent.steps, "updates": agent.updates, "hidden": list(agent.config.hidden)}
 
@@ -97,15 +98,16 @@ def peer(folder: Path) -> dict[str, Any]:
 PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "ppo": ppo,
     "stable-baselines3": peer,
-    "sac off": lambda folder: sac(folder, "off"),
-    "sac bf16": lambda folder: sac(folder, "bf16"),
+    "sac": sac,
+    "sac bf16": lambda folder: sac(folder, "agent.amp=bf16"),
+    "sac bf16 compiled": lambda folder: sac(folder, "agent.amp=bf16", "agent.compile=default"),
 }
 
 
 def as_markdown(result: dict[str, Any]) -> str:
     facts = ", ".join(f"{key} {value}" for key, value in (result["machine"] | result["versions"]).items())
     parts = result["parts"]
-    hidden = parts["sac off"]["hidden"]
+    hidden = parts["sac"]["hidden"]
     ours, theirs = (parts[name]["steps"] / parts[name]["cpu_s"] for name in ("ppo", "stable-baselines3"))
     lines = ["# Training end to end", "", f"`{result['command']}`; {facts}.", ""]
     lines += [
@@ -117,7 +119,12 @@ def as_markdown(result: dict[str, Any]) -> str:
         "| products | processor s | wall s | updates/s of processor time | load |",
         "|---|---:|---:|---:|---:|",
     ]
-    for name, words in (("sac off", "float32"), ("sac bf16", "bfloat16 (`agent.amp=bf16`)")):
+    words_of = {
+        "sac": "float32",
+        "sac bf16": "bfloat16 (`agent.amp=bf16`)",
+        "sac bf16 compiled": "the same, compiled (`agent.compile=default`), compilation included",
+    }
+    for name, words in words_of.items():
         part = parts[name]
         rate = part["updates"] / part["cpu_s"]
         lines.append(f"| {words} | {part['cpu_s']:.0f} | {part['wall_s']:.0f} | {rate:.0f} | {part['load']:.1f} |")

@@ -37,6 +37,7 @@ from iquitos_rl.runs.machine import machine, versions
 WORKER = Path(__file__).with_name("learner_worker.py")
 BASELINE = "stable-baselines3"
 OURS = ("iquitos_rl", "iquitos_rl amp=bf16")
+COMPILED = ("iquitos_rl compile=default", "iquitos_rl amp=bf16 compile=default")
 NOT_MEASURED = {"LeanRL": "there is no package of it to install; the one of that name is another project"}
 WIDTH = 256
 BATCHES = (128, 1_024, 8_192)
@@ -128,9 +129,7 @@ def floor(row: Row) -> dict[str, float]:
 
 
 def measure(row: Row, pythons: dict[str, str], compiled: bool, rounds: int, seconds: float) -> dict[str, Any]:
-    names = list(OURS)
-    if compiled:
-        names.append("iquitos_rl compile=default")
+    names = [*OURS, *(COMPILED if compiled else ())]
     names += [name for name in pythons if row.algorithm == "sac" or name == BASELINE]
     players = {name: Contestant(pythons.get(name, sys.executable), name, row) for name in names}
     best: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""Networks of the agents: a multilayer perceptron, and SAC's two critics as one batched network.
+"""Networks of the agents: a multilayer perceptron, and SAC's critics as one batched network.
 
 Every weight is drawn from a generator that the caller owns, so building a network neither reads nor moves torch's
 global random state. The initialisation is that of torch's `nn.Linear`: uniform in +-1 / sqrt(fan_in), bias included.
@@ -41,12 +41,12 @@ class MLP(nn.Module):
         return layers.forward(x, *self._given, (), self.activation, self.amp)
 
 
-class TwinCritic(nn.Module):
-    """Two independent action values Q_1, Q_2 of shape (2, B) from observations (B, D) and actions (B, A).
+class Critics(nn.Module):
+    """`count` independent action values (N, B) from observations (B, D) and actions (B, A).
 
-    Both critics are one network with weights (2, out, in), so a layer is one batched product instead of two: half the
-    kernel launches on a GPU. With `layer_norm` each hidden layer is normalised before its ReLU (Hiraoka et al. 2022,
-    DroQ, without its dropout).
+    All are one network with weights (N, out, in), so a layer is one batched product: as many kernel launches on a GPU
+    as for one. With `layer_norm` each hidden layer is normalised before its ReLU (Hiraoka et al. 2022, DroQ, without
+    its dropout).
     """
 
     def __init__(
@@ -57,13 +57,14 @@ class TwinCritic(nn.Module):
         layer_norm: bool = False,
         generator: Generator | None = None,
         amp: Amp = "off",
+        count: int = 2,
     ) -> None:
         super().__init__()
         self.amp = amp
-        self.weights, self.biases = drawn([obs_dim + action_dim, *hidden, 1], (2,), generator)
+        self.weights, self.biases = drawn([obs_dim + action_dim, *hidden, 1], (count,), generator)
         self.norms = nn.ParameterList()
         for width in hidden if layer_norm else ():
-            self.norms.extend([torch.ones(2, 1, width), torch.zeros(2, 1, width)])
+            self.norms.extend([torch.ones(count, 1, width), torch.zeros(count, 1, width)])
         self._given = list(self.weights), list(self.biases), list(self.norms)
 
     def forward(self, obs: Tensor, action: Tensor) -> Tensor:

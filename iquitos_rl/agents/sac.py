@@ -24,7 +24,7 @@ from iquitos_rl.agents.adam import Adam
 from iquitos_rl.agents.compiled import Compile, Gradient, traced
 from iquitos_rl.agents.figures import Figures
 from iquitos_rl.agents.layers import Amp, backward
-from iquitos_rl.agents.networks import MLP, TwinCritic
+from iquitos_rl.agents.networks import MLP, Critics
 from iquitos_rl.agents.policy_file import ArrayOrTensor, PolicySpec, apply_policy, load_policy, save_policy
 from iquitos_rl.agents.progress import EpisodeTracker, Progress
 from iquitos_rl.buffers.placement import Placement
@@ -55,6 +55,7 @@ class SACConfig(BaseModel):
 
     hidden: tuple[int, ...] = Field((256, 256), min_length=1, description="Widths of every network's hidden layers.")
     layer_norm: bool = Field(False, description="Layer normalisation in the critics, for update ratios above 1.")
+    critics: int = Field(2, ge=1, description="How many; the least of their values counts, so more are more cautious.")
     learning_rate: float = Field(3e-4, gt=0, description="Adam's step size for actor, critics and temperature.")
     batch_size: int = Field(256, ge=1, description="Transitions per update.")
     gamma: float = Field(0.99, ge=0, le=1, description="Discount per step.")
@@ -78,7 +79,7 @@ class SACConfig(BaseModel):
 
 def td_target(
     actor: MLP,
-    target_critic: TwinCritic,
+    target_critic: Critics,
     batch: Mapping[str, Tensor],
     alpha: Tensor,
     noise: Tensor,
@@ -97,9 +98,9 @@ def td_target(
 
 
 def critic_gradient(
-    critic: TwinCritic, batch: Mapping[str, Tensor], target: Tensor
+    critic: Critics, batch: Mapping[str, Tensor], target: Tensor
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Half the squared error to the target (B,), batch mean, summed over both critics; the mean of Q; and the loss's
+    """Half the squared error to the target (B,), batch mean, summed over the critics; the mean of Q; and the loss's
     gradient by the critics' parameters."""
     q, tape = critic.record(batch["observation"], batch["action"])
     error = q - target
@@ -108,7 +109,7 @@ def critic_gradient(
 
 
 def actor_gradient(
-    actor: MLP, critic: TwinCritic, batch: Mapping[str, Tensor], alpha: Tensor, noise: Tensor, columns: Tensor | None
+    actor: MLP, critic: Critics, batch: Mapping[str, Tensor], alpha: Tensor, noise: Tensor, columns: Tensor | None
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Mean of alpha log pi(a|s) - min_i Q_i(s, a), a drawn with the noise (B, A); log pi(a|s) (B,); and the loss's
     gradient by the actor's parameters."""
@@ -118,9 +119,8 @@ def actor_gradient(
     action, log_prob = squashed_gaussian.sample(output, noise, mask)
     q, critic_tape = critic.record(obs, action)
     loss = (alpha * log_prob - q.amin(0)).mean()
-    first = (q[0] <= q[1]).to(q.dtype)
-    by_q = torch.stack([first, 1 - first]).mul_(-1 / rows).unsqueeze(-1)
-    (by_action,) = backward(critic_tape, by_q, columns=action.shape[-1])
+    by_q = torch.zeros_like(q).scatter_(0, q.argmin(0, keepdim=True), -1 / rows)
+    (by_action,) = backward(critic_tape, by_q.unsqueeze(-1), columns=action.shape[-1])
     by_output = squashed_gaussian.backward(output, noise, action, by_action, alpha / rows, mask)
     return loss, log_prob, backward(actor_tape, by_output)
 
@@ -142,8 +142,9 @@ def to_device(step: StepResult, device: torch.device) -> StepResult:
 class SAC:
     """A soft actor-critic agent.
 
-    Twin critics, learned temperature, squashed Gaussian policy with log std in [-5, 2] by a smooth map. All randomness
-    comes from generators that the agent owns: the same seed gives the same weights, whatever else the process draws.
+    The least of twin critics or more (An et al. 2021, arXiv 2110.01548), learned temperature, squashed Gaussian policy
+    with log std in [-5, 2] by a smooth map. All randomness comes from generators that the agent owns: the same seed
+    gives the same weights, whatever else the process draws.
 
     Args:
         env: a gymnasium environment, a list of functions that each make one, or a `VectorEnv`. None only together with
@@ -178,7 +179,7 @@ class SAC:
         init = Generator().manual_seed(seed)
         obs_dim, action_dim = spec.obs_dim, spec.action_dim
         self.actor = MLP([obs_dim, *c.hidden, 2 * action_dim], generator=init, amp=c.amp).to(self.device)
-        self.critic = TwinCritic(obs_dim, action_dim, c.hidden, c.layer_norm, init, c.amp).to(self.device)
+        self.critic = Critics(obs_dim, action_dim, c.hidden, c.layer_norm, init, c.amp, c.critics).to(self.device)
         self.target_critic = deepcopy(self.critic).requires_grad_(False)
         self.log_alpha = torch.full((), c.alpha_init, device=self.device).log().requires_grad_()
         self._target_parameters: list[Tensor] = list(self.target_critic.parameters())

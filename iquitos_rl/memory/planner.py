@@ -215,7 +215,8 @@ def sac_items(dims: Dims, c: Any, choice: Choice, on_gpu: bool) -> list[Item]:
     assert choice.capacity is not None
     d, a, h = dims.obs_dim, dims.action_dim, list(c.hidden)
     actor = perceptron([d, *h, 2 * a]) * FLOAT
-    critics = 2 * (perceptron([d + a, *h, 1]) + (2 * sum(h) if c.layer_norm else 0)) * FLOAT
+    n = c.critics
+    critics = n * (perceptron([d + a, *h, 1]) + (2 * sum(h) if c.layer_norm else 0)) * FLOAT
     batch, part = c.batch_size, min(choice.micro_batch or c.batch_size, c.batch_size)
     obs_bytes, action_bytes = dims.record_bytes[choice.storage]
     sizes = Sizes.of(choice.capacity, dims.num_envs, episode_steps=dims.episode_steps)
@@ -233,19 +234,19 @@ def sac_items(dims: Dims, c: Any, choice: Choice, on_gpu: bool) -> list[Item]:
     of_actor, of_critics = [d, *h, 2 * a], [d + a, *h, 1]
     actions, live, rounded = a * part * FLOAT, a * part * dims.masked, FLOAT // 2 * half
     # The critics read observation and action joined, in bfloat16 beside what it was rounded from.
-    reading = (d + a) * part * (FLOAT + rounded) + 2 * taped(of_critics, part, half, norms)
+    reading = (d + a) * part * (FLOAT + rounded) + n * taped(of_critics, part, half, norms)
     joined = (d + a) * part * (rounded or FLOAT)
     critics_turn = max(
         9 * actions + live,  # while the next action is drawn
         actions + reading,
-        joined + 2 * rewound(of_critics, part, half, norms),
+        joined + n * rewound(of_critics, part, half, norms),
         critics,
     )
     tape, waiting = taped(of_actor, part, half), 3 * actions + live  # the action, and the output it was drawn from
     actors_turn = part * d * rounded + max(
         tape + waiting + reading,
-        tape + waiting + joined + 2 * rewound(of_critics, part, half, norms, parameters=False),
-        tape + waiting + joined + 2 * h[0] * part * (rounded or FLOAT) + 3 * actions,  # the gradient by the action
+        tape + waiting + joined + n * rewound(of_critics, part, half, norms, parameters=False),
+        tape + waiting + joined + n * h[0] * part * (rounded or FLOAT) + 3 * actions,  # the gradient by the action
         tape + 11 * actions + 3 * live,  # from there to the one by the output
         6 * actions + live + rewound(of_actor, part, half),
         actor,

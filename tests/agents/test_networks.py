@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from iquitos_rl.agents.layers import backward
-from iquitos_rl.agents.networks import MLP, TwinCritic
+from iquitos_rl.agents.networks import MLP, Critics
 
 
 def generator(seed=0):
@@ -45,7 +45,7 @@ def test_mlp_is_torchs_layers_and_so_is_its_gradient(sizes, activation):
 @pytest.mark.parametrize(("obs_dim", "action_dim"), [(3, 1), (40, 35)])
 def test_gradients_of_the_critics_are_those_of_autograd(layer_norm, obs_dim, action_dim):
     g = generator()
-    critic = TwinCritic(obs_dim, action_dim, [8, 34], layer_norm, g).double()
+    critic = Critics(obs_dim, action_dim, [8, 34], layer_norm, g).double()
     for parameter in critic.norms:
         parameter.data.uniform_(0.5, 1.5, generator=g)
     obs, action = (torch.randn(9, n, dtype=torch.float64, generator=g) for n in (obs_dim, action_dim))
@@ -66,7 +66,7 @@ def test_weights_are_uniform_in_the_bounds_of_nn_linear():
     net, reference = MLP([400, 300], generator=generator()), nn.Linear(400, 300)
     assert weights(net).abs().max() <= 1 / 20
     torch.testing.assert_close(weights(net).std(), weights(reference).std(), rtol=0.02, atol=0)
-    critic = TwinCritic(300, 100, [300, 5], generator=generator())
+    critic = Critics(300, 100, [300, 5], generator=generator())
     for parameter in (critic.weights[0], critic.biases[0]):
         assert 0.9 / 20 < parameter.abs().max() <= 1 / 20, "the first layer's fan-in is observation plus action"
     assert 0.95 / 300**0.5 < critic.weights[1].abs().max() <= 1 / 300**0.5
@@ -74,7 +74,7 @@ def test_weights_are_uniform_in_the_bounds_of_nn_linear():
 
 def test_weights_depend_on_the_generator_only():
     before = torch.get_rng_state()
-    nets = [(MLP([3, 4, 2], generator=generator(s)), TwinCritic(3, 2, [4, 4], True, generator(s))) for s in (0, 0, 1)]
+    nets = [(MLP([3, 4, 2], generator=generator(s)), Critics(3, 2, [4, 4], True, generator(s))) for s in (0, 0, 1)]
     assert torch.equal(before, torch.get_rng_state())
     for one, same, other in zip(*nets):
         states = [list(net.state_dict().values()) for net in (one, same, other)]
@@ -83,9 +83,9 @@ def test_weights_depend_on_the_generator_only():
 
 
 @pytest.mark.parametrize("layer_norm", [False, True])
-def test_twin_critic_is_two_separate_networks(layer_norm):
+def test_critics_are_separate_networks(layer_norm):
     g = generator()
-    critic = TwinCritic(5, 3, [8, 6], layer_norm, g).double()
+    critic = Critics(5, 3, [8, 6], layer_norm, g, count=3).double()
     for parameter in critic.norms:
         parameter.data.uniform_(0.5, 1.5, generator=g)
     obs, action = (torch.randn(9, n, dtype=torch.float64, generator=g) for n in (5, 3))
@@ -105,8 +105,8 @@ def test_twin_critic_is_two_separate_networks(layer_norm):
         return nn.Sequential(*layers)
 
     q = critic(obs, action)
-    assert q.shape == (2, 9)
-    for i in range(2):
+    assert q.shape == (3, 9)
+    for i in range(3):
         torch.testing.assert_close(q[i], single(i)(torch.cat([obs, action], 1)).squeeze(1))
 
 
@@ -117,7 +117,7 @@ def test_bfloat16_products_keep_a_float32_output(net):
     def make(amp):
         if net == "perceptron":
             return MLP([6, 32, 1], generator=generator(), amp=amp)
-        return TwinCritic(4, 2, [32], generator=generator(), amp=amp)
+        return Critics(4, 2, [32], generator=generator(), amp=amp)
 
     inputs = [torch.randn(64, n, generator=generator(n)) for n in ((6,) if net == "perceptron" else (4, 2))]
     exact, rounded = make("off"), make("bf16")

@@ -11,7 +11,7 @@ from scripted_env import ScriptedEnv
 from tensordict import TensorDict
 
 from iquitos_rl.agents import squashed_gaussian
-from iquitos_rl.agents.networks import MLP, TwinCritic
+from iquitos_rl.agents.networks import MLP, Critics
 from iquitos_rl.agents.sac import SAC, SACConfig, actor_gradient, alpha_gradient, critic_gradient, td_target
 from iquitos_rl.envs.toy import HOURS, ToyBattery, optimal_return
 from iquitos_rl.envs.vector import StepResult
@@ -28,7 +28,7 @@ def float64_parts(masked=False, rows=32):
     """Networks and a batch in float64; observation columns 2 and 3 say which actions are live."""
     g = torch.Generator().manual_seed(0)
     actor = MLP([4, 16, 4], generator=g).double()
-    critic, target_critic = (TwinCritic(4, 2, (16, 16), True, g).double() for _ in range(2))
+    critic, target_critic = (Critics(4, 2, (16, 16), True, g, count=3).double() for _ in range(2))
     fields = {"observation": 4, "action": 2, "next_observation": 4, "reward": 0, "discount": 0}
     batch = TensorDict(
         {
@@ -61,7 +61,7 @@ def test_target_by_hand(masked):
                 normal = math.exp(-0.5 * noise[0, i, a] ** 2) / (std[a].item() * math.sqrt(2 * math.pi))
                 log_prob += math.log(normal * math.cosh(u) ** 2)
         q = target_critic(obs[None], action[None])
-        value = min(q[0, 0].item(), q[1, 0].item()) - 0.3 * log_prob
+        value = min(q[:, 0].tolist()) - 0.3 * log_prob
         expected = batch["reward"][i] + batch["discount"][i] * value
         assert target[i].item() == pytest.approx(expected.item(), rel=1e-9)
 
@@ -105,12 +105,12 @@ def assert_all_close(gradients, expected):
         torch.testing.assert_close(gradient, other, rtol=1e-9, atol=1e-12)
 
 
-def test_critic_loss_is_half_the_squared_error_of_both():
+def test_critic_loss_is_half_the_squared_error_of_each():
     _, critic, _, batch, _, _ = float64_parts()
     target = torch.randn(32, dtype=torch.float64)
     loss, mean_q, gradient = critic_gradient(critic, batch, target)
     q = critic(batch["observation"], batch["action"])
-    expected = sum(0.5 * (q[i, b] - target[b]) ** 2 for i in range(2) for b in range(32)) / 32
+    expected = sum(0.5 * (q[i, b] - target[b]) ** 2 for i in range(3) for b in range(32)) / 32
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(mean_q, q.mean())
     assert_all_close(gradient, torch.autograd.grad(expected, list(critic.parameters())))
@@ -124,7 +124,7 @@ def test_actor_loss_and_gradient_are_those_of_autograd(masked):
     mask = obs[:, 2:] > 0 if masked else None
     action, expected_log_prob = squashed_gaussian.sample(actor(obs), noise[1], mask)
     q = critic(obs, action)
-    expected = (0.3 * expected_log_prob - torch.minimum(q[0], q[1])).mean()
+    expected = (0.3 * expected_log_prob - q.min(0).values).mean()
     torch.testing.assert_close(log_prob, expected_log_prob)
     torch.testing.assert_close(loss, expected)
     assert_all_close(gradient, torch.autograd.grad(expected, list(actor.parameters())))

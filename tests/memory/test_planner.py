@@ -41,10 +41,12 @@ def nbytes(tensors):
     return sum(tensor.nbytes for tensor in tensors)
 
 
+@pytest.mark.parametrize("critics", [2, 4])
 @pytest.mark.parametrize("layer_norm", [False, True])
 @pytest.mark.parametrize("storage", ["auto", "float16", "float32"])
-def test_sac_items_are_its_tensors(site, dims, storage, layer_norm):
-    config = settings("sac", buffer_size=5_000, storage=storage, hidden=(40, 30), layer_norm=layer_norm)
+def test_sac_items_are_its_tensors(site, dims, storage, layer_norm, critics):
+    sizes = {"buffer_size": 5_000, "hidden": (40, 30), "critics": critics}
+    config = settings("sac", storage=storage, layer_norm=layer_norm, **sizes)
     planned = items(fit("sac", dims, config, CPU_16, PROCESS))
     agent = AGENTS["sac"].agent(site, config.model_copy(update={"placement": "ram"}))
     agent.rehearse()
@@ -192,6 +194,7 @@ PPO = {**ROLLOUT, "batch_size": 500, "epochs": 2}
         ("sac", 20, 5, {**SAC, "hidden": (300, 400)}),
         ("sac", 20, 5, {**SAC, "hidden": (400, 100)}),
         ("sac", 20, 5, {**SAC, "hidden": (400, 300), "layer_norm": True}),
+        ("sac", 20, 5, {**SAC, "hidden": (400, 300), "critics": 5}),
         ("sac", 20, 5, {**SAC, "hidden": (400, 300), "micro_batch": 100}),
         ("sac", 20, 5, {**SAC, "hidden": (400, 300), "amp": "bf16"}),
         ("sac", 20, 400, SAC),
