@@ -26,6 +26,7 @@ from iquitos_rl.agents import AGENTS
 from iquitos_rl.baselines.bill import Bill, start_at
 from iquitos_rl.baselines.recording import record_years
 from iquitos_rl.baselines.rule import Rule, RuleSettings
+from iquitos_rl.cases.presets import PRESETS
 from iquitos_rl.cases.reader import read_site
 from iquitos_rl.config import Algorithm, load_settings
 from iquitos_rl.envs.district import DistrictSite
@@ -85,9 +86,13 @@ CHANGES: dict[Algorithm, dict[str, Change]] = {
             ("agent.gamma=0.99",), trajectory=billed_as_they_fall_due
         ),
         "a tenth of departures beyond the month's highest import": Change(("beyond=0.1",)),
-        "departures beyond it in full": Change(("beyond=1",)),
+        "two critics": Change(("agent.critics=2",)),
+        "three-step returns from a replay of 200,000": Change(("agent.n_step=3", "agent.buffer_size=200000")),
         "one-step returns": Change(("agent.n_step=1",)),
         "no layer normalisation": Change(("agent.layer_norm=false",)),
+        "as many samples, 8 environments and batches of 256": Change(
+            ("num_envs=8", "agent.batch_size=256", "agent.update_ratio=0.16", "agent.tau=0.000625")
+        ),
     },
     "a2c": {"defaults": Change()},
 }
@@ -194,6 +199,20 @@ def as_markdown(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def write(output: Path, rows: dict[str, list[dict[str, Any]]]) -> None:
+    """All rows so far, whatever this call was asked for, in the order of `CHANGES`."""
+    cases = sorted({key.split(" / ")[0] for key in rows}, key=list(PRESETS).index)
+    order = [f"{case} / {agent} / {name}" for case in cases for agent, changes in CHANGES.items() for name in changes]
+    result = {
+        "command": f"python benchmarks/ablation.py --output benchmarks/results --cases {' '.join(cases)}",
+        "machine": machine(torch.device("cpu"), 1),
+        "versions": versions(),
+        "rows": {key: rows[key] for key in order if key in rows},
+    }
+    write_json(output / "ablation.json", result)
+    write_text(output / "ablation.md", as_markdown(result))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
@@ -222,14 +241,8 @@ def main() -> int:
             runs = [*runs, measure(case, algorithm, change, seed, arguments.cache)]
             rows[key] = runs
             print(key, runs[-1], flush=True)
-            result = {
-                "command": "python benchmarks/ablation.py --output benchmarks/results",
-                "machine": machine(torch.device("cpu"), 1),
-                "versions": versions(),
-                "rows": {k: rows[k] for k in (f"{c} / {a} / {n}" for c, a, n, _ in wanted) if k in rows},
-            }
-            write_json(path, result)
-            write_text(arguments.output / "ablation.md", as_markdown(result))
+            write(arguments.output, rows)
+    write(arguments.output, rows)
     return 0
 
 
