@@ -1,6 +1,6 @@
-"""Training end to end, environment included, on one CPU thread:
+"""Training end to end, environment included, on one CPU thread or on a GPU:
 
-    python benchmarks/end_to_end.py --output FOLDER
+    python benchmarks/end_to_end.py --output FOLDER [--device cuda]
 
 SAC: five years of `iquitos-128` in transitions, one update each, in single precision, with bfloat16 products, and with
 those compiled; all of it is run, nothing is extrapolated. PPO: site-steps per second of this package's PPO on the
@@ -47,30 +47,32 @@ TIMES_PEER, MINUTES = 50.0, 10
 """Bars: least ratio of site-steps per second for PPO, and longest time to a policy that beats the strongest rule."""
 
 
-def guided_agent(name: Algorithm, folder: Path, *sets: str) -> Any:
+def guided_agent(name: Algorithm, folder: Path, device: torch.device, *sets: str) -> Any:
     """An agent as `python -m iquitos_rl.train` makes it, around an untuned rule: tuning is not training."""
     settings = load_settings(name, AGENTS[name].config, sets=[f"case={CASE}", *sets])
     rule = default_settings(STRONGEST, fit_profiles([read_site(folder)]))
-    engine = make_engine(settings.run, [folder], torch.device("cpu"), rule)
-    return AGENTS[name].agent(engine.env, settings.agent)
+    engine = make_engine(settings.run, [folder], device, rule)
+    return AGENTS[name].agent(engine.env, settings.agent, device=device)
 
 
 def clocked(train: Callable[[], object]) -> dict[str, float]:
     wall, cpu = time.perf_counter(), time.process_time()
     train()
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
     return {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
 
 
-def sac(folder: Path, *sets: str) -> dict[str, Any]:
+def sac(folder: Path, device: torch.device, *sets: str) -> dict[str, Any]:
     starts = 1_000
     common = [f"num_envs={SAC_ENVS}", f"agent.batch_size={SAC_BATCH}", "agent.update_ratio=1"]
-    agent = guided_agent("sac", folder, *common, f"agent.learning_starts={starts}", *sets)
+    agent = guided_agent("sac", folder, device, *common, f"agent.learning_starts={starts}", *sets)
     result = clocked(lambda: agent.learn(YEARS * HOURS + starts))
     return {**result, "steps": agent.steps, "updates": agent.updates, "hidden": list(agent.config.hidden)}
 
 
-def ppo(folder: Path) -> dict[str, Any]:
-    agent = guided_agent("ppo", folder)
+def ppo(folder: Path, device: torch.device) -> dict[str, Any]:
+    agent = guided_agent("ppo", folder, device)
     stretch = agent.env.num_envs * agent.config.horizon
     agent.learn(stretch)  # what is done once is not the rate
     result = clocked(lambda: agent.learn((1 + PPO_ROLLOUTS) * stretch))
@@ -90,16 +92,17 @@ def peer(folder: Path) -> dict[str, Any]:
         n_steps=PEER_HORIZON,
         n_epochs=shipped.epochs,
         policy_kwargs=net,
-        device="cpu",
+        device="cpu",  # where it is faster
     )
     model.learn(PEER_HORIZON)
     result = clocked(lambda: model.learn(PEER_STEPS, reset_num_timesteps=False))
     return {**result, "steps": PEER_STEPS, "hidden": net["net_arch"]}
 
 
-def command(folder: Path) -> dict[str, Any]:
+def command(folder: Path, device: torch.device) -> dict[str, Any]:
     """The default run of PPO, as a newcomer starts it; the site that it drives is another one than `folder`."""
-    words = [sys.executable, "-m", "iquitos_rl.train", "ppo", "--case", CASE, "--output", str(folder.parent / "run")]
+    words = [sys.executable, "-m", "iquitos_rl.train", "ppo", "--case", CASE, "--device", device.type]
+    words += ["--output", str(folder.parent / "run")]
     result = clocked(lambda: subprocess.run(words, stdout=subprocess.DEVNULL, check=True))
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     summary = json.loads((folder.parent / "run" / "simulation_summary.json").read_text(encoding="utf-8"))
@@ -108,57 +111,68 @@ def command(folder: Path) -> dict[str, Any]:
     return {**result, "cpu_s": cpu, "train_s": summary["timing"]["ppo"]["train_s"], "bills": bills}
 
 
-PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
-    "ppo": ppo,
-    "stable-baselines3": peer,
-    "command": command,
-    "sac": sac,
-    "sac bf16": lambda folder: sac(folder, "agent.amp=bf16"),
-    "sac bf16 compiled": lambda folder: sac(folder, "agent.amp=bf16", "agent.compile=default"),
-}
+def parts_for(device: torch.device) -> dict[str, Callable[[Path], dict[str, Any]]]:
+    """What is measured, by name; each in a process of its own."""
+    mode = "default" if device.type == "cpu" else "graphs"
+    return {
+        "ppo": lambda folder: ppo(folder, device),
+        "stable-baselines3": peer,
+        "command": lambda folder: command(folder, device),
+        "sac": lambda folder: sac(folder, device),
+        "sac bf16": lambda folder: sac(folder, device, "agent.amp=bf16"),
+        f"sac bf16 {mode}": lambda folder: sac(folder, device, "agent.amp=bf16", f"agent.compile={mode}"),
+    }
+
+
+def ratio(result: dict[str, Any]) -> float:
+    """Site-steps per second of PPO, ours over theirs."""
+    ours, theirs = (result["parts"][name] for name in ("ppo", "stable-baselines3"))
+    clock = result["clock"]
+    return float(ours["steps"] / ours[clock] / (theirs["steps"] / theirs[clock]))
 
 
 def as_markdown(result: dict[str, Any]) -> str:
     facts = ", ".join(f"{key} {value}" for key, value in (result["machine"] | result["versions"]).items())
-    parts = result["parts"]
+    parts, clock, on_gpu = result["parts"], result["clock"], result["machine"]["device"] != "cpu"
+    time_of = "of wall time" if on_gpu else "of processor time"
     hidden = parts["sac"]["hidden"]
-    ours, theirs = (parts[name]["steps"] / parts[name]["cpu_s"] for name in ("ppo", "stable-baselines3"))
     lines = ["# Training end to end", "", f"`{result['command']}`; {facts}.", ""]
     lines += [
         f"## SAC, five years of {CASE}: {YEARS * HOURS:,} transitions, one update each",
         "",
-        f"Batch {SAC_BATCH}, hidden layers {hidden}, {SAC_ENVS} environments, guided as shipped, one thread; "
-        "environment, updates and reports included, after 1,000 transitions without updates.",
+        f"Batch {SAC_BATCH}, hidden layers {hidden}, {SAC_ENVS} environments, guided as shipped; environment, updates, "
+        "reports and compilation included, after 1,000 transitions without updates.",
         "",
-        "| products | processor s | wall s | updates/s of processor time | load |",
+        f"| products | processor s | wall s | updates/s {time_of} | load |",
         "|---|---:|---:|---:|---:|",
     ]
-    words_of = {
-        "sac": "float32",
-        "sac bf16": "bfloat16 (`agent.amp=bf16`)",
-        "sac bf16 compiled": "the same, compiled (`agent.compile=default`), compilation included",
-    }
-    for name, words in words_of.items():
-        part = parts[name]
-        rate = part["updates"] / part["cpu_s"]
-        lines.append(f"| {words} | {part['cpu_s']:.0f} | {part['wall_s']:.0f} | {rate:.0f} | {part['load']:.1f} |")
+    for name, part in parts.items():
+        if name.startswith("sac"):
+            words = {"": "float32", "bf16": "bfloat16 (`agent.amp=bf16`)"}
+            more = words.get(name[4:], f"the same with `agent.compile={name.split()[-1]}`")
+            rate = part["updates"] / part[clock]
+            lines.append(f"| {more} | {part['cpu_s']:.0f} | {part['wall_s']:.0f} | {rate:.0f} | {part['load']:.1f} |")
+    if not on_gpu:
+        lines.append("| any, on a GPU | not measured | | | |")
     lines += [
-        "| any, on a GPU | not measured | | | |",
         "",
         f"## PPO on {CASE}, site-steps per second",
         "",
-        "| | engine | site-steps | processor s | site-steps/s of processor time | load |",
+        f"| | engine | site-steps | seconds | site-steps/s {time_of} | load |",
         "|---|---|---:|---:|---:|---:|",
     ]
     for name, engine in (("ppo", "district, 1,024 environments"), ("stable-baselines3", "CityLearn")):
         part = parts[name]
         lines.append(
             f"| {'iquitos_rl' if name == 'ppo' else part['version']} | {engine} | {part['steps']:,} "
-            f"| {part['cpu_s']:.1f} | {part['steps'] / part['cpu_s']:,.0f} | {part['load']:.1f} |"
+            f"| {part[clock]:.1f} | {part['steps'] / part[clock]:,.0f} | {part['load']:.1f} |"
         )
-    lines += ["", f"{ours / theirs:,.0f} times; the bar is {TIMES_PEER:g}. On a GPU: not measured.", ""]
+    beyond = "" if on_gpu else " On a GPU: not measured."
     run = parts["command"]
     lines += [
+        "",
+        f"{ratio(result):,.0f} times; the bar is {TIMES_PEER:g}.{beyond}",
+        "",
         "## From an empty folder to a policy that beats the strongest rule",
         "",
         f"`python -m iquitos_rl.train ppo --case {CASE}`: {run['wall_s']:.0f} s, {run['cpu_s']:.0f} s of processor "
@@ -173,23 +187,27 @@ def as_markdown(result: dict[str, Any]) -> str:
 def main() -> int:
     torch.set_num_threads(1)
     if sys.argv[1] == "--work":
-        print("=", json.dumps(PARTS[sys.argv[2]](Path(sys.argv[3]))), flush=True)
+        name, kind, path = sys.argv[2:]
+        print("=", json.dumps(parts_for(torch.device(kind))[name](Path(path))), flush=True)
         return 0
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
+    on_gpu = arguments.device == "cuda"
     result: dict[str, Any] = {
-        "command": "python benchmarks/end_to_end.py --output benchmarks/results",
-        "machine": machine(torch.device("cpu"), 1),
+        "command": f"python benchmarks/end_to_end.py --output benchmarks/results{' --device cuda' if on_gpu else ''}",
+        "machine": machine(torch.device(arguments.device), 1),
         "versions": versions(),
+        "clock": "wall_s" if on_gpu else "cpu_s",
         "parts": {},
     }
     with TemporaryDirectory() as scratch:
         folder = build_case(CASE, TRAIN_YEAR, Path(scratch) / CASE)
-        for name in PARTS:
+        for name in parts_for(torch.device(arguments.device)):
             loads = [os.getloadavg()[0]]
-            words = [sys.executable, __file__, "--work", name, str(folder)]
+            words = [sys.executable, __file__, "--work", name, arguments.device, str(folder)]
             output = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout
             answer = next(line for line in output.splitlines() if line.startswith("= "))
             loads.append(os.getloadavg()[0])
@@ -199,13 +217,12 @@ def main() -> int:
 
                 result["parts"][name]["version"] = f"stable-baselines3 {version('stable-baselines3')}"
             print(name, result["parts"][name], flush=True)
-    write_json(arguments.output / "end_to_end.json", result)
-    write_text(arguments.output / "end_to_end.md", as_markdown(result))
-    parts = result["parts"]
-    ours, theirs = (parts[name]["steps"] / parts[name]["cpu_s"] for name in ("ppo", "stable-baselines3"))
-    run = parts["command"]
+    stem = f"end_to_end{'_gpu' if on_gpu else ''}"
+    write_json(arguments.output / f"{stem}.json", result)
+    write_text(arguments.output / f"{stem}.md", as_markdown(result))
+    run = result["parts"]["command"]
     beats = run["bills"]["ppo"] < run["bills"]["strongest"] and run["wall_s"] <= 60 * MINUTES
-    return 0 if ours >= TIMES_PEER * theirs and beats else 1
+    return 0 if ratio(result) >= TIMES_PEER and beats else 1
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Everything that can only be checked on a GPU, in one call: `PYTHONPATH=. python benchmarks/gpu.py --output FOLDER`.
 
-The tests marked `gpu`, then the tables that have rows for a GPU: memory of training under caps (`vram.py`) and speed of
-the district engine (`speed.py`). Goes on after a failure; the exit status is 1 where anything failed.
+The tests marked `gpu`, then the tables that have rows for a GPU: memory of training under caps (`vram.py`), speed of
+the district engine (`speed.py`), of the learners (`speed_learner.py`) and of training end to end (`end_to_end.py`).
+Goes on after a failure; the exit status is 1 where anything failed.
 """
 
 from __future__ import annotations
@@ -23,11 +24,16 @@ CAPS = ("8GiB", "4GiB", "2GiB", "1GiB")
 def commands(output: Path, peer_python: str | None) -> list[list[str]]:
     """What is run, one after the other, each by this interpreter."""
     peer = [] if peer_python is None else ["--peer-python", peer_python]
+    beside = [] if peer_python is None else ["--sb3", peer_python]
+    learner = ["benchmarks/speed_learner.py", "--device", "cuda", "--output", str(output), *beside]
     caps = [word for cap in CAPS for word in ("--cap", cap)]
     return [
         ["-m", "pytest", "-m", "gpu", "-v"],
         ["benchmarks/vram.py", "--output", str(output), *peer, *caps],
         ["benchmarks/speed.py", "engine", "--output", str(output)],
+        [*learner, "--rows", "standard"],
+        [*learner, "--rows", "on-policy"],
+        ["benchmarks/end_to_end.py", "--device", "cuda", "--output", str(output)],
     ]
 
 

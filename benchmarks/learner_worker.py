@@ -1,9 +1,10 @@
 """One contestant of `speed_learner.py`, in a process and, where it is a peer, in an environment of its own.
 
-    python learner_worker.py CONTESTANT ALGORITHM OBS_DIM ACTION_DIM BATCH_SIZE WIDTH
+    python learner_worker.py CONTESTANT ALGORITHM OBS_DIM ACTION_DIM BATCH_SIZE WIDTH DEVICE
 
-Reads a number of updates a line, makes them on one thread, and answers with a JSON line. Only what the
-contestant itself needs is imported. Nothing is simulated: observations and rewards are random numbers.
+Reads a number of updates a line, makes them on one thread or on a GPU, waits until they are done, and answers with a
+JSON line. Only what the contestant itself needs is imported. Nothing is simulated: observations and rewards are random
+numbers.
 """
 
 from __future__ import annotations
@@ -54,6 +55,20 @@ def answer(updates: int, wall: float, cpu: float, **more: Any) -> None:
     print("=", json.dumps({"updates": updates, "wall_s": wall, "cpu_s": cpu, **more}), flush=True)
 
 
+def finished(run: Updates, device: str) -> Updates:
+    """The same, done when it returns: a GPU is told what to do and not waited for."""
+    if device == "cpu":
+        return run
+    import torch
+
+    def waiting(n: int) -> int:
+        made = run(n)
+        torch.cuda.synchronize()
+        return made
+
+    return waiting
+
+
 def serve(run: Updates, name: str) -> None:
     """First the one call that compiles, whatever it has to; then what is asked for."""
     wall, cpu = time.perf_counter(), time.process_time()
@@ -65,7 +80,9 @@ def serve(run: Updates, name: str) -> None:
         answer(made, time.perf_counter() - wall, time.process_time() - cpu)
 
 
-def ours(algorithm: str, obs_dim: int, action_dim: int, batch: int, width: int, **settings: Any) -> Updates:
+def ours(
+    algorithm: str, obs_dim: int, action_dim: int, batch: int, width: int, device: str, **settings: Any
+) -> Updates:
     import torch
 
     from iquitos_rl.agents import AGENTS
@@ -76,13 +93,13 @@ def ours(algorithm: str, obs_dim: int, action_dim: int, batch: int, width: int, 
         config = entry.config(
             hidden=hidden, batch_size=batch, learning_starts=STORED, buffer_size=2 * STORED, **settings
         )
-        sac: Any = entry.agent(Null(obs_dim, action_dim), config)
+        sac: Any = entry.agent(Null(obs_dim, action_dim), config, device=device)
         sac.learn(STORED)
         return lambda n: sac.train(n) or n
     horizon, envs = (PPO_HORIZON, 1) if algorithm == "ppo" else (A2C_HORIZON, A2C_ENVS)
     more = {"batch_size": batch} if algorithm == "ppo" else {}
     config = entry.config(hidden=hidden, horizon=horizon, **more, **settings)
-    agent: Any = entry.agent([lambda: Null(obs_dim, action_dim)] * envs, config)
+    agent: Any = entry.agent([lambda: Null(obs_dim, action_dim)] * envs, config, device=device)
     rollout = agent.collector.collect()
 
     def run(n: int) -> int:
@@ -94,12 +111,12 @@ def ours(algorithm: str, obs_dim: int, action_dim: int, batch: int, width: int, 
     return run
 
 
-def sb3(algorithm: str, obs_dim: int, action_dim: int, batch: int, width: int) -> Updates:
+def sb3(algorithm: str, obs_dim: int, action_dim: int, batch: int, width: int, device: str) -> Updates:
     import torch
     from stable_baselines3 import A2C, PPO, SAC
 
     torch.set_num_threads(1)
-    net: dict[str, Any] = {"policy_kwargs": {"net_arch": [width, width]}, "device": "cpu"}
+    net: dict[str, Any] = {"policy_kwargs": {"net_arch": [width, width]}, "device": device}
     if algorithm == "sac":
         sac = SAC(
             "MlpPolicy",
@@ -133,9 +150,10 @@ def sb3(algorithm: str, obs_dim: int, action_dim: int, batch: int, width: int) -
     return run
 
 
-def sbx(algorithm: str, obs_dim: int, action_dim: int, batch: int, width: int) -> Updates:
+def sbx(algorithm: str, obs_dim: int, action_dim: int, batch: int, width: int, device: str) -> Updates:
     from sbx import SAC
 
+    assert device == "cpu"
     assert algorithm == "sac"
     chunk = 8  # a compiled constant of its update
     model = SAC(
@@ -196,7 +214,7 @@ class Turns:
         self.left -= 1
 
 
-def cleanrl(algorithm: str, obs_dim: int, action_dim: int, batch: int, width: int) -> None:
+def cleanrl(algorithm: str, obs_dim: int, action_dim: int, batch: int, width: int, device: str) -> None:
     """Runs its script as it is. Its networks are 256 wide, and it knows an older gym, which `Turns` stands in for."""
     import torch
 
@@ -207,23 +225,23 @@ def cleanrl(algorithm: str, obs_dim: int, action_dim: int, batch: int, width: in
     gym: Any = types.ModuleType("gym")
     gym.spaces, gym.vector = gymnasium.spaces, types.SimpleNamespace(SyncVectorEnv=Turns)
     sys.modules["gym"] = gym
-    sys.argv = ["sac", "--batch-size", str(batch), "--buffer-size", str(2 * STORED), "--cuda", "False"]
+    sys.argv = ["sac", "--batch-size", str(batch), "--buffer-size", str(2 * STORED), "--cuda", str(device == "cuda")]
     sys.argv += ["--learning-starts", str(STORED), "--total-timesteps", str(10**9)]
     runpy.run_module("cleanrl.sac_continuous_action", run_name="__main__")
 
 
 def main() -> None:
-    contestant, algorithm, *numbers = sys.argv[1:]
-    arguments = (algorithm, *map(int, numbers))
+    contestant, algorithm, *numbers, device = sys.argv[1:]
+    arguments = (algorithm, *map(int, numbers), device)
     if contestant == "cleanrl":
         cleanrl(*arguments)
     elif contestant == "stable-baselines3":
-        serve(sb3(*arguments), "stable_baselines3")
+        serve(finished(sb3(*arguments), device), "stable_baselines3")
     elif contestant == "sbx":
         serve(sbx(*arguments), "sbx-rl")
     else:
         settings = dict(word.split("=") for word in contestant.split()[1:])
-        serve(ours(*arguments, **settings), "torch")
+        serve(finished(ours(*arguments, **settings), device), "torch")
 
 
 if __name__ == "__main__":

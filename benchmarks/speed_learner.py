@@ -1,11 +1,12 @@
 """Speed of the agents' updates beside their peers', in one run:
 
-    python benchmarks/speed_learner.py --output FOLDER --sb3 PYTHON --sbx PYTHON --cleanrl PYTHON
+    python benchmarks/speed_learner.py --output FOLDER --sb3 PYTHON --sbx PYTHON --cleanrl PYTHON [--device cuda]
 
-Each contestant is a process of its own with one thread (`learner_worker.py`); a peer is run
-by the Python of an environment in which it is installed. They take turns, a fraction of a second each, so that whatever
-else the machine does hits all alike, and what is compared is the time that the processor worked for each: the median
-over the turns. Networks, batches and updates per step are equal; what compiles in the first call is given apart.
+Each contestant is a process of its own with one thread (`learner_worker.py`); a peer is run by the Python of an
+environment in which it is installed. They take turns, a fraction of a second each, so that whatever else the machine
+does hits all alike. What is compared is the median over the turns: of the time that the processor worked for each, or
+on a GPU of the wall's, until the GPU is done. Networks, batches and updates per step are equal; what compiles in the
+first call is given apart.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ from iquitos_rl.runs.machine import machine, versions
 WORKER = Path(__file__).with_name("learner_worker.py")
 BASELINE = "stable-baselines3"
 OURS = ("iquitos_rl", "iquitos_rl amp=bf16")
+ON_GPU = ("iquitos_rl compile=graphs", "iquitos_rl amp=bf16 compile=graphs")
 COMPILED = ("iquitos_rl compile=default", "iquitos_rl amp=bf16 compile=default")
+CPU_ONLY = ("sbx",)
 NOT_MEASURED = {"LeanRL": "there is no package of it to install; the one of that name is another project"}
 WIDTH = 256
 BATCHES = (128, 1_024, 8_192)
@@ -58,8 +61,8 @@ class Row(NamedTuple):
 class Contestant:
     """A worker process that makes updates when told to."""
 
-    def __init__(self, python: str, name: str, row: Row) -> None:
-        numbers = map(str, (row.obs_dim, row.action_dim, row.batch, row.width))
+    def __init__(self, python: str, name: str, row: Row, device: str) -> None:
+        numbers = map(str, (row.obs_dim, row.action_dim, row.batch, row.width, device))
         self.log = open(os.devnull, "w")  # noqa: SIM115
         self.process = subprocess.Popen(
             [python, str(WORKER), name, row.algorithm, *numbers],
@@ -92,21 +95,25 @@ class Contestant:
         self.log.close()
 
 
-def speeds() -> dict[str, float]:
-    """What this core does at best just now: multiply-adds of a large product (FLOP/s), and bytes copied per second."""
+def speeds(device: str) -> dict[str, float]:
+    """What the device does at best just now: multiply-adds of a large product (FLOP/s), and bytes copied per second."""
+    on_gpu = device == "cuda"
+    clock, wait = (time.perf_counter, torch.cuda.synchronize) if on_gpu else (time.thread_time, lambda: None)
 
     def best(function: Any, amount: float) -> float:
         function()
+        wait()
         found = []
         for _ in range(5):
-            start = time.thread_time()
+            start = clock()
             function()
-            found.append(amount / (time.thread_time() - start))
+            wait()
+            found.append(amount / (clock() - start))
         return max(found)
 
-    a, b = torch.randn(2, 1024, 1024)
+    a, b = torch.randn(2, 1024, 1024, device=device)
     half, other = a.bfloat16(), b.bfloat16()
-    source, target = torch.zeros(2, 1 << 24)
+    source, target = torch.zeros(2, 1 << 24, device=device)
     return {
         "float32": best(lambda: a @ b, 2 * 1024**3),
         "bf16": best(lambda: half @ other, 2 * 1024**3),
@@ -128,44 +135,46 @@ def floor(row: Row) -> dict[str, float]:
     return {"flop": float(counter.get_total_flops()), "bytes": float(moved)}
 
 
-def measure(row: Row, pythons: dict[str, str], compiled: bool, rounds: int, seconds: float) -> dict[str, Any]:
-    names = [*OURS, *(COMPILED if compiled else ())]
+def measure(
+    row: Row, pythons: dict[str, str], device: str, compiled: bool, rounds: int, seconds: float
+) -> dict[str, Any]:
+    clock = "cpu_s" if device == "cpu" else "wall_s"
+    names = [*OURS, *(ON_GPU if device == "cuda" else ()), *(COMPILED if compiled else ())]
     names += [name for name in pythons if row.algorithm == "sac" or name == BASELINE]
-    players = {name: Contestant(pythons.get(name, sys.executable), name, row) for name in names}
+    players = {name: Contestant(pythons.get(name, sys.executable), name, row, device) for name in names}
     best: dict[str, float] = {}
     counts = {}
     for name, player in players.items():
         trial = player.run(2)
-        counts[name] = max(2, int(seconds * trial["updates"] / max(trial["cpu_s"], 1e-6)))
+        counts[name] = max(2, int(seconds * trial["updates"] / max(trial[clock], 1e-6)))
     loads = []
     for _ in range(rounds):
         loads.append(os.getloadavg()[0])
-        best = {key: max(value, best.get(key, 0.0)) for key, value in speeds().items()}
+        best = {key: max(value, best.get(key, 0.0)) for key, value in speeds(device).items()}
         for name, player in players.items():
             player.turns.append(player.run(counts[name]))
     counted = floor(row) if row.algorithm == "sac" else None
     result = []
     for name, player in players.items():
         player.close()
-        cpu = [turn["updates"] / turn["cpu_s"] for turn in player.turns]
+        rates = [turn["updates"] / turn[clock] for turn in player.turns]
         entry = {
             "contestant": name,
             "version": player.first["version"],
             "first_call_s": player.first["wall_s"],
-            "updates_per_cpu_s": statistics.median(cpu),
-            "slowest": min(cpu),
-            "fastest": max(cpu),
-            "updates_per_wall_s": statistics.median(turn["updates"] / turn["wall_s"] for turn in player.turns),
+            "updates_per_s": statistics.median(rates),
+            "slowest": min(rates),
+            "fastest": max(rates),
         }
-        entry["transitions_per_cpu_s"] = entry["updates_per_cpu_s"] * row.batch
+        entry["transitions_per_s"] = entry["updates_per_s"] * row.batch
         if counted is not None:
             rate = best["bf16" if "bf16" in name else "float32"]
             entry["floor_s"] = max(counted["flop"] / rate, counted["bytes"] / best["bytes"])
-            entry["times_floor"] = 1 / entry["updates_per_cpu_s"] / entry["floor_s"]
+            entry["times_floor"] = 1 / entry["updates_per_s"] / entry["floor_s"]
         result.append(entry)
-    peer = next((entry["updates_per_cpu_s"] for entry in result if entry["contestant"] == BASELINE), None)
+    peer = next((entry["updates_per_s"] for entry in result if entry["contestant"] == BASELINE), None)
     for entry in result:
-        entry["times_sb3"] = None if peer is None else entry["updates_per_cpu_s"] / peer
+        entry["times_sb3"] = None if peer is None else entry["updates_per_s"] / peer
     return {**row._asdict(), "load": statistics.fmean(loads), "core": best, "counted": counted, "contestants": result}
 
 
@@ -198,12 +207,14 @@ def rows(which: str) -> list[Row]:
 def as_markdown(result: dict[str, Any]) -> str:
     facts = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
     packages = ", ".join(f"{key} {value}" for key, value in result["versions"].items())
+    on_gpu = result["machine"]["device"] != "cpu"
+    place, clock = ("A GPU", "wall") if on_gpu else ("One thread", "processor")
     lines = ["# Speed of the learners", "", f"`{result['command']}`; {facts}; {packages}.", ""]
     lines += [
-        f"One thread, two hidden layers of {WIDTH} (64 for PPO and A2C). Updates per second of processor "
-        "time, medians over turns that the contestants took in turn, with the slowest and the fastest; the "
-        "machine was shared, its load is given. The floor is the arithmetic of this package's update at the core's "
-        "best rate of matrix products in the same run (float32, or bfloat16 with amp), or its least traffic of memory. "
+        f"{place}, two hidden layers of {WIDTH} (64 for PPO and A2C). Updates per second of {clock} time, medians over "
+        "turns that the contestants took in turn, with the slowest and the fastest; the machine was shared, its load "
+        "is given. The floor is the arithmetic of this package's update at the best rate of matrix products in the "
+        "same run (float32, or bfloat16 with amp), or its least traffic of memory. "
         "CleanRL's figure includes acting for one row and storing it. First call: wall time, compilation "
         "included, and for CleanRL its script's start.",
         "",
@@ -213,7 +224,7 @@ def as_markdown(result: dict[str, Any]) -> str:
         title = (
             f"## {row['algorithm'].upper()}, {row['dims']} ({row['obs_dim']}/{row['action_dim']}), batch {row['batch']}"
         )
-        lines += [title, "", f"Load {row['load']:.1f}; core {core['float32'] / 1e9:.0f} GFLOP/s in float32, "]
+        lines += [title, "", f"Load {row['load']:.1f}; {core['float32'] / 1e9:.0f} GFLOP/s in float32, "]
         lines[-1] += f"{core['bf16'] / 1e9:.0f} in bfloat16, {core['bytes'] / 1e9:.1f} GB/s copied."
         if counted is not None:
             lines[-1] += f" An update: {counted['flop'] / 1e9:.2f} GFLOP, {counted['bytes'] / 1e6:.1f} MB."
@@ -224,13 +235,14 @@ def as_markdown(result: dict[str, Any]) -> str:
             ratio = "" if entry["times_sb3"] is None else f"{entry['times_sb3']:.2f}"
             over = f"{entry['times_floor']:.1f}" if "times_floor" in entry else ""
             lines.append(
-                f"| {entry['contestant']} | {entry['version']} | {entry['updates_per_cpu_s']:.1f} "
-                f"| {entry['slowest']:.1f}-{entry['fastest']:.1f} | {ratio} | {entry['transitions_per_cpu_s']:,.0f} "
+                f"| {entry['contestant']} | {entry['version']} | {entry['updates_per_s']:.1f} "
+                f"| {entry['slowest']:.1f}-{entry['fastest']:.1f} | {ratio} | {entry['transitions_per_s']:,.0f} "
                 f"| {over} | {entry['first_call_s']:.2f} |"
             )
         if row["algorithm"] == "sac":
             lines += [f"| {name} | | not measured: {why} | | | | | |" for name, why in NOT_MEASURED.items()]
-        lines.append("| any, on a GPU | | not measured | | | | | |")
+        if not on_gpu:
+            lines.append("| any, on a GPU | | not measured | | | | | |")
         lines.append("")
     return "\n".join(lines)
 
@@ -240,6 +252,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, required=True)
     for name in ("sb3", "sbx", "cleanrl"):
         parser.add_argument(f"--{name}", metavar="PYTHON", help="of an environment that has it; without, not measured")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--compile", action="store_true", help="measure agent.compile default too: a minute a row")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.5, help="processor time of a turn")
@@ -247,21 +260,31 @@ def main() -> int:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     given = {BASELINE: arguments.sb3, "sbx": arguments.sbx, "cleanrl": arguments.cleanrl}
-    pythons = {name: python for name, python in given.items() if python}
+    left_out = CPU_ONLY if arguments.device == "cuda" else ()
+    pythons = {name: python for name, python in given.items() if python and name not in left_out}
     arguments.output.mkdir(parents=True, exist_ok=True)
     peers = " ".join(f"--{name} PYTHON" for name in ("sb3", "sbx", "cleanrl") if getattr(arguments, name))
+    on_gpu = ["--device", "cuda"] if arguments.device == "cuda" else []
     compile_too = ["--compile"] if arguments.compile else []
-    turns = ["--rows", arguments.rows, *compile_too, f"--rounds {arguments.rounds} --seconds {arguments.seconds}"]
+    turns = [
+        "--rows",
+        arguments.rows,
+        *on_gpu,
+        *compile_too,
+        f"--rounds {arguments.rounds} --seconds {arguments.seconds}",
+    ]
     result: dict[str, Any] = {
         "command": f"python benchmarks/speed_learner.py --output benchmarks/results {peers} {' '.join(turns)}",
-        "machine": machine(torch.device("cpu"), 1),
+        "machine": machine(torch.device(arguments.device), 1),
         "versions": versions(),
         "rows": [],
     }
-    name = f"speed_learner_{arguments.rows}"
+    name = f"speed_learner_{arguments.rows}{'_gpu' if on_gpu else ''}"
     for row in rows(arguments.rows):
-        result["rows"].append(measure(row, pythons, arguments.compile, arguments.rounds, arguments.seconds))
-        rates = {each["contestant"]: round(each["updates_per_cpu_s"], 1) for each in result["rows"][-1]["contestants"]}
+        result["rows"].append(
+            measure(row, pythons, arguments.device, arguments.compile, arguments.rounds, arguments.seconds)
+        )
+        rates = {each["contestant"]: round(each["updates_per_s"], 1) for each in result["rows"][-1]["contestants"]}
         print(*row, rates, flush=True)
         write_json(arguments.output / f"{name}.json", result)
         write_text(arguments.output / f"{name}.md", as_markdown(result))
