@@ -54,7 +54,7 @@ class SACConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     hidden: tuple[int, ...] = Field((256, 256), min_length=1, description="Widths of every network's hidden layers.")
-    layer_norm: bool = Field(False, description="Layer normalisation in the critics, for update ratios above 1.")
+    layer_norm: bool = Field(False, description="Layer normalisation in the critics.")
     critics: int = Field(2, ge=1, description="How many; the least of their values counts, so more are more cautious.")
     learning_rate: float = Field(3e-4, gt=0, description="Adam's step size for actor, critics and temperature.")
     batch_size: int = Field(256, ge=1, description="Transitions per update.")

@@ -330,7 +330,7 @@ class ReplayBuffer:
 
     def _decode(self, obs: Tensor, action: Tensor, figures: Tensor) -> TensorDict:
         observation, next_observation = self._obs_layout.decode(obs).chunk(2)
-        reward, discount, terminated = figures.unbind(1)
+        reward, discount, terminated = figures.mT.contiguous()  # in one piece, as `torch.compile` asks for every time
         fields = {
             "observation": observation,
             "action": self._action_layout.decode(action),

@@ -242,11 +242,12 @@ def sac_items(dims: Dims, c: Any, choice: Choice, on_gpu: bool) -> list[Item]:
         joined + n * rewound(of_critics, part, half, norms),
         critics,
     )
+    by_action = max(n + 1, 1.5 * n * half) * actions  # each critic's gradient by it, and their sum or float32 copies
     tape, waiting = taped(of_actor, part, half), 3 * actions + live  # the action, and the output it was drawn from
     actors_turn = part * d * rounded + max(
         tape + waiting + reading,
         tape + waiting + joined + n * rewound(of_critics, part, half, norms, parameters=False),
-        tape + waiting + joined + n * h[0] * part * (rounded or FLOAT) + 3 * actions,  # the gradient by the action
+        tape + waiting + joined + n * h[0] * part * (rounded or FLOAT) + by_action,
         tape + 11 * actions + 3 * live,  # from there to the one by the output
         6 * actions + live + rewound(of_actor, part, half),
         actor,

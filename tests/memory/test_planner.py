@@ -198,6 +198,8 @@ PPO = {**ROLLOUT, "batch_size": 500, "epochs": 2}
         ("sac", 20, 5, {**SAC, "hidden": (400, 300), "micro_batch": 100}),
         ("sac", 20, 5, {**SAC, "hidden": (400, 300), "amp": "bf16"}),
         ("sac", 20, 400, SAC),
+        ("sac", 20, 400, {**SAC, "critics": 10}),
+        ("sac", 20, 400, {**SAC, "critics": 10, "amp": "bf16"}),
         ("sac", 600, 5, SAC),
         ("sac", 600, 5, {**SAC, "amp": "bf16"}),
         ("sac", 600, 5, {**SAC, "update_ratio": 5.0, "batch_size": 200, "storage": "float32"}),
