@@ -90,7 +90,7 @@ CHANGES: dict[Algorithm, dict[str, Change]] = {
         "three-step returns from a replay of 200,000": Change(("agent.n_step=3", "agent.buffer_size=200000")),
         "one-step returns": Change(("agent.n_step=1",)),
         "no layer normalisation": Change(("agent.layer_norm=false",)),
-        "as many samples, 8 environments and batches of 256": Change(
+        "as many samples from 8 environments in batches of 256, tau to match": Change(
             ("num_envs=8", "agent.batch_size=256", "agent.update_ratio=0.16", "agent.tau=0.000625")
         ),
     },

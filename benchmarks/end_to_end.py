@@ -5,11 +5,11 @@
 SAC: five years of `iquitos-128` in transitions, one update each, in single precision, with bfloat16 products, and with
 those compiled; all of it is run, nothing is extrapolated. PPO: site-steps per second of this package's PPO on the
 district engine, as shipped, beside stable-baselines3's on CityLearn, which is this package's environment over the
-simulator (several times faster than CityLearn's own step). The peer has equal networks, its default batch of 64, one
-environment and as many epochs; each is a stretch of training in a process of its own, by processor time. And the whole
-command, from an empty folder: building the case, tuning the rule, training, judging by CityLearn. The peer needs an
-environment in which stable-baselines3 and CityLearn are installed together (stable-baselines3 2.0.0 goes with gymnasium
-0.28.1).
+simulator (several times faster than CityLearn's own step). The peer runs on the CPU with equal networks, its default
+batch of 64, one environment and as many epochs. And the whole command, from an empty folder: building the case, tuning
+the rule, training, judging by CityLearn. Each is a process of its own. The peer needs an environment in which
+stable-baselines3 and CityLearn are installed together (stable-baselines3 2.0.0 goes with gymnasium 0.28.1):
+`--peer-python` names its Python.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from iquitos_rl.runs.machine import machine, versions
 from iquitos_rl.runs.references import STRONGEST
 
 CASE, TRAIN_YEAR = "iquitos-128", 500
+PEER = "stable-baselines3"
 YEARS, HOURS = 5, 8_760
 SAC_ENVS, SAC_BATCH = 8, 256
 PPO_ROLLOUTS, PEER_STEPS, PEER_HORIZON = 4, 512, 256
@@ -68,7 +69,8 @@ def sac(folder: Path, device: torch.device, *sets: str) -> dict[str, Any]:
     common = [f"num_envs={SAC_ENVS}", f"agent.batch_size={SAC_BATCH}", "agent.update_ratio=1"]
     agent = guided_agent("sac", folder, device, *common, f"agent.learning_starts={starts}", *sets)
     result = clocked(lambda: agent.learn(YEARS * HOURS + starts))
-    return {**result, "steps": agent.steps, "updates": agent.updates, "hidden": list(agent.config.hidden)}
+    about = agent.config.model_dump(include={"hidden", "critics", "n_step"})
+    return {**result, "steps": agent.steps, "updates": agent.updates, **about}
 
 
 def ppo(folder: Path, device: torch.device) -> dict[str, Any]:
@@ -80,6 +82,7 @@ def ppo(folder: Path, device: torch.device) -> dict[str, Any]:
 
 
 def peer(folder: Path) -> dict[str, Any]:
+    import stable_baselines3
     from stable_baselines3 import PPO
 
     from iquitos_rl.envs.citylearn import CityLearnSite
@@ -96,7 +99,8 @@ def peer(folder: Path) -> dict[str, Any]:
     )
     model.learn(PEER_HORIZON)
     result = clocked(lambda: model.learn(PEER_STEPS, reset_num_timesteps=False))
-    return {**result, "steps": PEER_STEPS, "hidden": net["net_arch"]}
+    peer_version = f"stable-baselines3 {stable_baselines3.__version__}"
+    return {**result, "steps": PEER_STEPS, "hidden": net["net_arch"], "version": peer_version}
 
 
 def command(folder: Path, device: torch.device) -> dict[str, Any]:
@@ -116,17 +120,17 @@ def parts_for(device: torch.device) -> dict[str, Callable[[Path], dict[str, Any]
     mode = "default" if device.type == "cpu" else "graphs"
     return {
         "ppo": lambda folder: ppo(folder, device),
-        "stable-baselines3": peer,
         "command": lambda folder: command(folder, device),
         "sac": lambda folder: sac(folder, device),
         "sac bf16": lambda folder: sac(folder, device, "agent.amp=bf16"),
         f"sac bf16 {mode}": lambda folder: sac(folder, device, "agent.amp=bf16", f"agent.compile={mode}"),
+        PEER: peer,
     }
 
 
 def ratio(result: dict[str, Any]) -> float:
     """Site-steps per second of PPO, ours over theirs."""
-    ours, theirs = (result["parts"][name] for name in ("ppo", "stable-baselines3"))
+    ours, theirs = (result["parts"][name] for name in ("ppo", PEER))
     clock = result["clock"]
     return float(ours["steps"] / ours[clock] / (theirs["steps"] / theirs[clock]))
 
@@ -135,13 +139,14 @@ def as_markdown(result: dict[str, Any]) -> str:
     facts = ", ".join(f"{key} {value}" for key, value in (result["machine"] | result["versions"]).items())
     parts, clock, on_gpu = result["parts"], result["clock"], result["machine"]["device"] != "cpu"
     time_of = "of wall time" if on_gpu else "of processor time"
-    hidden = parts["sac"]["hidden"]
+    about = parts["sac"]
     lines = ["# Training end to end", "", f"`{result['command']}`; {facts}.", ""]
     lines += [
         f"## SAC, five years of {CASE}: {YEARS * HOURS:,} transitions, one update each",
         "",
-        f"Batch {SAC_BATCH}, hidden layers {hidden}, {SAC_ENVS} environments, guided as shipped; environment, updates, "
-        "reports and compilation included, after 1,000 transitions without updates.",
+        f"Batch {SAC_BATCH}, hidden layers {about['hidden']}, {about['critics']} critics, {about['n_step']}-step "
+        f"returns, {SAC_ENVS} environments, guided as shipped; environment, updates, reports and compilation included, "
+        "after 1,000 transitions without updates.",
         "",
         f"| products | processor s | wall s | updates/s {time_of} | load |",
         "|---|---:|---:|---:|---:|",
@@ -161,7 +166,7 @@ def as_markdown(result: dict[str, Any]) -> str:
         f"| | engine | site-steps | seconds | site-steps/s {time_of} | load |",
         "|---|---|---:|---:|---:|---:|",
     ]
-    for name, engine in (("ppo", "district, 1,024 environments"), ("stable-baselines3", "CityLearn")):
+    for name, engine in (("ppo", "district, 1,024 environments"), (PEER, "CityLearn, on the CPU")):
         part = parts[name]
         lines.append(
             f"| {'iquitos_rl' if name == 'ppo' else part['version']} | {engine} | {part['steps']:,} "
@@ -175,7 +180,8 @@ def as_markdown(result: dict[str, Any]) -> str:
         "",
         "## From an empty folder to a policy that beats the strongest rule",
         "",
-        f"`python -m iquitos_rl.train ppo --case {CASE}`: {run['wall_s']:.0f} s, {run['cpu_s']:.0f} s of processor "
+        f"`python -m iquitos_rl.train ppo --case {CASE}{' --device cuda' if on_gpu else ''}`: {run['wall_s']:.0f} s, "
+        f"{run['cpu_s']:.0f} s of processor "
         f"time, of which training {run['train_s']:.0f} s; the rest builds thirteen years of the case, tunes the rule "
         f"and judges (load {run['load']:.1f}). The bill of the unseen year, by CityLearn: {run['bills']['ppo']:,.0f}, "
         f"the strongest rule's {run['bills']['strongest']:,.0f}. The bar is {MINUTES} minutes on two cores.",
@@ -193,11 +199,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--peer-python", default=sys.executable, help="interpreter with stable-baselines3")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     on_gpu = arguments.device == "cuda"
+    options = ["--device cuda"] * on_gpu + ["--peer-python PYTHON"] * (arguments.peer_python != sys.executable)
+    stem = f"end_to_end{'_gpu' if on_gpu else ''}"
     result: dict[str, Any] = {
-        "command": f"python benchmarks/end_to_end.py --output benchmarks/results{' --device cuda' if on_gpu else ''}",
+        "command": " ".join(["python benchmarks/end_to_end.py --output benchmarks/results", *options]),
         "machine": machine(torch.device(arguments.device), 1),
         "versions": versions(),
         "clock": "wall_s" if on_gpu else "cpu_s",
@@ -207,18 +216,14 @@ def main() -> int:
         folder = build_case(CASE, TRAIN_YEAR, Path(scratch) / CASE)
         for name in parts_for(torch.device(arguments.device)):
             loads = [os.getloadavg()[0]]
-            words = [sys.executable, __file__, "--work", name, arguments.device, str(folder)]
+            python = arguments.peer_python if name == PEER else sys.executable
+            words = [python, __file__, "--work", name, arguments.device, str(folder)]
             output = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout
             answer = next(line for line in output.splitlines() if line.startswith("= "))
             loads.append(os.getloadavg()[0])
             result["parts"][name] = {**json.loads(answer[2:]), "load": sum(loads) / 2}
-            if name == "stable-baselines3":
-                from importlib.metadata import version
-
-                result["parts"][name]["version"] = f"stable-baselines3 {version('stable-baselines3')}"
+            write_json(arguments.output / f"{stem}.json", result)
             print(name, result["parts"][name], flush=True)
-    stem = f"end_to_end{'_gpu' if on_gpu else ''}"
-    write_json(arguments.output / f"{stem}.json", result)
     write_text(arguments.output / f"{stem}.md", as_markdown(result))
     run = result["parts"]["command"]
     beats = run["bills"]["ppo"] < run["bills"]["strongest"] and run["wall_s"] <= 60 * MINUTES

@@ -33,7 +33,7 @@ def commands(output: Path, peer_python: str | None) -> list[list[str]]:
         ["benchmarks/speed.py", "engine", "--output", str(output)],
         [*learner, "--rows", "standard"],
         [*learner, "--rows", "on-policy"],
-        ["benchmarks/end_to_end.py", "--device", "cuda", "--output", str(output)],
+        ["benchmarks/end_to_end.py", "--device", "cuda", "--output", str(output), *peer],
     ]
 
 

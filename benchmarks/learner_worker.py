@@ -13,6 +13,7 @@ import json
 import os
 import runpy
 import sys
+import tempfile
 import time
 import types
 from collections.abc import Callable
@@ -69,9 +70,10 @@ def finished(run: Updates, device: str) -> Updates:
     return waiting
 
 
-def serve(run: Updates, name: str) -> None:
-    """First the one call that compiles, whatever it has to; then what is asked for."""
+def serve(make: Callable[[], Updates], name: str) -> None:
+    """First the agent and one update, with all that this compiles; then what is asked for."""
     wall, cpu = time.perf_counter(), time.process_time()
+    run = make()
     made = run(1)
     answer(made, time.perf_counter() - wall, time.process_time() - cpu, version=f"{name} {version(name)}")
     for line in sys.stdin:
@@ -225,6 +227,7 @@ def cleanrl(algorithm: str, obs_dim: int, action_dim: int, batch: int, width: in
     gym: Any = types.ModuleType("gym")
     gym.spaces, gym.vector = gymnasium.spaces, types.SimpleNamespace(SyncVectorEnv=Turns)
     sys.modules["gym"] = gym
+    os.chdir(tempfile.mkdtemp())  # it leaves event files where it runs
     sys.argv = ["sac", "--batch-size", str(batch), "--buffer-size", str(2 * STORED), "--cuda", str(device == "cuda")]
     sys.argv += ["--learning-starts", str(STORED), "--total-timesteps", str(10**9)]
     runpy.run_module("cleanrl.sac_continuous_action", run_name="__main__")
@@ -236,12 +239,12 @@ def main() -> None:
     if contestant == "cleanrl":
         cleanrl(*arguments)
     elif contestant == "stable-baselines3":
-        serve(finished(sb3(*arguments), device), "stable_baselines3")
+        serve(lambda: finished(sb3(*arguments), device), "stable_baselines3")
     elif contestant == "sbx":
-        serve(sbx(*arguments), "sbx-rl")
+        serve(lambda: sbx(*arguments), "sbx-rl")
     else:
         settings = dict(word.split("=") for word in contestant.split()[1:])
-        serve(finished(ours(*arguments, **settings), device), "torch")
+        serve(lambda: finished(ours(*arguments, **settings), device), "torch")
 
 
 if __name__ == "__main__":
