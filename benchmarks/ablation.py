@@ -4,8 +4,9 @@
 
 Trains on the preset's training years and judges on validation years (year seeds 500 to 505, neither trained on nor
 those that judge runs) on the district engine, beside the strongest rule in the same hours. Months are judged side by
-side, each from where the rule stood at its first hour. Rows that are in the output already are kept: a run that was
-stopped goes on, and `--rows` measures some again. Seconds are processor time of training alone.
+side, each from where the rule stood at its first hour. Rows that are in the output already are kept while their
+settings stay the same: what was stopped goes on, and `--rows` measures some again. Seconds are processor time of
+training alone.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from iquitos_rl.baselines.recording import record_years
 from iquitos_rl.baselines.rule import Rule, RuleSettings
 from iquitos_rl.cases.presets import PRESETS
 from iquitos_rl.cases.reader import read_site
-from iquitos_rl.config import Algorithm, load_settings
+from iquitos_rl.config import Algorithm, Settings, load_settings
 from iquitos_rl.envs.district import DistrictSite
 from iquitos_rl.envs.guided import Guide, GuidedSite
 from iquitos_rl.envs.objective import is_month_start
@@ -144,9 +145,13 @@ def blind(env: DistrictSite, endings: tuple[str, ...]) -> None:
     env.task.table[:, [i for i, name in enumerate(names) if endings and name.endswith(endings)]] = 0
 
 
+def settings_of(case: str, algorithm: Algorithm, change: Change, seed: int) -> Settings:
+    return load_settings(algorithm, AGENTS[algorithm].config, sets=[f"case={case}", f"seed={seed}", *change.sets])
+
+
 def measure(case: str, algorithm: Algorithm, change: Change, seed: int, cache: Path) -> dict[str, Any]:
     """Train once with one change, and judge."""
-    settings = load_settings(algorithm, AGENTS[algorithm].config, sets=[f"case={case}", f"seed={seed}", *change.sets])
+    settings = settings_of(case, algorithm, change, seed)
     run = settings.run
     years = [preset_year(case, year, {}, cache) for year in range(run.years)]
     rule = find_rule(STRONGEST, years, run.task, cache)
@@ -167,7 +172,7 @@ def measure(case: str, algorithm: Algorithm, change: Change, seed: int, cache: P
         "demand": float((bill.demand - beside.demand).mean()),
         "rule": beside.total.tolist(),
         "cpu_s": seconds,
-        "steps": run.steps,
+        "settings": settings.dump(),
         "load": os.getloadavg()[0],
     }
 
@@ -236,7 +241,8 @@ def main() -> int:
         again = arguments.rows is not None and any(part in key for part in arguments.rows)
         if arguments.rows is not None and not again:
             continue
-        runs = [] if again else rows.get(key, [])
+        present = [settings_of(case, algorithm, change, run["seed"]).dump() for run in rows.get(key, [])]
+        runs = [run for run, now in zip(rows.get(key, []), present) if run["settings"] == now and not again]
         for seed in [seed for seed in arguments.seeds if seed not in [run["seed"] for run in runs]]:
             runs = [*runs, measure(case, algorithm, change, seed, arguments.cache)]
             rows[key] = runs
