@@ -93,7 +93,7 @@ class AutoresetVector:
     def _reset(self, rows: NDArray[np.float32], ended: NDArray[Any]) -> NDArray[np.float32]:
         """The rows with the first observation of a new episode where one ended."""
         first = self._rows(self.env.reset(options={"reset_mask": np.asarray(ended, dtype=np.bool_)})[0])
-        if not np.array_equal(first[~ended], rows[~ended]):
+        if not np.array_equal(first[~ended], rows[~ended], equal_nan=True):
             raise UserError(f"the vector environment reset more than the reset_mask asks for; {ADVICE}")
         return first
 
