@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import psutil
@@ -38,6 +38,7 @@ FIRST_STEP_S = 2.0
 CPU_ENVS, GPU_ENVS = (1, 16, 64, 256, 1024, 4096), (64, 256, 1024, 4096, 16384, 65536)
 COMPILED_ENVS = {"cpu": (64, 256, 1024), "cuda": GPU_ENVS}
 """Where compiling pays for the seconds that it takes."""
+How = Literal["plain", "compiled", "graphs"]
 REPEATS = 5
 MORE_STEPS = 200
 """Steps after which memory is counted again."""
@@ -133,15 +134,15 @@ def bandwidth(device: torch.device) -> float | None:
     return rate(lambda: target.copy_(source), 2 * source.nbytes, 0.2, device)
 
 
-def district_rate(folder: Path, num_envs: int, device: torch.device, seconds: float, compiled: bool) -> dict[str, Any]:
+def district_rate(folder: Path, num_envs: int, device: torch.device, seconds: float, how: How) -> dict[str, Any]:
     env = DistrictSite([folder], num_envs, device=device, starts="random")
     env.reset(seed=0)
     action = torch.rand((num_envs, env.action_dim), device=device) * 2 - 1
     compile_s = 0.0
-    if compiled:
+    if how != "plain":
         plain = env.step(action)
         env.reset(seed=0)
-        env.compile()
+        (env.compile if how == "compiled" else env.capture)()
         start = time.perf_counter()
         result = env.step(action)
         compile_s = time.perf_counter() - start
@@ -153,7 +154,7 @@ def district_rate(folder: Path, num_envs: int, device: torch.device, seconds: fl
         env.step(action)
     return {
         "device": device.type,
-        "compiled": compiled,
+        "how": how,
         "compile_s": compile_s,
         "num_envs": num_envs,
         "steps_per_s": per_second,
@@ -181,7 +182,7 @@ def first_step(folder: Path, engine: str) -> dict[str, float]:
     }
 
 
-def measure_preset(folder: Path, seconds: float, compiled: list[bool]) -> dict[str, Any]:
+def measure_preset(folder: Path, seconds: float, compiled: Literal["no", "yes", "both"]) -> dict[str, Any]:
     loading = {name: first_step(folder, name) for name in FIRST_STEP}
     reference = CityLearnRates(folder)
     before = reference.measure(seconds)
@@ -191,9 +192,10 @@ def measure_preset(folder: Path, seconds: float, compiled: list[bool]) -> dict[s
     rows = []
     for device, counts in devices:
         peak = bandwidth(device)
-        for flag in compiled:
-            for count in COMPILED_ENVS[device.type] if flag else counts:
-                row = district_rate(folder, count, device, seconds, flag)
+        ways: list[How] = {"no": ["plain"], "yes": ["compiled"], "both": ["plain", "compiled"]}[compiled]
+        for how in [*ways, "graphs"] if device.type == "cuda" else ways:
+            for count in COMPILED_ENVS[device.type] if how == "compiled" else counts:
+                row = district_rate(folder, count, device, seconds, how)
                 row["share_of_bandwidth"] = None if peak is None else row["gigabytes_per_s"] * 1e9 / peak
                 rows.append(row)
                 print(folder.name, row, flush=True)
@@ -204,7 +206,7 @@ def measure_preset(folder: Path, seconds: float, compiled: list[bool]) -> dict[s
     return {"reference": fastest, "reference_runs": [before, after], "district": rows, "first_step_s": loading}
 
 
-def engine(seconds: float, compiled: list[bool]) -> dict[str, Any]:
+def engine(seconds: float, compiled: Literal["no", "yes", "both"]) -> dict[str, Any]:
     torch.set_num_threads(1)
     load_before = psutil.getloadavg()
     with TemporaryDirectory() as temporary:
@@ -286,14 +288,14 @@ def preset_markdown(preset: str, found: dict[str, Any]) -> list[str]:
             f"| {row['bytes_per_env']:,.0f} | {row['process_growth'] / 1024:,.0f} |"
         )
     if not any(row["device"] == "cuda" for row in found["district"]):
-        lines.append("| cuda | | | not measured | | | | | | |")
+        lines += [f"| cuda | {how} | | not measured | | | | | | |" for how in ("not", "as CUDA graphs")]
     constant = all(row["bytes_per_env"] == row["bytes_per_env_later"] for row in found["district"])
     assert constant, "the engine's memory grew while it stepped"
     return [*lines, "", f"Tables shared by all environments: {found['district'][0]['bytes_shared']:,} bytes.", ""]
 
 
 def compile_time(row: dict[str, Any]) -> str:
-    return f"{row['compile_s']:.0f} s" if row["compiled"] else "not"
+    return {"plain": "not", "compiled": f"{row['compile_s']:.0f} s", "graphs": "as CUDA graphs"}[row["how"]]
 
 
 def main() -> int:
@@ -303,9 +305,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=0.3, help="length of one timed stretch")
     parser.add_argument("--compile", choices=["no", "yes", "both"], default="both")
     arguments = parser.parse_args()
-    compiled = {"no": [False], "yes": [True], "both": [False, True]}[arguments.compile]
     arguments.output.mkdir(parents=True, exist_ok=True)
-    result = engine(arguments.seconds, compiled)
+    result = engine(arguments.seconds, arguments.compile)
     result["command"] = "python benchmarks/speed.py engine --output FOLDER"
     if arguments.compile != "both":
         result["command"] += f" --compile {arguments.compile}"

@@ -1,10 +1,12 @@
 """Shared fixtures: one thread, and a small Iquitos case that is built once."""
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
+from cpu_graphs import graphs_on_cpu
 from short_case import shorten
 
 from iquitos_rl import train
@@ -48,6 +50,13 @@ def without_drawings():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(markup, "save", lambda draw, folder, name: "<svg></svg>")
         yield
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def graph_device(request):
+    """Where graphs can be captured: a GPU, and a CPU that pretends."""
+    with graphs_on_cpu() if request.param == "cpu" else nullcontext():
+        yield request.param
 
 
 class Failures:

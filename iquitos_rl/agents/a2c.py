@@ -19,7 +19,7 @@ from torch import Generator, Tensor, nn
 from iquitos_rl.agents import actor_critic
 from iquitos_rl.agents.actor_critic import ActorCritic, read_actor_critic, spawn, spec_of
 from iquitos_rl.agents.collector import NO_ENVIRONMENT, Batch, Collector, report
-from iquitos_rl.agents.compiled import Compile, Gradient, differentiated, traced
+from iquitos_rl.agents.compiled import Compile, Gradient, differentiated, join_graphs, traced
 from iquitos_rl.agents.figures import Figures
 from iquitos_rl.agents.layers import Activation, Amp
 from iquitos_rl.agents.policy_file import ArrayOrTensor, PolicySpec, apply_policy, save_policy
@@ -58,7 +58,7 @@ class A2CConfig(BaseModel):
     log_every: int = Field(1_000, ge=1, description="Transitions between two progress reports.")
     micro_batch: int | None = Field(None, ge=1, description="Most transitions per backward pass; null for the batch.")
     amp: Amp = Field("off", description="bf16: the networks' products in bfloat16, the rest in float32.")
-    compile: Compile = Field("off", description="default: torch.compile; graphs: replay gradients as CUDA graphs.")
+    compile: Compile = Field("off", description="default: torch.compile; graphs: gradients and engine as CUDA graphs.")
 
 
 def policy_loss(log_prob: Tensor, advantage: Tensor) -> Tensor:
@@ -122,6 +122,7 @@ class A2C:
         self.micro_batch = Parts("gradient", self.device, c.micro_batch, lambda: ADVICE)
         self.acting = Parts("policy", self.device, advice=lambda: ADVICE)
         if self.env is not None:
+            join_graphs(self.env, c.compile, self.device)
             self.collector = Collector(
                 self.env,
                 self.policy,

@@ -2,7 +2,8 @@
 
 What is compiled or captured is one loss and its gradient on one part of a batch: it has no side effect, draws no random
 number and takes all its memory inside, so recovery from out-of-memory (`memory/recovery.py`) works around it as it does
-without. Optimisers, averages and figures are a few fused kernels each and stay as they are.
+without. Optimisers, averages and figures are a few fused kernels each and stay as they are. A batched engine's step,
+hundreds of kernels, is captured where the gradients are.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 from pydantic import BeforeValidator
 from torch import Tensor
 
+from iquitos_rl.envs.vector import VectorEnv
 from iquitos_rl.errors import UserError
+from iquitos_rl.graphs import Graphed
 from iquitos_rl.memory.recovery import taking_memory
 
 Compile = Annotated[
@@ -35,19 +38,6 @@ Evaluate = Callable[..., tuple[Tensor, Sequence[Tensor]]]
 F = TypeVar("F", bound=Callable[..., Any])
 
 BACKEND = "inductor"
-WARM_UP_CALLS = 3
-"""Before a capture: libraries take their workspaces, and kernels are loaded, in their first calls."""
-MOST_RECORDINGS = 4
-"""Shapes at once: whole parts and the last, smaller one, of whole minibatches and of the last, smaller one."""
-
-
-class Recording(NamedTuple):
-    """A captured graph with the memory it reads and writes."""
-
-    graph: torch.cuda.CUDAGraph
-    inputs: Part
-    figures: Tensor
-    gradient: Sequence[Tensor]
 
 
 def traced(function: F, mode: Compile) -> F:
@@ -78,8 +68,7 @@ class Gradient:
     def __init__(self, evaluate: Evaluate, parameters: Sequence[Tensor], mode: Compile, device: torch.device) -> None:
         require(mode, device)
         self.parameters, self.device = parameters, device
-        self._evaluate, self._graphs = evaluate, mode == "graphs"
-        self._recordings: dict[tuple[object, ...], Recording] = {}
+        self._evaluate = Graphed(evaluate, device) if mode == "graphs" else evaluate
 
     def set(self, parts: Iterable[Part], rows: int) -> Tensor:
         """Gradients and figures (k,) of the batch of `rows` rows that the parts are: their weighted means. The figures
@@ -97,7 +86,7 @@ class Gradient:
         """Add a part's share to the gradients and the figures; its own gradient is gone before the next one comes."""
         assert part[0] is not None
         share = len(part[0]) / rows
-        figures, gradient = self._replay(part) if self._graphs else self._evaluate(*part)
+        figures, gradient = self._evaluate(*part)
         if share == 1:
             for p, g in zip(self.parameters, gradient):
                 p.grad = g
@@ -106,39 +95,11 @@ class Gradient:
             p.grad = share * g if p.grad is None else p.grad.add_(g, alpha=share)
         return share * figures if total is None else total + share * figures
 
-    def _replay(self, part: Part) -> tuple[Tensor, Sequence[Tensor]]:
-        """As `evaluate`, in memory that the next call of the same shape overwrites."""
-        key = tuple(None if x is None else (x.shape, x.dtype) for x in part)
-        if key not in self._recordings:
-            if len(self._recordings) == MOST_RECORDINGS:
-                self._recordings.clear()
-            try:
-                self._recordings[key] = self._record(part)
-            except RuntimeError as error:
-                self._recordings.clear()  # what they hold may be what is missing
-                # Ending a capture that ran out of memory raises an error of its own, which says nothing of memory.
-                if isinstance(error.__context__, torch.OutOfMemoryError):
-                    raise error.__context__ from None
-                raise
-        recording = self._recordings[key]
-        for target, x in zip(recording.inputs, part):
-            if target is not None and x is not None:
-                target.copy_(x)
-        recording.graph.replay()
-        return recording.figures, recording.gradient
 
-    def _record(self, part: Part) -> Recording:
-        inputs = tuple(None if x is None else x.clone() for x in part)
-        side = torch.cuda.Stream(self.device)
-        side.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(side):
-            for _ in range(WARM_UP_CALLS):
-                self._evaluate(*inputs)
-        torch.cuda.current_stream(self.device).wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            figures, gradient = self._evaluate(*inputs)
-        return Recording(graph, inputs, figures, gradient)
+def join_graphs(env: VectorEnv, mode: Compile, device: torch.device) -> None:
+    """With graphs, let a batched engine on the same device step as graphs too."""
+    if mode == "graphs" and env.device.type == device.type and hasattr(env, "capture"):
+        env.capture()
 
 
 def require(mode: Compile, device: torch.device) -> None:

@@ -20,7 +20,7 @@ from iquitos_rl.agents import actor_critic
 from iquitos_rl.agents.actor_critic import ActorCritic, read_actor_critic, spawn, spec_of
 from iquitos_rl.agents.adam import Adam
 from iquitos_rl.agents.collector import NO_ENVIRONMENT, Batch, Collector, report
-from iquitos_rl.agents.compiled import Compile, Gradient, differentiated, traced
+from iquitos_rl.agents.compiled import Compile, Gradient, differentiated, join_graphs, traced
 from iquitos_rl.agents.figures import Figures
 from iquitos_rl.agents.layers import Activation, Amp
 from iquitos_rl.agents.policy_file import ArrayOrTensor, PolicySpec, apply_policy, save_policy
@@ -63,7 +63,7 @@ class PPOConfig(BaseModel):
     storage: Literal["float32", "float16"] = Field("float32", description="Type of stored observations.")
     micro_batch: int | None = Field(None, ge=1, description="Most transitions per backward pass; null for the batch.")
     amp: Amp = Field("off", description="bf16: the networks' products in bfloat16, the rest in float32.")
-    compile: Compile = Field("off", description="default: torch.compile; graphs: replay gradients as CUDA graphs.")
+    compile: Compile = Field("off", description="default: torch.compile; graphs: gradients and engine as CUDA graphs.")
 
 
 def clipped_policy_loss(
@@ -156,6 +156,7 @@ class PPO:
         self.micro_batch = Parts("gradient", self.device, c.micro_batch, lambda: ADVICE)
         self.acting = Parts("policy", self.device, advice=lambda: ADVICE)
         if self.env is not None:
+            join_graphs(self.env, c.compile, self.device)
             self.collector = Collector(
                 self.env,
                 self.policy,

@@ -21,7 +21,7 @@ from torch import Generator, Tensor, nn
 
 from iquitos_rl.agents import squashed_gaussian
 from iquitos_rl.agents.adam import Adam
-from iquitos_rl.agents.compiled import Compile, Gradient, traced
+from iquitos_rl.agents.compiled import Compile, Gradient, join_graphs, traced
 from iquitos_rl.agents.figures import Figures
 from iquitos_rl.agents.layers import Amp, backward
 from iquitos_rl.agents.networks import MLP, Critics
@@ -74,7 +74,7 @@ class SACConfig(BaseModel):
     log_every: int = Field(1_000, ge=1, description="Transitions between two progress reports.")
     micro_batch: int | None = Field(None, ge=1, description="Most transitions per backward pass; null for the batch.")
     amp: Amp = Field("off", description="bf16: the networks' products in bfloat16, the rest in float32.")
-    compile: Compile = Field("off", description="default: torch.compile; graphs: replay gradients as CUDA graphs.")
+    compile: Compile = Field("off", description="default: torch.compile; graphs: gradients and engine as CUDA graphs.")
 
 
 def td_target(
@@ -169,6 +169,7 @@ class SAC:
         self.env = None if env is None else as_vector(env, self.device)
         if self.env is not None:
             spec = PolicySpec.of(self.env)
+            join_graphs(self.env, c.compile, self.device)
         if spec is None:
             raise UserError("an agent needs an environment, or the description of one")
         self.spec = spec

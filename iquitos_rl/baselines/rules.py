@@ -186,7 +186,7 @@ def _dear_level(now: Now, facts: Facts, net: Tensor, energy: Tensor) -> Tensor:
     """(E, B) kW to which the stored energy can lower what is left of the present dear hours."""
     ahead, hours = _expected(now, facts, net)
     window = facts.dear[hours].cumprod(-1).bool()
-    window[:, 0] = True
+    window[:, 0].fill_(True)
     return shave_level(ahead.clamp(min=0), facts.power_kw.expand_as(net), energy, window.unsqueeze(1))
 
 
@@ -194,5 +194,5 @@ def _valley_level(now: Now, facts: Facts, net: Tensor) -> Tensor:
     """(E, B) kW up to which the hours before the next dear ones must be filled for the battery to be full by then."""
     ahead, hours = _expected(now, facts, net)
     before = (~facts.dear[hours]).cumprod(-1).bool()
-    before[:, 0] = True
+    before[:, 0].fill_(True)
     return fill_level(ahead, facts.power_kw.expand_as(net), now.room_kwh, before.unsqueeze(1))

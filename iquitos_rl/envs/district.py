@@ -23,6 +23,7 @@ from iquitos_rl.envs.physics import Flows, Physics, State
 from iquitos_rl.envs.task import Moment, SiteTask, TaskSettings
 from iquitos_rl.envs.trajectory import Trajectory
 from iquitos_rl.envs.vector import Exogenous, StepResult
+from iquitos_rl.graphs import Graphed
 
 Starts = Literal["year", "random"]
 
@@ -43,15 +44,21 @@ def idle_peaks(site: Site, tariff: Tariff) -> Floats:
     return before
 
 
-class Transition(NamedTuple):
-    """Where one step leads, for E environments, before any episode ends."""
+class Standing(NamedTuple):
+    """Where E environments stand before an action."""
 
     state: State
     now: Moment
     running_peak: Tensor
     """(E, B, 2) kW."""
     net: Tensor
-    """(E, B) kWh."""
+    """(E, B) kWh of the step before."""
+
+
+class Transition(NamedTuple):
+    """Where one step leads, for E environments, before any episode ends."""
+
+    standing: Standing
     obs: Tensor
     """(E, D)."""
     reward: Tensor
@@ -111,6 +118,8 @@ class DistrictSite:
         """Steps until each environment's episode ends: known without asking the device."""
         self._none = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
         self._transition: Callable[[State, Moment, Tensor, Tensor], Transition] = self._advance
+        self._beginning: Callable[[Standing, Tensor, Tensor, Tensor], tuple[Standing, Tensor]] = self._begin
+        self._captured = False
         self.last_flows: Flows | None = None
         """Energies and states of charge of the step just taken."""
         self._extra = torch.zeros((num_envs, 0), dtype=self.physics.dtype, device=self.device)
@@ -136,7 +145,8 @@ class DistrictSite:
         self.physics.reset(row, scenario)
         if self.starts == "random":
             self.steps_left = self._rng.integers(1, self.episode_steps + 1, self.num_envs)
-        self._peak, self._net = self._start_peak[self.physics.table_row], self._start_net[self.physics.table_row]
+        here = self.physics.table_row
+        self._peak, self._net = self._start_peak.index_select(0, here), self._start_net.index_select(0, here)
         self._now, obs = self._look(self.physics.state, self._peak, self._net)
         self._rows = self._now.row, self._now.row
         return obs
@@ -146,21 +156,20 @@ class DistrictSite:
 
         Nothing is read back from the device; actions that are not finite are the caller's to refuse.
         """
-        after = self._transition(self.physics.state, self._now, self._peak, action)
-        self.physics.state, self._now, self._peak, self._net, next_obs, reward, flows, info = after
-        self.last_flows = flows
-        obs, next_row = next_obs, self._now.row
+        standing, next_obs, reward, self.last_flows, info = self._transition(
+            self.physics.state, self._now, self._peak, action
+        )
+        next_obs = self._lasting(next_obs)
+        obs, next_row = next_obs, standing.now.row
 
         self.steps_left -= 1
         ended = self.steps_left == 0
         truncated = self._none
         if ended.any():
-            truncated = torch.from_numpy(ended).to(self.device)
-            self.physics.restart(truncated, *self._draw(ended))
-            fresh = self.physics.table_row
-            self._peak = torch.where(truncated[:, None, None], self._start_peak[fresh], self._peak)
-            self._net = torch.where(truncated[:, None], self._start_net[fresh], self._net)
-            self._now, obs = self._look(self.physics.state, self._peak, self._net)
+            truncated = self._sent(ended)
+            standing, first_obs = self._beginning(standing, truncated, *self._draw(ended))
+            obs = self._lasting(first_obs)
+        self.physics.state, self._now, self._peak, self._net = standing
         self._rows = self._now.row, next_row
         return StepResult(obs, reward, self._none, truncated, next_obs, info)
 
@@ -176,6 +185,13 @@ class DistrictSite:
     def compile(self) -> None:
         """Let `torch.compile` fuse the step: worth its half minute of compilation in long runs."""
         self._transition = torch.compile(self._transition, fullgraph=True, dynamic=False)
+
+    def capture(self) -> None:
+        """Step as CUDA graphs from now on, with a GPU. Of a step's result only the observations last: the next step
+        overwrites everything else."""
+        self._transition = Graphed(self._advance, self.device)
+        self._beginning = Graphed(self._begin, self.device)
+        self._captured = True
 
     def close(self) -> None:
         """Nothing to release."""
@@ -213,6 +229,7 @@ class DistrictSite:
             reward = par.expected(reward, now.row, peak, outcome.running_peak) - par.reward.index_select(0, now.row)
         peak = task.next_peak(physics.row_of(state), outcome.running_peak)
         following, obs = self._look(state, peak, flows.net)
+        standing = Standing(state, following, peak, flows.net)
         imported = flows.net.clamp(min=0).sum(-1)
         info = {
             "energy_cost": outcome.terms.energy,
@@ -227,7 +244,19 @@ class DistrictSite:
             "departures": outcome.departures,
             "served": outcome.served,
         }
-        return Transition(state, following, peak, flows.net, obs, reward, flows, info)
+        return Transition(standing, obs, reward, flows, info)
+
+    def _begin(self, standing: Standing, ended: Tensor, row: Tensor, scenario: Tensor) -> tuple[Standing, Tensor]:
+        """New episodes at these rows of these years where `ended`; where everyone stands then, and what they see."""
+        state = self.physics.restarted(standing.state, ended, row, scenario)
+        here = self.physics.row_of(state)
+        peak = torch.where(ended[:, None, None], self._start_peak.index_select(0, here), standing.running_peak)
+        net = torch.where(ended[:, None], self._start_net.index_select(0, here), standing.net)
+        now, obs = self._look(state, peak, net)
+        return Standing(state, now, peak, net), obs
+
+    def _lasting(self, obs: Tensor) -> Tensor:
+        return obs.clone() if self._captured else obs
 
     def _start_tables(self, years: list[Site], trajectory: Trajectory | None) -> tuple[Tensor, Tensor]:
         """Running peaks (S * T, B, 2) and net consumption (S * T, B) before each row."""
@@ -253,7 +282,11 @@ class DistrictSite:
             row[who] = self._rng.integers(0, self.task.rows - self.episode_steps, count)
         scenario[who] = self._rng.integers(0, self._years, count)
         self.steps_left[who] = self.episode_steps
-        return torch.from_numpy(row).to(self.device), torch.from_numpy(scenario).to(self.device)
+        return self._sent(row), self._sent(scenario)
+
+    def _sent(self, values: NDArray[Any]) -> Tensor:
+        """On the device, without waiting for it: a copy out of pageable memory is read before the call returns."""
+        return torch.from_numpy(values).to(self.device, non_blocking=True)
 
     def _indices(self, chosen: list[bool]) -> Tensor:
         return torch.tensor(np.flatnonzero(chosen), dtype=torch.int64, device=self.device)

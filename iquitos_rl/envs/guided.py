@@ -26,6 +26,7 @@ from iquitos_rl.envs.district import DistrictSite
 from iquitos_rl.envs.task import SiteTask
 from iquitos_rl.envs.vector import Exogenous, StepResult
 from iquitos_rl.errors import UserError
+from iquitos_rl.graphs import Graphed
 
 Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -114,6 +115,8 @@ class GuidedSite:
         self.obs_dim, self.episode_steps = self.guide.obs_dim, env.episode_steps
         self.action_mask_columns = env.action_mask_columns
         self._seen = torch.zeros((self.num_envs, self.obs_dim), device=self.device)
+        self._see: Callable[[Tensor], Tensor] = self.guide.see
+        self._act: Callable[[Tensor, Tensor], Tensor] = self.guide.act
 
     @property
     def policy_spec(self) -> dict[str, Any]:
@@ -125,15 +128,21 @@ class GuidedSite:
 
     def reset(self, seed: int | None = None) -> Tensor:
         """See `DistrictSite.reset`."""
-        self._seen = self.guide.see(self.env.reset(seed))
+        self._seen = self._see(self.env.reset(seed))
         return self._seen
 
     def step(self, action: Tensor) -> StepResult:
         """See `DistrictSite.step`."""
-        step = self.env.step(self.guide.act(self._seen, action))
-        next_obs = self.guide.see(step.next_obs)
-        self._seen = next_obs if step.obs is step.next_obs else self.guide.see(step.obs)
+        step = self.env.step(self._act(self._seen, action))
+        next_obs = self._see(step.next_obs)
+        self._seen = next_obs if step.obs is step.next_obs else self._see(step.obs)
         return step._replace(obs=self._seen, next_obs=next_obs)
+
+    def capture(self) -> None:
+        """See `DistrictSite.capture`."""
+        self.env.capture()
+        see = Graphed(self.guide.see, self.device)
+        self._see, self._act = (lambda obs: see(obs).clone()), Graphed(self.guide.act, self.device)
 
     def close(self) -> None:
         self.env.close()

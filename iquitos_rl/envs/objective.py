@@ -143,8 +143,8 @@ def demand_increase(
     in_period = torch.stack([peak_period, ~peak_period], dim=-1).unsqueeze(-2)  # (E, 1, 2)
     demand = torch.where(in_period, import_kw.unsqueeze(-1), torch.zeros_like(running_peak))
     new_peak = torch.maximum(running_peak, demand)
-    rates = running_peak.new_tensor([tariff.demand_charge_peak, tariff.demand_charge_off_peak])
-    return ((new_peak - running_peak) * rates).sum(-1), new_peak
+    peak, off_peak = (new_peak - running_peak).unbind(-1)
+    return peak * tariff.demand_charge_peak + off_peak * tariff.demand_charge_off_peak, new_peak
 
 
 def step_bill(

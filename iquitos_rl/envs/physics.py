@@ -141,12 +141,6 @@ class Physics:
         """
         self.state = self.fresh(self._start() if row is None else row, self._start() if scenario is None else scenario)
 
-    def restart(self, done: Tensor, row: Tensor, scenario: Tensor) -> None:
-        """Start anew where `done` (E,) bool is True; the other environments stay as they are."""
-        new = self.fresh(row, scenario)
-        merged = [torch.where(done.view(-1, *[1] * (a.dim() - 1)), a, b) for a, b in zip(new, self.state, strict=True)]
-        self.state = State(*merged)
-
     def step(self, battery_action: Tensor, socket_action: Tensor) -> Flows:
         """Apply actions (E, B) and (E, N) in CityLearn's units, [-1, 1] of nominal power, and move on by one row.
 
@@ -210,6 +204,12 @@ class Physics:
             vehicle_degraded=unfaded(self.vehicle, self.vehicle_start),
             code=code,
         )
+
+    def restarted(self, state: State, done: Tensor, row: Tensor, scenario: Tensor) -> State:
+        """Started anew where `done` (E,) bool is True; the other environments stay as they are."""
+        new = self.fresh(row, scenario)
+        merged = [torch.where(done.view(-1, *[1] * (a.dim() - 1)), a, b) for a, b in zip(new, state, strict=True)]
+        return State(*merged)
 
     # -- one step ------------------------------------------------------------------------------------------------
 

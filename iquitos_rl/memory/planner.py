@@ -35,6 +35,8 @@ STEP = "a step of the environments"
 STEP_OBSERVATIONS = 5
 """Tensors of an observation's width that are there at once in a step of the district engine: the one acted on, the new
 one, the rows and the state that it is joined from, the state before it is scaled."""
+ENGINE_GRAPHS = 4
+"""An action's meaning, a step, the beginning of episodes, what is seen: see `GuidedSite.capture`."""
 ESTIMATES = 8
 """Numbers of a transition that its advantage is made of: reward, value and the next one, continuation, advantage,
 return, and the discounted reward in float64."""
@@ -270,7 +272,7 @@ def sac_items(dims: Dims, c: Any, choice: Choice, on_gpu: bool) -> list[Item]:
                 STEP: dims.num_envs * STEP_OBSERVATIONS * d * FLOAT,
             },
         ),
-        *_graphs(c, place, gradient, 2),
+        *_graphs(c, place, dims, gradient, 2),
     ]
     if on_gpu and choice.placement != "cuda":
         items.append(Item("the next batch on its way", place, batch * (record + 3 * FLOAT)))
@@ -321,7 +323,7 @@ def on_policy_items(dims: Dims, c: Any, choice: Choice, on_gpu: bool, moments: i
         Item(f"rollout of {steps:,}", place, rollout),
         Item("advantages and returns", place, ESTIMATES * steps * FLOAT),
         _largest(place, update),
-        *_graphs(c, place, gradient, 2 if batch and steps % batch else 1),
+        *_graphs(c, place, dims, gradient, 2 if batch and steps % batch else 1),
     ]
 
 
@@ -331,9 +333,12 @@ def _largest(where: Where, moments: dict[str, int]) -> Item:
     return Item(name, where, moments[name])
 
 
-def _graphs(c: Any, where: Where, each: int, count: int) -> list[Item]:
-    """A CUDA graph keeps for itself whatever its capture allocated."""
-    return [Item(f"{count} CUDA graphs", where, count * each)] if c.compile == "graphs" else []
+def _graphs(c: Any, where: Where, dims: Dims, each: int, count: int) -> list[Item]:
+    """A CUDA graph keeps for itself whatever its capture allocated: those of gradients, and those of the engine."""
+    if c.compile != "graphs":
+        return []
+    step = dims.num_envs * STEP_OBSERVATIONS * dims.obs_dim * FLOAT
+    return [Item(f"{count + ENGINE_GRAPHS} CUDA graphs", where, count * each + ENGINE_GRAPHS * step)]
 
 
 def build(

@@ -109,20 +109,22 @@ def test_a_policy_predicts_where_it_could_not_be_compiled(name, tmp_path, monkey
     assert torch.equal(type(agent).load(tmp_path).predict(obs), agent.predict(obs))
 
 
-@pytest.mark.gpu
 @pytest.mark.parametrize("name", AGENTS)
-def test_graphs_and_eager_agree_over_100_updates(name):
-    agree(name, make(name, "graphs", "cuda"))
+def test_graphs_and_eager_agree_over_100_updates(name, graph_device):
+    agree(name, make(name, "graphs", graph_device))
 
 
-@pytest.mark.gpu
 @pytest.mark.parametrize("name", AGENTS)
-def test_graphs_are_captured_anew_in_smaller_parts(name, fail):
-    agent = make(name, "graphs", "cuda")
-    g = torch.Generator().manual_seed(2)
-    update(agent, g)
-    failures = fail("gradient", lambda n: n == 3)
-    for _ in range(3):
-        update(agent, g)
+def test_graphs_are_captured_anew_in_smaller_parts(name, graph_device, fail):
+    agent, plain = make(name, "graphs", graph_device), make(name, "off", graph_device)
+    for each in (agent, plain):
+        update(each, torch.Generator().manual_seed(2))
+    failures = fail("gradient", lambda n: n == 2)
+    for each in (agent, plain):
+        g = torch.Generator().manual_seed(3)
+        for _ in range(3):
+            update(each, g)
     assert failures.raised == 1
-    assert agent.micro_batch.size == 16
+    assert (agent.micro_batch.size, plain.micro_batch.size) == (16, None)
+    for p, q in zip(parameters(agent), parameters(plain)):
+        torch.testing.assert_close(p, q, rtol=1e-3, atol=1e-4)

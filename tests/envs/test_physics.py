@@ -182,7 +182,8 @@ def test_restart_leaves_the_others_alone(years: list[Site]) -> None:
         batteries, sockets = draw_actions(years[0], k, 3)
         engine.step(torch.tensor(batteries), torch.tensor(sockets))
     before = engine.state
-    engine.restart(torch.tensor([False, True, False]), torch.tensor([9, 3, 9]), torch.tensor([1, 1, 1]))
+    done, row, scenario = torch.tensor([False, True, False]), torch.tensor([9, 3, 9]), torch.tensor([1, 1, 1])
+    engine.state = engine.restarted(engine.state, done, row, scenario)
     fresh = Physics(years, 1)
     fresh.reset(torch.tensor([3]), torch.tensor([1]))
     for after, old, new in zip(engine.state, before, fresh.state):
@@ -214,7 +215,8 @@ def test_a_step_reads_nothing_back_from_the_device(tmp_path: Path, seed: int, ex
     flows = engine.step(*(torch.zeros(s, device="meta") for s in shape))
     assert flows.net.shape == shape[0]
     assert flows.socket_soc.shape == shape[1]
-    engine.restart(torch.zeros(4, dtype=torch.bool, device="meta"), engine.state.row, engine.state.scenario)
+    state = engine.state
+    engine.restarted(state, torch.zeros(4, dtype=torch.bool, device="meta"), state.row, state.scenario)
 
 
 def test_refuses_years_of_different_sites(tmp_path: Path) -> None:
