@@ -35,7 +35,9 @@ class Adam(Optimizer):
             steps = [state["step"] for state in states]
             averages, squares = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq"))
             beta1, beta2 = group["betas"]
-            torch._foreach_add_(steps, 1 if self.found_inf is None else 1 - self.found_inf)
+            torch._foreach_add_(steps, 1)
+            if self.found_inf is not None:  # a list, for a single tensor would be read back to become a number
+                torch._foreach_sub_(steps, [self.found_inf] * len(steps))
             torch._fused_adam_(
                 params,
                 [p.grad for p in params],
