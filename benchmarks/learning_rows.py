@@ -1,9 +1,9 @@
 """The rows of the learning benchmark: what both libraries train on, for how long, and each with which settings.
 
 Ours for MountainCarContinuous and for SAC on InvertedPendulum were chosen on training seeds from 100 on, which no row
-uses; LunarLanderContinuous takes the peer's, HalfCheetah the defaults; the others are older, and no record says which seeds they were chosen on. The
-peer's are the tuned ones of RL Baselines3 Zoo (folder `hyperparams`), under the zoo's own names; where it has none for
-the environment, `zoo` says which entry stands in.
+uses; LunarLanderContinuous takes the peer's, HalfCheetah the defaults; the others are older, and no record says which
+seeds they were chosen on. The peer's are the tuned ones of RL Baselines3 Zoo (folder `hyperparams`), under the zoo's
+own names; where it has none for the environment, `zoo` says which entry stands in.
 """
 
 from __future__ import annotations
