@@ -8,6 +8,7 @@ a capture refuses both.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
@@ -63,16 +64,23 @@ class Graphed(Generic[R]):
 
     def _record(self, arguments: tuple[Any, ...]) -> Recording:
         own = mapped(lambda x: x.clone(memory_format=torch.contiguous_format), arguments)
-        side = torch.cuda.Stream(self.device)
-        side.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(side):
-            for _ in range(WARM_UP_CALLS):
-                self.function(*own)
-        torch.cuda.current_stream(self.device).wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            outputs = self.function(*own)
+        graph, side = torch.cuda.CUDAGraph(), side_stream(self.device)
+        # The outer contexts also undo what a failed capture leaves behind.
+        with torch.cuda.device(self.device), torch.cuda.stream(torch.cuda.current_stream(self.device)):
+            side.wait_stream(torch.cuda.current_stream(self.device))
+            with torch.cuda.stream(side):
+                for _ in range(WARM_UP_CALLS):
+                    self.function(*own)
+            torch.cuda.current_stream(self.device).wait_stream(side)
+            with torch.cuda.graph(graph, stream=side):
+                outputs = mapped(Tensor.contiguous, self.function(*own))  # as `fill` can copy together
         return Recording(graph, [x for x in leaves(own) if x is not None], outputs)
+
+
+@cache
+def side_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all captures: libraries keep a workspace for every stream they have seen."""
+    return torch.cuda.Stream(device)
 
 
 def fill(targets: list[Tensor], values: list[Tensor]) -> None:

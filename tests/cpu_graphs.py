@@ -13,7 +13,16 @@ from torch.utils._pytree import tree_flatten
 
 from iquitos_rl.agents import compiled
 
-REFUSED = {"aten::_local_scalar_dense", "aten::nonzero", "aten::lift_fresh", "aten::equal", "aten::is_nonzero"}
+READS = {"_local_scalar_dense", "nonzero", "equal", "is_nonzero", "masked_select", "_unique2", "unique_dim"}
+BRINGS = {"lift_fresh"}
+INDEXES = {"index", "index_put", "index_put_", "_index_put_impl_"}
+
+
+def waits(function, args):
+    """Whether an operation reads a value back from the device, or brings one from the host."""
+    name = function._schema.name.removeprefix("aten::")
+    masks = name in INDEXES and any(x is not None and x.dtype in (torch.bool, torch.uint8) for x in args[1])
+    return masks or name in READS | BRINGS
 
 
 class Graph:
@@ -35,7 +44,7 @@ class Writer(TorchDispatchMode):
         self.graph = graph
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if function._schema.name in REFUSED:
+        if waits(function, args):
             raise RuntimeError(f"{function._schema.name} is not permitted when stream is capturing")
         result = function(*args, **(kwargs or {}))
         self.graph.operations.append((function, args, kwargs or {}, tensors(result)))
@@ -60,7 +69,7 @@ def graphs_on_cpu():
     the graphs that were captured."""
     captured = []
 
-    def capture(graph):
+    def capture(graph, stream):
         captured.append(graph)
         return Writer(graph)
 
@@ -68,6 +77,7 @@ def graphs_on_cpu():
         patch.setattr(torch.cuda, "CUDAGraph", Graph)
         patch.setattr(torch.cuda, "graph", capture)
         patch.setattr(torch.cuda, "Stream", Stream)
+        patch.setattr(torch.cuda, "device", lambda device: nullcontext())
         patch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
         patch.setattr(torch.cuda, "current_stream", Stream)
         patch.setattr(compiled, "require", lambda mode, device: None)

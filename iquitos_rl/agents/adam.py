@@ -26,6 +26,12 @@ class Adam(Optimizer):
         self.found_inf: Tensor | None = None
         """() float32, as in PyTorch's fused optimisers: while it is 1, a step changes nothing."""
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """See `Optimizer.load_state_dict`, which leaves the number of steps on the device it was loaded to."""
+        super().load_state_dict(state_dict)
+        for p, state in self.state.items():
+            state["step"] = state["step"].to(p.device)
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
         """One step of every parameter. `closure` is not used."""

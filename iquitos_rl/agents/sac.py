@@ -169,7 +169,6 @@ class SAC:
         self.env = None if env is None else as_vector(env, self.device)
         if self.env is not None:
             spec = PolicySpec.of(self.env)
-            join_graphs(self.env, c.compile, self.device)
         if spec is None:
             raise UserError("an agent needs an environment, or the description of one")
         self.spec = spec
@@ -204,6 +203,7 @@ class SAC:
         self.figures = Figures(names, self.optimizers.values(), self.device)
         self._obs: Tensor | None = None
         if self.env is not None:
+            join_graphs(self.env, c.compile, self.device)
             # Drawn, not zero: a first action is as wide as any other.
             self._exploration = torch.randn(self.env.num_envs, action_dim, generator=init).to(self.device)
             self.tracker = EpisodeTracker(self.env.num_envs, self.device)

@@ -295,7 +295,7 @@ class ReplayBuffer:
     def _draw(self, count: int) -> Drawn:
         if not len(self):
             raise UserError("the replay buffer is empty: nothing to sample")
-        drawn = torch.randint(len(self), (count,), generator=self.generator).to(self._home)
+        drawn = torch.randint(len(self), (count,), generator=self.generator).to(self._home, non_blocking=True)
         env, first = drawn % self.num_envs, drawn // self.num_envs + self._oldest
 
         window = first[:, None] + self._offsets

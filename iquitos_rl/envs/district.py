@@ -118,7 +118,7 @@ class DistrictSite:
         """Steps until each environment's episode ends: known without asking the device."""
         self._none = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
         self._transition: Callable[[State, Moment, Tensor, Tensor], Transition] = self._advance
-        self._beginning: Callable[[Standing, Tensor, Tensor, Tensor], tuple[Standing, Tensor]] = self._begin
+        self._beginning: Callable[..., tuple[Standing, Tensor]] = self._begin
         self._captured = False
         self.last_flows: Flows | None = None
         """Energies and states of charge of the step just taken."""
@@ -127,6 +127,11 @@ class DistrictSite:
     @property
     def policy_spec(self) -> dict[str, Any]:
         return self.task.policy_spec
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes that one environment keeps between two steps, about: `footprint` counts them after a step."""
+        return (11 * self.physics.sockets + 11 * self.physics.buildings + 13) * self.physics.dtype.itemsize
 
     @property
     def exogenous(self) -> Exogenous:
@@ -167,7 +172,8 @@ class DistrictSite:
         truncated = self._none
         if ended.any():
             truncated = self._sent(ended)
-            standing, first_obs = self._beginning(standing, truncated, *self._draw(ended))
+            state, _, peak, net = standing
+            standing, first_obs = self._beginning(state, peak, net, truncated, *self._draw(ended))
             obs = self._lasting(first_obs)
         self.physics.state, self._now, self._peak, self._net = standing
         self._rows = self._now.row, next_row
@@ -199,9 +205,9 @@ class DistrictSite:
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on exactly where this environment stands."""
         return {
-            "physics": self.physics.state._asdict(),
-            "running_peak": self._peak,
-            "net": self._net,
+            "physics": {name: self._lasting(tensor) for name, tensor in self.physics.state._asdict().items()},
+            "running_peak": self._lasting(self._peak),
+            "net": self._lasting(self._net),
             "left": torch.from_numpy(self.steps_left.copy()),
             "rng": self._rng.bit_generator.state,
         }
@@ -246,17 +252,20 @@ class DistrictSite:
         }
         return Transition(standing, obs, reward, flows, info)
 
-    def _begin(self, standing: Standing, ended: Tensor, row: Tensor, scenario: Tensor) -> tuple[Standing, Tensor]:
+    def _begin(
+        self, state: State, peak: Tensor, net: Tensor, ended: Tensor, row: Tensor, scenario: Tensor
+    ) -> tuple[Standing, Tensor]:
         """New episodes at these rows of these years where `ended`; where everyone stands then, and what they see."""
-        state = self.physics.restarted(standing.state, ended, row, scenario)
+        state = self.physics.restarted(state, ended, row, scenario)
         here = self.physics.row_of(state)
-        peak = torch.where(ended[:, None, None], self._start_peak.index_select(0, here), standing.running_peak)
-        net = torch.where(ended[:, None], self._start_net.index_select(0, here), standing.net)
+        peak = torch.where(ended[:, None, None], self._start_peak.index_select(0, here), peak)
+        net = torch.where(ended[:, None], self._start_net.index_select(0, here), net)
         now, obs = self._look(state, peak, net)
         return Standing(state, now, peak, net), obs
 
-    def _lasting(self, obs: Tensor) -> Tensor:
-        return obs.clone() if self._captured else obs
+    def _lasting(self, result: Tensor) -> Tensor:
+        """A graph's result as the next step will leave it."""
+        return result.clone() if self._captured else result
 
     def _start_tables(self, years: list[Site], trajectory: Trajectory | None) -> tuple[Tensor, Tensor]:
         """Running peaks (S * T, B, 2) and net consumption (S * T, B) before each row."""
@@ -285,7 +294,7 @@ class DistrictSite:
         return self._sent(row), self._sent(scenario)
 
     def _sent(self, values: NDArray[Any]) -> Tensor:
-        """On the device, without waiting for it: a copy out of pageable memory is read before the call returns."""
+        """On the device, as a rule without waiting for it; the call returns when the values have been read."""
         return torch.from_numpy(values).to(self.device, non_blocking=True)
 
     def _indices(self, chosen: list[bool]) -> Tensor:

@@ -123,6 +123,11 @@ class GuidedSite:
         return {**self.env.policy_spec, "guide": self.guide.to_json()}
 
     @property
+    def state_bytes(self) -> int:
+        """See `DistrictSite.state_bytes`."""
+        return self.env.state_bytes
+
+    @property
     def exogenous(self) -> Exogenous:
         return self.env.exogenous
 

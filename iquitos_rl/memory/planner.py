@@ -33,10 +33,13 @@ ASSUMED_CONTEXT = 450 << 20
 """A CUDA context with PyTorch's kernels, where there is no GPU to measure it on."""
 STEP = "a step of the environments"
 STEP_OBSERVATIONS = 5
-"""Tensors of an observation's width that are there at once in a step of the district engine: the one acted on, the new
+"""Tensors of an observation's width that are there at once in a step of the environments: the one acted on, the new
 one, the rows and the state that it is joined from, the state before it is scaled."""
-ENGINE_GRAPHS = 4
-"""An action's meaning, a step, the beginning of episodes, what is seen: see `GuidedSite.capture`."""
+STEP_STATES = 1.5
+"""A step of the district engine takes so many times its state."""
+ENGINE_GRAPHS, GRAPH_STATES = 4, 6
+"""An action's meaning, a step, the beginning of episodes, what is seen (see `GuidedSite.capture`), and how many times
+the state they keep together, their arguments included."""
 ESTIMATES = 8
 """Numbers of a transition that its advantage is made of: reward, value and the next one, continuation, advantage,
 return, and the discounted reward in float64."""
@@ -56,6 +59,8 @@ class Dims(NamedTuple):
     episode_steps: int | None
     env_bytes: int
     """Tensors of the environment on its device."""
+    state_bytes: int
+    """What one environment of a batched engine keeps between two steps; 0 for others."""
 
     @classmethod
     def of(cls, env: VectorEnv) -> Dims:
@@ -69,7 +74,13 @@ class Dims(NamedTuple):
         masked = env.action_mask_columns is not None
         length = getattr(env, "episode_steps", None)
         columns = 0 if exogenous is None else exogenous.table.shape[1]
-        return cls(env.num_envs, env.obs_dim, env.action_dim, records, columns, masked, length, held_bytes(env))
+        state = getattr(env, "state_bytes", 0)
+        return cls(env.num_envs, env.obs_dim, env.action_dim, records, columns, masked, length, held_bytes(env), state)
+
+    @property
+    def step_bytes(self) -> int:
+        """The most that a step of all environments takes for a moment."""
+        return int(self.num_envs * max(STEP_OBSERVATIONS * self.obs_dim * FLOAT, STEP_STATES * self.state_bytes))
 
 
 class Item(NamedTuple):
@@ -269,7 +280,7 @@ def sac_items(dims: Dims, c: Any, choice: Choice, on_gpu: bool) -> list[Item]:
             {
                 f"a gradient from {part} transitions": max(0, gradient - actor - critics),
                 "fetching batches": fetching,
-                STEP: dims.num_envs * STEP_OBSERVATIONS * d * FLOAT,
+                STEP: dims.step_bytes,
             },
         ),
         *_graphs(c, place, dims, gradient, 2),
@@ -309,7 +320,7 @@ def on_policy_items(dims: Dims, c: Any, choice: Choice, on_gpu: bool, moments: i
     update = {
         f"a gradient from {part} transitions": max(0, gradient - weights),
         "values of a rollout": chunk * (max(map(sum, pairwise([*h, 1]))) + converted) * FLOAT,
-        STEP: e * (STEP_OBSERVATIONS * d * FLOAT + 3 * d * DOUBLE),
+        STEP: dims.step_bytes + e * 3 * d * DOUBLE,
     }
     if minibatches:
         update["taking a minibatch"] = batch * (2 * row + converted * dtype.itemsize)  # the last one is still there
@@ -337,8 +348,8 @@ def _graphs(c: Any, where: Where, dims: Dims, each: int, count: int) -> list[Ite
     """A CUDA graph keeps for itself whatever its capture allocated: those of gradients, and those of the engine."""
     if c.compile != "graphs":
         return []
-    step = dims.num_envs * STEP_OBSERVATIONS * dims.obs_dim * FLOAT
-    return [Item(f"{count + ENGINE_GRAPHS} CUDA graphs", where, count * each + ENGINE_GRAPHS * step)]
+    engine = GRAPH_STATES * dims.state_bytes * dims.num_envs
+    return [Item(f"{count + ENGINE_GRAPHS * (engine > 0)} CUDA graphs", where, count * each + engine)]
 
 
 def build(

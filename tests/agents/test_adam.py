@@ -53,3 +53,14 @@ def test_goes_on_bit_for_bit_from_its_state():
     for seed in (1, 2):
         steps(optimizer, whole, 5, seed)
     assert all(torch.equal(p, q) for p, q in zip(whole, half))
+
+
+def test_a_loaded_state_is_where_the_parameters_are():
+    """A checkpoint is read into main memory."""
+    params = parameters()
+    optimizer = Adam(params, lr=1e-3)
+    steps(optimizer, params, 3, 1)
+    elsewhere = Adam([torch.nn.Parameter(p.to("meta")) for p in params], lr=1e-3)
+    elsewhere.load_state_dict(optimizer.state_dict())
+    for state in elsewhere.state.values():
+        assert {tensor.device.type for tensor in state.values()} == {"meta"}

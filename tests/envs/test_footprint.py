@@ -36,6 +36,11 @@ def test_every_byte_is_counted(week_38):
     assert footprint(stepped(week_38, 48)[0]) == found
 
 
+def test_the_state_is_about_what_the_planner_is_told(week_38):
+    env, _ = stepped(week_38, 16)
+    assert env.state_bytes == pytest.approx(footprint(env).per_env, rel=0.02)
+
+
 @pytest.mark.parametrize("num_envs", [1, 32])
 def test_stepping_takes_no_more_memory(week_38, num_envs):
     env, action = stepped(week_38, num_envs)
