@@ -99,7 +99,7 @@ def plot(path: Path, rows: Sequence[Row], runs: Runs) -> None:
         return
     columns = min(3, len(done))
     lines = -(-len(done) // columns)
-    canvas = FigureCanvasAgg(Figure(figsize=(3.2 * columns, 1.5 * lines), layout="constrained"))
+    canvas = FigureCanvasAgg(Figure(figsize=(3.2 * columns, 1.7 * lines), layout="constrained"))
     axes = canvas.figure.subplots(lines, columns, squeeze=False).flatten()
     for ax in axes[len(done) :]:
         ax.remove()
@@ -107,7 +107,7 @@ def plot(path: Path, rows: Sequence[Row], runs: Runs) -> None:
         for height, library in enumerate(reversed(LIBRARIES)):
             values, colour = scores(runs[row.name, library]), COLOURS[library]
             found = interval(values)
-            ax.plot([found.low, found.high], [height, height], color=colour, linewidth=7, alpha=0.35)
+            ax.plot([found.low, found.high], [height, height], color=colour, linewidth=7, alpha=0.35, solid_capstyle="butt")
             ax.plot([found.mean], [height], "|", color=colour, markersize=16, markeredgewidth=2)
             ax.plot(values, [height] * len(values), ".", color=colour, markersize=5)
         ax.set_yticks([0, 1], [LIBRARIES[library] for library in reversed(LIBRARIES)], fontsize=8)
@@ -115,7 +115,7 @@ def plot(path: Path, rows: Sequence[Row], runs: Runs) -> None:
         ax.margins(x=0.15)
         ax.xaxis.set_major_locator(MaxNLocator(4))
         ax.tick_params(axis="x", labelsize=8)
-        ax.set_title(f"{row.algorithm.upper()}, {row.env}, {row.steps:,} steps", fontsize=8, loc="left")
+        ax.set_title(f"{row.algorithm.upper()}, {row.env},\n{row.steps:,} steps", fontsize=8, loc="left")
         ax.spines[["top", "right", "left"]].set_visible(False)
     canvas.figure.supxlabel("mean return of the deterministic policy", fontsize=8)
     canvas.figure.savefig(path, dpi=160)
