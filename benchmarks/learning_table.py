@@ -107,7 +107,8 @@ def plot(path: Path, rows: Sequence[Row], runs: Runs) -> None:
         for height, library in enumerate(reversed(LIBRARIES)):
             values, colour = scores(runs[row.name, library]), COLOURS[library]
             found = interval(values)
-            ax.plot([found.low, found.high], [height, height], color=colour, linewidth=7, alpha=0.35, solid_capstyle="butt")
+            bar = {"color": colour, "linewidth": 7, "alpha": 0.35, "solid_capstyle": "butt"}
+            ax.plot([found.low, found.high], [height, height], **bar)
             ax.plot([found.mean], [height], "|", color=colour, markersize=16, markeredgewidth=2)
             ax.plot(values, [height] * len(values), ".", color=colour, markersize=5)
         ax.set_yticks([0, 1], [LIBRARIES[library] for library in reversed(LIBRARIES)], fontsize=8)
