@@ -33,9 +33,9 @@ class Recording(NamedTuple):
 class Graphed(Generic[R]):
     """The function, captured at the first call with tensors of some shapes and replayed from then on.
 
-    Arguments and results are tensors, or nested tuples and dicts of them; anything else among the arguments is not
-    allowed, but for None. A result is overwritten by the next call with the same shapes. It may be given back as an
-    argument, so a state can be handed from call to call.
+    Arguments are tensors, None, or nested tuples and dicts of them; anything else in a result stays as it is. A result
+    is overwritten by the next call with the same shapes. It may be given back as an argument, so a state can be handed
+    from call to call.
     """
 
     def __init__(self, function: Callable[..., R], device: torch.device) -> None:

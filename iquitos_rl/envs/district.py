@@ -264,7 +264,7 @@ class DistrictSite:
         return Standing(state, now, peak, net), obs
 
     def _lasting(self, result: Tensor) -> Tensor:
-        """A graph's result as the next step will leave it."""
+        """The result in memory that the next step will not overwrite."""
         return result.clone() if self._captured else result
 
     def _start_tables(self, years: list[Site], trajectory: Trajectory | None) -> tuple[Tensor, Tensor]:

@@ -6,10 +6,7 @@ import pytest
 import torch
 
 from iquitos_rl.agents import AGENTS
-from iquitos_rl.baselines.profiles import fit_profiles
 from iquitos_rl.baselines.recording import record_years
-from iquitos_rl.baselines.rule import default_settings
-from iquitos_rl.cases.reader import read_site
 from iquitos_rl.envs.district import DistrictSite
 from iquitos_rl.envs.guided import GuidedSite
 from iquitos_rl.envs.task import TaskSettings
@@ -21,16 +18,6 @@ SETTINGS = {
     "ppo": {"hidden": (8, 8), "batch_size": 32, "horizon": 8, "epochs": 1},
     "a2c": {"hidden": (8, 8), "horizon": 8},
 }
-
-
-@pytest.fixture(scope="module")
-def site(week_38):
-    return read_site(week_38)
-
-
-@pytest.fixture(scope="module")
-def rule(site):
-    return default_settings("strongest", fit_profiles([site]))
 
 
 @pytest.fixture

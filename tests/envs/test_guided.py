@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from iquitos_rl.baselines.profiles import fit_profiles
 from iquitos_rl.baselines.recording import record_years
-from iquitos_rl.baselines.rule import Rule, default_settings
+from iquitos_rl.baselines.rule import Rule
 from iquitos_rl.cases.reader import read_site
 from iquitos_rl.envs.citylearn import CityLearnSite
 from iquitos_rl.envs.district import DistrictSite
@@ -17,16 +16,6 @@ from iquitos_rl.envs.task import TaskSettings
 from iquitos_rl.errors import UserError
 
 REACH = 0.07
-
-
-@pytest.fixture(scope="module")
-def site(week_38):
-    return read_site(week_38)
-
-
-@pytest.fixture(scope="module")
-def rule(site):
-    return default_settings("strongest", fit_profiles([site]))
 
 
 @pytest.fixture(scope="module")
