@@ -11,14 +11,16 @@ from typing import Any
 import psutil
 import torch
 
+import iquitos_rl
+
 PACKAGES = ("torch", "citylearn", "gymnasium", "numpy", "tensordict", "pandas", "pvlib", "pydantic")
 
 
 @cache
 def versions() -> dict[str, str]:
     """Version of each package that the figures depend on; packages that are not installed are left out."""
-    found = {"python": platform.python_version()}
-    for package in ("iquitos_rl", *PACKAGES):
+    found = {"python": platform.python_version(), "iquitos_rl": iquitos_rl.__version__}
+    for package in PACKAGES:
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ from iquitos_rl.envs.task import TaskSettings
 from iquitos_rl.errors import UserError
 from iquitos_rl.runs.files import digest, write_json, write_text
 from iquitos_rl.runs.machine import versions
+from iquitos_rl.runs.shared_cache import only_process
 from iquitos_rl.runs.simulate import Controller, simulate_year
 from iquitos_rl.runs.summary import SCHEMA_VERSION, Judged, audit_demand, figures, grid_only, planned_figures
 from iquitos_rl.runs.timeseries import planned_timeseries, write_csv, write_hours
@@ -98,11 +100,10 @@ def judge(reference: Reference, cache: Path, on_hour: Callable[[int], None] | No
         SolverError: the optimum, or a plan, was not found.
     """
     started, store, name = time.perf_counter(), store_of(reference, cache), reference.name
-    store.mkdir(parents=True, exist_ok=True)
     if name == OPTIMUM:
         site, objective = read_site(reference.case), Objective(read_tariff(reference.case), reference.task.objective)
         found = optimum(site, objective, reference.task.ev_guard)
-        write_csv(store / "timeseries.csv", planned_timeseries(site, found.plan))
+        write = partial(write_csv, store / "timeseries.csv", planned_timeseries(site, found.plan))
         judged = Judged(planned_figures(site, objective, found), 0.0, 0.0)
     else:
         env, controller = prepare(reference)
@@ -110,10 +111,13 @@ def judge(reference: Reference, cache: Path, on_hour: Callable[[int], None] | No
         objective = env.task.objective
         alone = grid_only(year, objective) if name == UNCONTROLLED else {}
         judged = Judged(figures(year), audit_demand(year, objective), 0.0, alone)
-        if name in KEPT:
-            write_hours(store, "", year, env)
+        write = partial(write_hours, store, "", year, env)
     judged = judged._replace(seconds=round(time.perf_counter() - started, 1))
-    write_json(store / "judged.json", judged._asdict())
+    with only_process(store):
+        store.mkdir(exist_ok=True)
+        if name in KEPT:
+            write()
+        write_json(store / "judged.json", judged._asdict())
     return judged
 
 
@@ -161,16 +165,22 @@ def find_rule(
         return RuleSettings(UNCONTROLLED, {}, fit_profiles(sites))
     path = _rule_path(name, sites, task, cache)
     if path.is_file():
-        try:
-            return RuleSettings.from_json(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path} cannot be used: {error}") from None
+        return _read_rule(path)
     if skip:
         raise UserError(f"{cache} holds no tuned rule {name} for these inputs, and none is to be worked out")
-    settings = tune(name, sites, plain_task(task), check=check)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, settings.to_json())
-    return settings
+    with only_process(path, check):
+        if path.is_file():
+            return _read_rule(path)
+        settings = tune(name, sites, plain_task(task), check=check)
+        write_json(path, settings.to_json())
+        return settings
+
+
+def _read_rule(path: Path) -> RuleSettings:
+    try:
+        return RuleSettings.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be used: {error}") from None
 
 
 def _rule_path(name: str, sites: Sequence[Site], task: TaskSettings, cache: Path) -> Path:

@@ -12,6 +12,7 @@ from iquitos_rl.config import RunSettings
 from iquitos_rl.envs.citylearn import resolve_case
 from iquitos_rl.errors import UserError
 from iquitos_rl.runs.files import digest
+from iquitos_rl.runs.shared_cache import only_process
 
 EVALUATION_YEAR_SEED = 1000
 """Year seeds from here on are never trained on."""
@@ -27,11 +28,18 @@ class Years(NamedTuple):
 
 
 def preset_year(preset: str, year_seed: int, overrides: dict[str, Any], cache: Path) -> Path:
-    """The folder of one year of a preset, built unless it is there already."""
+    """The folder of one year of a preset, built unless it is there already.
+
+    Raises:
+        UserError: the cache cannot be written to.
+    """
     version = digest(preset, overrides, iquitos_rl.__version__)[:8]
     folder = cache / "cases" / f"{preset}-{version}" / f"year-{year_seed}"
-    if not (folder / "case.json").is_file():
-        build_case(preset, year_seed, folder, overrides)
+    made = folder / "case.json"
+    if not made.is_file():
+        with only_process(folder):
+            if not made.is_file():
+                build_case(preset, year_seed, folder, overrides)
     return folder
 
 
