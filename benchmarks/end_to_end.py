@@ -2,8 +2,8 @@
 
     python benchmarks/end_to_end.py --output FOLDER [--device cuda]
 
-SAC: five years of `iquitos-128` in transitions, one update each, in single precision, with bfloat16 products, and with
-those compiled; all of it is run, nothing is extrapolated. PPO: site-steps per second of this package's PPO on the
+SAC: five years of `iquitos-128` in transitions, one update each, in single precision and with bfloat16 products, as
+written and compiled; all of it is run, nothing is extrapolated. PPO: site-steps per second of this package's PPO on the
 district engine, as shipped, beside stable-baselines3's on CityLearn, which is this package's environment over the
 simulator (several times faster than CityLearn's own step). The peer runs on the CPU with equal networks, its default
 batch of 64, one environment and as many epochs. And the whole command, from an empty folder: building the case, tuning
@@ -44,6 +44,9 @@ PEER = "stable-baselines3"
 YEARS, HOURS = 5, 8_760
 SAC_ENVS, SAC_BATCH = 8, 256
 PPO_ROLLOUTS, PEER_STEPS, PEER_HORIZON = 4, 512, 256
+SETTINGS = {"bf16": "agent.amp=bf16", "default": "agent.compile=default", "graphs": "agent.compile=graphs"}
+SAC_WAYS = {"cpu": ("", "bf16", "bf16 default"), "cuda": ("", "graphs", "bf16 graphs")}
+PPO_WAYS = {"cpu": ("",), "cuda": ("", "graphs")}
 TIMES_PEER, MINUTES = 50.0, 10
 """Bars: least ratio of site-steps per second for PPO, and longest time to a policy that beats the strongest rule."""
 
@@ -73,8 +76,8 @@ def sac(folder: Path, device: torch.device, *sets: str) -> dict[str, Any]:
     return {**result, "steps": agent.steps, "updates": agent.updates, **about}
 
 
-def ppo(folder: Path, device: torch.device) -> dict[str, Any]:
-    agent = guided_agent("ppo", folder, device)
+def ppo(folder: Path, device: torch.device, *sets: str) -> dict[str, Any]:
+    agent = guided_agent("ppo", folder, device, *sets)
     stretch = agent.env.num_envs * agent.config.horizon
     agent.learn(stretch)  # what is done once is not the rate
     result = clocked(lambda: agent.learn((1 + PPO_ROLLOUTS) * stretch))
@@ -117,22 +120,29 @@ def command(folder: Path, device: torch.device) -> dict[str, Any]:
 
 def parts_for(device: torch.device) -> dict[str, Callable[[Path], dict[str, Any]]]:
     """What is measured, by name; each in a process of its own."""
-    mode = "default" if device.type == "cpu" else "graphs"
+
+    def variants(train: Callable[..., dict[str, Any]], ways: tuple[str, ...]) -> dict[str, Any]:
+        named = {f"{train.__name__} {way}".strip(): [SETTINGS[word] for word in way.split()] for way in ways}
+        return {name: lambda folder, sets=sets: train(folder, device, *sets) for name, sets in named.items()}
+
     return {
-        "ppo": lambda folder: ppo(folder, device),
+        **variants(ppo, PPO_WAYS[device.type]),
         "command": lambda folder: command(folder, device),
-        "sac": lambda folder: sac(folder, device),
-        "sac bf16": lambda folder: sac(folder, device, "agent.amp=bf16"),
-        f"sac bf16 {mode}": lambda folder: sac(folder, device, "agent.amp=bf16", f"agent.compile={mode}"),
+        **variants(sac, SAC_WAYS[device.type]),
         PEER: peer,
     }
 
 
-def ratio(result: dict[str, Any]) -> float:
+def ratio(result: dict[str, Any], name: str = "ppo") -> float:
     """Site-steps per second of PPO, ours over theirs."""
-    ours, theirs = (result["parts"][name] for name in ("ppo", PEER))
+    ours, theirs = (result["parts"][part] for part in (name, PEER))
     clock = result["clock"]
     return float(ours["steps"] / ours[clock] / (theirs["steps"] / theirs[clock]))
+
+
+def settings_of(name: str) -> str:
+    """What distinguishes a part of that name, for people."""
+    return ", ".join(f"`{SETTINGS[word]}`" for word in name.split()[1:]) or "default"
 
 
 def as_markdown(result: dict[str, Any]) -> str:
@@ -148,17 +158,13 @@ def as_markdown(result: dict[str, Any]) -> str:
         f"returns, {SAC_ENVS} environments, guided as shipped; environment, updates, reports and compilation included, "
         "after 1,000 transitions without updates.",
         "",
-        f"| products | processor s | wall s | updates/s {time_of} | load |",
+        f"| settings | processor s | wall s | updates/s {time_of} | load |",
         "|---|---:|---:|---:|---:|",
     ]
     for name, part in parts.items():
         if name.startswith("sac"):
-            words = {"": "float32", "bf16": "bfloat16 (`agent.amp=bf16`)"}
-            more = words.get(name[4:], f"the same with `agent.compile={name.split()[-1]}`")
-            rate = part["updates"] / part[clock]
-            lines.append(f"| {more} | {part['cpu_s']:.0f} | {part['wall_s']:.0f} | {rate:.0f} | {part['load']:.1f} |")
-    if not on_gpu:
-        lines.append("| any, on a GPU | not measured | | | |")
+            times = f"{part['cpu_s']:.0f} | {part['wall_s']:.0f} | {part['updates'] / part[clock]:.0f}"
+            lines.append(f"| {settings_of(name)} | {times} | {part['load']:.1f} |")
     lines += [
         "",
         f"## PPO on {CASE}, site-steps per second",
@@ -166,17 +172,19 @@ def as_markdown(result: dict[str, Any]) -> str:
         f"| | engine | site-steps | seconds | site-steps/s {time_of} | load |",
         "|---|---|---:|---:|---:|---:|",
     ]
-    for name, engine in (("ppo", "district, 1,024 environments"), (PEER, "CityLearn, on the CPU")):
-        part = parts[name]
+    of_ppo = [name for name in parts if name.startswith("ppo")]
+    for name in (*of_ppo, PEER):
+        part, ours = parts[name], name != PEER
+        who = f"iquitos_rl, {settings_of(name)}" if ours else part["version"]
         lines.append(
-            f"| {'iquitos_rl' if name == 'ppo' else part['version']} | {engine} | {part['steps']:,} "
+            f"| {who} | {'district, 1,024 environments' if ours else 'CityLearn, on the CPU'} | {part['steps']:,} "
             f"| {part[clock]:.1f} | {part['steps'] / part[clock]:,.0f} | {part['load']:.1f} |"
         )
-    beyond = "" if on_gpu else " On a GPU: not measured."
+    times = ", ".join(f"{ratio(result, name):,.0f} ({settings_of(name)})" for name in of_ppo)
     run = parts["command"]
     lines += [
         "",
-        f"{ratio(result):,.0f} times; the bar is {TIMES_PEER:g}.{beyond}",
+        f"Times the peer: {times}; the bar is {TIMES_PEER:g}.",
         "",
         "## From an empty folder to a policy that beats the strongest rule",
         "",

@@ -29,8 +29,8 @@ def commands(output: Path, peer_python: str | None) -> list[list[str]]:
     caps = [word for cap in CAPS for word in ("--cap", cap)]
     return [
         ["-m", "pytest", "-m", "gpu", "-v"],
-        ["benchmarks/vram.py", "--output", str(output), *peer, *caps],
-        ["benchmarks/speed.py", "engine", "--output", str(output)],
+        ["benchmarks/vram.py", "--device", "cuda", "--output", str(output), *peer, *caps],
+        ["benchmarks/speed.py", "engine", "--device", "cuda", "--output", str(output)],
         [*learner, "--rows", "standard"],
         [*learner, "--rows", "on-policy"],
         ["benchmarks/end_to_end.py", "--device", "cuda", "--output", str(output), *peer],

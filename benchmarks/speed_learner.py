@@ -244,8 +244,6 @@ def as_markdown(result: dict[str, Any]) -> str:
         if row["algorithm"] == "sac":
             missing = NOT_MEASURED | ({"sbx": "its JAX runs on the CPU here"} if on_gpu else {})
             lines += [f"| {name} | | not measured: {why} | | | | | |" for name, why in missing.items()]
-        if not on_gpu:
-            lines.append("| any, on a GPU | | not measured | | | | | |")
         lines.append("")
     return "\n".join(lines)
 

@@ -1,10 +1,12 @@
 """What training takes, beside what the planner said and what stable-baselines3 takes, each row in a process of its own:
-`python benchmarks/vram.py --output FOLDER [--peer-python PATH] [--cap 8GiB --cap 4GiB]`.
 
-On a machine with a GPU: peak of allocated and reserved device memory and of what the process holds there, under each
-cap (`torch.cuda.set_per_process_memory_fraction`). Everywhere: peak RSS from the moment that the environments exist.
-`--peer-python` is an interpreter that can import this package and stable-baselines3; the peer trains on the same site
-through `CityLearnSite`, and its replay buffer is written once, since numpy's zeros are no memory yet.
+    python benchmarks/vram.py --output FOLDER [--peer-python PATH] [--device cuda --cap 8GiB --cap 4GiB]
+
+On the CPU: peak RSS from the moment that the environments exist. On a GPU: peak of allocated and reserved memory, and
+what is in use on the device at the end, under each cap (`torch.cuda.set_per_process_memory_fraction`); nothing else
+should use it meanwhile. `--peer-python` is an interpreter that can import this package and stable-baselines3; the peer
+trains on the same site through `CityLearnSite`, and its replay buffer is written once, since numpy's zeros are no
+memory yet.
 """
 
 from __future__ import annotations
@@ -63,6 +65,7 @@ GRID = [
     on_policy("a2c", 64, 16),
     on_policy("a2c", 512, 64, hidden=(256, 256)),
 ]
+PINNED = sac(500_000, placement="pinned")
 MILLION = {**sac(1_000_000, update_ratio=0.0002), "num_envs": 500, "steps": 1_010_000}
 PEERS = [
     *({"algorithm": "sac", "steps": 300, "config": {"buffer_size": n, "learning_starts": 100}} for n in BUFFERS[:3]),
@@ -143,6 +146,7 @@ def run_ours(job: Job) -> dict[str, Any]:
         free, total = torch.cuda.mem_get_info(device)
         result |= {
             "predicted_device": plan.total("device"),
+            "context": next(item.nbytes for item in plan.items if item.name == "CUDA context"),
             "allocated": torch.cuda.max_memory_allocated(device),
             "reserved": torch.cuda.max_memory_reserved(device),
             "in_use": total - free,
@@ -172,6 +176,8 @@ def run_peer(job: Job) -> dict[str, Any]:
         result["buffer_bytes"] = sum(array.nbytes for array in arrays)
         result["per_transition"] = result["buffer_bytes"] / job["config"]["buffer_size"]
     agent.learn(job["steps"])
+    if job["device"] == "cuda":
+        result |= {"allocated": torch.cuda.max_memory_allocated(), "reserved": torch.cuda.max_memory_reserved()}
     versions = {"stable_baselines3": stable_baselines3.__version__, "torch": torch.__version__}
     return {**result, "rss": peak_rss(), "versions": versions}
 
@@ -207,6 +213,7 @@ def command_line(arguments: argparse.Namespace) -> str:
     """The command without this machine's paths."""
     words = ["python benchmarks/vram.py --output FOLDER"]
     words += ["--peer-python PATH"] if arguments.peer_python else []
+    words += ["--device cuda"] if arguments.device == "cuda" else []
     words += [f"--cap {cap}" for cap in arguments.cap] + [f"--only {part}" for part in arguments.only or []]
     return " ".join([*words, f"--sockets {arguments.sockets}"])
 
@@ -232,85 +239,121 @@ def times_fewer(result: dict[str, Any]) -> list[str]:
     if not each or not theirs:
         return []
     ratio = min(theirs) / max(each)
-    return [f"A transition takes {ratio:.1f} times fewer bytes ({max(each):.1f} against {min(theirs):,.0f})."]
+    return [f"A transition takes {ratio:.1f} times fewer bytes ({max(each):.1f} against {min(theirs):,.0f}).", ""]
 
 
 def as_markdown(result: dict[str, Any]) -> str:
     facts = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
     packages = ", ".join(f"{key} {value}" for key, value in result["versions"].items())
-    lines = ["# Memory of training", "", f"`{result['command']}`; {facts}; {packages}.", ""]
-    lines += [
-        f"Site: iquitos-128, `task.sockets={result['sockets']}`. MiB unless said otherwise. Peak RSS is that of the"
+    on_gpu = result["machine"]["device"] != "cpu"
+    return "\n".join(
+        [
+            f"# Memory of training{' on a GPU' if on_gpu else ''}",
+            "",
+            f"`{result['command']}`; {facts}; {packages}.",
+            "",
+            f"Site: iquitos-128, `task.sockets={result['sockets']}`. MiB unless said otherwise; error is the "
+            "prediction's.",
+            "",
+            *(device_markdown if on_gpu else host_markdown)(result["rows"]),
+            *sampling_markdown(result["rows"], "of the clock" if on_gpu else "of the processor"),
+            *peers_markdown(result["peers"], on_gpu),
+            *times_fewer(result),
+            *amp_markdown(result["amp"]),
+        ]
+    )
+
+
+def host_markdown(rows: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "Peak RSS is that of the whole process, interpreter and data of the case included.",
+        "",
+        "## Prediction and measurement",
+        "",
+        "| agent | settings | predicted RSS | peak RSS | error | before the agent | replay | bytes/transition |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
-    lines += ["whole process, interpreter and data of the case included; error is the prediction's.", ""]
-    lines += ["## Prediction and measurement", ""]
-    lines += ["| agent | settings | predicted RSS | peak RSS | error | before the agent | replay | bytes/transition |"]
-    lines += ["|---|---|---:|---:|---:|---:|---:|---:|"]
-    for row in result["rows"]:
+    for row in rows:
         job, found = row["job"], row["result"]
+        start = f"| {job['algorithm']} | {label(job)} |"
         if "failed" in found:
-            lines.append(f"| {job['algorithm']} | {label(job)} | failed: {found['failed']} | | | | | |")
+            lines.append(f"{start} failed: {found['failed']} | | | | | |")
             continue
         error = found["predicted_ram"] / found["rss"] - 1
         each = f"{found['per_transition']:.1f}" if "per_transition" in found else ""
         lines.append(
-            f"| {job['algorithm']} | {label(job)} | {mib(found['predicted_ram'])} | {mib(found['rss'])} | {error:+.1%} "
+            f"{start} {mib(found['predicted_ram'])} | {mib(found['rss'])} | {error:+.1%} "
             f"| {mib(found['before'])} | {mib(found.get('buffer_bytes'))} | {each} |"
         )
-    lines += ["", "## GPU", ""]
-    lines += ["| agent | settings | cap | predicted | allocated | reserved | in use | placement |"]
-    lines += ["|---|---|---:|---:|---:|---:|---:|---|"]
-    for row in result["device_rows"]:
-        job, found = row["job"], row["result"]
-        cells = [mib(found.get(key)) for key in ("predicted_device", "allocated", "reserved", "in_use")]
-        ended = found.get("failed", found.get("placement") or "")
-        lines.append(f"| {job['algorithm']} | {label(job)} | {mib(job['cap'])} | {' | '.join(cells)} | {ended} |")
-    if not result["device_rows"]:
-        lines.append("| sac, ppo, a2c | all | 8, 4, 2, 1 GiB | not measured | not measured | not measured | | |")
-    lines += [
+    return [*lines, ""]
+
+
+def device_markdown(rows: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "In use is what the device no longer has free when training is done, the CUDA context included; allocated and "
+        "reserved are the peaks of PyTorch's allocator, which the cap limits.",
         "",
-        "## Time of sampling",
+        "## Prediction and measurement",
         "",
-        "On the CPU time of the processor, on a GPU that of the clock.",
-        "",
-        "| settings | place | sample ms | update ms | share |",
-        "|---|---|---:|---:|---:|",
+        "| agent | settings | cap | predicted | in use | error | of it context | allocated | reserved | placement |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---|",
     ]
-    for row in [*result["rows"], *result["device_rows"]]:
+    for row in rows:
+        job, found = row["job"], row["result"]
+        start = f"| {job['algorithm']} | {label(job)} | {mib(job['cap']) or 'none'} |"
+        if "failed" in found:
+            lines.append(f"{start} failed: {found['failed']} | | | | | | |")
+            continue
+        error = found["predicted_device"] / found["in_use"] - 1
+        lines.append(
+            f"{start} {mib(found['predicted_device'])} | {mib(found['in_use'])} | {error:+.1%} "
+            f"| {mib(found['context'])} | {mib(found['allocated'])} | {mib(found['reserved'])} "
+            f"| {found['placement'] or ''} |"
+        )
+    return [*lines, ""]
+
+
+def sampling_markdown(rows: list[dict[str, Any]], clock: str) -> list[str]:
+    lines = ["## Time of sampling", "", f"Milliseconds {clock}.", "", "| settings | place | sample | update | share |"]
+    lines.append("|---|---|---:|---:|---:|")
+    for row in rows:
         found = row["result"]
         if "sample_ms" in found:
             share = found["sample_ms"] / found["update_ms"]
             times = f"{found['sample_ms']:.2f} | {found['update_ms']:.2f} | {share:.1%}"
-            lines.append(f"| {label(row['job'])} | {row['job']['device']}, {found['placement']} | {times} |")
-    lines += ["", "## stable-baselines3", ""]
-    peers = {f"{name} {value}" for row in result["peers"] for name, value in row["result"].get("versions", {}).items()}
-    lines += [f"{', '.join(sorted(peers))}.", ""] if peers else []
-    lines += [
-        "| agent | settings | peak RSS | before the agent | replay | bytes/transition |",
-        "|---|---|---:|---:|---:|---:|",
-    ]
-    for row in result["peers"]:
+            lines.append(f"| {label(row['job'])} | {found['placement']} | {times} |")
+    return [*lines, ""]
+
+
+def peers_markdown(peers: list[dict[str, Any]], on_gpu: bool) -> list[str]:
+    versions = {f"{name} {value}" for row in peers for name, value in row["result"].get("versions", {}).items()}
+    lines = ["## stable-baselines3", "", f"{', '.join(sorted(versions)) or 'Not measured'}.", ""]
+    if not peers:
+        return lines
+    more = (" allocated | reserved |", "---:|---:|") if on_gpu else ("", "")
+    lines += [f"| agent | settings | peak RSS | before the agent | replay | bytes/transition |{more[0]}"]
+    lines += [f"|---|---|---:|---:|---:|---:|{more[1]}"]
+    for row in peers:
         found = row["result"]
         each = f"{found['per_transition']:.1f}" if "per_transition" in found else ""
         cells = found.get("failed") or f"{mib(found['rss'])} | {mib(found['before'])}"
         cells += f" | {mib(found.get('buffer_bytes'))} | {each}"
+        cells += f" | {mib(found.get('allocated'))} | {mib(found.get('reserved'))}" if on_gpu else ""
         lines.append(f"| {row['job']['algorithm']} | {label(row['job'])} | {cells} |")
-    if not result["peers"]:
-        lines.append("| | not measured | | | | |")
-    lines += ["", *times_fewer(result)]
-    lines += ["", "## bfloat16", "", "Milliseconds of a SAC update of 256 transitions, timed alike.", ""]
-    lines += ["| hidden | device | off | bf16 |", "|---|---|---:|---:|"]
-    for row in result["amp"]:
-        lines.append(f"| {row['hidden']} | {row['device']} | {row['off']:.1f} | {row['bf16']:.1f} |")
-    if not result["device_rows"]:
-        lines.append("| | cuda | not measured | not measured |")
-    return "\n".join([*lines, ""])
+    return [*lines, ""]
+
+
+def amp_markdown(rows: list[dict[str, Any]]) -> list[str]:
+    lines = ["## bfloat16", "", "Milliseconds of a SAC update of 256 transitions, timed alike.", ""]
+    lines += ["| hidden | off | bf16 |", "|---|---:|---:|"]
+    return [*lines, *(f"| {row['hidden']} | {row['off']:.1f} | {row['bf16']:.1f} |" for row in rows), ""]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path)
     parser.add_argument("--peer-python", help="interpreter with stable-baselines3")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--cap", action="append", default=[], help="GPU memory to pretend, e.g. 8GiB; several allowed")
     parser.add_argument("--sockets", choices=["each", "fleet"], default="each")
     parser.add_argument("--only", choices=["grid", "million", "peers", "amp"], action="append")
@@ -323,41 +366,39 @@ def main() -> int:
         return 0
     if arguments.output is None:
         parser.error("--output is required")
+    on_gpu = arguments.device == "cuda"
+    if arguments.cap and not on_gpu:
+        parser.error("--cap is of a GPU: --device cuda")
     parts = arguments.only or ["grid", "million", "peers", "amp"]
-    cuda = torch.cuda.is_available()
     with TemporaryDirectory() as temporary:
         case = str(build_case("iquitos-128", 0, Path(temporary) / "case"))
-        common = {"case": case, "sockets": arguments.sockets, "cap": None, "device": "cpu"}
+        common = {"case": case, "sockets": arguments.sockets, "cap": None, "device": arguments.device}
 
         def rows(kind: str, jobs: list[Job], python: str = sys.executable, **changes: Any) -> list[dict[str, Any]]:
             complete = [{**common, **job, **changes} for job in jobs]
             shown = [{key: value for key, value in job.items() if key != "case"} for job in complete]
             return [{"job": short, "result": in_process(python, kind, job)} for short, job in zip(shown, complete)]
 
-        jobs = [*(GRID if "grid" in parts else []), *([MILLION] if "million" in parts else [])]
-        device_rows = []
-        if cuda and "grid" in parts:
-            pinned = sac(500_000, placement="pinned")
-            for cap in [None, *(parse_size(text) for text in arguments.cap)]:
-                device_rows += rows("ours", [*GRID, pinned], device="cuda", cap=cap)
-        amp = []
-        for device in (["cpu", "cuda"] if cuda else ["cpu"]) if "amp" in parts else []:
-            for width in (256, 512, 1_024):
-                job = {**common, "device": device, "hidden": [width, width]}
-                amp.append({"hidden": width, "device": device, **in_process(sys.executable, "amp", job)})
+        jobs = [*GRID, *([PINNED] if on_gpu else [])] if "grid" in parts else []
+        jobs += [MILLION] if "million" in parts else []
+        caps = [parse_size(text) for text in arguments.cap] or [None]
+        widths = (256, 512, 1_024) if "amp" in parts else ()
         result = {
             "command": command_line(arguments),
-            "machine": machine(torch.device("cuda" if cuda else "cpu"), 1),
+            "machine": machine(torch.device(arguments.device), 1),
             "versions": versions(),
             "sockets": arguments.sockets,
-            "rows": rows("ours", jobs),
-            "device_rows": device_rows,
+            "rows": [row for cap in caps for row in rows("ours", jobs, cap=cap)],
             "peers": rows("peer", PEERS, arguments.peer_python) if arguments.peer_python and "peers" in parts else [],
-            "amp": amp,
+            "amp": [
+                {"hidden": width, **in_process(sys.executable, "amp", {**common, "hidden": [width, width]})}
+                for width in widths
+            ],
         }
     arguments.output.mkdir(parents=True, exist_ok=True)
-    write_json(arguments.output / "vram.json", result)
-    write_text(arguments.output / "vram.md", as_markdown(result))
+    name = f"vram{'_gpu' if on_gpu else ''}"
+    write_json(arguments.output / f"{name}.json", result)
+    write_text(arguments.output / f"{name}.md", as_markdown(result))
     return 0
 
 

@@ -75,17 +75,21 @@ def sites(week):
     return [read_site(week)]
 
 
-def make(algorithm, sites):
+def make(algorithm, sites, device="cpu", **changes):
     """An agent on short episodes from random hours."""
-    env = DistrictSite(sites, ENVS, starts="random", episode_steps=17)
+    env = DistrictSite(sites, ENVS, device=device, starts="random", episode_steps=17)
     entry = AGENTS[algorithm]
-    return entry.agent(env, entry.config(**SETTINGS[algorithm]), seed=3), env
+    return entry.agent(env, entry.config(**SETTINGS[algorithm], **changes), device=device, seed=3), env
 
 
+ON_GPU = [pytest.param("cuda", mode, marks=pytest.mark.gpu) for mode in ("off", "graphs")]
+
+
+@pytest.mark.parametrize(("device", "mode"), [("cpu", "off"), *ON_GPU])
 @pytest.mark.parametrize("algorithm", SETTINGS)
-def test_from_any_step_the_district_engine_goes_on_to_the_same_bits(algorithm, sites, tmp_path):
+def test_from_any_step_the_district_engine_goes_on_to_the_same_bits(algorithm, device, mode, sites, tmp_path):
     """In the middle of a rollout and of a report's interval too."""
-    agent, env = make(algorithm, sites)
+    agent, env = make(algorithm, sites, device, compile=mode)
     rows, reported = [], dict.fromkeys(random.Random(0).sample(range(ENVS, TOTAL, ENVS), 6))
 
     def save(step):
@@ -98,7 +102,7 @@ def test_from_any_step_the_district_engine_goes_on_to_the_same_bits(algorithm, s
     assert len(rows) > 10
     final = {"agent": agent.state_dict(), "env": env.state_dict()}
     for step in reported:
-        again, other = make(algorithm, sites)
+        again, other = make(algorithm, sites, device, compile=mode)
         loaded = Checkpoints(tmp_path / str(step), 0.0).load({"agent": again.state_dict()})
         other.load_state_dict(loaded.state["env"])
         again.load_state_dict(loaded.state["agent"])

@@ -201,17 +201,18 @@ def test_rehearsal_changes_nothing():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("name", AGENTS)
-def test_a_real_shortage_of_gpu_memory_is_survived(name):
+@pytest.mark.parametrize(("name", "left"), [("sac", 320), ("ppo", 320), ("a2c", 200)])
+def test_a_real_shortage_of_gpu_memory_is_survived(name, left):
     """Other tensors leave less than a whole batch's gradient needs."""
-    values = {"hidden": (2_048, 2_048), "horizon": 8_192, "batch_size": 8_192, "epochs": 1}
+    values = {"hidden": (2_048, 2_048), "horizon": 128, "batch_size": 8_192, "epochs": 1}
     values |= {"learning_starts": 30, "buffer_size": 500, "update_ratio": 0.1} if name == "sac" else {}
     config = AGENTS[name].config(**{k: v for k, v in values.items() if k in AGENTS[name].config.model_fields})
-    agent = AGENTS[name].agent(ScriptedEnv(num_envs=1), config, device="cuda")
+    envs, steps = (1, 60) if name == "sac" else (64, 8_192)
+    agent = AGENTS[name].agent(ScriptedEnv(num_envs=envs), config, device="cuda")
     taken, total = torch.cuda.memory_reserved(), torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.set_per_process_memory_fraction((taken + (320 << 20)) / total)
+    torch.cuda.set_per_process_memory_fraction((taken + (left << 20)) / total)
     try:
-        agent.learn(60 if name == "sac" else 8_192)
+        agent.learn(steps)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert agent.updates > 0

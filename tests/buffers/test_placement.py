@@ -195,5 +195,7 @@ def test_every_place_feeds_a_gpu_the_same_batches(place, tmp_path):
         buffer._transfer = Transfer(torch.device("cuda"), 64)
     got = run(buffer)
     assert all(tensor.is_cuda for tensor in got.values())
-    assert (got.cpu() == expected).all()
+    got = got.cpu()
+    torch.testing.assert_close(got["reward"], expected["reward"], rtol=1e-6, atol=1e-6)  # a sum, rounded differently
+    assert (got.exclude("reward") == expected.exclude("reward")).all()
     buffer.close()

@@ -43,6 +43,24 @@ def test_exact_mode_equals_the_reference_engine(week_38, settings):
     assert truncated
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("sockets", ["each", "fleet"])
+def test_a_gpu_steps_as_a_cpu(week_38, sockets, exact):
+    settings = TaskSettings(sockets=sockets)
+    kind = {"num_envs": 8, "settings": settings, "starts": "random", "episode_steps": 50, "exact": exact}
+    here, there = (DistrictSite([week_38], device=device, **kind) for device in ("cpu", "cuda"))
+    close = {"rtol": 1e-6, "atol": 1e-6} if exact else {"rtol": 1e-4, "atol": 1e-4}
+    torch.testing.assert_close(here.reset(seed=3), there.reset(seed=3).cpu(), **close)
+    g = torch.Generator().manual_seed(0)
+    for _ in range(167):
+        action = torch.rand((8, here.action_dim), generator=g) * 2 - 1
+        expected, step = here.step(action), there.step(action.cuda())
+        torch.testing.assert_close(step.next_obs.cpu(), expected.next_obs, **close)
+        torch.testing.assert_close(step.reward.cpu(), expected.reward, **close)
+        assert torch.equal(step.truncated.cpu(), expected.truncated)
+
+
 @pytest.mark.parametrize("sockets", ["each", "fleet"])
 @pytest.mark.parametrize("features", [{"sockets": (0, 0)}, {"buildings": (3, 3), "sockets": (4, 6)}, {"service": 1.0}])
 def test_generated_sites_of_every_shape_agree(tmp_path, features, sockets):
