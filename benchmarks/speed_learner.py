@@ -38,7 +38,8 @@ from iquitos_rl.runs.machine import machine, versions
 WORKER = Path(__file__).with_name("learner_worker.py")
 BASELINE = "stable-baselines3"
 OURS = ("iquitos_rl", "iquitos_rl amp=bf16")
-ON_GPU = ("iquitos_rl compile=graphs", "iquitos_rl amp=bf16 compile=graphs")
+ON_GPU = ("iquitos_rl compile=off",)
+"""There the default is CUDA graphs."""
 COMPILED = ("iquitos_rl compile=default", "iquitos_rl amp=bf16 compile=default")
 CPU_ONLY = ("sbx",)
 NOT_MEASURED = {"LeanRL": "there is no package of it to install; the one of that name is another project"}

@@ -78,7 +78,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--num-envs", type=int, help="environments stepped together")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--amp", choices=["off", "bf16"], help="precision of the networks' products")
-    parser.add_argument("--compile", choices=["off", "default", "graphs"], help="torch.compile, or CUDA graphs")
+    parser.add_argument(
+        "--compile", choices=["auto", "off", "default", "graphs"], help="CUDA graphs (auto on a GPU) or torch.compile"
+    )
     parser.add_argument("--output", type=Path, help=f"default: {OUTPUTS}/<case>-<algorithm>-<time>")
     parser.add_argument(
         "--resume",
@@ -164,7 +166,8 @@ def train_and_judge(
     if session.resume and (result := stored_result(output, training)) is not None:
         return result
     timing = training.run()
-    agent: Any = training.agent
+    # What is judged is what was saved, on the CPU: one observation at a time is slower on a GPU than the simulator.
+    agent: Any = AGENTS[name].agent.load(output / "policy")
 
     def check() -> None:
         session.interrupts.check(f"trained, not judged yet; to go on: {session.hint}")

@@ -80,5 +80,5 @@ def graphs_on_cpu():
         patch.setattr(torch.cuda, "device", lambda device: nullcontext())
         patch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
         patch.setattr(torch.cuda, "current_stream", Stream)
-        patch.setattr(compiled, "require", lambda mode, device: None)
+        patch.setattr(compiled, "resolve", lambda setting, device: setting)
         yield captured

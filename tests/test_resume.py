@@ -85,7 +85,7 @@ def make(algorithm, sites, device="cpu", **changes):
 ON_GPU = [pytest.param("cuda", mode, marks=pytest.mark.gpu) for mode in ("off", "graphs")]
 
 
-@pytest.mark.parametrize(("device", "mode"), [("cpu", "off"), *ON_GPU])
+@pytest.mark.parametrize(("device", "mode"), [("cpu", "auto"), *ON_GPU])
 @pytest.mark.parametrize("algorithm", SETTINGS)
 def test_from_any_step_the_district_engine_goes_on_to_the_same_bits(algorithm, device, mode, sites, tmp_path):
     """In the middle of a rollout and of a report's interval too."""

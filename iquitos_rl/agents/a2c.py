@@ -58,7 +58,9 @@ class A2CConfig(BaseModel):
     log_every: int = Field(1_000, ge=1, description="Transitions between two progress reports.")
     micro_batch: int | None = Field(None, ge=1, description="Most transitions per backward pass; null for the batch.")
     amp: Amp = Field("off", description="bf16: the networks' products in bfloat16, the rest in float32.")
-    compile: Compile = Field("off", description="default: torch.compile; graphs: gradients and engine as CUDA graphs.")
+    compile: Compile = Field(
+        "auto", description="graphs: CUDA graphs, as auto on a GPU; default: torch.compile; or off."
+    )
 
 
 def policy_loss(log_prob: Tensor, advantage: Tensor) -> Tensor:
@@ -222,7 +224,7 @@ class A2C:
     def save(self, directory: str | Path) -> None:
         """Write networks and observation statistics with the settings, for `load`. Not the optimiser."""
         tensors = self.policy.state_dict()
-        config = self.config.model_copy(update={"compile": "off"})  # which may not be possible where it is loaded
+        config = self.config.model_copy(update={"compile": "auto"})  # which may not be possible where it is loaded
         save_policy(directory, algorithm="a2c", config=config, spec=self.spec.model_dump(), tensors=tensors)
 
     @classmethod

@@ -24,10 +24,9 @@ from iquitos_rl.errors import UserError
 from iquitos_rl.graphs import Graphed
 from iquitos_rl.memory.recovery import taking_memory
 
-Compile = Annotated[
-    Literal["off", "default", "graphs"], BeforeValidator(lambda value: "off" if value is False else value)
-]
-"""YAML reads a bare `off` as false."""
+Mode = Literal["off", "default", "graphs"]
+Compile = Annotated[Mode | Literal["auto"], BeforeValidator(lambda value: "off" if value is False else value)]
+"""A setting: a mode, or `auto` for the fastest that needs no compiler. YAML reads a bare `off` as false."""
 Part = tuple[Tensor | None, ...]
 """Tensors (n, ...) of n rows; None for a field that the batch does not have. The first is always there."""
 Loss = Callable[..., tuple[Tensor, Tensor]]
@@ -40,9 +39,31 @@ F = TypeVar("F", bound=Callable[..., Any])
 BACKEND = "inductor"
 
 
-def traced(function: F, mode: Compile) -> F:
-    """The function through `torch.compile`, where the mode says so."""
-    if mode != "default":
+def resolve(setting: Compile, device: torch.device) -> Mode:
+    """The mode for a device: `auto` is graphs on a GPU and off elsewhere.
+
+    Raises:
+        UserError: graphs without a CUDA device, or default without the compiler that it needs.
+    """
+    if setting == "auto":
+        return "graphs" if device.type == "cuda" else "off"
+    if setting == "graphs" and device.type != "cuda":
+        raise UserError(f"agent.compile graphs needs a CUDA device, and this agent is on {device}: use off or default")
+    if setting != "default":
+        return setting
+    if device.type == "cuda":
+        if importlib.util.find_spec("triton") is None:
+            raise UserError("agent.compile default needs Triton on a GPU, and it is not installed: use graphs or off")
+        return setting
+    compiler = os.environ.get("CXX") or {"win32": "cl", "darwin": "clang++"}.get(sys.platform, "g++")
+    if shutil.which(compiler) is None:
+        raise UserError(f"agent.compile default needs a C++ compiler, and there is no {compiler} here: use off")
+    return setting
+
+
+def traced(function: F, setting: Compile) -> F:
+    """The function through `torch.compile`, where the setting says so."""
+    if setting != "default":
         return function
     compiled: F = torch.compile(function, fullgraph=True, dynamic=False, backend=BACKEND)  # type: ignore[assignment]
     return compiled
@@ -59,16 +80,17 @@ def differentiated(loss: Loss, parameters: Sequence[Tensor]) -> Evaluate:
 
 
 class Gradient:
-    """Sets the gradients of `parameters` to what `evaluate` says, in the given mode.
+    """Sets the gradients of `parameters` to what `evaluate` says.
 
     Raises:
-        UserError: the mode is not possible on this device or machine.
+        UserError: the setting is not possible on this device or machine.
     """
 
-    def __init__(self, evaluate: Evaluate, parameters: Sequence[Tensor], mode: Compile, device: torch.device) -> None:
-        require(mode, device)
+    def __init__(
+        self, evaluate: Evaluate, parameters: Sequence[Tensor], setting: Compile, device: torch.device
+    ) -> None:
         self.parameters, self.device = parameters, device
-        self._evaluate = Graphed(evaluate, device) if mode == "graphs" else evaluate
+        self._evaluate = Graphed(evaluate, device) if resolve(setting, device) == "graphs" else evaluate
 
     def set(self, parts: Iterable[Part], rows: int) -> Tensor:
         """Gradients and figures (k,) of the batch of `rows` rows that the parts are: their weighted means. The figures
@@ -96,26 +118,7 @@ class Gradient:
         return share * figures if total is None else total + share * figures
 
 
-def join_graphs(env: VectorEnv, mode: Compile, device: torch.device) -> None:
+def join_graphs(env: VectorEnv, setting: Compile, device: torch.device) -> None:
     """With graphs, let a batched engine on the same device step as graphs too."""
-    if mode == "graphs" and env.device.type == device.type and hasattr(env, "capture"):
+    if resolve(setting, device) == "graphs" and env.device.type == device.type and hasattr(env, "capture"):
         env.capture()
-
-
-def require(mode: Compile, device: torch.device) -> None:
-    """Refuse a mode that cannot work here, before anything is trained.
-
-    Raises:
-        UserError: graphs without a CUDA device, or default without the compiler that it needs.
-    """
-    if mode == "graphs" and device.type != "cuda":
-        raise UserError(f"agent.compile graphs needs a CUDA device, and this agent is on {device}: use off or default")
-    if mode != "default":
-        return
-    if device.type == "cuda":
-        if importlib.util.find_spec("triton") is None:
-            raise UserError("agent.compile default needs Triton on a GPU, and it is not installed: use graphs or off")
-        return
-    compiler = os.environ.get("CXX") or {"win32": "cl", "darwin": "clang++"}.get(sys.platform, "g++")
-    if shutil.which(compiler) is None:
-        raise UserError(f"agent.compile default needs a C++ compiler, and there is no {compiler} here: use off")

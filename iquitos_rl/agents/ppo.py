@@ -63,7 +63,9 @@ class PPOConfig(BaseModel):
     storage: Literal["float32", "float16"] = Field("float32", description="Type of stored observations.")
     micro_batch: int | None = Field(None, ge=1, description="Most transitions per backward pass; null for the batch.")
     amp: Amp = Field("off", description="bf16: the networks' products in bfloat16, the rest in float32.")
-    compile: Compile = Field("off", description="default: torch.compile; graphs: gradients and engine as CUDA graphs.")
+    compile: Compile = Field(
+        "auto", description="graphs: CUDA graphs, as auto on a GPU; default: torch.compile; or off."
+    )
 
 
 def clipped_policy_loss(
@@ -265,7 +267,7 @@ class PPO:
     def save(self, directory: str | Path) -> None:
         """Write networks and observation statistics with the settings, for `load`. Not the optimiser."""
         tensors = self.policy.state_dict()
-        config = self.config.model_copy(update={"compile": "off"})  # which may not be possible where it is loaded
+        config = self.config.model_copy(update={"compile": "auto"})  # which may not be possible where it is loaded
         save_policy(directory, algorithm="ppo", config=config, spec=self.spec.model_dump(), tensors=tensors)
 
     @classmethod

@@ -74,7 +74,9 @@ class SACConfig(BaseModel):
     log_every: int = Field(1_000, ge=1, description="Transitions between two progress reports.")
     micro_batch: int | None = Field(None, ge=1, description="Most transitions per backward pass; null for the batch.")
     amp: Amp = Field("off", description="bf16: the networks' products in bfloat16, the rest in float32.")
-    compile: Compile = Field("off", description="default: torch.compile; graphs: gradients and engine as CUDA graphs.")
+    compile: Compile = Field(
+        "auto", description="graphs: CUDA graphs, as auto on a GPU; default: torch.compile; or off."
+    )
 
 
 def td_target(
@@ -392,7 +394,7 @@ class SAC:
         tensors = {f"{part}.{name}": x for part in MODULES for name, x in getattr(self, part).state_dict().items()}
         tensors["log_alpha"] = self.log_alpha
         # Where the buffer lay and how gradients were run say nothing about the policy, and may not exist elsewhere.
-        config = self.config.model_copy(update={"placement": "auto", "compile": "off"})
+        config = self.config.model_copy(update={"placement": "auto", "compile": "auto"})
         save_policy(directory, algorithm="sac", config=config, spec=self.spec.model_dump(), tensors=tensors)
 
     @classmethod

@@ -346,7 +346,7 @@ def _largest(where: Where, moments: dict[str, int]) -> Item:
 
 def _graphs(c: Any, where: Where, dims: Dims, each: int, count: int) -> list[Item]:
     """A CUDA graph keeps for itself whatever its capture allocated: those of gradients, and those of the engine."""
-    if c.compile != "graphs":
+    if where != "device" or c.compile not in ("auto", "graphs"):
         return []
     engine = GRAPH_STATES * dims.state_bytes * dims.num_envs
     return [Item(f"{count + ENGINE_GRAPHS * (engine > 0)} CUDA graphs", where, count * each + engine)]

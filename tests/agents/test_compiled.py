@@ -91,6 +91,11 @@ def test_a_compiled_run_goes_on_bit_for_bit(name, quick):
     assert all(torch.equal(p, q) for p, q in zip(parameters(whole), parameters(second)))
 
 
+def test_auto_is_graphs_on_a_gpu_and_nothing_elsewhere():
+    assert compiled.resolve("auto", torch.device("cuda")) == "graphs"
+    assert compiled.resolve("auto", torch.device("cpu")) == "off"
+
+
 @pytest.mark.parametrize("name", AGENTS)
 def test_what_cannot_work_is_one_sentence(name, monkeypatch):
     with pytest.raises(UserError, match="graphs needs a CUDA device, and this agent is on cpu"):
