@@ -35,7 +35,7 @@ TIMES_CITYLEARN = {"iquitos-38": 3000, "iquitos-128": 2000}
 """Least ratio of steps per second on one CPU thread, by preset."""
 FIRST_STEP_S = 2.0
 """Longest processor time from process start to the first step of iquitos-128."""
-ENVS = {"cpu": (1, 16, 64, 256, 1024, 4096), "cuda": (64, 256, 1024, 4096, 16384, 65536)}
+ENVS = {"cpu": (1, 16, 64, 256, 1024, 4096), "cuda": (64, 1024, 16384, 65536)}
 COMPILED_ENVS = {"cpu": (64, 256, 1024), "cuda": (1024, 16384)}
 """Where compiling pays for the seconds that it takes."""
 How = Literal["plain", "compiled", "graphs"]

@@ -346,7 +346,11 @@ def peers_markdown(peers: list[dict[str, Any]], on_gpu: bool) -> list[str]:
 def amp_markdown(rows: list[dict[str, Any]]) -> list[str]:
     lines = ["## bfloat16", "", "Milliseconds of a SAC update of 256 transitions, timed alike.", ""]
     lines += ["| hidden | off | bf16 |", "|---|---:|---:|"]
-    return [*lines, *(f"| {row['hidden']} | {row['off']:.1f} | {row['bf16']:.1f} |" for row in rows), ""]
+    for row in rows:
+        width, found = row["job"]["hidden"][0], row["result"]
+        cells = found.get("failed") or f"{found['off']:.1f} | {found['bf16']:.1f}"
+        lines.append(f"| {width} | {cells} |")
+    return [*lines, ""]
 
 
 def main() -> int:
@@ -370,35 +374,40 @@ def main() -> int:
     if arguments.cap and not on_gpu:
         parser.error("--cap is of a GPU: --device cuda")
     parts = arguments.only or ["grid", "million", "peers", "amp"]
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    name = f"vram{'_gpu' if on_gpu else ''}"
+    result: dict[str, Any] = {
+        "command": command_line(arguments),
+        "machine": machine(torch.device(arguments.device), 1),
+        "versions": versions(),
+        "sockets": arguments.sockets,
+        "rows": [],
+        "peers": [],
+        "amp": [],
+    }
     with TemporaryDirectory() as temporary:
         case = str(build_case("iquitos-128", 0, Path(temporary) / "case"))
         common = {"case": case, "sockets": arguments.sockets, "cap": None, "device": arguments.device}
 
-        def rows(kind: str, jobs: list[Job], python: str = sys.executable, **changes: Any) -> list[dict[str, Any]]:
-            complete = [{**common, **job, **changes} for job in jobs]
-            shown = [{key: value for key, value in job.items() if key != "case"} for job in complete]
-            return [{"job": short, "result": in_process(python, kind, job)} for short, job in zip(shown, complete)]
+        def measure(rows: str, kind: str, job: Job, python: str = sys.executable) -> None:
+            """One more row, and the page with those so far."""
+            full = {**common, **job}
+            shown = {key: value for key, value in full.items() if key != "case"}
+            result[rows].append({"job": shown, "result": in_process(python, kind, full)})
+            write_json(arguments.output / f"{name}.json", result)
+            write_text(arguments.output / f"{name}.md", as_markdown(result))
 
         jobs = [*GRID, *([PINNED] if on_gpu else [])] if "grid" in parts else []
         jobs += [MILLION] if "million" in parts else []
         caps = [parse_size(text) for text in arguments.cap] or [None]
         widths = (256, 512, 1_024) if "amp" in parts else ()
-        result = {
-            "command": command_line(arguments),
-            "machine": machine(torch.device(arguments.device), 1),
-            "versions": versions(),
-            "sockets": arguments.sockets,
-            "rows": [row for cap in caps for row in rows("ours", jobs, cap=cap)],
-            "peers": rows("peer", PEERS, arguments.peer_python) if arguments.peer_python and "peers" in parts else [],
-            "amp": [
-                {"hidden": width, **in_process(sys.executable, "amp", {**common, "hidden": [width, width]})}
-                for width in widths
-            ],
-        }
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    name = f"vram{'_gpu' if on_gpu else ''}"
-    write_json(arguments.output / f"{name}.json", result)
-    write_text(arguments.output / f"{name}.md", as_markdown(result))
+        for cap in caps:
+            for job in jobs:
+                measure("rows", "ours", {**job, "cap": cap})
+        for job in PEERS if arguments.peer_python and "peers" in parts else []:
+            measure("peers", "peer", job, arguments.peer_python)
+        for width in widths:
+            measure("amp", "amp", {"hidden": [width, width]})
     return 0
 
 
