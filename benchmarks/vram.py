@@ -146,7 +146,7 @@ def run_ours(job: Job) -> dict[str, Any]:
         free, total = torch.cuda.mem_get_info(device)
         result |= {
             "predicted_device": plan.total("device"),
-            "context": next(item.nbytes for item in plan.items if item.name == "CUDA context"),
+            "context": next(item.nbytes for item in plan.items if item.name.startswith("CUDA context")),
             "allocated": torch.cuda.max_memory_allocated(device),
             "reserved": torch.cuda.max_memory_reserved(device),
             "in_use": total - free,

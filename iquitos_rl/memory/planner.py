@@ -27,8 +27,12 @@ Where = Literal["device", "ram", "disk"]
 FLOAT, DOUBLE = 4, 8
 BATCHES_PER_GATHER = 8
 VALUE_CHUNK = 2_048
-WORKSPACES = 40 << 20
-"""cuBLAS takes 8 to 32 MiB for itself, and PyTorch's allocator hands out blocks of 2 MiB and more."""
+WORKSPACE = 40 << 20
+"""cuBLAS takes 8 to 32 MiB for itself on each stream, and PyTorch's allocator hands out blocks of 2 MiB and more.
+Captures run on a stream of their own."""
+LOADED_LATER = 72 << 20
+"""Kernels that a training loads after the context was measured, and what the driver keeps of graphs. By how much the
+context grew, in nine settings of SAC alike, on an H100 (`benchmarks/results/vram_gpu.md`)."""
 ASSUMED_CONTEXT = 450 << 20
 """A CUDA context with PyTorch's kernels, where there is no GPU to measure it on."""
 STEP = "a step of the environments"
@@ -344,9 +348,14 @@ def _largest(where: Where, moments: dict[str, int]) -> Item:
     return Item(name, where, moments[name])
 
 
+def with_graphs(config: Any) -> bool:
+    """Whether an agent with these settings replays CUDA graphs on a GPU."""
+    return config.compile in ("auto", "graphs")
+
+
 def _graphs(c: Any, where: Where, dims: Dims, each: int, count: int) -> list[Item]:
     """A CUDA graph keeps for itself whatever its capture allocated: those of gradients, and those of the engine."""
-    if where != "device" or c.compile not in ("auto", "graphs"):
+    if where != "device" or not with_graphs(c):
         return []
     engine = GRAPH_STATES * dims.state_bytes * dims.num_envs
     return [Item(f"{count + ENGINE_GRAPHS * (engine > 0)} CUDA graphs", where, count * each + engine)]
@@ -359,14 +368,15 @@ def build(
 
     Args:
         process: bytes of RAM that the process takes already, the environments included.
-        context: bytes that the CUDA context was measured to take; None where there is no GPU to measure.
+        context: bytes that the CUDA context and other programs were measured to take; None where there is no GPU.
     """
     on_gpu = limits.device is not None
     items = [Item("Python, PyTorch, the case", "ram", process)]
     notes = []
     if on_gpu:
-        items.append(Item("CUDA context", "device", ASSUMED_CONTEXT if context is None else context))
-        items.append(Item("libraries' workspaces", "device", WORKSPACES))
+        beside = "" if context is None else " and other programs"
+        items.append(Item(f"CUDA context{beside}", "device", ASSUMED_CONTEXT if context is None else context))
+        items.append(Item("kernels and workspaces", "device", LOADED_LATER + WORKSPACE * (1 + with_graphs(config))))
         items.append(Item("environments", "device", dims.env_bytes))
         if context is None:
             notes.append("the CUDA context is assumed, not measured: there is no GPU here")
