@@ -142,7 +142,7 @@ def ratio(result: dict[str, Any], name: str = "ppo") -> float:
 
 def settings_of(name: str) -> str:
     """What distinguishes a part of that name, for people."""
-    return ", ".join(f"`{SETTINGS[word]}`" for word in name.split()[1:]) or "default"
+    return ", ".join(f"`{SETTINGS[word]}`" for word in name.split()[1:]) or "nothing else set"
 
 
 def as_markdown(result: dict[str, Any]) -> str:

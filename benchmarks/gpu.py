@@ -1,8 +1,8 @@
 """Everything that can only be checked on a GPU, in one call: `PYTHONPATH=. python benchmarks/gpu.py --output FOLDER`.
 
-The tests marked `gpu`, then the tables that have rows for a GPU: memory of training under caps (`vram.py`), speed of
-the district engine (`speed.py`), of the learners (`speed_learner.py`) and of training end to end (`end_to_end.py`).
-Goes on after a failure; the exit status is 1 where anything failed.
+The tests marked `gpu`, then the tables of a GPU, in files of their own (`..._gpu.md`): memory of training under caps
+(`vram.py`), speed of the district engine (`speed.py`), of the learners (`speed_learner.py`) and of training end to end
+(`end_to_end.py`, only with a peer). Goes on after a failure; the exit status is 1 where anything failed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def commands(output: Path, peer_python: str | None) -> list[list[str]]:
         ["benchmarks/speed.py", "engine", "--device", "cuda", "--output", str(output)],
         [*learner, "--rows", "standard"],
         [*learner, "--rows", "on-policy"],
-        ["benchmarks/end_to_end.py", "--device", "cuda", "--output", str(output), *peer],
+        *([["benchmarks/end_to_end.py", "--device", "cuda", "--output", str(output), *peer]] if peer else []),
     ]
 
 

@@ -32,7 +32,7 @@ from iquitos_rl.runs.files import write_json, write_text
 from iquitos_rl.runs.machine import machine, versions
 
 TIMES_CITYLEARN = {"iquitos-38": 3000, "iquitos-128": 2000}
-"""Least ratio of steps per second on one CPU thread, by preset."""
+"""Least ratio of steps per second, by preset."""
 FIRST_STEP_S = 2.0
 """Longest processor time from process start to the first step of iquitos-128."""
 ENVS = {"cpu": (1, 16, 64, 256, 1024, 4096), "cuda": (64, 1024, 16384, 65536)}

@@ -224,7 +224,7 @@ def mib(number: Any) -> str:
 
 def label(job: Job) -> str:
     hidden = {"learning_starts", "update_ratio", "epochs", "n_epochs"}
-    words = [f"{key} {value}" for key, value in job["config"].items() if key not in hidden]
+    words = [f"{key} {json.dumps(value)}" for key, value in job["config"].items() if key not in hidden]
     envs = f"{job['num_envs']} envs, " if "num_envs" in job else ""
     return envs + ", ".join(words)
 
@@ -321,7 +321,8 @@ def sampling_markdown(rows: list[dict[str, Any]], clock: str) -> list[str]:
         if "sample_ms" in found:
             share = found["sample_ms"] / found["update_ms"]
             times = f"{found['sample_ms']:.2f} | {found['update_ms']:.2f} | {share:.1%}"
-            lines.append(f"| {label(row['job'])} | {found['placement']} | {times} |")
+            cap = f", cap {mib(row['job']['cap'])}" if row["job"]["cap"] else ""
+            lines.append(f"| {label(row['job'])}{cap} | {found['placement']} | {times} |")
     return [*lines, ""]
 
 

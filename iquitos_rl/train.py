@@ -310,7 +310,7 @@ def train_in(
     facts = machine(device, run.threads)
     print(", ".join(f"{key} {value}" for key, value in facts.items()), flush=True)
 
-    years = prepare_years(settings, cache)
+    years = prepare_years(settings, cache, interrupts.check)
     report = check_case(years.evaluate)
     if report.errors:
         raise UserError(f"{years.evaluate}: {report.errors[0]}")

@@ -114,6 +114,8 @@ def test_all_goes_on_when_one_agent_fails(week_38, tmp_path, monkeypatch, capsys
 
     monkeypatch.setitem(AGENTS, "a2c", AGENTS["a2c"]._replace(agent=Broken))
     monkeypatch.setattr(train, "ALGORITHMS", ("a2c", "sac"))
+    judged, judge = [], train.evaluate_policy
+    monkeypatch.setattr(train, "evaluate_policy", lambda name, *rest: judged.append(rest[0]) or judge(name, *rest))
     output = tmp_path / "all"
     assert train.main(["all", "--case", str(week_38), "--steps", "60", "--output", str(output)]) == 1
     summary = json.loads((output / "simulation_summary.json").read_text(encoding="utf-8"))
@@ -122,6 +124,7 @@ def test_all_goes_on_when_one_agent_fails(week_38, tmp_path, monkeypatch, capsys
     assert "a2c" not in summary["controllers"]
     assert "the loss is NaN" in (output / "a2c" / "error.txt").read_text(encoding="utf-8")
     assert "a2c failed" in capsys.readouterr().err
+    assert [agent.env for agent in judged] == [None], "what is judged is what was saved"
 
 
 def edit_csv(folder, name, change):

@@ -19,7 +19,7 @@ from torch import Generator, Tensor, nn
 from iquitos_rl.agents import actor_critic
 from iquitos_rl.agents.actor_critic import ActorCritic, read_actor_critic, spawn, spec_of
 from iquitos_rl.agents.collector import NO_ENVIRONMENT, Batch, Collector, report
-from iquitos_rl.agents.compiled import Compile, Gradient, differentiated, join_graphs, traced
+from iquitos_rl.agents.compiled import Compile, Gradient, differentiated, elsewhere, join_graphs, traced
 from iquitos_rl.agents.figures import Figures
 from iquitos_rl.agents.layers import Activation, Amp
 from iquitos_rl.agents.policy_file import ArrayOrTensor, PolicySpec, apply_policy, save_policy
@@ -224,7 +224,7 @@ class A2C:
     def save(self, directory: str | Path) -> None:
         """Write networks and observation statistics with the settings, for `load`. Not the optimiser."""
         tensors = self.policy.state_dict()
-        config = self.config.model_copy(update={"compile": "auto"})  # which may not be possible where it is loaded
+        config = self.config.model_copy(update={"compile": elsewhere(self.config.compile)})
         save_policy(directory, algorithm="a2c", config=config, spec=self.spec.model_dump(), tensors=tensors)
 
     @classmethod

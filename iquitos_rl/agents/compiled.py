@@ -24,9 +24,11 @@ from iquitos_rl.errors import UserError
 from iquitos_rl.graphs import Graphed
 from iquitos_rl.memory.recovery import taking_memory
 
+Compile = Annotated[
+    Literal["auto", "off", "default", "graphs"], BeforeValidator(lambda value: "off" if value is False else value)
+]
+"""`auto`: the fastest that needs no compiler. YAML reads a bare `off` as false."""
 Mode = Literal["off", "default", "graphs"]
-Compile = Annotated[Mode | Literal["auto"], BeforeValidator(lambda value: "off" if value is False else value)]
-"""A setting: a mode, or `auto` for the fastest that needs no compiler. YAML reads a bare `off` as false."""
 Part = tuple[Tensor | None, ...]
 """Tensors (n, ...) of n rows; None for a field that the batch does not have. The first is always there."""
 Loss = Callable[..., tuple[Tensor, Tensor]]
@@ -59,6 +61,11 @@ def resolve(setting: Compile, device: torch.device) -> Mode:
     if shutil.which(compiler) is None:
         raise UserError(f"agent.compile default needs a C++ compiler, and there is no {compiler} here: use off")
     return setting
+
+
+def elsewhere(setting: Compile) -> Compile:
+    """The setting to store with a policy: what works here may not be possible where it is loaded."""
+    return "off" if setting == "off" else "auto"
 
 
 def traced(function: F, setting: Compile) -> F:

@@ -20,7 +20,7 @@ from iquitos_rl.agents import actor_critic
 from iquitos_rl.agents.actor_critic import ActorCritic, read_actor_critic, spawn, spec_of
 from iquitos_rl.agents.adam import Adam
 from iquitos_rl.agents.collector import NO_ENVIRONMENT, Batch, Collector, report
-from iquitos_rl.agents.compiled import Compile, Gradient, differentiated, join_graphs, traced
+from iquitos_rl.agents.compiled import Compile, Gradient, differentiated, elsewhere, join_graphs, traced
 from iquitos_rl.agents.figures import Figures
 from iquitos_rl.agents.layers import Activation, Amp
 from iquitos_rl.agents.policy_file import ArrayOrTensor, PolicySpec, apply_policy, save_policy
@@ -267,7 +267,7 @@ class PPO:
     def save(self, directory: str | Path) -> None:
         """Write networks and observation statistics with the settings, for `load`. Not the optimiser."""
         tensors = self.policy.state_dict()
-        config = self.config.model_copy(update={"compile": "auto"})  # which may not be possible where it is loaded
+        config = self.config.model_copy(update={"compile": elsewhere(self.config.compile)})
         save_policy(directory, algorithm="ppo", config=config, spec=self.spec.model_dump(), tensors=tensors)
 
     @classmethod

@@ -21,7 +21,7 @@ from torch import Generator, Tensor, nn
 
 from iquitos_rl.agents import squashed_gaussian
 from iquitos_rl.agents.adam import Adam
-from iquitos_rl.agents.compiled import Compile, Gradient, join_graphs, traced
+from iquitos_rl.agents.compiled import Compile, Gradient, elsewhere, join_graphs, traced
 from iquitos_rl.agents.figures import Figures
 from iquitos_rl.agents.layers import Amp, backward
 from iquitos_rl.agents.networks import MLP, Critics
@@ -394,7 +394,7 @@ class SAC:
         tensors = {f"{part}.{name}": x for part in MODULES for name, x in getattr(self, part).state_dict().items()}
         tensors["log_alpha"] = self.log_alpha
         # Where the buffer lay and how gradients were run say nothing about the policy, and may not exist elsewhere.
-        config = self.config.model_copy(update={"placement": "auto", "compile": "auto"})
+        config = self.config.model_copy(update={"placement": "auto", "compile": elsewhere(self.config.compile)})
         save_policy(directory, algorithm="sac", config=config, spec=self.spec.model_dump(), tensors=tensors)
 
     @classmethod

@@ -164,7 +164,7 @@ class DistrictSite:
         standing, next_obs, reward, self.last_flows, info = self._transition(
             self.physics.state, self._now, self._peak, action
         )
-        next_obs = self._lasting(next_obs)
+        next_obs, reward = self._lasting(next_obs), self._lasting(reward)
         obs, next_row = next_obs, standing.now.row
 
         self.steps_left -= 1

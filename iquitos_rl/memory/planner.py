@@ -1,8 +1,8 @@
 """What a training run will take, item by item, before it takes anything; and what fits.
 
 Pure arithmetic from the sizes of the environment and the settings. Only two things are measured, by the caller: what is
-free, and what the process takes already (interpreter, libraries, data of the case). GPU memory that no tensor owns
-(context, kernels' workspaces) is measured where there is a GPU.
+free, and what the process takes already (interpreter, libraries, data of the case; on a GPU the context, and what other
+programs hold there).
 """
 
 from __future__ import annotations

@@ -114,10 +114,11 @@ def judge(reference: Reference, cache: Path, on_hour: Callable[[int], None] | No
         write = partial(write_hours, store, "", year, env)
     judged = judged._replace(seconds=round(time.perf_counter() - started, 1))
     with only_process(store):
-        store.mkdir(exist_ok=True)
-        if name in KEPT:
-            write()
-        write_json(store / "judged.json", judged._asdict())
+        if not (store / "judged.json").is_file():  # else another process, or an earlier run, has found the same
+            store.mkdir(exist_ok=True)
+            if name in KEPT:
+                write()
+            write_json(store / "judged.json", judged._asdict())
     return judged
 
 
@@ -154,11 +155,11 @@ def find_rule(
     Args:
         name: key of `RULES`, or `mpc`, of which only the mean day is learned.
         skip: do not tune.
-        check: called between rounds of tuning; what it raises ends it.
+        check: called between rounds of tuning, and while another process tunes the same; what it raises ends it.
 
     Raises:
-        UserError: the district engine cannot reproduce the site, the stored file is damaged, or none is stored and it
-            is not to be tuned.
+        UserError: the district engine cannot reproduce the site, the stored file is damaged, none is stored and it is
+            not to be tuned, or the cache cannot be written to.
     """
     sites = [read_site(folder) for folder in train_years[:TUNING_YEARS]]
     if name == MPC:

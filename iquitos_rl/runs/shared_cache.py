@@ -21,11 +21,13 @@ def only_process(product: Path, check: Callable[[], None] = lambda: None) -> Ite
     and drops it with the process.
 
     Args:
+        product: what is made; its folder is made here.
         check: called while waiting; what it raises ends the wait.
 
     Raises:
         UserError: the cache cannot be written to.
     """
+    told = False
     try:
         product.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(product.with_name(product.name + ".lock"))
@@ -34,6 +36,9 @@ def only_process(product: Path, check: Callable[[], None] = lambda: None) -> Ite
                 lock.acquire(timeout=POLL_S)
                 break
             except Timeout:
+                if not told:
+                    print(f"waiting for another process, which is making {product}", flush=True)
+                told = True
                 check()
     except OSError as error:
         raise UserError(f"{product.parent} cannot be written to: {error.strerror}") from None

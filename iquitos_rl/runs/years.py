@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,8 +28,13 @@ class Years(NamedTuple):
     """Whether the evaluation year was kept out of training."""
 
 
-def preset_year(preset: str, year_seed: int, overrides: dict[str, Any], cache: Path) -> Path:
+def preset_year(
+    preset: str, year_seed: int, overrides: dict[str, Any], cache: Path, check: Callable[[], None] = lambda: None
+) -> Path:
     """The folder of one year of a preset, built unless it is there already.
+
+    Args:
+        check: called while another process builds it; what it raises ends the wait.
 
     Raises:
         UserError: the cache cannot be written to.
@@ -37,14 +43,17 @@ def preset_year(preset: str, year_seed: int, overrides: dict[str, Any], cache: P
     folder = cache / "cases" / f"{preset}-{version}" / f"year-{year_seed}"
     made = folder / "case.json"
     if not made.is_file():
-        with only_process(folder):
+        with only_process(folder, check):
             if not made.is_file():
                 build_case(preset, year_seed, folder, overrides)
     return folder
 
 
-def prepare_years(settings: RunSettings, cache: Path) -> Years:
+def prepare_years(settings: RunSettings, cache: Path, check: Callable[[], None] = lambda: None) -> Years:
     """Find or build the training years and the evaluation year of a run.
+
+    Args:
+        check: called while another process builds one of them; what it raises ends the wait.
 
     Raises:
         UserError: the case does not exist, or settings of a preset are given for a folder.
@@ -53,9 +62,13 @@ def prepare_years(settings: RunSettings, cache: Path) -> Years:
         raise UserError(f"years = {settings.years}: at most {EVALUATION_YEAR_SEED}, later seeds are for evaluation")
     evaluate = resolve_case(settings.eval_case) if settings.eval_case is not None else None
     if settings.case in PRESETS:
-        train = [preset_year(settings.case, seed, settings.case_settings, cache) for seed in range(settings.years)]
+
+        def year(seed: int) -> Path:
+            return preset_year(settings.case, seed, settings.case_settings, cache, check)
+
+        train = [year(seed) for seed in range(settings.years)]
         if evaluate is None:
-            evaluate = preset_year(settings.case, EVALUATION_YEAR_SEED, settings.case_settings, cache)
+            evaluate = year(EVALUATION_YEAR_SEED)
         return Years(settings.case, train, evaluate, unseen=True)
     if settings.case_settings:
         raise UserError(f"case_settings belong to the presets {', '.join(PRESETS)}, not to the folder {settings.case}")

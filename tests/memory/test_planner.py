@@ -11,7 +11,7 @@ from iquitos_rl.envs.task import TaskSettings
 from iquitos_rl.envs.toy import ToyBattery
 from iquitos_rl.envs.vector import StepResult
 from iquitos_rl.errors import UserError
-from iquitos_rl.memory.planner import Dims, Limits, build, fit
+from iquitos_rl.memory.planner import ENGINE_GRAPHS, WORKSPACE, Dims, Limits, build, fit
 
 GIB = 1 << 30
 CPU_16 = Limits(None, 16 * GIB, 100 * GIB)
@@ -112,6 +112,19 @@ def test_some_memory_is_left_alone(dims):
     plan = fit("sac", dims, config, Limits(None, 1 << 50, 0), PROCESS)
     with pytest.raises(UserError, match="does not fit"):
         fit("sac", dims, config, Limits(None, int(plan.total("ram") * 1.05), 0), PROCESS)
+
+
+@pytest.mark.parametrize("algorithm", AGENTS)
+def test_graphs_take_their_share_of_a_gpu_and_of_nothing_else(dims, algorithm):
+    def planned(mode, limits):
+        return fit(algorithm, dims, settings(algorithm, compile=mode), limits, PROCESS)
+
+    graphs, plain = planned("auto", GPU_8), planned("off", GPU_8)
+    (kept,) = (item.nbytes for item in graphs.items if item.name.endswith("CUDA graphs"))
+    assert kept > ENGINE_GRAPHS * dims.state_bytes * dims.num_envs
+    assert graphs.total("device") - plain.total("device") == kept + WORKSPACE
+    assert planned("graphs", GPU_8).items == graphs.items
+    assert planned("auto", CPU_16).items == planned("off", CPU_16).items
 
 
 def test_the_table_adds_up(dims):

@@ -1,12 +1,18 @@
-"""Two runs that need the same year, rule or baseline at once make it once, one after the other."""
+"""Two runs that need the same year or rule at once make it once: one waits for the other."""
 
 import threading
 from functools import partial
 
+import numpy as np
 import pytest
 
+from iquitos_rl.baselines.profiles import Profiles
+from iquitos_rl.baselines.rule import RuleSettings
+from iquitos_rl.baselines.rules import RULES
+from iquitos_rl.envs.task import TaskSettings
 from iquitos_rl.errors import UserError
-from iquitos_rl.runs import shared_cache, years
+from iquitos_rl.runs import references, shared_cache, years
+from iquitos_rl.runs.files import write_json
 from iquitos_rl.runs.shared_cache import only_process
 
 
@@ -48,15 +54,34 @@ def test_a_year_that_another_run_has_built_meanwhile_is_not_built_again(tmp_path
     found, waiting = [], threading.Event()
     monkeypatch.setattr(years, "build_case", build)
     folder = tmp_path / "cases" / f"iquitos-38-{years.digest('iquitos-38', {}, years.iquitos_rl.__version__)[:8]}"
-    thread = threading.Thread(target=lambda: found.append(years.preset_year("iquitos-38", 0, {}, tmp_path)))
+    find = partial(years.preset_year, "iquitos-38", 0, {}, tmp_path, waiting.set)
+    thread = threading.Thread(target=lambda: found.append(find()))
     with only_process(folder / "year-0"):
-        monkeypatch.setattr(years, "only_process", partial(only_process, check=waiting.set))
         thread.start()
         assert waiting.wait(60)
         (folder / "year-0").mkdir()
         (folder / "year-0" / "case.json").touch()
     thread.join(60)
     assert found == [folder / "year-0"]
+
+
+def test_a_rule_that_another_run_has_tuned_meanwhile_is_not_tuned_again(tmp_path, monkeypatch):
+    def tune(*arguments, **options):
+        raise AssertionError("tuned a second time")
+
+    found, waiting, path = [], threading.Event(), tmp_path / "rules" / "strongest.json"
+    profiles = Profiles(*[np.zeros((2, 24))] * len(Profiles._fields))
+    rule = RuleSettings("strongest", dict.fromkeys(RULES["strongest"].ranges, 0.5), profiles)
+    monkeypatch.setattr(references, "tune", tune)
+    monkeypatch.setattr(references, "_rule_path", lambda *_: path)
+    find = partial(references.find_rule, "strongest", [], TaskSettings(), tmp_path, check=waiting.set)
+    thread = threading.Thread(target=lambda: found.append(find()))
+    with only_process(path):
+        thread.start()
+        assert waiting.wait(60)
+        write_json(path, rule.to_json())
+    thread.join(60)
+    assert found[0].parameters == rule.parameters
 
 
 def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path):
