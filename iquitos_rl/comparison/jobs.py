@@ -73,6 +73,7 @@ def _finished(
 
 _stop: Event | None = None
 """Of a process of the pool: whether it is to begin nothing more."""
+_stayed = False
 
 
 def _start_process(stop: Event) -> None:
@@ -80,9 +81,17 @@ def _start_process(stop: Event) -> None:
     _stop = stop
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # Ctrl-C goes to the parent alone, which asks its processes to stop, once
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # between tasks; in one, `Interrupts` notes it
+    signal.signal(signal.SIGTERM, _while_idle)  # between tasks; in one, `Interrupts` notes it
     choose_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _while_idle(number: int, frame: object) -> None:
+    """Stay through the interruption that reaches all processes; end when the pool wants that, since another died."""
+    global _stayed
+    if _stayed or _stop is None or not _stop.is_set():
+        os._exit(1)
+    _stayed = True
 
 
 def _end_with_parent() -> None:
@@ -102,3 +111,6 @@ def _in_process(task: Task[T]) -> T | None:
             return task(interrupts)
         except Interrupted:
             return None
+        finally:
+            if interrupts.number is not None and _stop is not None and not _stop.is_set():
+                os._exit(1)  # not the user's interruption: another process died, and the pool asks nobody twice

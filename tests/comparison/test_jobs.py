@@ -1,13 +1,17 @@
 """Tasks in this process and in others: the same results, the same errors, an end when the user wants one."""
 
+import multiprocessing
 import os
 import select
 import signal
 import threading
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 
 import pytest
 
+from iquitos_rl.comparison import jobs
 from iquitos_rl.comparison.jobs import run_tasks
 from iquitos_rl.envs.worker import WorkerError
 from iquitos_rl.errors import UserError
@@ -40,15 +44,32 @@ def interrupt_parent_and_wait(folder, parent, interrupts):
     return "nobody asked to stop"
 
 
+def die_beside_another(pipe, interrupts):
+    with open(pipe, "rb") as end:
+        end.read(1)
+    os._exit(1)
+
+
+def work_until_stopped(pipe, interrupts):
+    signals, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer)
+    with open(pipe, "wb", buffering=0) as end:
+        end.write(b"x")
+    select.select([signals], [], [], 60)
+    interrupts.check()
+    return "nobody asked to stop"
+
+
 def wait_for_ever(pipe, interrupts):
     with open(pipe, "wb", buffering=0) as end:
         end.write(b"x")
         threading.Event().wait(600)
 
 
-def run(tasks, jobs):
+def run(tasks, processes):
     with Interrupts() as interrupts:
-        return dict(run_tasks(tasks, jobs, interrupts, "to go on: again"))
+        return dict(run_tasks(tasks, processes, interrupts, "to go on: again"))
 
 
 def test_one_process_is_this_one():
@@ -67,6 +88,29 @@ def test_several_processes_find_the_same():
 def test_a_process_that_dies_is_told():
     with pytest.raises(WorkerError, match="a process died"):
         run({"a": partial(die, 1), "b": partial(square, 2)}, 2)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a pipe with a name tells when the other works")
+def test_a_process_that_dies_beside_a_busy_one_is_told(tmp_path):
+    """The busy one stops as for Ctrl-C, and ends."""
+    os.mkfifo(pipe := tmp_path / "pipe")
+    with pytest.raises(WorkerError, match="a process died"):
+        run({"a": partial(die_beside_another, pipe), "b": partial(work_until_stopped, pipe)}, 2)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a signal to another process ends it there")
+def test_an_idle_process_stays_through_an_interruption_and_ends_when_its_pool_breaks():
+    """Else the pool waits for it for ever, as Python does from 3.12 on."""
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    with ProcessPoolExecutor(1, context, jobs._start_process, (stop,)) as pool:
+        process = pool.submit(os.getpid).result()
+        stop.set()
+        os.kill(process, signal.SIGTERM)
+        assert pool.submit(os.getpid).result() == process
+        os.kill(process, signal.SIGTERM)
+        with pytest.raises(BrokenProcessPool):
+            pool.submit(select.select, [], [], [], 60).result()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks a parent to kill")
