@@ -44,6 +44,7 @@ def run_tasks(tasks: Mapping[str, Task[T]], jobs: int, interrupts: Interrupts, h
     stop = context.Event()
     with ProcessPoolExecutor(min(jobs, len(tasks)), context, _start_process, (stop,)) as pool:
         running = {pool.submit(_in_process, task): name for name, task in tasks.items()}
+        pool.submit(os.getpid)  # a process that dies is noticed only if it began before the last submission
         try:
             yield from _finished(running, stop, interrupts, hint)
         except BrokenProcessPool:
@@ -71,9 +72,10 @@ def _finished(
             interrupts.check(hint)
 
 
-_stop: Event | None = None
-"""Of a process of the pool: whether it is to begin nothing more."""
+_stop: Event
+"""Of a process of the pool: whether the user wants it to begin nothing more."""
 _stayed = False
+"""Of a process of the pool: whether it was asked to stop while it had nothing to do."""
 
 
 def _start_process(stop: Event) -> None:
@@ -89,7 +91,7 @@ def _start_process(stop: Event) -> None:
 def _while_idle(number: int, frame: object) -> None:
     """Stay through the interruption that reaches all processes; end when the pool wants that, since another died."""
     global _stayed
-    if _stayed or _stop is None or not _stop.is_set():
+    if _stayed or not _stop.is_set():
         os._exit(1)
     _stayed = True
 
@@ -105,12 +107,12 @@ def _end_with_parent() -> None:
 def _in_process(task: Task[T]) -> T | None:
     """Run a task in its own process; None where it was interrupted."""
     with Interrupts() as interrupts:
-        if _stop is not None and _stop.is_set():
+        if _stop.is_set():
             return None
         try:
             return task(interrupts)
         except Interrupted:
             return None
         finally:
-            if interrupts.number is not None and _stop is not None and not _stop.is_set():
+            if interrupts.number is not None and not _stop.is_set():
                 os._exit(1)  # not the user's interruption: another process died, and the pool asks nobody twice

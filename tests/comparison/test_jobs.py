@@ -30,10 +30,16 @@ def die(number, interrupts):
     os._exit(1)
 
 
-def interrupt_parent_and_wait(folder, parent, interrupts):
+def open_signals():
+    """What can be read from as soon as a signal has come."""
     signals, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer)
+    return signals
+
+
+def interrupt_parent_and_wait(folder, parent, interrupts):
+    signals = open_signals()
     interrupts.check()  # of a signal that came before
     started = folder / str(len(list(folder.iterdir())))
     started.write_text("", encoding="utf-8")
@@ -51,9 +57,7 @@ def die_beside_another(pipe, interrupts):
 
 
 def work_until_stopped(pipe, interrupts):
-    signals, writer = os.pipe()
-    os.set_blocking(writer, False)
-    signal.set_wakeup_fd(writer)
+    signals = open_signals()
     with open(pipe, "wb", buffering=0) as end:
         end.write(b"x")
     select.select([signals], [], [], 60)
