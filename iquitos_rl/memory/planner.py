@@ -349,7 +349,7 @@ def _largest(where: Where, moments: dict[str, int]) -> Item:
 
 
 def with_graphs(config: Any) -> bool:
-    """Whether an agent with these settings replays CUDA graphs on a GPU."""
+    """Whether an agent with these settings replays CUDA graphs on a GPU; see `agents/compiled.resolve`."""
     return config.compile in ("auto", "graphs")
 
 

@@ -114,11 +114,10 @@ def judge(reference: Reference, cache: Path, on_hour: Callable[[int], None] | No
         write = partial(write_hours, store, "", year, env)
     judged = judged._replace(seconds=round(time.perf_counter() - started, 1))
     with only_process(store):
-        if not (store / "judged.json").is_file():  # else another process, or an earlier run, has found the same
-            store.mkdir(exist_ok=True)
-            if name in KEPT:
-                write()
-            write_json(store / "judged.json", judged._asdict())
+        store.mkdir(exist_ok=True)
+        if name in KEPT:
+            write()
+        write_json(store / "judged.json", judged._asdict())
     return judged
 
 
