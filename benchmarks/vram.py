@@ -17,6 +17,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -54,16 +55,16 @@ GRID = [
     *(sac(buffer) for buffer in BUFFERS),
     sac(300_000, storage="float16"),
     sac(100_000, storage="float32"),
-    sac(300_000, hidden=(1_024, 1_024)),
-    sac(100_000, batch_size=4_096, hidden=(512, 512)),
-    sac(100_000, batch_size=4_096, hidden=(512, 512), micro_batch=256),
+    sac(300_000, hidden=[1_024, 1_024]),
+    sac(100_000, batch_size=4_096, hidden=[512, 512]),
+    sac(100_000, batch_size=4_096, hidden=[512, 512], micro_batch=256),
     sac(300_000, placement="disk"),
     on_policy("ppo", 64, 96),
     on_policy("ppo", 256, 256),
-    on_policy("ppo", 256, 256, storage="float16", hidden=(256, 256)),
-    on_policy("ppo", 64, 96, hidden=(1_024, 1_024), batch_size=6_144),
+    on_policy("ppo", 256, 256, storage="float16", hidden=[256, 256]),
+    on_policy("ppo", 64, 96, hidden=[1_024, 1_024], batch_size=6_144),
     on_policy("a2c", 64, 16),
-    on_policy("a2c", 512, 64, hidden=(256, 256)),
+    on_policy("a2c", 512, 64, hidden=[256, 256]),
 ]
 PINNED = sac(500_000, placement="pinned")
 MILLION = {**sac(1_000_000, update_ratio=0.0002), "num_envs": 500, "steps": 1_010_000}
@@ -224,9 +225,10 @@ def mib(number: Any) -> str:
 
 def label(job: Job) -> str:
     hidden = {"learning_starts", "update_ratio", "epochs", "n_epochs"}
-    words = [f"{key} {json.dumps(value)}" for key, value in job["config"].items() if key not in hidden]
-    envs = f"{job['num_envs']} envs, " if "num_envs" in job else ""
-    return envs + ", ".join(words)
+    words = [f"{key} {value}" for key, value in job["config"].items() if key not in hidden]
+    envs = [f"{job['num_envs']} envs"] if "num_envs" in job else []
+    cap = [f"cap {mib(job['cap'])}"] if job["cap"] else []
+    return ", ".join([*envs, *words, *cap])
 
 
 def times_fewer(result: dict[str, Any]) -> list[str]:
@@ -246,6 +248,8 @@ def as_markdown(result: dict[str, Any]) -> str:
     facts = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
     packages = ", ".join(f"{key} {value}" for key, value in result["versions"].items())
     on_gpu = result["machine"]["device"] != "cpu"
+    on_host = NOTE_ON_HOST, ON_HOST, "of the processor"
+    note, columns, clock = (NOTE_ON_DEVICE, ON_DEVICE, "of the clock") if on_gpu else on_host
     return "\n".join(
         [
             f"# Memory of training{' on a GPU' if on_gpu else ''}",
@@ -255,8 +259,8 @@ def as_markdown(result: dict[str, Any]) -> str:
             f"Site: iquitos-128, `task.sockets={result['sockets']}`. MiB unless said otherwise; error is the "
             "prediction's.",
             "",
-            *(device_markdown if on_gpu else host_markdown)(result["rows"]),
-            *sampling_markdown(result["rows"], "of the clock" if on_gpu else "of the processor"),
+            *prediction_markdown(result["rows"], note, columns),
+            *sampling_markdown(result["rows"], clock),
             *peers_markdown(result["peers"], on_gpu),
             *times_fewer(result),
             *amp_markdown(result["amp"]),
@@ -264,52 +268,39 @@ def as_markdown(result: dict[str, Any]) -> str:
     )
 
 
-def host_markdown(rows: list[dict[str, Any]]) -> list[str]:
-    lines = [
-        "Peak RSS is that of the whole process, interpreter and data of the case included.",
-        "",
-        "## Prediction and measurement",
-        "",
-        "| agent | settings | predicted RSS | peak RSS | error | before the agent | replay | bytes/transition |",
-        "|---|---|---:|---:|---:|---:|---:|---:|",
-    ]
-    for row in rows:
-        job, found = row["job"], row["result"]
-        start = f"| {job['algorithm']} | {label(job)} |"
-        if "failed" in found:
-            lines.append(f"{start} failed: {found['failed']} | | | | | |")
-            continue
-        error = found["predicted_ram"] / found["rss"] - 1
-        each = f"{found['per_transition']:.1f}" if "per_transition" in found else ""
-        lines.append(
-            f"{start} {mib(found['predicted_ram'])} | {mib(found['rss'])} | {error:+.1%} "
-            f"| {mib(found['before'])} | {mib(found.get('buffer_bytes'))} | {each} |"
-        )
-    return [*lines, ""]
+Columns = dict[str, Callable[[dict[str, Any]], str]]
+"""A column's title, and its cell from what was found."""
+ON_HOST: Columns = {
+    "predicted RSS": lambda found: mib(found["predicted_ram"]),
+    "peak RSS": lambda found: mib(found["rss"]),
+    "error": lambda found: f"{found['predicted_ram'] / found['rss'] - 1:+.1%}",
+    "before the agent": lambda found: mib(found["before"]),
+    "replay": lambda found: mib(found.get("buffer_bytes")),
+    "bytes/transition": lambda found: f"{found['per_transition']:.1f}" if "per_transition" in found else "",
+}
+ON_DEVICE: Columns = {
+    "predicted": lambda found: mib(found["predicted_device"]),
+    "in use": lambda found: mib(found["in_use"]),
+    "error": lambda found: f"{found['predicted_device'] / found['in_use'] - 1:+.1%}",
+    "of it context": lambda found: mib(found["context"]),
+    "allocated": lambda found: mib(found["allocated"]),
+    "reserved": lambda found: mib(found["reserved"]),
+    "placement": lambda found: found["placement"] or "",
+}
+NOTE_ON_HOST = "Peak RSS is that of the whole process, interpreter and data of the case included."
+NOTE_ON_DEVICE = (
+    "In use is what the device no longer has free when training is done, the CUDA context included; allocated and "
+    "reserved are the peaks of PyTorch's allocator, which the cap limits."
+)
 
 
-def device_markdown(rows: list[dict[str, Any]]) -> list[str]:
-    lines = [
-        "In use is what the device no longer has free when training is done, the CUDA context included; allocated and "
-        "reserved are the peaks of PyTorch's allocator, which the cap limits.",
-        "",
-        "## Prediction and measurement",
-        "",
-        "| agent | settings | cap | predicted | in use | error | of it context | allocated | reserved | placement |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|---|",
-    ]
+def prediction_markdown(rows: list[dict[str, Any]], note: str, columns: Columns) -> list[str]:
+    lines = [note, "", "## Prediction and measurement", "", f"| agent | settings | {' | '.join(columns)} |"]
+    lines.append(f"|---|---|{'---:|' * len(columns)}")
     for row in rows:
         job, found = row["job"], row["result"]
-        start = f"| {job['algorithm']} | {label(job)} | {mib(job['cap']) or 'none'} |"
-        if "failed" in found:
-            lines.append(f"{start} failed: {found['failed']} | | | | | | |")
-            continue
-        error = found["predicted_device"] / found["in_use"] - 1
-        lines.append(
-            f"{start} {mib(found['predicted_device'])} | {mib(found['in_use'])} | {error:+.1%} "
-            f"| {mib(found['context'])} | {mib(found['allocated'])} | {mib(found['reserved'])} "
-            f"| {found['placement'] or ''} |"
-        )
+        cells = [cell(found) for cell in columns.values()] if "failed" not in found else [f"failed: {found['failed']}"]
+        lines.append(f"| {job['algorithm']} | {label(job)} | {' | '.join(cells)} |")
     return [*lines, ""]
 
 
@@ -321,8 +312,7 @@ def sampling_markdown(rows: list[dict[str, Any]], clock: str) -> list[str]:
         if "sample_ms" in found:
             share = found["sample_ms"] / found["update_ms"]
             times = f"{found['sample_ms']:.2f} | {found['update_ms']:.2f} | {share:.1%}"
-            cap = f", cap {mib(row['job']['cap'])}" if row["job"]["cap"] else ""
-            lines.append(f"| {label(row['job'])}{cap} | {found['placement']} | {times} |")
+            lines.append(f"| {label(row['job'])} | {found['placement']} | {times} |")
     return [*lines, ""]
 
 
