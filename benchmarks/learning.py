@@ -101,6 +101,8 @@ def write_results(output: Path, folder: Path) -> None:
     last = next((group[-1] for group in reversed(runs.values()) if group), None)
     if last is None:
         return
+    names = " ".join(row.name for row in ROWS if not row.by_default)
+    asked = f"; with `--rows {names}` what takes hours" if names else ""
     peers = "\n".join(f"* {row.algorithm.upper()}, {row.env}: {row.zoo}" for row in ROWS)
     page = f"""# Learning, beside stable-baselines3
 
@@ -119,7 +121,7 @@ The peer's settings are those of RL Baselines3 Zoo; the entry of each row:
 Both libraries' settings, and how ours were chosen, stand in `benchmarks/learning_rows.py`; every run in the folder
 `learning`.
 
-Command: `python benchmarks/learning.py --output DIR`
+Command: `PYTHONPATH=. python benchmarks/learning.py --output DIR`{asked}
 
 Machine: {", ".join(f"{key} {value}" for key, value in last["machine"].items())}
 
