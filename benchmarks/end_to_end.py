@@ -31,13 +31,13 @@ import torch
 from iquitos_rl.agents import AGENTS
 from iquitos_rl.baselines.profiles import fit_profiles
 from iquitos_rl.baselines.rule import default_settings
-from iquitos_rl.cases.iquitos import build_case
-from iquitos_rl.cases.reader import read_site
+from iquitos_rl.cases.iquitos.build import build_case
+from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.config import Algorithm, load_settings
+from iquitos_rl.judging.references import STRONGEST
+from iquitos_rl.machine.facts import machine, versions
+from iquitos_rl.machine.files import write_json, write_text
 from iquitos_rl.runs.engine import make_engine
-from iquitos_rl.runs.files import write_json, write_text
-from iquitos_rl.runs.machine import machine, versions
-from iquitos_rl.runs.references import STRONGEST
 
 CASE, TRAIN_YEAR = "iquitos-128", 500
 PEER = "stable-baselines3"
@@ -88,7 +88,7 @@ def peer(folder: Path) -> dict[str, Any]:
     import stable_baselines3
     from stable_baselines3 import PPO
 
-    from iquitos_rl.envs.citylearn import CityLearnSite
+    from iquitos_rl.envs.citylearn.env import CityLearnSite
 
     shipped: Any = load_settings("ppo", AGENTS["ppo"].config, sets=[f"case={CASE}"]).agent
     net = {"net_arch": list(shipped.hidden)}

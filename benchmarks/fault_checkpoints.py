@@ -15,10 +15,10 @@ import torch
 from fault_inputs import fuzz, values
 from hypothesis import strategies as st
 
+from iquitos_rl.checkpoints.checkpoint import Checkpoints
+from iquitos_rl.checkpoints.slot import MANIFEST
 from iquitos_rl.errors import UserError
-from iquitos_rl.runs.checkpoint import Checkpoints
-from iquitos_rl.runs.files import digest
-from iquitos_rl.runs.slot import MANIFEST
+from iquitos_rl.machine.files import digest
 
 
 class Bomb:

@@ -8,10 +8,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from iquitos_rl.agents import AGENTS
-from iquitos_rl.cases.reader import read_site
+from iquitos_rl.cases.schema.reader import read_site
+from iquitos_rl.checkpoints.checkpoint import Checkpoints
 from iquitos_rl.config import load_settings
-from iquitos_rl.envs.district import DistrictSite
-from iquitos_rl.runs.checkpoint import Checkpoints
+from iquitos_rl.envs.district.env import DistrictSite
 
 SAVES = 10
 

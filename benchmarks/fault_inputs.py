@@ -24,12 +24,12 @@ from iquitos_rl import case as case_command
 from iquitos_rl import train
 from iquitos_rl.agents import AGENTS
 from iquitos_rl.cases.check import check_case
-from iquitos_rl.cases.presets import PRESETS
-from iquitos_rl.cases.reader import read_site
+from iquitos_rl.cases.iquitos.presets import PRESETS
+from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.config import ALGORITHMS, RunSettings
-from iquitos_rl.envs.district import DistrictSite
+from iquitos_rl.envs.district.env import DistrictSite
 from iquitos_rl.errors import UserError
-from iquitos_rl.runs.references import UNCONTROLLED, Reference, prepare
+from iquitos_rl.judging.references import UNCONTROLLED, Reference, prepare
 from iquitos_rl.runs.years import prepare_years
 
 

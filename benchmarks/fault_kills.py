@@ -21,9 +21,9 @@ from typing import Any
 import pandas as pd
 
 from iquitos_rl import train
+from iquitos_rl.checkpoints.checkpoint import Checkpoints
 from iquitos_rl.config import ALGORITHMS
 from iquitos_rl.errors import UserError
-from iquitos_rl.runs.checkpoint import Checkpoints
 
 SMALL = {
     "sac": {"hidden": [8], "learning_starts": 30, "batch_size": 16, "log_every": 3, "buffer_size": 300},

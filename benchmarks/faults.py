@@ -20,9 +20,9 @@ from fault_cost import saving_cost
 from fault_inputs import fuzz_command_line, fuzz_meter_files, fuzz_schema, fuzz_settings
 from fault_kills import kill_runs
 
-from iquitos_rl.cases.iquitos import build_case
-from iquitos_rl.runs.files import write_json, write_text
-from iquitos_rl.runs.machine import machine, versions
+from iquitos_rl.cases.iquitos.build import build_case
+from iquitos_rl.machine.facts import machine, versions
+from iquitos_rl.machine.files import write_json, write_text
 
 SECTIONS = ("kills", "damage", "inputs", "cost")
 

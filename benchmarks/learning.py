@@ -27,8 +27,8 @@ from learning_table import LIBRARIES, RESAMPLES, Runs, plot, table
 from iquitos_rl.agents import AGENTS
 from iquitos_rl.cli import run_command
 from iquitos_rl.errors import UserError
-from iquitos_rl.runs.files import write_json, write_text
-from iquitos_rl.runs.machine import machine
+from iquitos_rl.machine.facts import machine
+from iquitos_rl.machine.files import write_json, write_text
 
 EPISODES = 20
 FIRST_EVALUATION_SEED = 10_000

@@ -28,12 +28,12 @@ from kpis import kpi_rows
 from schemas import write_schema
 
 from iquitos_rl.agents.ppo import PPO, PPOConfig
-from iquitos_rl.cases.iquitos import build_case
-from iquitos_rl.envs.citylearn import CityLearnSite
-from iquitos_rl.envs.district import DistrictSite
-from iquitos_rl.envs.task import SiteTask, TaskSettings
-from iquitos_rl.runs.files import write_json, write_text
-from iquitos_rl.runs.machine import machine, versions
+from iquitos_rl.cases.iquitos.build import build_case
+from iquitos_rl.envs.citylearn.env import CityLearnSite
+from iquitos_rl.envs.district.env import DistrictSite
+from iquitos_rl.envs.task.site_task import SiteTask, TaskSettings
+from iquitos_rl.machine.facts import machine, versions
+from iquitos_rl.machine.files import write_json, write_text
 
 Actions = NDArray[np.floating[Any]]
 PRESETS = ("iquitos-38", "iquitos-128")

@@ -25,12 +25,12 @@ import numpy as np
 import psutil
 import torch
 
-from iquitos_rl.cases.iquitos import build_case
-from iquitos_rl.envs.citylearn import CityLearnSite, load_citylearn
-from iquitos_rl.envs.district import DistrictSite
-from iquitos_rl.envs.footprint import footprint, storages, tensors
-from iquitos_rl.runs.files import write_json, write_text
-from iquitos_rl.runs.machine import machine, versions
+from iquitos_rl.cases.iquitos.build import build_case
+from iquitos_rl.envs.citylearn.env import CityLearnSite, load_citylearn
+from iquitos_rl.envs.district.env import DistrictSite
+from iquitos_rl.envs.district.footprint import footprint, storages, tensors
+from iquitos_rl.machine.facts import machine, versions
+from iquitos_rl.machine.files import write_json, write_text
 
 TIMES_CITYLEARN = {"iquitos-38": 3000, "iquitos-128": 2000}
 """Least ratio of steps per second, by preset."""
@@ -45,7 +45,7 @@ MORE_STEPS = 200
 """Steps after which memory is counted again."""
 FIRST_STEP = {
     "district": """
-from iquitos_rl.envs.district import DistrictSite
+from iquitos_rl.envs.district.env import DistrictSite
 import torch
 imported()
 env = DistrictSite([folder])
@@ -53,7 +53,7 @@ env.reset(seed=0)
 env.step(torch.zeros(1, env.action_dim))
 """,
     "citylearn": """
-from iquitos_rl.envs.citylearn import load_citylearn
+from iquitos_rl.envs.citylearn.env import load_citylearn
 from pathlib import Path
 import citylearn.citylearn
 imported()

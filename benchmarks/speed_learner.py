@@ -28,12 +28,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from iquitos_rl.agents import SAC
 from iquitos_rl.agents.sac import SACConfig
-from iquitos_rl.cases.iquitos import build_case
+from iquitos_rl.cases.iquitos.build import build_case
 from iquitos_rl.config import RunSettings
-from iquitos_rl.envs.district import DistrictSite
-from iquitos_rl.envs.task import TaskSettings
-from iquitos_rl.runs.files import write_json, write_text
-from iquitos_rl.runs.machine import machine, versions
+from iquitos_rl.envs.district.env import DistrictSite
+from iquitos_rl.envs.task.site_task import TaskSettings
+from iquitos_rl.machine.facts import machine, versions
+from iquitos_rl.machine.files import write_json, write_text
 
 WORKER = Path(__file__).with_name("learner_worker.py")
 BASELINE = "stable-baselines3"

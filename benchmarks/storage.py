@@ -27,16 +27,16 @@ from learning_table import RESAMPLES, interval, verdict
 
 from iquitos_rl.agents.sac import SAC, SACConfig
 from iquitos_rl.baselines.bill import BatchController, run_year
+from iquitos_rl.baselines.guided import Guide
 from iquitos_rl.baselines.rule import Rule
-from iquitos_rl.cases.reader import read_site
+from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.cli import run_command
 from iquitos_rl.config import Settings, load_settings
-from iquitos_rl.envs.district import DistrictSite
-from iquitos_rl.envs.guided import Guide
+from iquitos_rl.envs.district.env import DistrictSite
+from iquitos_rl.machine.facts import machine, versions
+from iquitos_rl.machine.files import write_json, write_text
 from iquitos_rl.runs.engine import make_engine
-from iquitos_rl.runs.files import write_json, write_text
 from iquitos_rl.runs.guidance import choose_guidance
-from iquitos_rl.runs.machine import machine, versions
 from iquitos_rl.runs.years import prepare_years, preset_year
 
 CPU = torch.device("cpu")

@@ -106,8 +106,8 @@ def main() -> int:
         return 0
     import torch
 
-    from iquitos_rl.runs.files import write_json, write_text
-    from iquitos_rl.runs.machine import machine, versions
+    from iquitos_rl.machine.facts import machine, versions
+    from iquitos_rl.machine.files import write_json, write_text
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)

@@ -27,12 +27,12 @@ import psutil
 import torch
 
 from iquitos_rl.agents import AGENTS
-from iquitos_rl.cases.iquitos import build_case
-from iquitos_rl.envs.district import DistrictSite
-from iquitos_rl.envs.task import TaskSettings
-from iquitos_rl.memory.available import MIB, parse_size
-from iquitos_rl.runs.files import write_json, write_text
-from iquitos_rl.runs.machine import machine, versions
+from iquitos_rl.cases.iquitos.build import build_case
+from iquitos_rl.envs.district.env import DistrictSite
+from iquitos_rl.envs.task.site_task import TaskSettings
+from iquitos_rl.machine.available import MIB, parse_size
+from iquitos_rl.machine.facts import machine, versions
+from iquitos_rl.machine.files import write_json, write_text
 from iquitos_rl.runs.planning import plan_agent
 
 Job = dict[str, Any]
@@ -158,7 +158,7 @@ def run_ours(job: Job) -> dict[str, Any]:
 def run_peer(job: Job) -> dict[str, Any]:
     import stable_baselines3
 
-    from iquitos_rl.envs.citylearn import CityLearnSite
+    from iquitos_rl.envs.citylearn.env import CityLearnSite
 
     env = CityLearnSite([job["case"]], TaskSettings(sockets=job["sockets"]))
     before = int(psutil.Process().memory_info().rss)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-__all__ = ["A2C", "PPO", "SAC"]
+from iquitos_rl.version import __version__
+
+__all__ = ["A2C", "PPO", "SAC", "__version__"]
 
 if TYPE_CHECKING:
     from iquitos_rl.agents import A2C, PPO, SAC

@@ -6,12 +6,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
-from iquitos_rl.envs.worker import WorkerError
+from iquitos_rl.envs.gym.worker import WorkerError
 from iquitos_rl.errors import UserError
-from iquitos_rl.runs.interrupt import Interrupted
-from iquitos_rl.runs.simulate import AuditError
+from iquitos_rl.judging.simulate import AuditError
+from iquitos_rl.machine.interrupt import Interrupted
 
 
 def run_command(body: Callable[[], int]) -> int:
@@ -44,17 +42,6 @@ def run_command(body: Callable[[], int]) -> int:
 def one_line(text: str) -> str:
     """The text with whatever is not printable, such as line ends and control characters in a user's input, escaped."""
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
-
-
-def choose_device(setting: str) -> torch.device:
-    """The device that a setting means on this machine.
-
-    Raises:
-        UserError: cuda was asked for and there is none.
-    """
-    if setting == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: PyTorch sees no CUDA device here; use --device cpu")
-    return torch.device("cuda" if setting != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def make_output(path: Path) -> Path:

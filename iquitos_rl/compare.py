@@ -16,15 +16,15 @@ from iquitos_rl.cli import run_command
 from iquitos_rl.comparison.plan import Comparison, open_comparison, plan
 from iquitos_rl.comparison.runner import Runner, reference_records
 from iquitos_rl.comparison.summary import copy_median_hours, summarise
-from iquitos_rl.comparison.table import as_csv, co2_markdown, markdown, standings
 from iquitos_rl.config import ALGORITHMS, Algorithm, load_settings
 from iquitos_rl.errors import UserError
+from iquitos_rl.judging.references import KEPT, copy_hours
+from iquitos_rl.judging.standings import as_csv, co2_markdown, markdown, standings
+from iquitos_rl.machine.files import write_json, write_text
+from iquitos_rl.machine.interrupt import Interrupts
+from iquitos_rl.machine.threads import choose_threads
 from iquitos_rl.report import write_report
-from iquitos_rl.runs.files import write_json, write_text
-from iquitos_rl.runs.interrupt import Interrupts
-from iquitos_rl.runs.references import KEPT, copy_hours
 from iquitos_rl.runs.resume import SUMMARY, lock_output
-from iquitos_rl.runs.threads import choose_threads
 from iquitos_rl.train import OUTPUTS
 
 

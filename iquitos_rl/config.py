@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from iquitos_rl.envs.task import TaskSettings
+from iquitos_rl.envs.task.site_task import TaskSettings
 from iquitos_rl.errors import UserError
 
 Algorithm = Literal["sac", "ppo", "a2c"]

@@ -8,19 +8,20 @@ from pathlib import Path
 from iquitos_rl.agents import AGENTS
 from iquitos_rl.agents.policy_file import load_policy
 from iquitos_rl.baselines.programme import SolverError
-from iquitos_rl.cases.presets import PRESETS
-from iquitos_rl.cases.reader import read_site
-from iquitos_rl.cli import choose_device, make_output, run_command
-from iquitos_rl.envs.citylearn import resolve_case
-from iquitos_rl.envs.objective import Objective, read_tariff
-from iquitos_rl.envs.task import TaskSettings
+from iquitos_rl.cases.iquitos.presets import PRESETS
+from iquitos_rl.cases.schema.reader import read_site
+from iquitos_rl.cli import make_output, run_command
+from iquitos_rl.envs.citylearn.env import resolve_case
+from iquitos_rl.envs.task.objective import Objective, read_tariff
+from iquitos_rl.envs.task.site_task import TaskSettings
 from iquitos_rl.errors import UserError
-from iquitos_rl.runs.evaluation import evaluate_policy, hour_bar
-from iquitos_rl.runs.files import write_json
-from iquitos_rl.runs.references import OPTIMUM, UNCONTROLLED, Reference, copy_hours, judge
-from iquitos_rl.runs.summary import make_summary
-from iquitos_rl.runs.table import comparison_table
-from iquitos_rl.runs.threads import choose_threads
+from iquitos_rl.judging.evaluation import evaluate_policy, hour_bar
+from iquitos_rl.judging.references import OPTIMUM, UNCONTROLLED, Reference, copy_hours, judge
+from iquitos_rl.judging.summary import make_summary
+from iquitos_rl.judging.table import comparison_table
+from iquitos_rl.machine.device import choose_device
+from iquitos_rl.machine.files import write_json
+from iquitos_rl.machine.threads import choose_threads
 from iquitos_rl.runs.years import EVALUATION_YEAR_SEED, preset_year
 
 

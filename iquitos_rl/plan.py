@@ -11,14 +11,15 @@ import torch
 from iquitos_rl.agents import AGENTS
 from iquitos_rl.baselines.profiles import fit_profiles
 from iquitos_rl.baselines.rule import default_settings
-from iquitos_rl.cases.reader import read_site
-from iquitos_rl.cli import choose_device, run_command
+from iquitos_rl.cases.schema.reader import read_site
+from iquitos_rl.cli import run_command
 from iquitos_rl.config import ALGORITHMS, load_settings
-from iquitos_rl.memory.available import parse_size
+from iquitos_rl.judging.references import STRONGEST
+from iquitos_rl.machine.available import parse_size
+from iquitos_rl.machine.device import choose_device
 from iquitos_rl.runs.engine import make_engine
 from iquitos_rl.runs.guidance import obstacle
 from iquitos_rl.runs.planning import plan_agent
-from iquitos_rl.runs.references import STRONGEST
 from iquitos_rl.runs.years import prepare_years
 
 

@@ -19,18 +19,14 @@ import yaml
 from iquitos_rl.agents import AGENTS
 from iquitos_rl.baselines.programme import SolverError
 from iquitos_rl.cases.check import check_case
-from iquitos_rl.cases.reader import read_site
-from iquitos_rl.cli import choose_device, make_output, run_command
+from iquitos_rl.cases.schema.reader import read_site
+from iquitos_rl.cli import make_output, run_command
 from iquitos_rl.config import ALGORITHMS, Algorithm, Settings, load_settings
-from iquitos_rl.envs.objective import Objective, read_tariff
-from iquitos_rl.envs.task import TaskSettings
+from iquitos_rl.envs.task.objective import Objective, read_tariff
+from iquitos_rl.envs.task.site_task import TaskSettings
 from iquitos_rl.errors import UserError
-from iquitos_rl.report import write_report
-from iquitos_rl.runs.evaluation import evaluate_policy, hour_bar
-from iquitos_rl.runs.files import write_json, write_text
-from iquitos_rl.runs.interrupt import Interrupted, Interrupts
-from iquitos_rl.runs.machine import machine
-from iquitos_rl.runs.references import (
+from iquitos_rl.judging.evaluation import evaluate_policy, hour_bar
+from iquitos_rl.judging.references import (
     OPTIMUM,
     STRONGEST,
     UNCONTROLLED,
@@ -40,6 +36,14 @@ from iquitos_rl.runs.references import (
     judge,
     stored,
 )
+from iquitos_rl.judging.summary import Judged, Result, make_summary
+from iquitos_rl.judging.table import comparison_table
+from iquitos_rl.machine.device import choose_device
+from iquitos_rl.machine.facts import machine
+from iquitos_rl.machine.files import write_json, write_text
+from iquitos_rl.machine.interrupt import Interrupted, Interrupts
+from iquitos_rl.machine.threads import choose_threads
+from iquitos_rl.report import write_report
 from iquitos_rl.runs.resume import (
     LOCK,
     SUMMARY,
@@ -52,9 +56,6 @@ from iquitos_rl.runs.resume import (
     refuse_changes,
     set_aside,
 )
-from iquitos_rl.runs.summary import Judged, Result, make_summary
-from iquitos_rl.runs.table import comparison_table
-from iquitos_rl.runs.threads import choose_threads
 from iquitos_rl.runs.training import Session, Training, store_result, stored_result
 from iquitos_rl.runs.years import Years, prepare_years
 

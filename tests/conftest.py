@@ -10,7 +10,7 @@ from cpu_graphs import graphs_on_cpu
 from short_case import shorten
 
 from iquitos_rl import train
-from iquitos_rl.cases.iquitos import build_case
+from iquitos_rl.cases.iquitos.build import build_case
 from iquitos_rl.memory import recovery
 from iquitos_rl.report import markup
 

@@ -65,7 +65,7 @@ class Stream:
 
 @contextmanager
 def graphs_on_cpu():
-    """Replaces what `iquitos_rl.graphs` uses of `torch.cuda`, and lets agents on the CPU have compile = graphs; yields
+    """Replaces what `machine/graphs.py` uses of `torch.cuda`, and lets agents on the CPU have compile = graphs; yields
     the graphs that were captured."""
     captured = []
 

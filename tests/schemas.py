@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
-from iquitos_rl.cases.reader import PRICE_COLUMNS, WEATHER_COLUMNS
+from iquitos_rl.cases.schema.reader import PRICE_COLUMNS, WEATHER_COLUMNS
 
 CHARGER_COLUMNS = [
     "electric_vehicle_charger_state",

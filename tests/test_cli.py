@@ -5,7 +5,7 @@ import sys
 
 from iquitos_rl.cli import run_command
 from iquitos_rl.errors import UserError
-from iquitos_rl.runs.simulate import AuditError
+from iquitos_rl.judging.simulate import AuditError
 
 
 def raising(error):

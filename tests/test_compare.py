@@ -8,9 +8,9 @@ import pytest
 from short_case import shorten
 
 from iquitos_rl import compare
-from iquitos_rl.cases.iquitos import build_case
+from iquitos_rl.cases.iquitos.build import build_case
 from iquitos_rl.comparison import runner
-from iquitos_rl.runs import references
+from iquitos_rl.judging import references
 
 pytestmark = pytest.mark.usefixtures("without_drawings")
 

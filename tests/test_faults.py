@@ -17,11 +17,11 @@ import faults
 
 from iquitos_rl import train
 from iquitos_rl.agents.policy_file import load_policy
-from iquitos_rl.envs.guided import GuidedSite
-from iquitos_rl.envs.worker import WorkerError
-from iquitos_rl.runs import metrics
-from iquitos_rl.runs.checkpoint import Checkpoints
-from iquitos_rl.runs.slot import Slot
+from iquitos_rl.baselines.guided import GuidedSite
+from iquitos_rl.checkpoints.checkpoint import Checkpoints
+from iquitos_rl.checkpoints.slot import Slot
+from iquitos_rl.envs.gym.worker import WorkerError
+from iquitos_rl.report import metrics
 
 pytestmark = pytest.mark.usefixtures("without_report")
 

@@ -18,18 +18,19 @@ from short_case import shorten
 
 from iquitos_rl import train
 from iquitos_rl.agents import AGENTS
-from iquitos_rl.cases.iquitos import build_case
-from iquitos_rl.cases.reader import read_site
+from iquitos_rl.baselines.guided import GuidedSite
+from iquitos_rl.cases.iquitos.build import build_case
+from iquitos_rl.cases.schema.reader import read_site
+from iquitos_rl.checkpoints.checkpoint import Checkpoints
 from iquitos_rl.config import load_settings
-from iquitos_rl.envs.citylearn import CityLearnSite
-from iquitos_rl.envs.district import DistrictSite
-from iquitos_rl.envs.guided import GuidedSite
-from iquitos_rl.envs.gymnasium import as_vector
-from iquitos_rl.envs.worker import WorkerEnv
+from iquitos_rl.envs.citylearn.env import CityLearnSite
+from iquitos_rl.envs.district.env import DistrictSite
+from iquitos_rl.envs.gym.adapter import as_vector
+from iquitos_rl.envs.gym.worker import WorkerEnv
 from iquitos_rl.errors import UserError
-from iquitos_rl.runs import metrics, resume, training
-from iquitos_rl.runs.checkpoint import Checkpoints
-from iquitos_rl.runs.interrupt import Interrupted, Interrupts
+from iquitos_rl.machine.interrupt import Interrupted, Interrupts
+from iquitos_rl.report import metrics
+from iquitos_rl.runs import resume, training
 from iquitos_rl.runs.training import Session, Training
 
 pytestmark = pytest.mark.usefixtures("without_report")
@@ -385,7 +386,7 @@ def test_a_second_process_is_refused_until_the_first_ends(tmp_path, monkeypatch,
 
 def test_a_second_signal_ends_the_process_at_once():
     code = (
-        "import os, signal\nfrom iquitos_rl.runs.interrupt import Interrupts\n"
+        "import os, signal\nfrom iquitos_rl.machine.interrupt import Interrupts\n"
         "with Interrupts():\n"
         "    try:\n"
         "        for _ in range(2):\n            os.kill(os.getpid(), signal.SIGTERM)\n"

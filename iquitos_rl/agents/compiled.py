@@ -21,7 +21,7 @@ from torch import Tensor
 
 from iquitos_rl.envs.vector import VectorEnv
 from iquitos_rl.errors import UserError
-from iquitos_rl.graphs import Graphed
+from iquitos_rl.machine.graphs import Graphed
 from iquitos_rl.memory.recovery import taking_memory
 
 Compile = Annotated[

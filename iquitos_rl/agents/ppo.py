@@ -25,7 +25,7 @@ from iquitos_rl.agents.figures import Figures
 from iquitos_rl.agents.layers import Activation, Amp
 from iquitos_rl.agents.policy_file import ArrayOrTensor, PolicySpec, apply_policy, save_policy
 from iquitos_rl.agents.progress import Progress
-from iquitos_rl.envs.gymnasium import TrainingEnv, as_vector
+from iquitos_rl.envs.gym.adapter import TrainingEnv, as_vector
 from iquitos_rl.errors import UserError
 from iquitos_rl.memory.recovery import Parts
 

@@ -29,7 +29,7 @@ from iquitos_rl.agents.policy_file import ArrayOrTensor, PolicySpec, apply_polic
 from iquitos_rl.agents.progress import EpisodeTracker, Progress
 from iquitos_rl.buffers.placement import Placement
 from iquitos_rl.buffers.replay import ReplayBuffer, Storage
-from iquitos_rl.envs.gymnasium import TrainingEnv, as_vector
+from iquitos_rl.envs.gym.adapter import TrainingEnv, as_vector
 from iquitos_rl.envs.vector import Exogenous, StepResult, action_mask
 from iquitos_rl.errors import UserError
 from iquitos_rl.memory.recovery import Parts, explained

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from iquitos_rl.cases.site import Floats, Site
-from iquitos_rl.envs.district import DistrictSite
-from iquitos_rl.envs.objective import Objective, Weights, is_month_start, is_peak, step_bill
+from iquitos_rl.envs.district.env import DistrictSite
+from iquitos_rl.envs.task.objective import Objective, Weights, is_month_start, is_peak, step_bill
 
 BatchController = Callable[[Tensor], Tensor]
 """Observations (E, D) to actions (E, A) in [-1, 1]."""

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from iquitos_rl.envs.citylearn import CityLearnSite, require_citylearn
-from iquitos_rl.runs.simulate import Controller
+from iquitos_rl.baselines.controller import Controller
+from iquitos_rl.envs.citylearn.env import CityLearnSite, require_citylearn
 
 CITYLEARN_AGENTS = {"BusinessAsUsual": "BusinessAsUsualAgent", "RBCSmartPolicy": "RBCSmartPolicy"}
 """Our name to its class in `citylearn.agents.baseline`."""

@@ -1,6 +1,6 @@
 """A stretch of hours as a linear programme: what the optimum of a year and each plan of a receding horizon solve.
 
-The bill is that of `iquitos_rl.envs.objective`, weighted as in the reward. Each building's import is at least its net
+The bill is that of `envs/task/objective.py`, weighted as in the reward. Each building's import is at least its net
 consumption, and each month's highest import in each period at least every import in it; prices are not negative, so
 both hold with equality where it matters.
 
@@ -18,7 +18,7 @@ from iquitos_rl.baselines.fleet import add_fleet
 from iquitos_rl.baselines.programme import Programme
 from iquitos_rl.baselines.stays import Stays, best_power, best_root, kept_share, lowest_soc
 from iquitos_rl.cases.site import Battery, Bools, Floats, Ints, Site
-from iquitos_rl.envs.objective import Objective, is_month_start, is_peak
+from iquitos_rl.envs.task.objective import Objective, is_month_start, is_peak
 from iquitos_rl.errors import UserError
 
 

@@ -22,7 +22,7 @@ from iquitos_rl.baselines.profiles import Profiles, arrival_charging
 from iquitos_rl.baselines.stays import Stays
 from iquitos_rl.baselines.view import Decision, Now, SiteView
 from iquitos_rl.cases.site import Floats
-from iquitos_rl.envs.task import SiteTask
+from iquitos_rl.envs.task.site_task import SiteTask
 
 Forecast = Literal["persistence", "perfect"]
 

@@ -15,7 +15,7 @@ from iquitos_rl.baselines.bill import Bill, bill_of
 from iquitos_rl.baselines.horizon import Plan, controllable, solve, year_horizon
 from iquitos_rl.baselines.stays import read_stays
 from iquitos_rl.cases.site import Site
-from iquitos_rl.envs.objective import Objective
+from iquitos_rl.envs.task.objective import Objective
 
 
 class Optimum(NamedTuple):

@@ -14,7 +14,7 @@ from torch import Tensor
 from iquitos_rl.baselines.profiles import Profiles
 from iquitos_rl.baselines.rules import RULES, Facts
 from iquitos_rl.baselines.view import Decision, Now, SiteView
-from iquitos_rl.envs.task import SiteTask
+from iquitos_rl.envs.task.site_task import SiteTask
 from iquitos_rl.errors import UserError
 
 

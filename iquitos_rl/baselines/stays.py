@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from iquitos_rl.cases.site import Battery, Bools, Building, Charger, Floats, Ints, Site
-from iquitos_rl.envs.sockets import EMPTY, SocketTables, socket_tables
+from iquitos_rl.envs.task.sockets import EMPTY, SocketTables, socket_tables
 
 
 class Stays(NamedTuple):
@@ -119,7 +119,7 @@ def read_stays(site: Site, guard: bool, tables: SocketTables | None = None) -> S
     """All stays that begin before the last row, which CityLearn never simulates.
 
     Args:
-        guard: whether the EV guard is on, see `iquitos_rl.envs.sockets`.
+        guard: whether the EV guard is on, see `iquitos_rl.envs.task.sockets`.
     """
     tables = tables or socket_tables(site)
     rows = site.rows - 1

@@ -15,8 +15,8 @@ from iquitos_rl.baselines.profiles import fit_profiles
 from iquitos_rl.baselines.rule import Rule, RuleSettings, default_settings
 from iquitos_rl.baselines.rules import RULES
 from iquitos_rl.cases.site import Floats, Site
-from iquitos_rl.envs.district import DistrictSite
-from iquitos_rl.envs.task import TaskSettings
+from iquitos_rl.envs.district.env import DistrictSite
+from iquitos_rl.envs.task.site_task import TaskSettings
 
 ELITE_SHARE = 0.2
 LEAST_SPREAD = 0.01

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from iquitos_rl.envs.citylearn import CityLearnSite
-from iquitos_rl.runs.simulate import Controller
+from iquitos_rl.baselines.controller import Controller
+from iquitos_rl.envs.citylearn.env import CityLearnSite
 
 
 def uncontrolled(env: CityLearnSite) -> Controller:

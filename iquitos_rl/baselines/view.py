@@ -15,9 +15,9 @@ from torch import Tensor
 
 from iquitos_rl.baselines.stays import best_power, best_root, lowest_soc
 from iquitos_rl.cases.site import Bools, Site
-from iquitos_rl.envs.objective import Tariff
-from iquitos_rl.envs.observation import sockets_by_building
-from iquitos_rl.envs.task import SiteTask
+from iquitos_rl.envs.task.objective import Tariff
+from iquitos_rl.envs.task.observation import sockets_by_building
+from iquitos_rl.envs.task.site_task import SiteTask
 from iquitos_rl.errors import UserError
 
 DEAR = 1.02

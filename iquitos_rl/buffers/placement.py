@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from iquitos_rl.errors import UserError
-from iquitos_rl.memory.available import free_device, free_ram, show_size
+from iquitos_rl.machine.available import free_device, free_ram, show_size
 
 Placement = Literal["cuda", "pinned", "ram", "disk"]
 PLACEMENTS: tuple[Placement, ...] = ("cuda", "pinned", "ram", "disk")

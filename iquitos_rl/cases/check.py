@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from iquitos_rl.cases.calibration import horizontal_irradiance
 from iquitos_rl.cases.check_series import (
     WEATHER_COLUMNS,
     check_building_columns,
@@ -24,9 +23,10 @@ from iquitos_rl.cases.check_series import (
 )
 from iquitos_rl.cases.check_sockets import Schedule, check_chargers, check_shared_vehicles
 from iquitos_rl.cases.check_tables import Files, Report, Table
-from iquitos_rl.cases.presets import SiteSettings
+from iquitos_rl.cases.iquitos.calibration import horizontal_irradiance
+from iquitos_rl.cases.iquitos.presets import SiteSettings
+from iquitos_rl.cases.iquitos.solar import Calendar, sun_position
 from iquitos_rl.cases.site import Floats
-from iquitos_rl.cases.solar import Calendar, sun_position
 from iquitos_rl.errors import UserError
 
 SCHEMA_KEYS = (

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from iquitos_rl.cases.check_tables import Files, Report, Table, and_more
+from iquitos_rl.cases.iquitos.write import WEATHER_NAMES
 from iquitos_rl.cases.site import Bools, Floats
-from iquitos_rl.cases.write import WEATHER_NAMES
 
 REQUIRED_COLUMNS = (
     "month",

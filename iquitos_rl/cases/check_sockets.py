@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iquitos_rl.cases.check_tables import Files, Report, Table, and_more
+from iquitos_rl.cases.iquitos.visits import CHARGER_COLUMNS
 from iquitos_rl.cases.site import AWAY, CONNECTED, INCOMING, Bools, Floats
-from iquitos_rl.cases.visits import CHARGER_COLUMNS
 
 ATTRIBUTES = {
     "efficiency",

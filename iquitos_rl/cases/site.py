@@ -1,6 +1,6 @@
 """A site as plain arrays: what both engines, the baselines and the optimum are computed from.
 
-`read_site` (in `iquitos_rl.cases.reader`) fills these from a CityLearn schema folder without importing citylearn.
+`read_site` (`cases/schema/reader.py`) fills these from a CityLearn schema folder without importing citylearn.
 Energies are kWh per step, powers kW, prices currency per kWh, carbon kg CO2 per kWh. T is the number of data rows;
 an episode has T - 1 steps, because CityLearn never simulates the last row.
 """

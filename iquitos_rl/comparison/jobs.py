@@ -12,9 +12,9 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.synchronize import Event
 from typing import TypeVar
 
-from iquitos_rl.envs.worker import WorkerError
-from iquitos_rl.runs.interrupt import Interrupted, Interrupts
-from iquitos_rl.runs.threads import choose_threads
+from iquitos_rl.envs.gym.worker import WorkerError
+from iquitos_rl.machine.interrupt import Interrupted, Interrupts
+from iquitos_rl.machine.threads import choose_threads
 
 T = TypeVar("T")
 Task = Callable[[Interrupts], T]

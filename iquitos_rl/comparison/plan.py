@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from iquitos_rl.cases.check import check_case
-from iquitos_rl.cases.presets import PRESETS
-from iquitos_rl.cases.reader import read_site
+from iquitos_rl.cases.iquitos.presets import PRESETS
+from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.config import Algorithm, Settings
-from iquitos_rl.envs.citylearn import resolve_case
-from iquitos_rl.envs.objective import Objective, read_tariff
+from iquitos_rl.envs.citylearn.env import resolve_case
+from iquitos_rl.envs.task.objective import Objective, read_tariff
 from iquitos_rl.errors import UserError
-from iquitos_rl.runs.files import write_json
+from iquitos_rl.machine.files import write_json
 from iquitos_rl.runs.resume import SUMMARY, differences, has_failures, read_run
 from iquitos_rl.runs.years import EVALUATION_YEAR_SEED, prepare_years, preset_year
 

@@ -14,7 +14,6 @@ from iquitos_rl.baselines.rule import RuleSettings
 from iquitos_rl.baselines.rules import RULES
 from iquitos_rl.comparison.jobs import Task, run_tasks
 from iquitos_rl.comparison.plan import Comparison, is_finished
-from iquitos_rl.comparison.table import Record
 from iquitos_rl.comparison.tasks import (
     LeftOut,
     judge_task,
@@ -25,10 +24,11 @@ from iquitos_rl.comparison.tasks import (
     tune_task,
 )
 from iquitos_rl.config import Algorithm
-from iquitos_rl.runs.files import write_text
-from iquitos_rl.runs.interrupt import STATUS, Interrupted, Interrupts
-from iquitos_rl.runs.references import MPC, OPTIMUM, SIMULATED, UNCONTROLLED, Reference, stored
-from iquitos_rl.runs.summary import largest
+from iquitos_rl.judging.references import MPC, OPTIMUM, SIMULATED, UNCONTROLLED, Reference, stored
+from iquitos_rl.judging.standings import Record
+from iquitos_rl.judging.summary import largest
+from iquitos_rl.machine.files import write_text
+from iquitos_rl.machine.interrupt import STATUS, Interrupted, Interrupts
 
 T = TypeVar("T")
 

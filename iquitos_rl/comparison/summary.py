@@ -7,15 +7,15 @@ from typing import Any
 
 import torch
 
-from iquitos_rl.cli import choose_device
 from iquitos_rl.comparison.plan import Comparison
-from iquitos_rl.comparison.table import Record, Standing, as_json
 from iquitos_rl.config import Algorithm
-from iquitos_rl.runs.files import write_text
-from iquitos_rl.runs.machine import machine, versions
-from iquitos_rl.runs.references import OPTIMUM
+from iquitos_rl.judging.references import OPTIMUM
+from iquitos_rl.judging.standings import Record, Standing, as_json
+from iquitos_rl.judging.summary import SCHEMA_VERSION, largest
+from iquitos_rl.machine.device import choose_device
+from iquitos_rl.machine.facts import machine, versions
+from iquitos_rl.machine.files import write_text
 from iquitos_rl.runs.resume import SUMMARY
-from iquitos_rl.runs.summary import SCHEMA_VERSION, largest
 
 BOUND_TOLERANCE = 1e-6
 """Share of a bill by which single precision may put a controller below the bound."""

@@ -12,18 +12,18 @@ from typing import NamedTuple
 from iquitos_rl.agents import AGENTS
 from iquitos_rl.baselines.programme import SolverError
 from iquitos_rl.baselines.rule import RuleSettings
-from iquitos_rl.cli import choose_device
 from iquitos_rl.config import Algorithm
-from iquitos_rl.envs.task import TaskSettings
+from iquitos_rl.envs.task.site_task import TaskSettings
 from iquitos_rl.errors import UserError
-from iquitos_rl.runs.evaluation import simulate_policy
-from iquitos_rl.runs.files import write_json
-from iquitos_rl.runs.interrupt import Interrupts
-from iquitos_rl.runs.machine import versions
-from iquitos_rl.runs.parity import replay
-from iquitos_rl.runs.references import Reference, find_rule, judge
+from iquitos_rl.judging.evaluation import simulate_policy
+from iquitos_rl.judging.parity import replay
+from iquitos_rl.judging.references import Reference, find_rule, judge
+from iquitos_rl.judging.summary import DEMAND_AUDIT, Judged, audit_demand, figures
+from iquitos_rl.machine.device import choose_device
+from iquitos_rl.machine.facts import versions
+from iquitos_rl.machine.files import write_json
+from iquitos_rl.machine.interrupt import Interrupts
 from iquitos_rl.runs.resume import SUMMARY
-from iquitos_rl.runs.summary import DEMAND_AUDIT, Judged, audit_demand, figures
 from iquitos_rl.train import main as train
 
 

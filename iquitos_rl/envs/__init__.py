@@ -6,17 +6,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from iquitos_rl.envs.citylearn import CityLearnSite
-    from iquitos_rl.envs.district import DistrictSite
-    from iquitos_rl.envs.district_gymnasium import DistrictVectorEnv
-    from iquitos_rl.envs.guided import controller
+    from iquitos_rl.envs.citylearn.env import CityLearnSite
+    from iquitos_rl.envs.district.env import DistrictSite
+    from iquitos_rl.envs.gym.district import DistrictVectorEnv
 
-__all__ = ["CityLearnSite", "DistrictSite", "DistrictVectorEnv", "controller"]
+__all__ = ["CityLearnSite", "DistrictSite", "DistrictVectorEnv"]
 MODULES = {
-    "CityLearnSite": "citylearn",
-    "DistrictSite": "district",
-    "DistrictVectorEnv": "district_gymnasium",
-    "controller": "guided",
+    "CityLearnSite": "citylearn.env",
+    "DistrictSite": "district.env",
+    "DistrictVectorEnv": "gym.district",
 }
 
 

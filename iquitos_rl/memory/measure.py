@@ -12,7 +12,7 @@ import psutil
 import torch
 from torch import nn
 
-from iquitos_rl.memory.available import free_device, free_ram
+from iquitos_rl.machine.available import free_device, free_ram
 from iquitos_rl.memory.planner import Limits
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3

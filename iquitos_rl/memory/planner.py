@@ -17,10 +17,10 @@ import torch
 from iquitos_rl.buffers.placement import HEADROOM, PLACEMENTS, STAGING_BYTES, Placement
 from iquitos_rl.buffers.replay import Sizes, layouts, resolve_storage
 from iquitos_rl.buffers.rollout import Rollout
-from iquitos_rl.envs.footprint import held_bytes
+from iquitos_rl.envs.district.footprint import held_bytes
 from iquitos_rl.envs.vector import VectorEnv
 from iquitos_rl.errors import UserError
-from iquitos_rl.memory.available import show_size
+from iquitos_rl.machine.available import show_size
 from iquitos_rl.memory.recovery import FLOOR
 
 Where = Literal["device", "ram", "disk"]

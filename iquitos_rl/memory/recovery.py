@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from iquitos_rl.errors import UserError
-from iquitos_rl.memory.available import show_size
+from iquitos_rl.machine.available import show_size
 
 T = TypeVar("T")
 FLOOR = 16

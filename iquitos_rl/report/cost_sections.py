@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from iquitos_rl.comparison.table import EXPLAINED, HEAD, table_rows
+from iquitos_rl.judging.standings import EXPLAINED, HEAD, table_rows
+from iquitos_rl.judging.table import ROWS
 from iquitos_rl.report import cost_figures, hour_figures
 from iquitos_rl.report.markup import cell, figure, missing, paragraph, side_by_side, table
 from iquitos_rl.report.measures import gap_share, scores
 from iquitos_rl.report.results import BESIDE, REFERENCES, Results
 from iquitos_rl.report.style import display_name
-from iquitos_rl.runs.table import ROWS
 
 CO2_NEEDS = ("co2_kg", "import_kwh", "load_kwh", "ev_kwh")
 INTERVALS = " Line: 95 % interval over seeds; strokes: each seed in each year."

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from iquitos_rl.comparison.table import interval
+from iquitos_rl.judging.standings import interval
+from iquitos_rl.machine.files import write_text
 from iquitos_rl.report import cost_sections, hour_sections, run_sections
 from iquitos_rl.report.markup import bullets, document, paragraph
 from iquitos_rl.report.measures import gap_share
 from iquitos_rl.report.results import Results, read_results
 from iquitos_rl.report.style import display_name
-from iquitos_rl.runs.files import write_text
 
 
 def write_report(output: Path) -> Path:

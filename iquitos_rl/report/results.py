@@ -14,8 +14,8 @@ import pandas as pd
 from pydantic import ValidationError
 
 from iquitos_rl.errors import UserError
+from iquitos_rl.report.metrics import read_metrics
 from iquitos_rl.report.summary_shape import Compared, Run
-from iquitos_rl.runs.metrics import read_metrics
 
 SUMMARY = "simulation_summary.json"
 REFERENCES = ("grid_only", "uncontrolled", "optimum")

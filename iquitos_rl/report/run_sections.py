@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from iquitos_rl.comparison.table import OLD_CLAIM
+from iquitos_rl.judging.standings import OLD_CLAIM
 from iquitos_rl.report import cost_figures
 from iquitos_rl.report.markup import bullets, figure, missing, paragraph, side_by_side, table
 from iquitos_rl.report.measures import gap_share

@@ -11,16 +11,16 @@ from typing import Any, NamedTuple
 import psutil
 import torch
 
+from iquitos_rl.baselines.guided import GuidedSite
 from iquitos_rl.baselines.recording import record_years
 from iquitos_rl.baselines.rule import RuleSettings
-from iquitos_rl.cases.reader import read_site
+from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.config import RunSettings
-from iquitos_rl.envs.citylearn import CityLearnSite
-from iquitos_rl.envs.district import DistrictSite
-from iquitos_rl.envs.guided import GuidedSite
-from iquitos_rl.envs.gymnasium import as_vector
+from iquitos_rl.envs.citylearn.env import CityLearnSite
+from iquitos_rl.envs.district.env import DistrictSite
+from iquitos_rl.envs.gym.adapter import as_vector
+from iquitos_rl.envs.gym.worker import WorkerEnv
 from iquitos_rl.envs.vector import VectorEnv
-from iquitos_rl.envs.worker import WorkerEnv
 
 
 class Engine(NamedTuple):

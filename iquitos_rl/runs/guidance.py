@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from iquitos_rl.baselines.rule import RuleSettings
-from iquitos_rl.cases.reader import read_site
+from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.config import Algorithm, RunSettings, config_folder
 from iquitos_rl.errors import UserError
-from iquitos_rl.runs.references import STRONGEST, find_rule
+from iquitos_rl.judging.references import STRONGEST, find_rule
 
 
 class Guidance(NamedTuple):

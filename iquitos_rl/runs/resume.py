@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from filelock import FileLock, Timeout
 
 from iquitos_rl.errors import UserError
-from iquitos_rl.runs.files import write_json
+from iquitos_rl.machine.files import write_json
 
 RUN = "run.json"
 LOCK = ".lock"

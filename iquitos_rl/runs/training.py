@@ -13,21 +13,21 @@ import torch
 
 from iquitos_rl.agents import AGENTS
 from iquitos_rl.agents.progress import Progress
+from iquitos_rl.checkpoints.checkpoint import Checkpoints, Loaded, generator_states, set_generator_states
 from iquitos_rl.config import Algorithm, Settings
-from iquitos_rl.envs.worker import WorkerError
+from iquitos_rl.envs.gym.worker import WorkerError
 from iquitos_rl.errors import UserError
+from iquitos_rl.judging.evaluation import progress_bar
+from iquitos_rl.judging.summary import Result
+from iquitos_rl.machine.facts import versions
+from iquitos_rl.machine.files import write_json
+from iquitos_rl.machine.interrupt import Interrupts
+from iquitos_rl.report.metrics import MetricsWriter
 from iquitos_rl.runs.best import YEARS, Best
-from iquitos_rl.runs.checkpoint import Checkpoints, Loaded, generator_states, set_generator_states
 from iquitos_rl.runs.engine import Engine, make_engine
-from iquitos_rl.runs.evaluation import progress_bar
-from iquitos_rl.runs.files import write_json
 from iquitos_rl.runs.guidance import choose_guidance, unguided_settings
-from iquitos_rl.runs.interrupt import Interrupts
-from iquitos_rl.runs.machine import versions
-from iquitos_rl.runs.metrics import MetricsWriter
 from iquitos_rl.runs.planning import planned_settings
 from iquitos_rl.runs.resume import RESULT, differences, refuse_changes
-from iquitos_rl.runs.summary import Result
 
 FOLDER, INSPECTION = "checkpoints", "inspection"
 

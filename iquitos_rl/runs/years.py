@@ -6,14 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import iquitos_rl
-from iquitos_rl.cases.iquitos import build_case
-from iquitos_rl.cases.presets import PRESETS
+from iquitos_rl.cases.iquitos.build import build_case
+from iquitos_rl.cases.iquitos.presets import PRESETS
 from iquitos_rl.config import RunSettings
-from iquitos_rl.envs.citylearn import resolve_case
+from iquitos_rl.envs.citylearn.env import resolve_case
 from iquitos_rl.errors import UserError
-from iquitos_rl.runs.files import digest
-from iquitos_rl.runs.shared_cache import only_process
+from iquitos_rl.machine.files import digest
+from iquitos_rl.machine.locks import only_process
+from iquitos_rl.version import __version__
 
 EVALUATION_YEAR_SEED = 1000
 """Year seeds from here on are never trained on."""
@@ -39,7 +39,7 @@ def preset_year(
     Raises:
         UserError: the cache cannot be written to.
     """
-    version = digest(preset, overrides, iquitos_rl.__version__)[:8]
+    version = digest(preset, overrides, __version__)[:8]
     folder = cache / "cases" / f"{preset}-{version}" / f"year-{year_seed}"
     made = folder / "case.json"
     if not made.is_file():

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from scripted_env import ScriptedEnv
+from toy import ToyBattery, optimal_return
 
 from iquitos_rl.agents.a2c import A2C, A2CConfig, policy_loss, value_loss
 from iquitos_rl.agents.rmsprop import RMSpropTF
-from iquitos_rl.envs.toy import ToyBattery, optimal_return
 
 
 def test_losses_against_numpy() -> None:

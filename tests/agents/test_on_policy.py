@@ -13,13 +13,13 @@ import pytest
 import torch
 from scripted_env import ScriptedEnv
 from torch import Tensor
+from toy import ToyBattery
 
 from iquitos_rl.agents.a2c import A2C, A2CConfig
 from iquitos_rl.agents.policy_file import PolicySpec
 from iquitos_rl.agents.ppo import PPO, PPOConfig
 from iquitos_rl.agents.progress import Progress
-from iquitos_rl.envs.gymnasium import as_vector
-from iquitos_rl.envs.toy import ToyBattery
+from iquitos_rl.envs.gym.adapter import as_vector
 from iquitos_rl.errors import UserError
 
 Agent = PPO | A2C

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from pydantic import BaseModel
+from toy import ToyBattery
 
 from iquitos_rl.agents.policy_file import PolicySpec, apply_policy, load_policy, save_policy
-from iquitos_rl.envs.gymnasium import as_vector
-from iquitos_rl.envs.toy import ToyBattery
+from iquitos_rl.envs.gym.adapter import as_vector
 from iquitos_rl.errors import UserError
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 from scripted_env import ScriptedEnv
+from toy import ToyBattery, optimal_return
 
 from iquitos_rl.agents.adam import Adam
 from iquitos_rl.agents.ppo import KL, METRICS, PPO, PPOConfig, clipped_policy_loss, minibatches, normalised, value_loss
-from iquitos_rl.envs.toy import ToyBattery, optimal_return
 
 
 def test_policy_loss_against_numpy() -> None:

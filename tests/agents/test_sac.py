@@ -9,11 +9,11 @@ import torch
 from pydantic import ValidationError
 from scripted_env import ScriptedEnv
 from tensordict import TensorDict
+from toy import HOURS, ToyBattery, optimal_return
 
 from iquitos_rl.agents import squashed_gaussian
 from iquitos_rl.agents.networks import MLP, Critics
 from iquitos_rl.agents.sac import SAC, SACConfig, actor_gradient, alpha_gradient, critic_gradient, td_target
-from iquitos_rl.envs.toy import HOURS, ToyBattery, optimal_return
 from iquitos_rl.envs.vector import StepResult
 from iquitos_rl.errors import UserError
 

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from iquitos_rl.agents import AGENTS
 from iquitos_rl.buffers.rollout import FINAL_STEPS
-from iquitos_rl.envs.district import DistrictSite
+from iquitos_rl.envs.district.env import DistrictSite
 
 SETTINGS = {
     "sac": {"hidden": (8, 8), "batch_size": 32, "learning_starts": 32, "buffer_size": 300},

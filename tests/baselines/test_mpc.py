@@ -12,9 +12,9 @@ from iquitos_rl.baselines.mpc import RecedingHorizon
 from iquitos_rl.baselines.optimum import optimum
 from iquitos_rl.baselines.profiles import fit_profiles
 from iquitos_rl.baselines.rule import Rule, default_settings
-from iquitos_rl.cases.iquitos import build_case
-from iquitos_rl.cases.reader import read_site
-from iquitos_rl.envs.district import DistrictSite
+from iquitos_rl.cases.iquitos.build import build_case
+from iquitos_rl.cases.schema.reader import read_site
+from iquitos_rl.envs.district.env import DistrictSite
 
 
 def test_a_forecast_knows_the_present_and_expects_the_mean_of_the_same_hours():

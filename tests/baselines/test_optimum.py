@@ -16,11 +16,11 @@ from iquitos_rl.baselines.optimum import optimum
 from iquitos_rl.baselines.profiles import fit_profiles
 from iquitos_rl.baselines.rule import Rule, default_settings
 from iquitos_rl.baselines.rules import RULES
-from iquitos_rl.cases.iquitos import build_case
-from iquitos_rl.cases.reader import read_site
-from iquitos_rl.envs.district import DistrictSite
-from iquitos_rl.envs.objective import ObjectiveSettings, Tariff
-from iquitos_rl.envs.task import TaskSettings
+from iquitos_rl.cases.iquitos.build import build_case
+from iquitos_rl.cases.schema.reader import read_site
+from iquitos_rl.envs.district.env import DistrictSite
+from iquitos_rl.envs.task.objective import ObjectiveSettings, Tariff
+from iquitos_rl.envs.task.site_task import TaskSettings
 from iquitos_rl.errors import UserError
 
 LEVELS = np.linspace(-1, 1, 9)

@@ -16,15 +16,15 @@ from iquitos_rl.baselines.rules import RULES
 from iquitos_rl.baselines.tune import tune
 from iquitos_rl.baselines.uncontrolled import uncontrolled
 from iquitos_rl.baselines.view import SiteView, dear_hours
-from iquitos_rl.cases.iquitos import build_case
-from iquitos_rl.cases.reader import read_site
-from iquitos_rl.envs.citylearn import CityLearnSite
-from iquitos_rl.envs.district import DistrictSite
-from iquitos_rl.envs.objective import Tariff
-from iquitos_rl.envs.task import TaskSettings
+from iquitos_rl.cases.iquitos.build import build_case
+from iquitos_rl.cases.schema.reader import read_site
+from iquitos_rl.envs.citylearn.env import CityLearnSite
+from iquitos_rl.envs.district.env import DistrictSite
+from iquitos_rl.envs.task.objective import Tariff
+from iquitos_rl.envs.task.site_task import TaskSettings
 from iquitos_rl.errors import UserError
-from iquitos_rl.runs.simulate import simulate_year
-from iquitos_rl.runs.summary import figures
+from iquitos_rl.judging.simulate import simulate_year
+from iquitos_rl.judging.summary import figures
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ from sites import generated_site
 
 from iquitos_rl.baselines.bill import run_year
 from iquitos_rl.baselines.stays import best, read_stays
-from iquitos_rl.envs.district import DistrictSite
-from iquitos_rl.envs.sockets import socket_tables
-from iquitos_rl.envs.task import TaskSettings
+from iquitos_rl.envs.district.env import DistrictSite
+from iquitos_rl.envs.task.site_task import TaskSettings
+from iquitos_rl.envs.task.sockets import socket_tables
 
 
 def walked(site):

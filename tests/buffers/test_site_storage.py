@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from iquitos_rl.buffers.replay import ReplayBuffer, Sizes, layouts
-from iquitos_rl.cases.iquitos import build_case
-from iquitos_rl.envs.citylearn import CityLearnSite
-from iquitos_rl.envs.district import DistrictSite
-from iquitos_rl.envs.gymnasium import as_vector
-from iquitos_rl.envs.task import TaskSettings
-from iquitos_rl.envs.worker import WorkerEnv
+from iquitos_rl.cases.iquitos.build import build_case
+from iquitos_rl.envs.citylearn.env import CityLearnSite
+from iquitos_rl.envs.district.env import DistrictSite
+from iquitos_rl.envs.gym.adapter import as_vector
+from iquitos_rl.envs.gym.worker import WorkerEnv
+from iquitos_rl.envs.task.site_task import TaskSettings
 from iquitos_rl.errors import UserError
 
 EACH = TaskSettings(sockets="each")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from iquitos_rl.cases.iquitos import build_case
+from iquitos_rl.cases.iquitos.build import build_case
 
 SMALL = {"sockets.moto_count": 2, "sockets.mototaxi_count": 1}
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from iquitos_rl.cases.check import check_case
-from iquitos_rl.cases.iquitos import build_case
+from iquitos_rl.cases.iquitos.build import build_case
 from iquitos_rl.errors import UserError
 
 STATE, VEHICLE, DEPARTURE, REQUIRED, ARRIVAL_TIME, ARRIVAL, SESSION = range(7)

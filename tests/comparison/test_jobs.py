@@ -13,9 +13,9 @@ import pytest
 
 from iquitos_rl.comparison import jobs
 from iquitos_rl.comparison.jobs import run_tasks
-from iquitos_rl.envs.worker import WorkerError
+from iquitos_rl.envs.gym.worker import WorkerError
 from iquitos_rl.errors import UserError
-from iquitos_rl.runs.interrupt import Interrupted, Interrupts
+from iquitos_rl.machine.interrupt import Interrupted, Interrupts
 
 
 def square(number, interrupts):

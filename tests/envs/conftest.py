@@ -4,7 +4,7 @@ import pytest
 
 from iquitos_rl.baselines.profiles import fit_profiles
 from iquitos_rl.baselines.rule import default_settings
-from iquitos_rl.cases.reader import read_site
+from iquitos_rl.cases.schema.reader import read_site
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,12 @@
 import pytest
 import torch
 from tensor_peak import TensorPeak
+from toy import ToyBattery
 
 from iquitos_rl.agents import AGENTS
-from iquitos_rl.envs.district import DistrictSite
-from iquitos_rl.envs.gymnasium import as_vector
-from iquitos_rl.envs.task import TaskSettings
-from iquitos_rl.envs.toy import ToyBattery
+from iquitos_rl.envs.district.env import DistrictSite
+from iquitos_rl.envs.gym.adapter import as_vector
+from iquitos_rl.envs.task.site_task import TaskSettings
 from iquitos_rl.envs.vector import StepResult
 from iquitos_rl.errors import UserError
 from iquitos_rl.memory.planner import ENGINE_GRAPHS, WORKSPACE, Dims, Limits, build, fit

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from iquitos_rl.comparison.table import Record, as_json, standings
 from iquitos_rl.errors import UserError
+from iquitos_rl.judging.standings import Record, as_json, standings
 from iquitos_rl.report import cost_figures, dispatch_figures, hour_figures, markup, write_report
 from iquitos_rl.report.__main__ import main
 from iquitos_rl.report.measures import co2_terms, dear_hours, energy_balance, gap_share, peak_window, step_hours

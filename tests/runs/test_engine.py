@@ -10,7 +10,7 @@ import torch
 from schemas import Features, write_schema
 
 from iquitos_rl.config import RunSettings
-from iquitos_rl.envs.district import DistrictSite
+from iquitos_rl.envs.district.env import DistrictSite
 from iquitos_rl.errors import UserError
 from iquitos_rl.runs.engine import make_engine
 

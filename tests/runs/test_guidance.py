@@ -5,9 +5,9 @@ import pytest
 from iquitos_rl.agents import AGENTS
 from iquitos_rl.baselines.rule import RuleSettings
 from iquitos_rl.config import ALGORITHMS, RunSettings, load_settings
-from iquitos_rl.envs.task import TaskSettings
+from iquitos_rl.envs.task.site_task import TaskSettings
 from iquitos_rl.errors import UserError
-from iquitos_rl.runs import references
+from iquitos_rl.judging import references
 from iquitos_rl.runs.guidance import choose_guidance, unguided_settings
 
 

@@ -1,0 +1,11 @@
+"""What anything that controls a site is, to whoever simulates it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Controller = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""Observation (D,) to action (A,) in [-1, 1]."""

@@ -1,0 +1,162 @@
+"""Steering around a rule: an agent's action says how far to depart from what the rule would do.
+
+Residual policy learning (Johannink et al. 2018, arXiv 1812.03201; Silver et al. 2018, arXiv 1812.06298). The agent sees
+the rule's action as further columns of its observation, and with an action of zero it is the rule. A demand charge
+makes this worth while: it bills the highest hour of a month, so that the noise with which an agent explores is dear in
+proportion to its size, and an agent that starts as a good rule needs little of it.
+
+The month's highest import so far is an edge: beyond it a unit of action costs many times what it is worth elsewhere. A
+critic smooths such a cliff into slopes on either side, and an agent learns to keep away from an edge that it should
+stand on, or to hedge against its own noise. So what a departure adds to the import beyond the edge is scaled down, to
+nothing if wished; the rule's own action stays as it is. Agents see how far below the edge it keeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from iquitos_rl.baselines.rule import Rule, RuleSettings
+from iquitos_rl.envs.district.env import DistrictSite
+from iquitos_rl.envs.task.site_task import SiteTask
+from iquitos_rl.envs.vector import Exogenous, StepResult
+from iquitos_rl.errors import UserError
+from iquitos_rl.machine.graphs import Graphed
+
+Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+class Guide:
+    """What a rule adds to a task: B + A more columns to see, and the meaning of an action.
+
+    Args:
+        task: of the environments to be controlled.
+        reach: what an action of 1 adds to the rule's: this share of a battery's capacity in an hour, and of the range
+            between the least and the most that vehicles can take.
+        beyond: share of a departure that is left where it takes the import beyond the month's highest, in [0, 1].
+
+    Raises:
+        UserError: the rule cannot act with this task, see `SiteView`.
+    """
+
+    def __init__(self, task: SiteTask, settings: RuleSettings, reach: float, beyond: float) -> None:
+        self.settings, self.reach, self.beyond, self._rule = settings, reach, beyond, Rule(task, settings)
+        self._widths = task.obs_dim, task.num_buildings, task.action_dim
+        self.obs_dim = sum(self._widths)
+        view, nothing = self._rule.view, torch.zeros(task.num_buildings, device=task.device)
+        self._reach = reach * view.hourly
+        self._most = nothing.index_add(0, view.building_of, self._reach * view.most_kw).clamp(min=1e-6)
+        """(B,) kW that departures can add to each building's import."""
+
+    @classmethod
+    def from_json(cls, task: SiteTask, data: dict[str, Any]) -> Guide:
+        """Raises UserError where the data is not what `to_json` writes."""
+        try:
+            return cls(task, RuleSettings.from_json(data["rule"]), float(data["reach"]), float(data["beyond"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"the rule that the policy steers around cannot be read: {error}") from None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"rule": self.settings.to_json(), "reach": self.reach, "beyond": self.beyond}
+
+    def see(self, obs: Tensor) -> Tensor:
+        """(E, D) to (E, D + B + A): the observation, the rule's margins as shares of what departures can add, its
+        action."""
+        action, margin = self._rule.advise(obs)
+        return torch.cat([obs, (margin / self._most).clamp(-1, 1), action], dim=-1)
+
+    def act(self, seen: Tensor, action: Tensor) -> Tensor:
+        """(E, A) the site's action for an agent's action (E, A) in [-1, 1] on what it saw."""
+        obs, margin, rule = seen.split(self._widths, dim=-1)
+        building, departure = self._rule.view.building_of, (rule + self._reach * action).clamp(-1, 1) - rule
+        added = (departure * self._rule.view.kw_per_action(obs)).clamp(min=0)
+        in_all = torch.zeros_like(margin).index_add(1, building, added).clamp(min=1e-6)
+        edge = torch.minimum(margin.clamp(min=0) * self._most, in_all)
+        share = torch.lerp(edge / in_all, torch.ones_like(edge), self.beyond)
+        return rule + torch.where(added > 0, departure * share[:, building], departure)
+
+    def around(self, predict: Predict) -> Predict:
+        """A controller of the site from a policy of the agent: one observation (D,) to the site's action (A,)."""
+
+        def controller(obs: NDArray[np.float32]) -> NDArray[np.float32]:
+            seen = self.see(torch.from_numpy(obs).unsqueeze(0))
+            action = torch.from_numpy(predict(seen[0].numpy())).unsqueeze(0)
+            return self.act(seen, action)[0].numpy()
+
+        return controller
+
+
+def controller(agent: Any, task: SiteTask) -> Predict:
+    """What maps one observation (D,) of a site to its action (A,): the agent's policy, around its guide if it had one.
+
+    Args:
+        agent: has `predict` and `spec`, as SAC, PPO and A2C have, and was trained on a site.
+        task: of the environment to be controlled.
+
+    Raises:
+        UserError: the guide stored with the policy cannot be read, or cannot act with this task.
+    """
+    guide = agent.spec.environment.get("guide")
+    predict: Predict = agent.predict
+    return predict if guide is None else Guide.from_json(task, guide).around(predict)
+
+
+class GuidedSite:
+    """A `VectorEnv`: the district engine with its actions counted from a rule's."""
+
+    def __init__(self, env: DistrictSite, rule: RuleSettings, reach: float, beyond: float) -> None:
+        self.env, self.guide = env, Guide(env.task, rule, reach, beyond)
+        self.num_envs, self.action_dim, self.device = env.num_envs, env.action_dim, env.device
+        self.obs_dim, self.episode_steps = self.guide.obs_dim, env.episode_steps
+        self.action_mask_columns = env.action_mask_columns
+        self._seen = torch.zeros((self.num_envs, self.obs_dim), device=self.device)
+        self._see: Callable[[Tensor], Tensor] = self.guide.see
+        self._act: Callable[[Tensor, Tensor], Tensor] = self.guide.act
+
+    @property
+    def policy_spec(self) -> dict[str, Any]:
+        return {**self.env.policy_spec, "guide": self.guide.to_json()}
+
+    @property
+    def state_bytes(self) -> int:
+        """See `DistrictSite.state_bytes`."""
+        return self.env.state_bytes
+
+    @property
+    def exogenous(self) -> Exogenous:
+        return self.env.exogenous
+
+    def reset(self, seed: int | None = None) -> Tensor:
+        """See `DistrictSite.reset`."""
+        self._seen = self._see(self.env.reset(seed))
+        return self._seen
+
+    def step(self, action: Tensor) -> StepResult:
+        """See `DistrictSite.step`."""
+        step = self.env.step(self._act(self._seen, action))
+        next_obs = self._see(step.next_obs)
+        self._seen = next_obs if step.obs is step.next_obs else self._see(step.obs)
+        return step._replace(obs=self._seen, next_obs=next_obs)
+
+    def capture(self) -> None:
+        """See `DistrictSite.capture`."""
+        self.env.capture()
+        see = Graphed(self.guide.see, self.device)
+        self._see, self._act = (lambda obs: see(obs).clone()), Graphed(self.guide.act, self.device)
+
+    def close(self) -> None:
+        self.env.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on exactly where this environment stands."""
+        return {"site": self.env.state_dict(), "seen": self._seen}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a `state_dict`."""
+        self.env.load_state_dict(state["site"])
+        self._seen = state["seen"].to(self.device, copy=True)

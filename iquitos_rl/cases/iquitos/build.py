@@ -1,0 +1,140 @@
+"""The Iquitos case: a synthetic year of the Mall de Iquitos, written as a CityLearn 3.0.2 schema folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from iquitos_rl.cases.iquitos.demand import synthetic_load
+from iquitos_rl.cases.iquitos.presets import CaseSettings, case_settings
+from iquitos_rl.cases.iquitos.solar import (
+    Calendar,
+    Sun,
+    Weather,
+    generic_year,
+    pvwatts_kw,
+    scaled_to_energy,
+    sun_position,
+    synthetic_weather,
+    weather_columns,
+)
+from iquitos_rl.cases.iquitos.visits import KINDS, Visits, draw_visits, socket_counts
+from iquitos_rl.cases.iquitos.write import CaseData, write_case
+from iquitos_rl.cases.site import Floats
+from iquitos_rl.errors import UserError
+
+WEATHER_STREAM, FORECAST_STREAM, LOAD_STREAM, VISIT_STREAM = range(4)
+
+
+def stream(year_seed: int, number: int, *more: int) -> np.random.Generator:
+    """One random stream per purpose, so that changing the sockets leaves the weather as it was."""
+    return np.random.default_rng([year_seed, number, *more])
+
+
+def build_case(
+    preset: str, year_seed: int, output: Path, settings: CaseSettings | Mapping[str, object] | None = None
+) -> Path:
+    """Write a complete case folder and return its path. Equal arguments give byte-identical files.
+
+    Args:
+        preset: "iquitos-128" or "iquitos-38".
+        year_seed: draws weather, forecast errors, load variation and visits; >= 0.
+        output: a folder that does not exist yet or is empty.
+        settings: `{"group.key": value}` overrides of the preset, or complete settings in its place.
+
+    Raises:
+        UserError: an unknown preset or key, an impossible value, or an output folder that holds something.
+    """
+    settings = resolve(preset, settings)
+    if settings.pv.model == "metered":
+        raise UserError("setting pv.model: 'metered' needs a PV file, use the import command")
+    if year_seed < 0:
+        raise UserError(f"year seed {year_seed}: must not be negative")
+    calendar = generic_year()
+    sun = sun_position(calendar, settings.site, settings.weather.linke_turbidity)
+    weather = synthetic_weather(calendar, sun, settings.weather, stream(year_seed, WEATHER_STREAM))
+    load = synthetic_load(calendar, settings.load, stream(year_seed, LOAD_STREAM))
+    pv, warnings = modelled_pv(weather, sun, settings)
+    return write_case(case_data(preset, year_seed, settings, calendar, sun, weather, load, pv, warnings), output)
+
+
+def resolve(preset: str, settings: CaseSettings | Mapping[str, object] | None) -> CaseSettings:
+    """Complete settings from overrides; settings that are complete already are returned as they are."""
+    base = case_settings(preset, None if isinstance(settings, CaseSettings) else settings)
+    return settings if isinstance(settings, CaseSettings) else base
+
+
+def modelled_pv(
+    weather: Weather, sun: Sun, settings: CaseSettings, wind_speed: Floats | None = None
+) -> tuple[Floats, list[str]]:
+    """(T,) AC kW by `pv.model`, and what must be warned of. Without a `wind_speed` series the settings' mean counts."""
+    kw = pvwatts_kw(weather, sun, settings.pv, settings.weather.wind_speed if wind_speed is None else wind_speed)
+    if settings.pv.model == "pvwatts":
+        return kw, []
+    year_share = len(kw) / 8760
+    scaled = scaled_to_energy(kw, settings.pv.annual_kwh * year_share, settings.pv.ac_kw)
+    ratio = performance_ratio(scaled, weather, settings)
+    warning = (
+        f"pv.model=documented: PV scaled from {kw.sum() / 1e6:.2f} to {scaled.sum() / 1e6:.2f} GWh, the design files' "
+        f"figure; with {weather.ghi.sum() / 1000:,.0f} kWh/m2 that is a performance ratio of {ratio:.2f}"
+    )
+    return scaled, [warning + (", which no plant reaches" if ratio > 1 else "")]
+
+
+def performance_ratio(pv_kw: Floats, weather: Weather, settings: CaseSettings) -> float:
+    """Energy per kW of DC nameplate over the horizontal irradiation in sun hours."""
+    return float(pv_kw.sum() / settings.pv.dc_kw / max(weather.ghi.sum() / 1000, 1e-9))
+
+
+def case_data(
+    name: str,
+    year_seed: int,
+    settings: CaseSettings,
+    calendar: Calendar,
+    sun: Sun,
+    weather: Weather,
+    load: Floats,
+    pv: Floats,
+    warnings: list[str],
+    assumptions: list[str] | None = None,
+) -> CaseData:
+    """Add forecasts, visits and figures to the series of a case."""
+    columns = weather_columns(
+        calendar, weather, sun, settings.weather.forecast_skill, stream(year_seed, FORECAST_STREAM)
+    )
+    visits = tuple(
+        draw_visits(calendar, settings.visits, kind, count, per_socket, stream(year_seed, VISIT_STREAM, number))
+        for number, (kind, (count, _, _, per_socket)) in enumerate(socket_counts(settings).items())
+        if kind in KINDS and count > 0
+    )
+    figures = {
+        "load_kwh": round(float(load.sum()), 1),
+        "load_max_kw": round(float(load.max()), 1),
+        "pv_kwh": round(float(pv.sum()), 1),
+        "ghi_kwh_m2": round(float(weather.ghi.sum()) / 1000, 2),
+        "pv_performance_ratio": round(performance_ratio(pv, weather, settings), 4),
+        **visit_figures(visits, settings, calendar.rows / 24),
+    }
+    provenance: dict[str, Any] = {"warnings": warnings, "assumptions": assumptions or [], "figures": figures}
+    return CaseData(name, year_seed, settings, calendar, load, pv, columns, visits, provenance)
+
+
+def visit_figures(visits: tuple[Visits, ...], settings: CaseSettings, days: float) -> dict[str, float]:
+    """Visits and energy per day: `needed` is what the batteries lack, `at_sockets` what that takes from the grid."""
+    one_way = settings.sockets.efficiency * settings.vehicles.round_trip_efficiency**0.5
+    counts = socket_counts(settings)
+    number = sum(len(v.row) for v in visits)
+    needed = sum(v.needed_kwh(counts[v.kind][2]) for v in visits)
+    missed = sum(int((~v.reachable(counts[v.kind][2], counts[v.kind][1], one_way)).sum()) for v in visits)
+    figures = {f"{v.kind}_visits_per_day": round(len(v.row) / days, 2) for v in visits}
+    return figures | {
+        "visits_per_day": round(number / days, 2),
+        "mean_stay_hours": round(sum(int(v.stay.sum()) for v in visits) / max(number, 1), 3),
+        "ev_needed_kwh_per_day": round(needed / days, 1),
+        "ev_at_sockets_kwh_per_day": round(needed / one_way / days, 1),
+        "share_of_visits_out_of_reach": round(missed / max(number, 1), 5),
+        "share_of_visits_without_free_row_before": round(sum(int(v.follows.sum()) for v in visits) / max(number, 1), 4),
+    }

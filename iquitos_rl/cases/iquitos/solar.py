@@ -1,0 +1,261 @@
+"""Calendar, sun, weather, its forecasts and the PV plant of a case.
+
+Row t covers the hour [t, t + 1); the sun stands where it does in the middle of that hour.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta, timezone
+
+import numpy as np
+import pandas as pd
+import pvlib
+from numpy.typing import NDArray
+from scipy.signal import lfilter
+
+from iquitos_rl.cases.iquitos.presets import PvSettings, SiteSettings, WeatherSettings
+from iquitos_rl.cases.site import Floats, Ints
+from iquitos_rl.errors import UserError
+
+LEADS = (6, 12, 24)
+"""Hours ahead of CityLearn's `_predicted_1`, `_predicted_2`, `_predicted_3`."""
+
+CLOUD_EDGE = 1.05
+"""The largest hourly clear-sky index: bright cloud edges lift an hour a little above the clear sky."""
+
+MONTH_DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """The hours of a case, in local standard time."""
+
+    begin: NDArray[np.datetime64]
+    """(T,) datetime64[h], the hour at which each row begins."""
+
+    @property
+    def rows(self) -> int:
+        return len(self.begin)
+
+    @property
+    def month(self) -> Ints:
+        """(T,) 1 to 12."""
+        return self.begin.astype("datetime64[M]").astype(np.int64) % 12 + 1
+
+    @property
+    def hour(self) -> Ints:
+        """(T,) 0 to 23."""
+        return self.begin.astype(np.int64) % 24
+
+    @property
+    def day_type(self) -> Ints:
+        """(T,) 1 (Monday) to 7 (Sunday)."""
+        return (self.begin.astype("datetime64[D]").astype(np.int64) + 3) % 7 + 1
+
+
+def generic_year() -> Calendar:
+    """8,760 hours without 29 February; 1 January is a Monday, as in the metered year 2024 (and in 2018)."""
+    return Calendar(np.datetime64("2018-01-01", "h") + np.arange(8760))
+
+
+@dataclass(frozen=True)
+class Sun:
+    """Solar position and clear sky in the middle of every row."""
+
+    zenith: Floats
+    """(T,) apparent zenith, degrees."""
+    azimuth: Floats
+    """(T,) degrees clockwise from north."""
+    day_of_year: Ints
+    clear_ghi: Floats
+    """(T,) W per m2 under a clear sky (Ineichen and Perez 2002)."""
+
+
+@dataclass(frozen=True)
+class Weather:
+    """(T,) each: degC, %, and W per m2."""
+
+    temperature: Floats
+    humidity: Floats
+    ghi: Floats
+    dhi: Floats
+    dni: Floats
+
+
+def sun_position(calendar: Calendar, site: SiteSettings, turbidity: float) -> Sun:
+    middle = pd.DatetimeIndex(calendar.begin.astype("datetime64[s]") + np.timedelta64(1800, "s"))
+    middle = middle.tz_localize(timezone(timedelta(hours=site.utc_offset)))
+    position = pvlib.solarposition.get_solarposition(middle, site.latitude, site.longitude, site.altitude)
+    zenith = position["apparent_zenith"].to_numpy(float)
+    day_of_year = middle.dayofyear.to_numpy().astype(np.int64)
+    airmass = pvlib.atmosphere.get_absolute_airmass(
+        pvlib.atmosphere.get_relative_airmass(zenith), pvlib.atmosphere.alt2pres(site.altitude)
+    )
+    with np.errstate(divide="ignore"):  # below the horizon
+        clear = pvlib.clearsky.ineichen(
+            zenith, airmass, turbidity, site.altitude, dni_extra=pvlib.irradiance.get_extra_radiation(day_of_year)
+        )
+    return Sun(zenith, position["azimuth"].to_numpy(float), day_of_year, np.nan_to_num(np.asarray(clear["ghi"])))
+
+
+def ar1(rng: np.random.Generator, count: int, correlation: float) -> Floats:
+    """(count,) standard normal series whose neighbours correlate."""
+    noise = rng.standard_normal(count)
+    noise[1:] *= np.sqrt(1 - correlation**2)
+    return np.asarray(lfilter([1.0], [1.0, -correlation], noise), dtype=np.float64)
+
+
+def mean_by_hour(values: Floats, hour: Ints, weight: Floats | None = None) -> Floats:
+    """(24,) mean of the rows of each hour of the day; 0 for an hour without weight."""
+    weight = np.ones_like(values) if weight is None else weight
+    total = np.bincount(hour, weight, minlength=24)
+    return np.asarray(np.bincount(hour, values * weight, minlength=24) / np.maximum(total, 1e-12), dtype=np.float64)
+
+
+def month_share(calendar: Calendar) -> Floats:
+    """(12,) share of each calendar month (28 February days) that the rows cover."""
+    return np.asarray(np.bincount(calendar.month - 1, minlength=12) / (24 * MONTH_DAYS), dtype=np.float64)
+
+
+def cloudy_ghi(calendar: Calendar, sun: Sun, settings: WeatherSettings, rng: np.random.Generator) -> Floats:
+    """Clear sky times a random clear-sky index, correlated over days and hours, scaled to the monthly sums.
+
+    Raises:
+        UserError: a month asks for more irradiation than a clear sky gives.
+    """
+    day = (calendar.begin.astype("datetime64[D]") - calendar.begin[0].astype("datetime64[D]")).astype(np.int64)
+    daily = ar1(rng, int(day[-1]) + 1, 0.35)[day]
+    hourly = ar1(rng, calendar.rows, 0.75)
+    index = CLOUD_EDGE / (1 + np.exp(-(1.0 + settings.daily_std * daily + settings.hourly_std * hourly)))
+    month = calendar.month - 1
+    wanted = 1000 * np.array(settings.monthly_ghi) * month_share(calendar)
+    for _ in range(60):
+        reached = np.bincount(month, index * sun.clear_ghi, minlength=12)
+        index = np.minimum(index * (wanted / np.maximum(reached, 1e-9))[month], CLOUD_EDGE)
+    reached = np.bincount(month, index * sun.clear_ghi, minlength=12)
+    for m in np.flatnonzero(np.abs(reached - wanted) > 1e-3 * wanted):
+        raise UserError(
+            f"setting weather.monthly_ghi: month {m + 1} asks for {wanted[m] / 1000:.1f} kWh/m2, "
+            f"more than a clear sky gives here ({reached[m] / 1000:.1f})"
+        )
+    return np.asarray(index * sun.clear_ghi, dtype=np.float64)
+
+
+def split_irradiance(ghi: Floats, sun: Sun) -> tuple[Floats, Floats]:
+    """(diffuse, direct normal) in W per m2 by the model of Erbs, Klein and Duffie (1982)."""
+    parts = pvlib.irradiance.erbs(ghi, sun.zenith, sun.day_of_year)
+    return np.nan_to_num(np.asarray(parts["dhi"], float)), np.nan_to_num(np.asarray(parts["dni"], float))
+
+
+def synthetic_temperature(calendar: Calendar, ghi: Floats, sun: Sun, mean: Floats, rng: np.random.Generator) -> Floats:
+    """(T,) degC: the documented mean day, warmer on clear days, with correlated noise."""
+    lit = (sun.clear_ghi > 50).astype(float)
+    index = np.where(lit > 0, ghi / np.maximum(sun.clear_ghi, 50), 0.0)
+    anomaly = np.where(lit > 0, index - mean_by_hour(index, calendar.hour, lit)[calendar.hour], 0.0)
+    # The air follows the sun of the last hours.
+    warmth = np.asarray(lfilter([0.3], [1.0, -0.7], anomaly))
+    values = mean[calendar.hour] + 4.0 * warmth + 1.0 * ar1(rng, calendar.rows, 0.95)
+    return np.asarray(
+        values - mean_by_hour(values, calendar.hour)[calendar.hour] + mean[calendar.hour], dtype=np.float64
+    )
+
+
+def synthetic_humidity(temperature: Floats, dew_point: float, rng: np.random.Generator) -> Floats:
+    """(T,) %: a slowly varying dew point against the air temperature (Magnus formula)."""
+    dew = np.minimum(dew_point + 0.8 * ar1(rng, len(temperature), 0.97), temperature)
+    return np.asarray(100 * np.exp(17.62 * dew / (243.12 + dew) - 17.62 * temperature / (243.12 + temperature)))
+
+
+def synthetic_weather(calendar: Calendar, sun: Sun, settings: WeatherSettings, rng: np.random.Generator) -> Weather:
+    """A stochastic year that meets the documented monthly irradiation and mean day of temperature."""
+    ghi = cloudy_ghi(calendar, sun, settings, rng)
+    dhi, dni = split_irradiance(ghi, sun)
+    temperature = synthetic_temperature(calendar, ghi, sun, np.array(settings.hourly_temperature), rng)
+    return Weather(temperature, synthetic_humidity(temperature, settings.dew_point, rng), ghi, dhi, dni)
+
+
+def forecast(
+    values: Floats, hour: Ints, lead: int, skill: float, rng: np.random.Generator, weight: Floats | None = None
+) -> Floats:
+    """(T,) forecast made in each row for `lead` hours later, with the stated share of variance explained.
+
+    The anomaly a from the mean day is forecast as skill * a + sqrt(skill * (1 - skill)) * sigma * noise, which is
+    unbiased given the forecast and has mean squared error (1 - skill) * sigma^2. Past the end the year begins again.
+    """
+    mean = mean_by_hour(values, hour, weight)
+    anomaly = values - mean[hour]
+    spread = np.sqrt(mean_by_hour(np.square(anomaly, dtype=np.float64), hour, weight))
+    target = np.roll(hour, -lead)
+    noise = ar1(rng, len(values), 0.8)
+    error = np.sqrt(skill * (1 - skill)) * spread[target] * noise
+    return np.asarray(mean[target] + skill * np.roll(anomaly, -lead) + error, dtype=np.float64)
+
+
+def weather_columns(
+    calendar: Calendar, weather: Weather, sun: Sun, skills: tuple[float, float, float], rng: np.random.Generator
+) -> dict[str, Floats]:
+    """The 16 columns of CityLearn's weather file.
+
+    `_predicted_1`, `_predicted_2`, `_predicted_3` are forecasts for 6, 12 and 24 hours ahead. They carry a random error
+    that grows with the lead, so a controller that reads them has no perfect foresight. Irradiance is forecast as one
+    clear-sky index and split again, so that diffuse and direct agree.
+    """
+    lit = (sun.clear_ghi > 20).astype(float)
+    index = np.where(lit > 0, weather.ghi / np.maximum(sun.clear_ghi, 20), 0.0)
+    columns = {
+        "outdoor_dry_bulb_temperature": weather.temperature,
+        "outdoor_relative_humidity": weather.humidity,
+        "diffuse_solar_irradiance": weather.dhi,
+        "direct_solar_irradiance": weather.dni,
+    }
+    ahead: dict[str, Floats] = {}
+    for number, (lead, skill) in enumerate(zip(LEADS, skills), start=1):
+        later = Sun(
+            np.roll(sun.zenith, -lead),
+            np.roll(sun.azimuth, -lead),
+            np.roll(sun.day_of_year, -lead),
+            np.roll(sun.clear_ghi, -lead),
+        )
+        clear_index = np.clip(forecast(index, calendar.hour, lead, skill, rng, lit), 0.05, CLOUD_EDGE)
+        dhi, dni = split_irradiance(clear_index * later.clear_ghi, later)
+        ahead |= {
+            f"outdoor_dry_bulb_temperature_predicted_{number}": forecast(
+                weather.temperature, calendar.hour, lead, skill, rng
+            ),
+            f"outdoor_relative_humidity_predicted_{number}": np.clip(
+                forecast(weather.humidity, calendar.hour, lead, skill, rng), 0, 100
+            ),
+            f"diffuse_solar_irradiance_predicted_{number}": dhi,
+            f"direct_solar_irradiance_predicted_{number}": dni,
+        }
+    return columns | {f"{name}_predicted_{n}": ahead[f"{name}_predicted_{n}"] for name in columns for n in (1, 2, 3)}
+
+
+def pvwatts_kw(weather: Weather, sun: Sun, settings: PvSettings, wind_speed: Floats | float) -> Floats:
+    """(T,) AC kW of the plant: PVWatts (NREL 2014) with isotropic sky and Faiman's (2008) module temperature."""
+    plane = pvlib.irradiance.get_total_irradiance(
+        settings.tilt, settings.azimuth, sun.zenith, sun.azimuth, weather.dni, weather.ghi, weather.dhi
+    )
+    irradiance = np.maximum(np.nan_to_num(np.asarray(plane["poa_global"], float)), 0.0)
+    cell = pvlib.temperature.faiman(irradiance, weather.temperature, wind_speed)
+    dc = pvlib.pvsystem.pvwatts_dc(irradiance, cell, settings.dc_kw, settings.temperature_coefficient)
+    dc = np.maximum(dc, 0.0) * (1 - settings.losses)
+    ac = pvlib.inverter.pvwatts(dc, settings.ac_kw / settings.inverter_efficiency, settings.inverter_efficiency)
+    return np.asarray(np.clip(np.nan_to_num(ac), 0.0, settings.ac_kw), dtype=np.float64)
+
+
+def scaled_to_energy(kw: Floats, annual_kwh: float, limit_kw: float) -> Floats:
+    """The series multiplied until it sums to `annual_kwh`, still cut at the inverter's limit.
+
+    Raises:
+        UserError: the energy cannot be reached below the limit.
+    """
+    scaled = kw
+    for _ in range(100):
+        scaled = np.minimum(scaled * (annual_kwh / max(scaled.sum(), 1e-9)), limit_kw)
+    if abs(scaled.sum() - annual_kwh) > 1e-3 * annual_kwh:
+        raise UserError(
+            f"setting pv.annual_kwh: {annual_kwh:,.0f} kWh cannot be reached below pv.ac_kw={limit_kw:g} kW"
+        )
+    return scaled

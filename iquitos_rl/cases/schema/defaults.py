@@ -1,0 +1,134 @@
+"""Battery parameters as CityLearn resolves them, with those that a schema omits drawn from its seed.
+
+CityLearn draws every omitted parameter from a fresh generator with the same seed (`energy_model.py`,
+_get_property_value and the curve setters), so each is the first number of that generator, scaled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from iquitos_rl.cases.schema.values import curve, number
+from iquitos_rl.cases.site import Battery, Floats
+from iquitos_rl.errors import UserError
+
+BUILDING_TYPE = "citylearn.citylearn.Building"
+IGNORED = ("random_seed", "phase_connection", "seconds_per_time_step", "time_step_ratio", "episode_tracker")
+DRAWN = ("efficiency", "capacity_loss_coefficient", "power_efficiency_curve", "capacity_power_curve")
+"""Parameters that CityLearn draws for both kinds of battery where they are omitted."""
+
+
+def device_seed(building: str, building_type: str, device: str, device_type: str, schema_seed: int) -> int:
+    """Seed of one device of a building (`internal/loading.py`, load_building)."""
+    md5, total = hashlib.md5(usedforsecurity=False), 0
+    for text in (building, building_type, device, device_type):
+        md5.update(text.encode())
+        total += int(md5.hexdigest(), 16)
+    return int(str(total * (schema_seed + 1))[:9])
+
+
+def stationary_battery(attributes: Mapping[str, Any], seed: int, where: str) -> Battery:
+    """Resolve `electrical_storage.attributes`.
+
+    Args:
+        seed: the device's seed, see `device_seed`.
+        where: file and key, for messages.
+
+    Raises:
+        UserError: a parameter has no meaning or an impossible value.
+    """
+    unknown = [key for key in attributes if key not in Battery.__dataclass_fields__ and key not in IGNORED]
+    if unknown:
+        raise UserError(f"{where}: a battery has no attribute {unknown[0]}")
+    seed = seed if attributes.get("random_seed") is None else attributes["random_seed"]
+    depth = number(attributes, "depth_of_discharge", where, 0, 1, default=1.0)
+    return _battery(
+        attributes,
+        seed,
+        where,
+        depth_of_discharge=depth,
+        initial_soc=number(attributes, "initial_soc", where, 0, 1, default=1.0 - depth),
+        loss_coefficient=number(attributes, "loss_coefficient", where, 0, 1, default=_draw(seed, 0.001, 0.009)),
+    )
+
+
+def vehicle_battery(attributes: Mapping[str, Any], name: str, schema_seed: int, where: str) -> Battery:
+    """Resolve `electric_vehicles_def.NAME.battery.attributes` (`internal/loading.py`, load_electric_vehicle).
+
+    Raises:
+        UserError: capacity or nominal_power is missing, or a value is impossible.
+    """
+    for key in ("capacity", "nominal_power"):
+        if attributes.get(key) is None:
+            raise UserError(f"{where}: {key} is missing")
+    seed = int(hashlib.md5(f"{schema_seed}:{name}:initial_soc".encode(), usedforsecurity=False).hexdigest()[:8], 16)
+    return _battery(
+        attributes,
+        schema_seed,
+        where,
+        depth_of_discharge=number(attributes, "depth_of_discharge", where, 0, 1, default=1.0),
+        initial_soc=number(attributes, "initial_soc", where, 0, 1, default=_draw(seed, 0.0, 1.0)),
+        loss_coefficient=number(attributes, "loss_coefficient", where, 0, 1, default=0.0),
+    )
+
+
+def omits_random(attributes: Mapping[str, Any], stationary: bool) -> list[str]:
+    """Names of the parameters that CityLearn draws for this battery."""
+    names = (*DRAWN, "loss_coefficient" if stationary else "initial_soc")
+    return [name for name in names if attributes.get(name) is None]
+
+
+def _battery(attributes: Mapping[str, Any], seed: int, where: str, **resolved: float) -> Battery:
+    efficiency = number(attributes, "efficiency", where, 0, 1, default=_draw(seed, 0.90, 0.98))
+    if efficiency == 0:
+        raise UserError(f"{where}: efficiency must be greater than 0")
+
+    def given_or(key: str, drawn: list[list[float]]) -> Floats:
+        return curve(drawn if attributes.get(key) is None else attributes[key], key, where)
+
+    power_efficiency_curve = given_or(
+        "power_efficiency_curve",
+        [
+            [0.0, _draw(seed, efficiency * 0.85, efficiency * 0.90)],
+            [_draw(seed, 0.25, 0.35), _draw(seed, efficiency * 0.90, efficiency * 0.95)],
+            [_draw(seed, 0.65, 0.75), _draw(seed, efficiency * 0.98, efficiency * 1.0)],
+            [_draw(seed, 0.75, 0.85), efficiency],
+            [1.0, _draw(seed, efficiency * 0.95, efficiency * 0.98)],
+        ],
+    )
+    if power_efficiency_curve[1].min() <= 0 or power_efficiency_curve[1].max() > 1:
+        raise UserError(f"{where}: power_efficiency_curve must lie above 0 and at most at 1")
+
+    return Battery(
+        capacity=number(attributes, "capacity", where, 0, math.inf, default=0.0),
+        nominal_power=number(attributes, "nominal_power", where, 0, math.inf, default=0.0),
+        efficiency=efficiency,
+        capacity_loss_coefficient=number(
+            attributes, "capacity_loss_coefficient", where, 0, 1, default=_draw(seed, 1e-5, 1e-4)
+        ),
+        power_efficiency_curve=power_efficiency_curve,
+        capacity_power_curve=given_or(
+            "capacity_power_curve",
+            [
+                [0.0, _draw(seed, 0.95, 1.0)],
+                [_draw(seed, 0.75, 0.85), _draw(seed, 0.90, 0.95)],
+                [1.0, _draw(seed, 0.20, 0.30)],
+            ],
+        ),
+        **resolved,
+    )
+
+
+def _draw(seed: int, low: float, high: float) -> float:
+    return low + (high - low) * _first_number(seed)
+
+
+@lru_cache
+def _first_number(seed: int) -> float:
+    return float(np.random.RandomState(seed).random_sample())

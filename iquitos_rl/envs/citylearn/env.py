@@ -1,0 +1,411 @@
+"""The reference engine: a Gymnasium environment over `citylearn.citylearn.CityLearnEnv`.
+
+CityLearn computes the physics; actions, objective and observation are `SiteTask`'s, which the district engine uses
+too. Three of CityLearn 3.0.2's habits are put right here: the year's end is a truncation, not a termination; the last
+observation is the true one, not a copy of the one before (`internal/runtime.py`, next_time_step); NaN actions are
+refused (a NaN battery action discharges beyond the nominal power there).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from iquitos_rl.cases.schema.reader import read_site
+from iquitos_rl.cases.site import Floats, Site
+from iquitos_rl.envs.task.observation import Column, coarse_columns
+from iquitos_rl.envs.task.site_task import SiteTask, TaskSettings
+from iquitos_rl.errors import UserError
+
+COVERED = {
+    *("month", "hour", "day_type", "daylight_savings_status", "minutes", "seconds", "carbon_intensity"),
+    *("non_shiftable_load", "solar_generation", "electrical_storage_soc", "net_electricity_consumption"),
+}
+COVERED_PREFIXES = (
+    *("outdoor_", "diffuse_", "direct_", "electricity_pricing"),
+    *("electric_vehicle_charger", "connected_", "incoming_"),
+)
+"""CityLearn observations that our own columns already hold."""
+
+
+class Flows(NamedTuple):
+    """Energy of one simulated step as CityLearn booked it, kWh."""
+
+    load: Floats
+    """(B,) non-shiftable load."""
+    pv: Floats
+    """(B,) generation, >= 0."""
+    battery: Floats
+    """(B,) charge of the stationary battery, negative when it discharges."""
+    other: Floats
+    """(B,) thermal devices."""
+    sockets: Floats
+    """(N,) charging of vehicles."""
+    net: Floats
+    """(B,) what the meter saw."""
+    battery_soc: Floats
+    """(B,) after the action; 0 where there is no battery."""
+    socket_soc: Floats
+    """(N,) after the action; 0 at an empty socket."""
+
+
+def require_citylearn() -> Any:
+    """Import CityLearn, or say in one sentence why the reference simulator is not there."""
+    try:
+        from citylearn import citylearn
+    except ImportError as error:
+        raise UserError(
+            f"the reference simulator CityLearn is not installed ({error}); it needs Python 3.10 or 3.11: "
+            "pip install citylearn==3.0.2"
+        ) from None
+    return citylearn
+
+
+def _rows(folder: Path) -> int:
+    """Rows that a schema simulates, whatever it says about the length of episodes."""
+    schema = json.loads((folder / "schema.json").read_text(encoding="utf-8"))
+    return int(schema["simulation_end_time_step"]) - int(schema["simulation_start_time_step"]) + 1
+
+
+def load_citylearn(folder: Path, fast: bool = True) -> Any:
+    """Construct `CityLearnEnv` over a schema folder, one agent for all buildings.
+
+    With `fast`, work whose results nobody reads is left out of this instance, see `citylearn_fast`.
+    """
+    module = require_citylearn()
+    from iquitos_rl.envs.citylearn.fast import quick_construction, speed_up
+
+    root = logging.getLogger()
+    level = root.level
+    try:
+        with quick_construction() if fast else contextlib.nullcontext():
+            env = module.CityLearnEnv(
+                str(folder / "schema.json"),
+                central_agent=True,
+                offline=True,
+                render_mode="none",
+                interface="flat",
+                episode_time_steps=_rows(folder),
+            )
+    except KeyError as error:
+        raise UserError(f"{folder}: CityLearn cannot load this schema, it misses {error}") from None
+    except (TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError, OSError, AssertionError) as error:
+        # Whatever the schema holds of a kind that CityLearn does not expect shows only inside its constructors.
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"{folder}: CityLearn cannot load this schema ({reason})") from error
+    finally:
+        root.setLevel(level)  # CityLearn sets the root logger to INFO
+    if fast:
+        speed_up(env)
+    return env
+
+
+def resolve_case(case: str | Path) -> Path:
+    """A schema folder for a folder, a schema file or the name of a CityLearn dataset.
+
+    Raises:
+        UserError: there is no such folder, and CityLearn knows no such dataset or cannot fetch it.
+    """
+    path = Path(case)
+    if path.name == "schema.json" and path.is_file():
+        return path.parent
+    if (path / "schema.json").is_file():
+        return path
+    if path.exists():
+        raise UserError(f"{path} holds no schema.json")
+    require_citylearn()
+    from citylearn.data import DataSet
+
+    try:
+        offline = os.environ.get("CITYLEARN_OFFLINE", "").lower() in ("1", "true", "yes")
+        return Path(DataSet(offline=offline or None).get_dataset(str(case))).parent
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"{case} is neither a folder with a schema.json nor a dataset CityLearn can fetch: {reason}"
+        ) from None
+
+
+def _extra_columns(simulator: Any) -> tuple[list[tuple[int, str]], tuple[Column, ...]]:
+    """Active observations that only CityLearn computes, with CityLearn's own bounds."""
+    places, columns = [], []
+    for b, building in enumerate(simulator.buildings):
+        box = building.observation_space
+        for i, name in enumerate(building.active_observations):
+            if name not in COVERED and not name.startswith(COVERED_PREFIXES):
+                low, high = float(box.low[i]), float(box.high[i])
+                places.append((b, name))
+                columns.append(Column(f"{building.name}/{name}", low, high if high > low else low + 1.0))
+    return places, tuple(columns)
+
+
+class CityLearnSite(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
+    """A site simulated by CityLearn: observation (D,) float32 in [-1, 1], action (A,) in [-1, 1], reward of `SiteTask`.
+
+    Actions: one for each stationary battery (+1 charges at nominal power), then one for each other CityLearn action
+    (thermal devices, if any), then one for each socket. An episode is a whole year, taken in turn from `folders` in an
+    order shuffled by the seed; it ends truncated after T - 1 steps. `info` holds the step's money, energy and carbon.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}
+
+    def __init__(
+        self,
+        folders: Sequence[Path | str],
+        settings: TaskSettings = TaskSettings(),
+        spec: dict[str, Any] | None = None,
+        fast: bool = True,
+    ) -> None:
+        self.folders = [resolve_case(folder) for folder in folders]
+        sites = [read_site(folder) for folder in self.folders]
+        self._fast = fast
+        self._simulators: dict[int, Any] = {0: load_citylearn(self.folders[0], fast)}
+        simulator = self._simulators[0]
+        self._extra_places: list[tuple[int, str]] = []
+        extra: tuple[Column, ...] = ()
+        if any(site.unsupported for site in sites):
+            sites = [self._with_citylearn_series(year, site) for year, site in enumerate(sites)]
+            self._extra_places, extra = _extra_columns(simulator)
+        self._actions = self._action_order(simulator)
+        # CityLearn has no action for a socket that its building keeps inactive.
+        self._moved = [n for n, (b, _) in enumerate(sites[0].sockets) if sites[0].buildings[b].socket_action]
+        self.task = SiteTask(sites, settings, spec, extra, other_actions=len(self._actions.other))
+        self.observation_space = gymnasium.spaces.Box(-1.0, 1.0, (self.task.obs_dim,), np.float32)
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (self.task.action_dim,), np.float32)
+        self.action_mask_columns = self.task.action_mask_columns
+        self.exogenous_table = self.task.table
+        self.coarse_columns = coarse_columns(self.task.encoding)
+        self.resumable = True
+        """`start_state` and the actions taken since lead back to where an episode stands."""
+        self._order: list[int] = []
+        self.flows: Flows | None = None
+        """Energies of the step just taken."""
+
+    @property
+    def policy_spec(self) -> dict[str, Any]:
+        return self.task.policy_spec
+
+    @property
+    def exogenous_row(self) -> int:
+        """The row of `exogenous_table` that the last observation begins with, see `Exogenous`."""
+        return int(self._row())
+
+    class _Actions(NamedTuple):
+        names: list[str]
+        battery: list[int]
+        other: list[int]
+        sockets: list[int]
+        low: Floats
+        high: Floats
+
+    def _action_order(self, simulator: Any) -> _Actions:
+        """Where each of our actions stands in CityLearn's central action vector."""
+        names = [name for building in simulator.buildings for name in building.active_actions]
+        kinds = ["sockets" if n.startswith("electric_vehicle_storage") else n for n in names]
+        battery = [i for i, kind in enumerate(kinds) if kind == "electrical_storage"]
+        sockets = [i for i, kind in enumerate(kinds) if kind == "sockets"]
+        other = [i for i in range(len(names)) if i not in {*battery, *sockets}]
+        box = simulator.action_space[0]
+        return self._Actions(names, battery, other, sockets, box.low.astype(np.float64), box.high.astype(np.float64))
+
+    def _with_citylearn_series(self, year: int, site: Site) -> Site:
+        """Take load and PV from CityLearn itself where the site needs features that only CityLearn has (autosizing)."""
+        from dataclasses import replace
+
+        simulator = self._simulator(year)
+        buildings = tuple(
+            replace(
+                building,
+                load=np.asarray(simulated.energy_simulation.non_shiftable_load, dtype=np.float64)[: site.rows],
+                pv=-np.asarray(simulated._Building__solar_generation, dtype=np.float64)[: site.rows],
+            )
+            for building, simulated in zip(site.buildings, simulator.buildings, strict=True)
+        )
+        return replace(site, buildings=buildings)
+
+    def _simulator(self, year: int) -> Any:
+        if year not in self._simulators:
+            self._simulators[year] = load_citylearn(self.folders[year], self._fast)
+        return self._simulators[year]
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Start a year; `options={"year": k}` chooses which, otherwise they take turns in shuffled order."""
+        super().reset(seed=seed)
+        if seed is not None:
+            self._order = []
+        if options and "year" in options:
+            self.year = int(options["year"])
+        else:
+            if not self._order:
+                self._order = self.np_random.permutation(len(self.folders)).tolist()
+            self.year = self._order.pop()
+        self._sim = self._simulator(self.year)
+        self._sim.reset()
+        self._site = self.task.sites[self.year]
+        self._vehicles = [vehicle.battery for vehicle in self._sim.electric_vehicles]
+        by_name = {vehicle.name: i for i, vehicle in enumerate(self._sim.electric_vehicles)}
+        # CityLearn's index of the vehicle at each socket and row, -1 at an empty one.
+        index = np.array([by_name[vehicle.name] for vehicle in self._site.vehicles] + [-1])
+        at_socket = [index[charger.vehicle] for _, charger in self._site.sockets]
+        self._at_socket = np.stack(at_socket, axis=-1) if at_socket else np.empty((self.task.rows, 0), np.int64)
+        self._chargers = [charger for b in self._sim.buildings for charger in (b.electric_vehicle_chargers or [])]
+        self._t = 0
+        self._net = torch.zeros((1, self.task.num_buildings), dtype=torch.float64)
+        self._peak = torch.zeros((1, self.task.num_buildings, 2), dtype=torch.float64)
+        self.flows = None
+        return self._observe(self._battery_soc(0), self._socket_soc(0)), {}
+
+    @property
+    def simulator(self) -> Any:
+        """The `CityLearnEnv` of the present year."""
+        return self._sim
+
+    def start_state(self) -> dict[str, Any]:
+        """What `restart` needs to begin the present episode, and those after it, again."""
+        return {"year": self.year, "order": list(self._order), "rng": self.np_random.bit_generator.state}
+
+    def restart(self, start: dict[str, Any]) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Begin the episode of a `start_state`; what `reset` returned then is returned again."""
+        self._order = [int(year) for year in start["order"]]
+        self.np_random.bit_generator.state = start["rng"]
+        return self.reset(options={"year": start["year"]})
+
+    def _row(self) -> Tensor:
+        return torch.tensor([self.year * self.task.rows + self._t])
+
+    def _observe(self, battery_soc: list[float], socket_soc: Floats) -> NDArray[np.float32]:
+        self._now = self.task.moment(self._row(), torch.from_numpy(socket_soc).unsqueeze(0))
+        battery = torch.tensor([battery_soc], dtype=torch.float64)
+        return self.task.observe(self._now, battery, self._net, self._peak, self._extra())[0].numpy()
+
+    def _battery_soc(self, t: int) -> list[float]:
+        """SOC at row t of every stationary battery, before the action at t."""
+        has = [building.battery is not None for building in self._site.buildings]
+        return [
+            float(b.electrical_storage.soc[t]) for b, battery in zip(self._sim.buildings, has, strict=True) if battery
+        ]
+
+    def _socket_soc(self, t: int) -> Floats:
+        """(N,) SOC at row t of the vehicle at each socket, 0 where none is connected."""
+        soc = np.zeros(self.task.num_sockets)
+        vehicle = self._at_socket[t]
+        occupied = np.flatnonzero(vehicle >= 0)
+        soc[occupied] = [self._vehicles[v].soc[t] for v in vehicle[occupied].tolist()]
+        return soc
+
+    def _extra(self) -> Tensor:
+        values = [float(self._sim.buildings[b].observations(include_all=True)[name]) for b, name in self._extra_places]
+        return torch.tensor([values], dtype=torch.float64).reshape(1, len(values))
+
+    def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Apply (A,) actions in [-1, 1].
+
+        Raises:
+            UserError: an action is not finite, or the vector has another length.
+        """
+        vector = np.asarray(action, dtype=np.float64)
+        if vector.shape != (self.task.action_dim,):
+            raise UserError(f"the action has shape {vector.shape} where ({self.task.action_dim},) is expected")
+        if not np.isfinite(vector).all():
+            raise UserError(
+                f"action {int(np.flatnonzero(~np.isfinite(vector))[0])} at hour {self._t} is not a finite number"
+            )
+        battery, other, sockets = self.task.device_actions(self._now, torch.from_numpy(vector.clip(-1, 1)).unsqueeze(0))
+        device = np.empty(len(self._actions.names))
+        device[self._actions.battery] = battery[0].numpy()
+        low, high = self._actions.low[self._actions.other], self._actions.high[self._actions.other]
+        device[self._actions.other] = low + (other[0].numpy() + 1) / 2 * (high - low)
+        device[self._actions.sockets] = sockets[0].numpy()[self._moved]
+        return self.step_devices(device.tolist())
+
+    def step_devices(self, device: list[float]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Apply CityLearn's own central action vector: no guard, no mapping.
+
+        Raises:
+            UserError: the year has ended.
+        """
+        t, task = self._t, self.task
+        if t >= task.rows - 1:
+            raise UserError("the year has ended; call reset()")
+        self._sim._runtime_service.step_without_feedback([device])
+
+        self.flows = self._read_flows(t)
+        net = torch.from_numpy(self.flows.net).unsqueeze(0)
+        now, socket_soc = self._now, torch.from_numpy(self.flows.socket_soc).unsqueeze(0)
+        outcome = task.outcome(now, net, socket_soc, self._peak)
+        self._t += 1
+        truncated = self._t == task.rows - 1
+        self._net, self._peak = net, task.next_peak(self._row(), outcome.running_peak)
+        soc = self._final_soc(t) if truncated else (self._battery_soc(t + 1), self._socket_soc(t + 1))
+        obs = self._observe(*soc)
+        imported = float(self.flows.net.clip(min=0).sum())
+        info = {
+            "energy_cost": outcome.terms.energy.item(),
+            "demand_cost": outcome.terms.demand.item(),
+            "carbon_cost": outcome.terms.carbon.item(),
+            "shortfall_cost": outcome.terms.shortfall.item(),
+            "carbon_kg": float((self.flows.net * now.carbon[0].numpy()).clip(min=0).sum()),
+            "import_kwh": imported,
+            "export_kwh": imported - float(self.flows.net.sum()),
+            "ev_kwh": float(self.flows.sockets.sum()),
+            "missing_kwh": outcome.missing_kwh.item(),
+            "departures": float(outcome.departures.item()),
+            "served": float(outcome.served.item()),
+        }
+        return obs, outcome.reward.item(), False, truncated, info
+
+    def _read_flows(self, t: int) -> Flows:
+        """Read the cells that the step at row t has just written."""
+        buildings = self._sim.buildings
+        has_battery = [building.battery is not None for building in self._site.buildings]
+        storage = [b.electrical_storage for b in buildings]
+        thermal = [(b.cooling_device, b.heating_device, b.dhw_device) for b in buildings]
+        return Flows(
+            load=np.array(
+                [b.non_shiftable_load_device.electricity_consumption[t] for b in buildings], dtype=np.float64
+            ),
+            pv=np.array([-b._Building__solar_generation[t] for b in buildings], dtype=np.float64),
+            battery=np.array([s.electricity_consumption[t] for s in storage], dtype=np.float64),
+            other=np.array([sum(float(d.electricity_consumption[t]) for d in devices) for devices in thermal]),
+            sockets=np.array([charger.electricity_consumption[t] for charger in self._chargers], dtype=np.float64),
+            net=np.array([b._Building__net_electricity_consumption[t] for b in buildings], dtype=np.float64),
+            battery_soc=np.array([s.soc[t] if has else 0.0 for s, has in zip(storage, has_battery, strict=True)]),
+            socket_soc=self._socket_soc(t),
+        )
+
+    def _final_soc(self, t: int) -> tuple[list[float], Floats]:
+        """SOC at row t + 1 where CityLearn has stopped at row t: standing losses and arrivals as it applies them."""
+
+        def rest(soc: float, loss: float, depth: float) -> float:
+            # CityLearn stores it in single precision.
+            return float(np.float32(max(min(soc * (1 - loss * self.task.hours), 1.0), min(max(1 - depth, 0.0), 1.0))))
+
+        batteries = [building.battery for building in self._site.buildings if building.battery is not None]
+        stationary = [
+            rest(soc, b.loss_coefficient, b.depth_of_discharge)
+            for soc, b in zip(self._battery_soc(t), batteries, strict=True)
+        ]
+        sockets = np.zeros(self.task.num_sockets)
+        for n, (_, charger) in enumerate(self._site.sockets):
+            vehicle = int(charger.vehicle[t + 1])
+            if vehicle >= 0:
+                battery = self._site.vehicles[vehicle].battery
+                soc = float(self._vehicles[self._at_socket[t + 1, n]].soc[t])
+                arrival = float(charger.arrival_soc[t + 1])
+                sockets[n] = (
+                    rest(soc, battery.loss_coefficient, battery.depth_of_discharge) if np.isnan(arrival) else arrival
+                )
+        return stationary, sockets

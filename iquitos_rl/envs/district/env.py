@@ -1,0 +1,301 @@
+"""The district engine: CityLearn's electrical physics as tensors, E environments at once on one device.
+
+`Physics` moves batteries and vehicles, `SiteTask` turns that into observations and rewards; here the two are stepped
+together, episodes end and begin again. Actions, observations and rewards are those of the CityLearn engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from iquitos_rl.cases.schema.reader import read_site
+from iquitos_rl.cases.site import Floats, Site
+from iquitos_rl.envs.district.physics import Flows, Physics, State
+from iquitos_rl.envs.district.trajectory import Trajectory
+from iquitos_rl.envs.task.objective import Tariff, is_month_start, is_peak
+from iquitos_rl.envs.task.observation import coarse_columns
+from iquitos_rl.envs.task.site_task import Moment, SiteTask, TaskSettings
+from iquitos_rl.envs.vector import Exogenous, StepResult
+from iquitos_rl.machine.graphs import Graphed
+
+Starts = Literal["year", "random"]
+
+
+def idle_peaks(site: Site, tariff: Tariff) -> Floats:
+    """(T, B, 2) highest import in kW of the idle site so far in the month, before each row, peak and off-peak period.
+
+    Where an episode begins in the middle of a month, this is what its meter would have seen.
+    """
+    net = np.stack([building.load - building.pv for building in site.buildings], axis=-1)
+    demand = np.maximum(net, 0)[..., None] / site.hours_per_step
+    period = is_peak(site, tariff)
+    demand = demand * np.stack([period, ~period], axis=-1)[:, None, :]
+    starts = np.flatnonzero(is_month_start(site))
+    before = np.zeros_like(demand)
+    for first, last in zip(starts, [*starts[1:], site.rows]):
+        before[first + 1 : last] = np.maximum.accumulate(demand[first : last - 1], axis=0)
+    return before
+
+
+class Standing(NamedTuple):
+    """Where E environments stand before an action."""
+
+    state: State
+    now: Moment
+    running_peak: Tensor
+    """(E, B, 2) kW."""
+    net: Tensor
+    """(E, B) kWh of the step before."""
+
+
+class Transition(NamedTuple):
+    """Where one step leads, for E environments, before any episode ends."""
+
+    standing: Standing
+    obs: Tensor
+    """(E, D)."""
+    reward: Tensor
+    """(E,)."""
+    flows: Flows
+    info: dict[str, Tensor]
+    """Figures of the step, (E,) each."""
+
+
+class DistrictSite:
+    """A `VectorEnv` over one or several years of a site.
+
+    Args:
+        sites: data years of one site, or their folders.
+        exact: agree with CityLearn to the last bit of every SOC, in float64, instead of being fast.
+        starts: "year" begins every episode at the first row of a year and runs to its end, as CityLearn does; "random"
+            begins anywhere in any year and truncates after `episode_steps`, so that a batch holds hours of all seasons.
+        episode_steps: length of an episode with random starts.
+        trajectory: begin episodes where its controller stood, and count rewards from its own; needs random starts. By
+            default they begin with the schema's SOCs and the peaks of an idle site.
+
+    Raises:
+        UserError: a site needs what only CityLearn simulates, or the years differ in structure.
+    """
+
+    def __init__(
+        self,
+        sites: Sequence[Site | Path | str],
+        num_envs: int = 1,
+        settings: TaskSettings = TaskSettings(),
+        spec: dict[str, Any] | None = None,
+        device: torch.device | str = "cpu",
+        exact: bool = False,
+        starts: Starts = "year",
+        episode_steps: int = 720,
+        trajectory: Trajectory | None = None,
+    ) -> None:
+        years = [site if isinstance(site, Site) else read_site(Path(site)) for site in sites]
+        self.physics = Physics(years, num_envs, device, exact)
+        self.task = SiteTask(years, settings, spec, device=device, dtype=self.physics.dtype)
+        self.num_envs, self.obs_dim, self.action_dim = num_envs, self.task.obs_dim, self.task.action_dim
+        self.device = self.physics.device
+        self.action_mask_columns = self.task.action_mask_columns
+        self.starts = starts
+        self.episode_steps = min(episode_steps, years[0].rows - 1) if starts == "random" else years[0].rows - 1
+        self._years = len(years)
+        buildings = years[0].buildings
+        self._with_battery = self._indices([b.battery is not None for b in buildings])
+        self._with_action = self._indices([b.battery is not None and b.battery_action for b in buildings])
+        self._start_peak, self._start_net = self._start_tables(years, trajectory)
+        self._trajectory = trajectory
+        self._coarse = coarse_columns(self.task.encoding)
+        self._rows = (torch.zeros(num_envs, dtype=torch.int64, device=self.device),) * 2
+        """Where the present observations and the last step's successors stand in the table."""
+        self._rng = np.random.default_rng()
+        self.steps_left = np.zeros(num_envs, dtype=np.int64)
+        """Steps until each environment's episode ends: known without asking the device."""
+        self._none = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
+        self._transition: Callable[[State, Moment, Tensor, Tensor], Transition] = self._advance
+        self._beginning: Callable[..., tuple[Standing, Tensor]] = self._begin
+        self._captured = False
+        self.last_flows: Flows | None = None
+        """Energies and states of charge of the step just taken."""
+        self._extra = torch.zeros((num_envs, 0), dtype=self.physics.dtype, device=self.device)
+
+    @property
+    def policy_spec(self) -> dict[str, Any]:
+        return self.task.policy_spec
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes that one environment keeps between two steps, about: `footprint` counts them after a step."""
+        return (11 * self.physics.sockets + 11 * self.physics.buildings + 13) * self.physics.dtype.itemsize
+
+    @property
+    def exogenous(self) -> Exogenous:
+        """See `Exogenous`: the rows of data that the environments are at."""
+        return Exogenous(self.task.table, *self._rows, self._coarse)
+
+    def reset(self, seed: int | None = None) -> Tensor:
+        """Start E episodes and return their first observations (E, D) float32.
+
+        With random starts the first episodes have random lengths, so that not all end in the same step for ever.
+        """
+        if seed is not None:
+            self._rng = np.random.default_rng(seed)
+        everyone = np.ones(self.num_envs, dtype=bool)
+        row, scenario = self._draw(everyone)
+        self.physics.reset(row, scenario)
+        if self.starts == "random":
+            self.steps_left = self._rng.integers(1, self.episode_steps + 1, self.num_envs)
+        here = self.physics.table_row
+        self._peak, self._net = self._start_peak.index_select(0, here), self._start_net.index_select(0, here)
+        self._now, obs = self._look(self.physics.state, self._peak, self._net)
+        self._rows = self._now.row, self._now.row
+        return obs
+
+    def step(self, action: Tensor) -> StepResult:
+        """Apply actions (E, A) in [-1, 1]; environments whose episode ends begin a new one.
+
+        Nothing is read back from the device; actions that are not finite are the caller's to refuse.
+        """
+        standing, next_obs, reward, self.last_flows, info = self._transition(
+            self.physics.state, self._now, self._peak, action
+        )
+        next_obs, reward = self._lasting(next_obs), self._lasting(reward)
+        obs, next_row = next_obs, standing.now.row
+
+        self.steps_left -= 1
+        ended = self.steps_left == 0
+        truncated = self._none
+        if ended.any():
+            truncated = self._sent(ended)
+            state, _, peak, net = standing
+            standing, first_obs = self._beginning(state, peak, net, truncated, *self._draw(ended))
+            obs = self._lasting(first_obs)
+        self.physics.state, self._now, self._peak, self._net = standing
+        self._rows = self._now.row, next_row
+        return StepResult(obs, reward, self._none, truncated, next_obs, info)
+
+    @property
+    def live(self) -> tuple[tuple[Tensor, ...], ...]:
+        """What is kept from one step to the next, (E, ...) each, but for constants of the task in a moment.
+
+        Tensors of different groups are never the same at the end of a step that began new episodes.
+        """
+        now, flows = tuple(self._now), tuple(self.last_flows or ())
+        return tuple(self.physics.state), now, flows, (self._peak,), (self._net,), (self._rows[1],), (self._none,)
+
+    def compile(self) -> None:
+        """Let `torch.compile` fuse the step: worth its half minute of compilation in long runs."""
+        self._transition = torch.compile(self._transition, fullgraph=True, dynamic=False)
+
+    def capture(self) -> None:
+        """Step as CUDA graphs from now on, with a GPU. Of a step's result only the observations last: the next step
+        overwrites everything else."""
+        self._transition = Graphed(self._advance, self.device)
+        self._beginning = Graphed(self._begin, self.device)
+        self._captured = True
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on exactly where this environment stands."""
+        return {
+            "physics": {name: self._lasting(tensor) for name, tensor in self.physics.state._asdict().items()},
+            "running_peak": self._lasting(self._peak),
+            "net": self._lasting(self._net),
+            "left": torch.from_numpy(self.steps_left.copy()),
+            "rng": self._rng.bit_generator.state,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a `state_dict`."""
+        physics = {name: tensor.to(self.device, copy=True) for name, tensor in state["physics"].items()}
+        self.physics.state = type(self.physics.state)(**physics)
+        self._peak, self._net = (state[name].to(self.device, copy=True) for name in ("running_peak", "net"))
+        self.steps_left = state["left"].numpy().copy()
+        self._rng.bit_generator.state = state["rng"]
+        self._now, _ = self._look(self.physics.state, self._peak, self._net)
+        self._rows = self._now.row, self._now.row
+
+    def _advance(self, state: State, now: Moment, peak: Tensor, action: Tensor) -> Transition:
+        """One step of every environment as a pure function of where it stands; nothing is read back from the device."""
+        task, physics = self.task, self.physics
+        action = action.to(physics.dtype).clamp(-1, 1)
+        battery, _, sockets = task.device_actions(now, action)
+        batteries = action.new_zeros((self.num_envs, physics.buildings)).index_copy(1, self._with_action, battery)
+        state, flows = physics.advance(state, batteries, sockets)
+        outcome = task.outcome(now, flows.net, flows.socket_soc, peak)
+        reward, par = outcome.reward, self._trajectory
+        if par is not None:
+            reward = par.expected(reward, now.row, peak, outcome.running_peak) - par.reward.index_select(0, now.row)
+        peak = task.next_peak(physics.row_of(state), outcome.running_peak)
+        following, obs = self._look(state, peak, flows.net)
+        standing = Standing(state, following, peak, flows.net)
+        imported = flows.net.clamp(min=0).sum(-1)
+        info = {
+            "energy_cost": outcome.terms.energy,
+            "demand_cost": outcome.terms.demand,
+            "carbon_cost": outcome.terms.carbon,
+            "shortfall_cost": outcome.terms.shortfall,
+            "carbon_kg": (flows.net * now.carbon).clamp(min=0).sum(-1),
+            "import_kwh": imported,
+            "export_kwh": imported - flows.net.sum(-1),
+            "ev_kwh": flows.socket_kwh.sum(-1),
+            "missing_kwh": outcome.missing_kwh,
+            "departures": outcome.departures,
+            "served": outcome.served,
+        }
+        return Transition(standing, obs, reward, flows, info)
+
+    def _begin(
+        self, state: State, peak: Tensor, net: Tensor, ended: Tensor, row: Tensor, scenario: Tensor
+    ) -> tuple[Standing, Tensor]:
+        """New episodes at these rows of these years where `ended`; where everyone stands then, and what they see."""
+        state = self.physics.restarted(state, ended, row, scenario)
+        here = self.physics.row_of(state)
+        peak = torch.where(ended[:, None, None], self._start_peak.index_select(0, here), peak)
+        net = torch.where(ended[:, None], self._start_net.index_select(0, here), net)
+        now, obs = self._look(state, peak, net)
+        return Standing(state, now, peak, net), obs
+
+    def _lasting(self, result: Tensor) -> Tensor:
+        """The result in memory that the next step will not overwrite."""
+        return result.clone() if self._captured else result
+
+    def _start_tables(self, years: list[Site], trajectory: Trajectory | None) -> tuple[Tensor, Tensor]:
+        """Running peaks (S * T, B, 2) and net consumption (S * T, B) before each row."""
+        if trajectory is not None:
+            self.physics.start_soc = trajectory.battery_soc, trajectory.vehicle_soc
+            return trajectory.running_peak, trajectory.net
+        peaks = np.concatenate([idle_peaks(site, self.task.objective.tariff) for site in years])
+        start_peak = torch.from_numpy(peaks).to(self.device, self.physics.dtype)
+        return start_peak, torch.zeros_like(start_peak[..., 0])
+
+    def _look(self, state: State, peak: Tensor, net: Tensor) -> tuple[Moment, Tensor]:
+        """What the environments stand before, and the observation (E, D) of it."""
+        now = self.task.moment(self.physics.row_of(state), self.physics.soc_at_sockets(state))
+        battery_soc = state.battery_soc.index_select(1, self._with_battery)
+        return now, self.task.observe(now, battery_soc, net, peak, self._extra)
+
+    def _draw(self, who: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
+        """Start rows and years (E,) for the environments in `who`; the other entries mean nothing."""
+        row = np.zeros(self.num_envs, dtype=np.int64)
+        scenario = np.zeros(self.num_envs, dtype=np.int64)
+        count = int(who.sum())
+        if self.starts == "random":
+            row[who] = self._rng.integers(0, self.task.rows - self.episode_steps, count)
+        scenario[who] = self._rng.integers(0, self._years, count)
+        self.steps_left[who] = self.episode_steps
+        return self._sent(row), self._sent(scenario)
+
+    def _sent(self, values: NDArray[Any]) -> Tensor:
+        """On the device, as a rule without waiting for it; the call returns when the values have been read."""
+        return torch.from_numpy(values).to(self.device, non_blocking=True)
+
+    def _indices(self, chosen: list[bool]) -> Tensor:
+        return torch.tensor(np.flatnonzero(chosen), dtype=torch.int64, device=self.device)

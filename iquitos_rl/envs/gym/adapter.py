@@ -1,0 +1,212 @@
+"""Gymnasium environments behind the interface that agents train on.
+
+Every environment is stepped here, or in a process of its own (`WorkerEnv`), and reset here when its episode ends.
+Gymnasium's own vector environments are taken too: `autoreset.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from iquitos_rl.envs.gym.autoreset import AutoresetVector
+from iquitos_rl.envs.gym.spaces import bounds, box, refuse_infinite, refuse_nan, stretch
+from iquitos_rl.envs.gym.worker import WorkerEnv
+from iquitos_rl.envs.vector import Exogenous, StepResult, VectorEnv
+from iquitos_rl.errors import UserError
+
+AnyEnv = gymnasium.Env[Any, Any]
+TrainingEnv = AnyEnv | gymnasium.vector.VectorEnv | VectorEnv | Sequence[Callable[[], AnyEnv]]
+
+
+def as_vector(env: TrainingEnv, device: torch.device | str = "cpu") -> VectorEnv:
+    """One gymnasium environment, one from each factory, or gymnasium's own kind of vector environment, as a
+    `VectorEnv`; what already is one is returned unchanged.
+
+    Raises:
+        UserError: a space is not a bounded Box (observations may be unbounded), or the environments' spaces differ.
+    """
+    if isinstance(env, gymnasium.vector.VectorEnv):
+        return AutoresetVector(env, device)
+    if isinstance(env, gymnasium.Env):
+        return GymnasiumVector([env], device)
+    if isinstance(env, VectorEnv):
+        return env
+    if isinstance(env, Sequence) and env and all(callable(factory) for factory in env):
+        return GymnasiumVector([factory() for factory in env], device)
+    kind = type(env).__name__
+    raise UserError(f"cannot train on a {kind}: expected an environment, or a list of functions making one each")
+
+
+class GymnasiumVector:
+    """E gymnasium environments with Box spaces, flattened; actions in [-1, 1] are stretched to the space's bounds."""
+
+    def __init__(self, envs: Sequence[AnyEnv], device: torch.device | str = "cpu") -> None:
+        spaces = [(box(e.observation_space, "observation"), box(e.action_space, "action")) for e in envs]
+        if any(space != spaces[0] for space in spaces):
+            raise UserError("the environments' observation or action spaces differ")
+        self._obs_space, self._action_space = spaces[0]
+        self._low, self._high = bounds(self._action_space)
+        self.envs = list(envs)
+        self.num_envs = len(self.envs)
+        self.obs_dim = int(np.prod(self._obs_space.shape))
+        self.action_dim = int(np.prod(self._action_space.shape))
+        self.device = torch.device(device)
+        self.action_low = torch.as_tensor(self._low.reshape(-1), dtype=torch.float32)
+        self.action_high = torch.as_tensor(self._high.reshape(-1), dtype=torch.float32)
+        columns = find_attribute(self.envs[0], "action_mask_columns")
+        self.action_mask_columns: Tensor | None = (
+            None if columns is None else torch.as_tensor(columns, dtype=torch.int64, device=self.device)
+        )
+        self.policy_spec: dict[str, Any] = find_attribute(self.envs[0], "policy_spec") or {}
+        table = find_attribute(self.envs[0], "exogenous_table")
+        self._table: Tensor | None = None if table is None else table.to(self.device)
+        self._row = self._next_row = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
+        self._resumable = all(find_attribute(env, "resumable") for env in self.envs)
+        self._starts: list[dict[str, Any]] = []
+        """For each environment its `start_state`, and the actions taken since."""
+        self._taken: list[list[NDArray[Any]]] = []
+
+    @property
+    def exogenous(self) -> Exogenous | None:
+        """See `Exogenous`, for environments with attributes `exogenous_table` and `exogenous_row`, the row of
+        the observation that they returned last."""
+        if self._table is None:
+            return None
+        coarse = tuple(find_attribute(self.envs[0], "coarse_columns") or ())
+        return Exogenous(self._table, self._row, self._next_row, coarse)
+
+    def reset(self, seed: int | None = None) -> Tensor:
+        """First observations (E, D); environment i is seeded with seed + i."""
+        rows = [_row(env.reset(seed=None if seed is None else seed + i)[0]) for i, env in enumerate(self.envs)]
+        self._row = self._next_row = self._table_rows()
+        self._obs = self._observations(rows)
+        if self._resumable:
+            self._starts = [env.start_state() for env in self.envs]  # type: ignore[attr-defined]
+            self._taken = [[] for _ in self.envs]
+        return self._obs
+
+    def step(self, action: Tensor) -> StepResult:
+        """Step every environment once and reset those whose episode ends.
+
+        Raises:
+            UserError: an action or an observation is NaN (the column is named), or a reward is not finite.
+        """
+        actions = stretch(action, self._low, self._high, self._action_space.dtype)
+        rows, first_rows, rewards, terminated, truncated, infos = [], [], [], [], [], []
+        next_row: list[int] = []
+        for env, row in zip(self.envs, actions):
+            if isinstance(env, WorkerEnv):
+                env.begin_step(row)
+        for env, row in zip(self.envs, actions):
+            obs, reward, term, trunc, info = env.finish_step() if isinstance(env, WorkerEnv) else env.step(row)
+            rows.append(_row(obs))
+            next_row.append(self._table_row(env))
+            first_rows.append(_row(env.reset()[0]) if term or trunc else rows[-1])
+            rewards.append(float(reward))
+            terminated.append(bool(term))
+            truncated.append(bool(trunc))
+            infos.append(info)
+        next_obs = self._observations(rows)
+        refuse_infinite(rewards)
+        if self._resumable:
+            self._remember(actions, [term or trunc for term, trunc in zip(terminated, truncated)])
+        ended = any(terminated) or any(truncated)
+        self._next_row, self._row = torch.tensor(next_row, device=self.device), self._table_rows()
+        self._obs = self._observations(first_rows) if ended else next_obs
+        return StepResult(
+            obs=self._obs,
+            reward=torch.tensor(rewards, dtype=torch.float32, device=self.device),
+            terminated=torch.tensor(terminated, device=self.device),
+            truncated=torch.tensor(truncated, device=self.device),
+            next_obs=next_obs,
+            info=self._figures(infos),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """How each environment came to where it stands: the start of its episode and the actions since.
+
+        Raises:
+            UserError: the environments are not `resumable`.
+        """
+        if not self._resumable:
+            raise UserError("this environment's state cannot be saved: it has no start_state and restart")
+        taken = [np.array(actions).reshape(len(actions), *self._low.shape) for actions in self._taken]
+        return {"starts": self._starts, "taken": taken, "obs": self._obs}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Simulate the open episodes again, up to where a `state_dict` left them.
+
+        Raises:
+            UserError: another observation came out than was saved: the simulator is not deterministic on this data.
+        """
+        results = [env.restart(start) for env, start in zip(self.envs, state["starts"])]  # type: ignore[attr-defined]
+        self._starts, self._taken = list(state["starts"]), [list(actions) for actions in state["taken"]]
+        for t in range(max(len(actions) for actions in self._taken)):
+            active = [(i, env, self._taken[i][t]) for i, env in enumerate(self.envs) if t < len(self._taken[i])]
+            for _, env, row in active:
+                if isinstance(env, WorkerEnv):
+                    env.begin_step(row)
+            for i, env, row in active:
+                obs, *_, info = env.finish_step() if isinstance(env, WorkerEnv) else env.step(row)
+                results[i] = obs, info
+        self._row = self._next_row = self._table_rows()
+        self._obs = self._observations([_row(obs) for obs, _ in results])
+        if not torch.equal(self._obs, state["obs"].to(self.device)):
+            raise UserError("simulating the interrupted episodes again led to other observations than were saved")
+
+    def _remember(self, actions: NDArray[Any], ended: list[bool]) -> None:
+        # Asked first: a worker that dies here leaves the account of the step before, which is whole.
+        starts = {i: self.envs[i].start_state() for i, end in enumerate(ended) if end}  # type: ignore[attr-defined]
+        for i, action in enumerate(actions):
+            self._taken[i].append(action)
+        for i, start in starts.items():
+            self._starts[i], self._taken[i] = start, []
+
+    def close(self) -> None:
+        for env in self.envs:
+            env.close()  # type: ignore[no-untyped-call]
+
+    def _observations(self, rows: list[NDArray[np.float32]]) -> Tensor:
+        obs = np.stack(rows)
+        refuse_nan(obs, self.policy_spec.get("observation_names"))
+        return torch.from_numpy(obs).to(self.device)
+
+    def _table_row(self, env: AnyEnv) -> int:
+        return 0 if self._table is None else int(find_attribute(env, "exogenous_row"))
+
+    def _table_rows(self) -> Tensor:
+        return torch.tensor([self._table_row(env) for env in self.envs], device=self.device)
+
+    def _figures(self, infos: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """Float entries of the environments' infos, 0 where an environment has none this step."""
+        floats = (name for info in infos for name, value in info.items() if isinstance(value, float | np.floating))
+        names = dict.fromkeys(floats)
+        return {
+            name: torch.tensor([info.get(name, 0.0) for info in infos], dtype=torch.float32, device=self.device)
+            for name in names
+        }
+
+
+def find_attribute(env: AnyEnv, name: str) -> Any:
+    """An attribute of the environment or of what it wraps, outermost first, None where nobody has it.
+
+    Gymnasium 1.0 stopped passing attributes through wrappers, and earlier versions have no other way.
+    """
+    layer: Any = env
+    while layer is not None:
+        if hasattr(layer, name):
+            return getattr(layer, name)
+        layer = getattr(layer, "env", None)
+    return None
+
+
+def _row(obs: Any) -> NDArray[np.float32]:
+    """One observation as a flat float32 copy: an environment may write its next observation into the same array."""
+    return np.array(obs, dtype=np.float32).reshape(-1)

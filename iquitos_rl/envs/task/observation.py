@@ -1,0 +1,306 @@
+"""The observation of a site: which columns, how they are encoded, and how a row of it is put together.
+
+Every column has static bounds taken from the case and is encoded to [-1, 1] by an affine map, clipped. CityLearn's own
+Box bounds serve poorly (a 12 h countdown on a scale of 8,760), and running statistics would change the meaning of what
+a replay buffer holds. The bounds are saved with the policy, so that training and evaluation see the same numbers.
+
+A vector is [exogenous | endogenous]. Exogenous columns are functions of (year, row) alone and are encoded once, as a
+table; endogenous columns follow from the actions: states of charge, consumption, running peaks, what vehicles need.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from scipy.signal import lfilter
+from torch import Tensor
+
+from iquitos_rl.cases.site import Building, Floats, Ints, Site
+from iquitos_rl.envs.task.objective import Tariff, is_month_start, is_peak
+from iquitos_rl.envs.task.sockets import EMPTY, SocketTables
+from iquitos_rl.errors import UserError
+
+Sockets = Literal["each", "fleet"]
+"""Whether an agent sees and moves every socket, or each building's sockets as one fleet."""
+HEADROOM = 1.25
+"""Bounds of load and weather exceed the case's own extremes by this factor: other years go beyond them a little."""
+LONGEST_STAY_HOURS = 24.0
+USUAL_DAYS = 14
+"""Days over which it is averaged what an hour of the day is usually like."""
+LATELY_HOURS = 6.0
+"""Time constant of what the last hours have been like."""
+FAINT = 0.05
+"""Share of a series' highest usual hour that is added to both sides of a ratio: faint hours say nothing."""
+LOAD_SWING, PV_SWING = 0.3, 1.0
+"""Bounds of load and PV relative to what is usual."""
+BATTERY_REACH = 2.0
+"""Surplus and headroom are resolved on the battery's own scale, up to so many times its nominal power: on the scale of
+the site's load, the power that just follows a surplus or just avoids a new peak would drown in rounding."""
+
+
+@dataclass(frozen=True)
+class Column:
+    name: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Names and bounds of the columns; equal for training, evaluation and both engines."""
+
+    exogenous: tuple[Column, ...]
+    endogenous: tuple[Column, ...]
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self.exogenous + self.endogenous
+
+    @property
+    def size(self) -> int:
+        return len(self.exogenous) + len(self.endogenous)
+
+    def index(self, name: str) -> int:
+        return [column.name for column in self.columns].index(name)
+
+    def to_json(self) -> dict[str, Any]:
+        def rows(columns: tuple[Column, ...]) -> list[list[str | float]]:
+            return [[c.name, c.low, c.high] for c in columns]
+
+        return {"exogenous": rows(self.exogenous), "endogenous": rows(self.endogenous)}
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> Encoding:
+        """Raises UserError where the data is not what `to_json` writes."""
+        try:
+            exogenous, endogenous = (
+                tuple(Column(str(name), float(low), float(high)) for name, low, high in data[kind])
+                for kind in ("exogenous", "endogenous")
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"the policy's observation encoding cannot be read: {error}") from None
+        return Encoding(exogenous, endogenous)
+
+
+def socket_names(site: Site) -> list[str]:
+    """One name for each socket, unique across buildings."""
+    return [f"{site.buildings[b].name}/{charger.name}" for b, charger in site.sockets]
+
+
+def sockets_by_building(site: Site) -> dict[int, list[int]]:
+    """Building to the indices of its sockets, for the buildings that have any."""
+    found: dict[int, list[int]] = {}
+    for n, (b, _) in enumerate(site.sockets):
+        found.setdefault(b, []).append(n)
+    return found
+
+
+def socket_power(site: Site) -> Floats:
+    """(N,) full charging power of every socket, kW."""
+    return np.array([charger.max_charging_power for _, charger in site.sockets])
+
+
+def _periodic(values: Floats, period: float) -> tuple[Floats, Floats]:
+    angle = 2 * np.pi * values / period
+    return np.sin(angle), np.cos(angle)
+
+
+def _month_elapsed(site: Site) -> Floats:
+    """Share of the calendar month that has passed, by its length in the data."""
+    month = np.cumsum(is_month_start(site))
+    rows = np.bincount(month)
+    first = np.concatenate([[0], np.cumsum(rows)])[month]
+    return (np.arange(site.rows) - first) / rows[month]
+
+
+Series = dict[str, tuple[Floats, float, float]]
+"""Column name to values (T,), low and high, in order."""
+
+
+def _time_columns(site: Site, tariff: Tariff) -> Series:
+    columns: Series = {}
+    for name, values, period in (
+        ("hour", site.hour, 24),
+        ("weekday", np.minimum(site.day_type, 7), 7),
+        ("month", site.month, 12),
+    ):
+        sine, cosine = _periodic(values.astype(np.float64), period)
+        columns[f"{name}_sin"] = sine, -1.0, 1.0
+        columns[f"{name}_cos"] = cosine, -1.0, 1.0
+    columns["holiday"] = (site.day_type == 8).astype(np.float64), 0.0, 1.0
+    columns["month_elapsed"] = _month_elapsed(site), 0.0, 1.0
+    columns["demand_peak_period"] = is_peak(site, tariff).astype(np.float64), 0.0, 1.0
+    return columns
+
+
+def _outside_columns(building: Building) -> Series:
+    """Prices, carbon and weather as one building's files tell them."""
+    top = HEADROOM * float(building.price.max(initial=0))
+    columns: Series = {"price": (building.price, 0.0, top)}
+    for lead in range(building.price_predicted.shape[1]):
+        columns[f"price_predicted_{lead + 1}"] = building.price_predicted[:, lead], 0.0, top
+    columns["carbon"] = building.carbon, 0.0, HEADROOM * float(building.carbon.max(initial=0))
+    for name, values in building.weather.items():
+        base = building.weather[name.split("_predicted_")[0]]
+        least, most = float(base.min()), float(base.max())
+        spread = (HEADROOM - 1) * (most - least)
+        columns[name] = values, max(least - spread, 0.0) if least >= 0 else least - spread, most + spread
+    return columns
+
+
+def usual(values: Floats, hour: Ints) -> Floats:
+    """(T,) what each row's hour of the day has been like: a moving average over the days before, today left out.
+
+    Nothing later than a row changes it. On the first day it is the row's own value.
+    """
+    found = np.empty(len(values))
+    for h in np.unique(hour):
+        rows = np.flatnonzero(hour == h)
+        seen = values[rows]
+        average = lfilter([1 / USUAL_DAYS], [1, 1 / USUAL_DAYS - 1], seen - seen[0]) + seen[0]
+        found[rows] = np.concatenate([seen[:1], average[:-1]])
+    return found
+
+
+def relative(values: Floats, hour: Ints, hours_per_step: float) -> tuple[Floats, Floats]:
+    """(T,) a series against what is usual at its hour, less 1: in this row, and in the last hours with it.
+
+    A load that is high for its hour stays so for hours, and one that has been high all day is likelier to.
+    """
+    expected = usual(values, hour)
+    least = FAINT * np.maximum.accumulate(np.maximum(expected, 1e-9))
+    decay = np.exp(-hours_per_step / LATELY_HOURS)
+    lately, usually = (lfilter([1 - decay], [1, -decay], series) for series in (values, expected))
+    return (values + least) / (expected + least) - 1, (lately + least) / (usually + least) - 1
+
+
+def _building_columns(building: Building, hour: Ints, hours: float) -> Series:
+    name = building.name
+    columns: Series = {
+        f"{name}/load": (building.load, 0.0, HEADROOM * float(building.load.max(initial=0))),
+        f"{name}/pv": (building.pv, 0.0, HEADROOM * float(building.pv.max(initial=0))),
+    }
+    for kind, series, reach in (("load", building.load, LOAD_SWING), ("pv", building.pv, PV_SWING)):
+        now, lately = relative(series, hour, hours)
+        columns[f"{name}/{kind}_now"] = now, -reach, reach
+        columns[f"{name}/{kind}_lately"] = lately, -reach, reach
+    if building.battery is not None:
+        reach = BATTERY_REACH * building.battery.nominal_power * hours
+        columns[f"{name}/surplus"] = building.pv - building.load, -reach, reach
+    return columns
+
+
+def _socket_columns(site: Site, tables: SocketTables, sockets: Sockets) -> Series:
+    connected = (tables.vehicle != EMPTY).astype(np.float64)
+    columns: Series = {}
+    if sockets == "fleet":
+        for b, mine in sockets_by_building(site).items():
+            name = site.buildings[b].name
+            columns[f"{name}/any_connected"] = connected[:, mine].max(axis=1), 0.0, 1.0
+            columns[f"{name}/connected"] = connected[:, mine].mean(axis=1), 0.0, 1.0
+        return columns
+    longest = LONGEST_STAY_HOURS / site.hours_per_step
+    tabled = (("connected", connected, 1.0), ("required_soc", tables.required_soc, 1.0))
+    for feature, table, high in (*tabled, ("steps_left", tables.steps_left, longest)):
+        for n, name in enumerate(socket_names(site)):
+            columns[f"{name}/{feature}"] = table[:, n], 0.0, high
+    return columns
+
+
+def exogenous_columns(site: Site, tariff: Tariff, tables: SocketTables, sockets: Sockets) -> Series:
+    """Every column that no action changes, in order."""
+    columns = _time_columns(site, tariff)
+    for building in site.buildings:
+        for name, series in _outside_columns(building).items():
+            # Buildings of one site usually share weather and tariff: such a series is one column.
+            known = [other for other, (values, *_) in columns.items() if other.split("/")[-1] == name]
+            if not any(np.array_equal(series[0], columns[other][0]) for other in known):
+                columns[f"{building.name}/{name}" if known else name] = series
+    for building in site.buildings:
+        columns |= _building_columns(building, site.hour, site.hours_per_step)
+    columns |= _socket_columns(site, tables, sockets)
+    return {
+        name: (values.astype(np.float64), low, high if high > low else low + 1.0)
+        for name, (values, low, high) in columns.items()
+    }
+
+
+def endogenous_bounds(site: Site, tables: SocketTables, sockets: Sockets) -> tuple[Column, ...]:
+    """Columns that the actions change, in the order in which `SiteTask.observe` lines them up."""
+    columns = [Column(f"{b.name}/battery_soc", 0, 1) for b in site.buildings if b.battery is not None]
+    hours = site.hours_per_step
+    for suffix in ("net", "peak_running", "off_peak_running"):
+        for building in site.buildings:
+            devices = building.battery.nominal_power if building.battery is not None else 0.0
+            chargers = sum(charger.max_charging_power for charger in building.chargers)
+            most = HEADROOM * float(building.load.max(initial=0)) + (devices + chargers) * hours
+            least = -HEADROOM * float(building.pv.max(initial=0)) - devices * hours
+            if suffix == "net":
+                columns.append(Column(f"{building.name}/net_consumption", least, most))
+            else:
+                columns.append(Column(f"{building.name}/{suffix}", 0, most / hours))
+    for building in site.buildings:
+        if building.battery is not None:
+            reach = BATTERY_REACH * building.battery.nominal_power
+            columns.append(Column(f"{building.name}/headroom", -reach, reach))
+    if sockets == "fleet":
+        power = socket_power(site)
+        for suffix in ("fleet_least", "fleet_most", "fleet_needed"):
+            for b, mine in sockets_by_building(site).items():
+                in_batteries = float(tables.capacity[:, mine].max(axis=0).sum())
+                high = in_batteries if suffix == "fleet_needed" else float(power[mine].sum())
+                columns.append(Column(f"{site.buildings[b].name}/{suffix}", 0, high))
+        return tuple(columns)
+    names = socket_names(site)
+    columns += [Column(f"{name}/soc", 0, 1) for name in names]
+    columns += [Column(f"{name}/urgency", 0, 1) for name in names]
+    return tuple(columns)
+
+
+def make_encoding(
+    site: Site, tariff: Tariff, tables: SocketTables, sockets: Sockets, extra: tuple[Column, ...] = ()
+) -> Encoding:
+    """The encoding of a site, from its own data."""
+    exogenous = exogenous_columns(site, tariff, tables, sockets)
+    return Encoding(
+        tuple(Column(name, low, high) for name, (_, low, high) in exogenous.items()),
+        endogenous_bounds(site, tables, sockets) + extra,
+    )
+
+
+def encode(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Affine map of [low, high] to [-1, 1], clipped, as float32."""
+    return ((values - low) / (high - low) * 2 - 1).clamp(-1, 1).to(torch.float32)
+
+
+def exogenous_table(site: Site, tariff: Tariff, tables: SocketTables, sockets: Sockets, encoding: Encoding) -> Tensor:
+    """(T, exogenous columns) float32, encoded.
+
+    Raises:
+        UserError: the site has other columns than the encoding, so a policy trained on that encoding cannot act here.
+    """
+    columns = exogenous_columns(site, tariff, tables, sockets)
+    ours, theirs = list(columns), [column.name for column in encoding.exogenous]
+    if ours != theirs:
+        odd = sorted(set(ours) ^ set(theirs)) or [a for a, b in zip(ours, theirs, strict=True) if a != b]
+        raise UserError(f"{site.path}: its observation differs from the encoding in use, first at column {odd[0]}")
+    values = torch.from_numpy(np.stack([values for values, _, _ in columns.values()], axis=-1))
+    return encode(values, *bounds(encoding.exogenous))
+
+
+def bounds(columns: tuple[Column, ...]) -> tuple[Tensor, Tensor]:
+    """(columns,) low and high, float64."""
+    return (
+        torch.tensor([column.low for column in columns], dtype=torch.float64),
+        torch.tensor([column.high for column in columns], dtype=torch.float64),
+    )
+
+
+def coarse_columns(encoding: Encoding) -> tuple[int, ...]:
+    """See `Exogenous.coarse`: state of charge and urgency of single sockets, each a small part of a site."""
+    first = len(encoding.exogenous)
+    endings = ("/soc", "/urgency")
+    return tuple(i for i, column in enumerate(encoding.columns) if i >= first and column.name.endswith(endings))

@@ -1,0 +1,336 @@
+"""What turns a site's physics into a task: actions in, observation and reward out. Both engines share it.
+
+The engines differ in who computes the physics (CityLearn, or our tensors). Everything around it stands here once, for
+E environments at a time: which device actions an agent's action means, what a step costs, what the agent sees. The
+CityLearn engine is the case E = 1.
+
+Rows: the data of S years are stacked, and `row = year * T + t` picks one for each environment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from iquitos_rl.cases.site import Site
+from iquitos_rl.envs.task.objective import (
+    Objective,
+    ObjectiveSettings,
+    Terms,
+    idle_bill,
+    is_month_start,
+    is_peak,
+    read_tariff,
+    reward_scale,
+    step_bill,
+)
+from iquitos_rl.envs.task.observation import (
+    Column,
+    Encoding,
+    Sockets,
+    bounds,
+    exogenous_table,
+    make_encoding,
+    socket_names,
+    socket_power,
+    sockets_by_building,
+)
+from iquitos_rl.envs.task.sockets import EMPTY, guarded_range, socket_tables, steps_needed, urgency
+from iquitos_rl.errors import UserError
+
+SERVED_TOLERANCE = 0.05
+"""A departure counts as served within 5 points of the wanted SOC, as in CityLearn's `min_acceptable` KPI."""
+
+
+class TaskSettings(BaseModel):
+    """What the agent is asked to do with a site."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    objective: ObjectiveSettings = ObjectiveSettings()
+    ev_guard: bool = Field(True, description="let actions choose when to charge, never whether a departure is met")
+    sockets: Sockets = Field(
+        "fleet", description="see and move each building's sockets together, or each socket by itself"
+    )
+
+
+class Moment(NamedTuple):
+    """What holds at a row before the action: the data of that row and what the vehicles need, E environments."""
+
+    row: Tensor
+    """(E,) index into the stacked tables."""
+    price: Tensor
+    """(E, B)."""
+    carbon: Tensor
+    """(E, B)."""
+    idle_net: Tensor
+    """(E, B) load less PV, kWh."""
+    idle: Tensor
+    """(E,) bill of the idle site."""
+    peak_period: Tensor
+    """(E,) bool."""
+    steps_left: Tensor
+    """(E, N) see `SocketTables`."""
+    required_soc: Tensor
+    """(E, N)."""
+    gain: Tensor
+    """(E, N) or (1, N)."""
+    socket_soc: Tensor
+    """(E, N) SOC of the connected vehicle, 0 at an empty socket."""
+    needed: Tensor
+    """(E, N) steps of full power to the wanted SOC, 0 at an empty socket."""
+    least: Tensor
+    """(E, N) what an action of -1 means here, as a share of the charger's power; 0 at an empty socket."""
+    most: Tensor
+    """(E, N) what an action of +1 means; 0 at an empty socket."""
+
+
+class Outcome(NamedTuple):
+    """What one step cost and did, each (E,) unless said otherwise."""
+
+    reward: Tensor
+    terms: Terms
+    running_peak: Tensor
+    """(E, B, 2) after the step, before any new month."""
+    missing_kwh: Tensor
+    departures: Tensor
+    served: Tensor
+
+
+class SiteTask:
+    """Actions, objective and observation of a site, over one or several years of data."""
+
+    def __init__(
+        self,
+        sites: Sequence[Site],
+        settings: TaskSettings = TaskSettings(),
+        spec: dict[str, Any] | None = None,
+        extra: tuple[Column, ...] = (),
+        other_actions: int = 0,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
+        """
+        Args:
+            sites: the same site in different years.
+            spec: `policy_spec` of the environment a policy was trained in; None takes encoding and scale from the
+                first site.
+            extra: observation columns that only CityLearn computes.
+            other_actions: number of actions that are neither battery nor socket.
+
+        Raises:
+            UserError: the sites differ in structure or length, or do not fit the spec.
+        """
+        first = sites[0]
+        for site in sites[1:]:
+            if site.rows != first.rows or site.seconds_per_time_step != first.seconds_per_time_step:
+                raise UserError(f"{site.path} has {site.rows} rows where {first.path} has {first.rows}")
+        self.sites, self.settings = tuple(sites), settings
+        self.device, self.dtype = torch.device(device), dtype
+        self.rows, self.hours = first.rows, first.hours_per_step
+        self.objective = Objective(read_tariff(first.path), settings.objective)
+        tables = [socket_tables(site) for site in sites]
+        if spec is None:
+            self.encoding = make_encoding(first, self.objective.tariff, tables[0], settings.sockets, extra)
+            self.reward_scale = reward_scale(idle_bill(first, self.objective))
+        else:
+            self.encoding = Encoding.from_json(spec["encoding"])
+            self.reward_scale = float(spec["reward_scale"])
+            expected = make_encoding(first, self.objective.tariff, tables[0], settings.sockets, extra)
+            if [column.name for column in expected.columns] != [column.name for column in self.encoding.columns]:
+                raise UserError(f"{first.path}: the policy was trained on a site with other observation columns")
+
+        def rows(values: list[np.ndarray[Any, Any]], kind: torch.dtype = dtype) -> Tensor:
+            return torch.from_numpy(np.concatenate(values)).to(self.device, kind)
+
+        def per_building(name: str) -> np.ndarray[Any, Any]:
+            return np.concatenate([np.stack([getattr(b, name) for b in site.buildings], axis=-1) for site in sites])
+
+        def per_socket(values: list[np.ndarray[Any, Any]], where_empty: float) -> Tensor:
+            """(S * T, N), or (1, N) where every socket has one value for whatever is connected."""
+            table = np.concatenate(values)
+            known = np.where(occupied, table, np.nan)
+            lowest, highest = (
+                f(known, axis=0, initial=limit) for f, limit in ((np.fmin.reduce, np.inf), (np.fmax.reduce, -np.inf))
+            )
+            if (lowest >= highest).all():
+                table = np.where(np.isfinite(lowest), lowest, where_empty)[None]
+            return torch.from_numpy(table).to(self.device, dtype)
+
+        occupied = np.concatenate([t.vehicle != EMPTY for t in tables])
+        tariff = self.objective.tariff
+        self.month_start = rows([is_month_start(site) for site in sites], torch.bool)
+        self._scalars = torch.from_numpy(
+            np.concatenate(
+                [
+                    per_building("price"),
+                    per_building("carbon"),
+                    per_building("load") - per_building("pv"),
+                    np.concatenate(
+                        [np.stack([idle_bill(s, self.objective), is_peak(s, tariff)], axis=-1) for s in sites]
+                    ),
+                ],
+                axis=1,
+            )
+        ).to(self.device, dtype)
+        """(S * T, 3 B + 2) price, carbon, load less PV, idle bill, peak period: one gather instead of four."""
+        self._schedule = rows([np.concatenate([t.steps_left, t.required_soc], axis=1) for t in tables])
+        """(S * T, 2 N) steps left, wanted SOC."""
+        self.table = torch.cat(
+            [exogenous_table(s, tariff, t, settings.sockets, self.encoding) for s, t in zip(sites, tables)]
+        )
+        self.table = self.table.to(self.device)
+        """(S * T, exogenous columns) float32."""
+        self._gain = per_socket([t.gain for t in tables], 1.0)
+        self._capacity = per_socket([t.capacity for t in tables], 0.0)
+        lowest, smallest = tables[0].lowest, tables[0].smallest
+        self._lowest = torch.from_numpy(lowest).to(self.device, dtype)
+        self._drop = per_socket([t.drop for t in tables], 1.0) if (lowest < 0).any() else None
+        self._smallest = torch.from_numpy(smallest).to(self.device, dtype) if (smallest > 0).any() else None
+        low, high = (b.to(self.device, dtype) for b in bounds(self.encoding.endogenous))
+        self._scale, self._offset = 2 / (high - low), -low * 2 / (high - low) - 1
+
+        self.num_buildings, self.num_sockets = len(first.buildings), len(first.sockets)
+        with_battery = [b for b, building in enumerate(first.buildings) if building.battery is not None]
+        self._with_battery = torch.tensor(with_battery, dtype=torch.int64, device=self.device)
+        self.num_battery_actions = sum(b.battery is not None and b.battery_action for b in first.buildings)
+        self.num_other_actions = other_actions
+        groups = sockets_by_building(first)
+        self._power = torch.from_numpy(socket_power(first)).to(self.device, dtype)
+        self._fleet = torch.zeros((self.num_sockets, len(groups)), dtype=dtype, device=self.device)
+        """(N, F) 1 where a socket belongs to a fleet; a fleet is the sockets of one building."""
+        for f, mine in enumerate(groups.values()):
+            self._fleet[mine, f] = 1
+        fleets = {b: f for f, b in enumerate(groups)}
+        self._fleet_of = torch.tensor([fleets[b] for b, _ in first.sockets], dtype=torch.int64, device=self.device)
+        self.socket_names = [f"{first.buildings[b].name}/sockets" for b in groups]
+        """What each socket action moves: a fleet, or a socket."""
+        flags = [f"{first.buildings[b].name}/any_connected" for b in groups]
+        if settings.sockets == "each":
+            self.socket_names = socket_names(first)
+            flags = [f"{name}/connected" for name in self.socket_names]
+        self._live_columns = [self.encoding.index(flag) for flag in flags]
+        self.num_socket_actions = len(flags)
+        self.action_dim = self.num_battery_actions + other_actions + self.num_socket_actions
+        self.obs_dim = self.encoding.size
+
+    @property
+    def action_mask_columns(self) -> Tensor | None:
+        """(A,) see `VectorEnv`: a socket's action is live while a vehicle is connected."""
+        if self.num_sockets == 0:
+            return None
+        always = [-1] * (self.action_dim - self.num_socket_actions)
+        return torch.tensor(always + self._live_columns, dtype=torch.int64, device=self.device)
+
+    @property
+    def peak_price(self) -> Tensor:
+        """(2,) reward that a kW of a month's highest import costs, peak and off-peak period."""
+        tariff, weight = self.objective.tariff, self.objective.weights.demand
+        rates = torch.tensor([tariff.demand_charge_peak, tariff.demand_charge_off_peak], dtype=self.dtype)
+        return (weight / self.reward_scale * rates).to(self.device)
+
+    @property
+    def policy_spec(self) -> dict[str, Any]:
+        """What must be saved with a policy for it to see the same numbers again; JSON."""
+        return {
+            "encoding": self.encoding.to_json(),
+            "reward_scale": self.reward_scale,
+            "task": self.settings.model_dump(mode="json"),
+        }
+
+    def moment(self, row: Tensor, socket_soc: Tensor) -> Moment:
+        """Look up `row` (E,) and work out what the vehicles with these SOCs (E, N) need."""
+        b = self.num_buildings
+        price, carbon, idle_net, idle, peak = self._scalars.index_select(0, row).split([b, b, b, 1, 1], dim=1)
+        steps_left, required_soc = self._schedule.index_select(0, row).split([self.num_sockets] * 2, dim=1)
+        gain = _at(self._gain, row)
+        connected = steps_left > 0
+        soc = socket_soc * connected
+        needed = steps_needed(soc, required_soc, gain)
+        least, most = self._lowest.expand_as(soc), torch.ones_like(soc)
+        if self.settings.ev_guard:
+            drop, lowest = (None, None) if self._drop is None else (_at(self._drop, row), self._lowest)
+            least, most = guarded_range(needed, steps_left, gain, drop, lowest, self._smallest)
+        return Moment(
+            row=row,
+            price=price,
+            carbon=carbon,
+            idle_net=idle_net,
+            idle=idle[:, 0],
+            peak_period=peak[:, 0] > 0,
+            steps_left=steps_left,
+            required_soc=required_soc,
+            gain=gain,
+            socket_soc=soc,
+            needed=needed,
+            least=least * connected,
+            most=most * connected,
+        )
+
+    def observe(self, now: Moment, battery_soc: Tensor, net: Tensor, running_peak: Tensor, extra: Tensor) -> Tensor:
+        """(E, D) float32 observation before the action.
+
+        Args:
+            battery_soc: (E, B') SOC of each stationary battery.
+            net: (E, B) net consumption of the previous step, kWh; 0 at the start.
+            running_peak: (E, B, 2) highest import of the month so far, kW, peak and off-peak period.
+            extra: (E, X) values that only CityLearn computes.
+        """
+        peak, off_peak = running_peak.unbind(-1)
+        present = torch.where(now.peak_period.unsqueeze(-1), peak, off_peak)
+        headroom = (present - now.idle_net / self.hours).index_select(-1, self._with_battery)
+        if self.settings.sockets == "fleet":
+            full_kwh = now.needed.clamp(min=0) * self._power * self.hours
+            per_socket = [x @ self._fleet for x in (now.least * self._power, now.most * self._power, full_kwh)]
+        else:
+            per_socket = [now.socket_soc, urgency(now.needed, now.steps_left)]
+        values = torch.cat([battery_soc, net, peak, off_peak, headroom, *per_socket, extra], dim=-1)
+        encoded = torch.addcmul(self._offset, values, self._scale).clamp_(-1, 1)
+        return torch.cat([self.table.index_select(0, now.row), encoded.to(torch.float32)], dim=-1)
+
+    def device_actions(self, now: Moment, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Split and map an agent's action (E, A) in [-1, 1].
+
+        Returns:
+            Battery actions (E, B'') in [-1, 1], other actions (E, X) in [-1, 1], and socket actions (E, N) as shares of
+            the charger's power, 0 at empty sockets.
+        """
+        sizes = [self.num_battery_actions, self.num_other_actions, self.num_socket_actions]
+        battery, other, sockets = action.split(sizes, -1)
+        if self.settings.sockets == "fleet":
+            sockets = sockets.index_select(-1, self._fleet_of)
+        return battery, other, torch.lerp(now.least, now.most, (sockets + 1) / 2)
+
+    def outcome(self, now: Moment, net: Tensor, socket_soc: Tensor, running_peak: Tensor) -> Outcome:
+        """Judge one step.
+
+        Args:
+            now: the row that was simulated.
+            net: (E, B) net consumption of that step, kWh.
+            socket_soc: (E, N) SOC after the action, before anything moves on.
+            running_peak: (E, B, 2) before the step.
+        """
+        departs = now.steps_left == 1
+        short = (now.required_soc - socket_soc).clamp(min=0) * departs
+        missing = (short * _at(self._capacity, now.row)).sum(-1)
+        departures = departs.sum(-1)
+        terms, new_peak = step_bill(
+            self.objective, net, now.price, now.carbon, running_peak, now.peak_period, missing, self.hours
+        )
+        reward = (now.idle - terms.weighted(self.objective.weights)) / self.reward_scale
+        served = departures - (short > SERVED_TOLERANCE).sum(-1)
+        return Outcome(reward.to(torch.float32), terms, new_peak, missing, departures, served)
+
+    def next_peak(self, next_row: Tensor, running_peak: Tensor) -> Tensor:
+        """(E, B, 2) running peaks at the start of `next_row`: zero where a month begins."""
+        return running_peak * ~self.month_start.index_select(0, next_row)[:, None, None]
+
+
+def _at(table: Tensor, row: Tensor) -> Tensor:
+    """Rows of a table, or the one row that stands for all."""
+    return table if table.shape[0] == 1 else table.index_select(0, row)

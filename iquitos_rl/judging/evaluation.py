@@ -1,0 +1,66 @@
+"""A trained policy's year on CityLearn, the judge."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from iquitos_rl.baselines.guided import controller
+from iquitos_rl.envs.citylearn.env import CityLearnSite
+from iquitos_rl.envs.task.site_task import TaskSettings
+from iquitos_rl.judging.parity import replay
+from iquitos_rl.judging.simulate import Year, simulate_year
+from iquitos_rl.judging.summary import Result, audit_demand, figures
+from iquitos_rl.judging.timeseries import write_hours
+
+
+def progress_bar(total: int, text: str, unit: str) -> tqdm[Any]:
+    """A bar that any console can show, and that does not fill a log file with one line a second."""
+    interval = 0.5 if sys.stdout.isatty() else 30.0
+    return tqdm(total=total, unit=unit, desc=text, file=sys.stdout, ascii=True, mininterval=interval)
+
+
+@contextlib.contextmanager
+def hour_bar(text: str, hours: int, check: Callable[[], None] = lambda: None) -> Iterator[Callable[[int], None]]:
+    """A progress bar over a year; yields what to call with the number of hours done, which calls `check` too."""
+    with progress_bar(hours, text, "h") as bar:
+
+        def advance(hour: int) -> None:
+            bar.update(hour - bar.n)
+            check()
+
+        yield advance
+
+
+def evaluate_policy(
+    name: str, agent: Any, case: Path, task: TaskSettings, output: Path, check: Callable[[], None] = lambda: None
+) -> Result:
+    """Run the policy through a year with the encoding it was trained with, and write the year's hours to `output`.
+
+    Args:
+        agent: has `predict` and `spec`, as SAC, PPO and A2C have.
+        check: called every hour; what it raises ends the year.
+
+    Raises:
+        UserError: the case has other observation columns than the policy.
+        AuditError: the simulated year contradicts itself.
+    """
+    env, year = simulate_policy(name, agent, case, task, check)
+    write_hours(output, name, year, env)
+    parity = replay(year, env.task.settings)
+    return Result(figures(year), audit_demand(year, env.task.objective), parity=parity)
+
+
+def simulate_policy(
+    name: str, agent: Any, case: Path, task: TaskSettings, check: Callable[[], None] = lambda: None
+) -> tuple[CityLearnSite, Year]:
+    """Run the policy through a year; see `evaluate_policy`."""
+    env = CityLearnSite([case], task, spec=agent.spec.environment)
+    act = controller(agent, env.task)
+    with hour_bar(f"evaluate {name}", env.task.rows - 1, check) as advance:
+        return env, simulate_year(env, act, on_hour=advance)

@@ -1,0 +1,210 @@
+"""What agents are judged beside, on the same year and the same bill: the uncontrolled site, rules, a receding horizon,
+CityLearn's own agents, and the optimum. Each is worked out once and stored under a digest of all that it depends on.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from iquitos_rl.baselines.citylearn_agents import CITYLEARN_AGENTS, DeviceSite, citylearn_agent
+from iquitos_rl.baselines.controller import Controller
+from iquitos_rl.baselines.mpc import RecedingHorizon
+from iquitos_rl.baselines.optimum import optimum
+from iquitos_rl.baselines.profiles import Profiles, fit_profiles
+from iquitos_rl.baselines.rule import Rule, RuleSettings
+from iquitos_rl.baselines.rules import RULES
+from iquitos_rl.baselines.tune import tune
+from iquitos_rl.baselines.uncontrolled import uncontrolled
+from iquitos_rl.cases.schema.reader import read_site
+from iquitos_rl.cases.site import Site
+from iquitos_rl.envs.citylearn.env import CityLearnSite
+from iquitos_rl.envs.task.objective import Objective, read_tariff
+from iquitos_rl.envs.task.site_task import TaskSettings
+from iquitos_rl.errors import UserError
+from iquitos_rl.judging.simulate import simulate_year
+from iquitos_rl.judging.summary import SCHEMA_VERSION, Judged, audit_demand, figures, grid_only, planned_figures
+from iquitos_rl.judging.timeseries import planned_timeseries, write_csv, write_hours
+from iquitos_rl.machine.facts import versions
+from iquitos_rl.machine.files import digest, write_json, write_text
+from iquitos_rl.machine.locks import only_process
+
+UNCONTROLLED, STRONGEST, MPC, OPTIMUM = "uncontrolled", "strongest", "mpc", "optimum"
+SIMULATED = (UNCONTROLLED, *(name for name in RULES if name != UNCONTROLLED), MPC, *CITYLEARN_AGENTS)
+"""Those that CityLearn judges; the optimum is a bound that no simulator runs."""
+KEPT = (UNCONTROLLED, STRONGEST, OPTIMUM)
+"""Those whose hours are stored beside their figures."""
+
+
+TUNING_YEARS = 3
+"""Most training years that a rule is tuned on: it has few parameters, and more years take longer."""
+
+
+class Reference(NamedTuple):
+    """One controller in one year."""
+
+    name: str
+    case: Path
+    """Folder of the year."""
+    fingerprint: str
+    """Of the year's files, see `Site`."""
+    task: TaskSettings
+    rule: RuleSettings | None = None
+    """What was learned on training years: a rule's parameters, and the mean day that `mpc` needs too."""
+
+
+def plain_task(task: TaskSettings) -> TaskSettings:
+    """The same bill, with the view and the EV guard that rules need."""
+    return TaskSettings(objective=task.objective)
+
+
+def store_of(reference: Reference, cache: Path) -> Path:
+    """The folder that this reference's figures are stored in, by what they depend on: data, tariff, prices, what was
+    learned on training years, and the versions of what computes them."""
+    objective = Objective(read_tariff(reference.case), reference.task.objective)
+    used = {name: version for name, version in versions().items() if name in ("citylearn", "numpy", "iquitos_rl")}
+    rule = None if reference.rule is None else reference.rule.to_json()
+    guard = reference.task.ev_guard or reference.name != OPTIMUM
+    settings = (objective.tariff.model_dump(mode="json"), objective.settings.model_dump(mode="json"))
+    name = digest(SCHEMA_VERSION, reference.name, reference.fingerprint, *settings, guard, rule, used)
+    return cache / "references" / f"{reference.name}-{name[:16]}"
+
+
+def stored(reference: Reference, cache: Path) -> Judged | None:
+    """What was found before for equal inputs, None where nothing was.
+
+    Raises:
+        UserError: the stored file cannot be read.
+    """
+    path = store_of(reference, cache) / "judged.json"
+    if not path.is_file():
+        return None
+    try:
+        return Judged(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path} cannot be used: {error}") from None
+
+
+def judge(reference: Reference, cache: Path, on_hour: Callable[[int], None] | None = None) -> Judged:
+    """Simulate or solve a reference's year and store what comes out.
+
+    Args:
+        on_hour: called with the number of hours simulated.
+
+    Raises:
+        UserError: the site has what this controller cannot handle.
+        AuditError: the simulated year contradicts itself.
+        SolverError: the optimum, or a plan, was not found.
+    """
+    started, store, name = time.perf_counter(), store_of(reference, cache), reference.name
+    if name == OPTIMUM:
+        site, objective = read_site(reference.case), Objective(read_tariff(reference.case), reference.task.objective)
+        found = optimum(site, objective, reference.task.ev_guard)
+        write = partial(write_csv, store / "timeseries.csv", planned_timeseries(site, found.plan))
+        judged = Judged(planned_figures(site, objective, found), 0.0, 0.0)
+    else:
+        env, controller = prepare(reference)
+        year = simulate_year(env, controller, on_hour=on_hour)
+        objective = env.task.objective
+        alone = grid_only(year, objective) if name == UNCONTROLLED else {}
+        judged = Judged(figures(year), audit_demand(year, objective), 0.0, alone)
+        write = partial(write_hours, store, "", year, env)
+    judged = judged._replace(seconds=round(time.perf_counter() - started, 1))
+    with only_process(store):
+        store.mkdir(exist_ok=True)
+        if name in KEPT:
+            write()
+        write_json(store / "judged.json", judged._asdict())
+    return judged
+
+
+def prepare(reference: Reference) -> tuple[CityLearnSite, Controller]:
+    """The year on CityLearn and the controller that is to run it.
+
+    Raises:
+        UserError: see `judge`.
+    """
+    name, task = reference.name, plain_task(reference.task)
+    if name in CITYLEARN_AGENTS:
+        site = DeviceSite([reference.case], task)
+        return site, citylearn_agent(site, name)
+    env = CityLearnSite([reference.case], task)
+    if name == UNCONTROLLED:
+        return env, uncontrolled(env)
+    if reference.rule is None:
+        raise ValueError(f"{name} needs what was learned on training years")
+    if name == MPC:
+        return env, RecedingHorizon(env.task, reference.rule.profiles).predict
+    return env, Rule(env.task, reference.rule).predict
+
+
+def find_rule(
+    name: str,
+    train_years: Sequence[Path],
+    task: TaskSettings,
+    cache: Path,
+    skip: bool = False,
+    check: Callable[[], None] = lambda: None,
+) -> RuleSettings:
+    """Take what was tuned before on the same first training years, or tune a rule and store it.
+
+    Args:
+        name: key of `RULES`, or `mpc`, of which only the mean day is learned.
+        skip: do not tune.
+        check: called between rounds of tuning, and while another process tunes the same; what it raises ends it.
+
+    Raises:
+        UserError: the district engine cannot reproduce the site, the stored file is damaged, none is stored and it is
+            not to be tuned, or the cache cannot be written to.
+    """
+    sites = [read_site(folder) for folder in train_years[:TUNING_YEARS]]
+    if name == MPC:
+        return RuleSettings(UNCONTROLLED, {}, fit_profiles(sites))
+    path = _rule_path(name, sites, task, cache)
+    if path.is_file():
+        return _read_rule(path)
+    if skip:
+        raise UserError(f"{cache} holds no tuned rule {name} for these inputs, and none is to be worked out")
+    with only_process(path, check):
+        if path.is_file():
+            return _read_rule(path)
+        settings = tune(name, sites, plain_task(task), check=check)
+        write_json(path, settings.to_json())
+        return settings
+
+
+def _read_rule(path: Path) -> RuleSettings:
+    try:
+        return RuleSettings.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be used: {error}") from None
+
+
+def _rule_path(name: str, sites: Sequence[Site], task: TaskSettings, cache: Path) -> Path:
+    tariff = read_tariff(sites[0].path).model_dump(mode="json")
+    prints = [site.fingerprint for site in sites]
+    settings = (RULES[name].ranges, Profiles._fields, prints, tariff, plain_task(task).model_dump(mode="json"))
+    key = digest(SCHEMA_VERSION, name, *settings, versions()["iquitos_rl"])
+    return cache / "rules" / f"{name}-{key[:16]}.json"
+
+
+def copy_hours(reference: Reference, cache: Path, output: Path) -> None:
+    """Copy the stored hours of a reference into a run's folder, under the controller's name.
+
+    Raises:
+        UserError: they are gone, or the folder cannot be written to.
+    """
+    store = store_of(reference, cache)
+    for kind in ("timeseries", "trace", "sockets"):
+        source = store / f"{kind}.csv"
+        if kind != "timeseries" and not source.is_file():
+            continue
+        try:
+            text = source.read_bytes().decode("utf-8")
+        except (OSError, ValueError) as error:
+            raise UserError(f"{source} cannot be used: {error}") from None
+        write_text(output / f"{kind}_{reference.name}.csv", text)

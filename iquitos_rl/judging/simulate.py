@@ -1,0 +1,101 @@
+"""Let a controller run a site for a year on CityLearn, write down every hour, and audit the energy balance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iquitos_rl.baselines.controller import Controller
+from iquitos_rl.cases.site import Floats, Site
+from iquitos_rl.envs.citylearn.env import CityLearnSite, Flows
+
+BALANCE_TOLERANCE_KWH = 1e-3
+
+
+class AuditError(Exception):
+    """A simulated year contradicts itself: its figures must not be published."""
+
+
+@dataclass(frozen=True)
+class Year:
+    """Every hour of one simulated year, K = T - 1 steps."""
+
+    site: Site
+    flows: Flows
+    """Each field (K, ...) over the hours."""
+    actions: Floats
+    """(K, A) as the controller gave them."""
+    info: dict[str, Floats]
+    """Name to (K,): the money, energy and carbon of each step, see `CityLearnSite`."""
+    reward: Floats
+    """(K,)."""
+
+    @property
+    def hours(self) -> int:
+        return len(self.reward)
+
+    @property
+    def balance_residual_kwh(self) -> float:
+        """Largest departure of the meter from load - PV + battery + other + vehicles, over hours and buildings."""
+        return float(np.abs(balance_residual(self.site, self.flows)).max(initial=0.0))
+
+
+def balance_residual(site: Site, flows: Flows) -> Floats:
+    """(..., B) net - (load - PV + battery + other + sockets), kWh."""
+    building = np.array([b for b, _ in site.sockets], dtype=np.int64)
+    vehicles = np.zeros_like(flows.net)
+    for b in range(len(site.buildings)):
+        vehicles[..., b] = flows.sockets[..., building == b].sum(-1)
+    return np.asarray(flows.net - (flows.load - flows.pv + flows.battery + flows.other + vehicles))
+
+
+def simulate_year(
+    env: CityLearnSite, controller: Controller, year: int = 0, on_hour: Callable[[int], None] | None = None
+) -> Year:
+    """Run a controller from the first hour of a year to the last.
+
+    Args:
+        on_hour: called with the number of hours done, for a progress bar.
+
+    Raises:
+        AuditError: at some hour the energies that CityLearn booked do not add up to within 1e-3 kWh.
+    """
+    obs, _ = env.reset(options={"year": year})
+    flows: list[Flows] = []
+    actions: list[NDArray[np.float32]] = []
+    infos: list[dict[str, float]] = []
+    rewards: list[float] = []
+    site = env.task.sites[year]
+    ended = False
+    while not ended:
+        action = controller(obs)
+        obs, reward, terminated, truncated, info = env.step(action)
+        ended = terminated or truncated
+        assert env.flows is not None
+        flows.append(env.flows)
+        actions.append(np.asarray(action))
+        infos.append(info)
+        rewards.append(reward)
+        if on_hour is not None:
+            on_hour(len(flows))
+    year_flows = Flows(*(np.stack(series) for series in zip(*flows)))
+    _audit_balance(site, year_flows)
+    return Year(
+        site=site,
+        flows=year_flows,
+        actions=np.stack(actions).astype(np.float64),
+        info={name: np.array([info[name] for info in infos]) for name in infos[0]},
+        reward=np.array(rewards),
+    )
+
+
+def _audit_balance(site: Site, flows: Flows) -> None:
+    residual = np.abs(balance_residual(site, flows))
+    wrong = ~(residual <= BALANCE_TOLERANCE_KWH)  # also true of NaN
+    if wrong.any():
+        hour, b = np.argwhere(wrong)[0]
+        name, excess = site.buildings[b].name, residual[hour, b]
+        raise AuditError(f"hour {hour}, {name}: the energy balance is off by {excess:.6g} kWh")

@@ -1,0 +1,231 @@
+"""From simulated years to the figures that are published: `simulation_summary.json` and its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from iquitos_rl.baselines.bill import gap_share
+from iquitos_rl.baselines.optimum import Optimum
+from iquitos_rl.cases.site import Site
+from iquitos_rl.envs.task.objective import Objective, is_month_start, is_peak
+from iquitos_rl.judging.simulate import Year
+from iquitos_rl.machine.facts import peak_memory, versions
+
+SCHEMA_VERSION = 2
+DEMAND_AUDIT = "demand_charge_booked_minus_defined"
+
+
+def figures(year: Year) -> dict[str, float]:
+    """A year's figures: energy in kWh, carbon in kg, money in the tariff's currency.
+
+    `battery_cycles` are equivalent full cycles: half the battery's throughput over its capacity. `self_consumption` is
+    the share of PV that was not exported. A share that does not exist (no PV, no departure) is left out.
+    """
+    flows, info = year.flows, year.info
+    total = {name: float(values.sum()) for name, values in info.items()}
+    capacity = sum(b.battery.capacity for b in year.site.buildings if b.battery is not None)
+    pv, throughput = float(flows.pv.sum()), float(np.abs(flows.battery).sum())
+    result = {
+        "bill": sum(total[f"{term}_cost"] for term in ("energy", "demand", "carbon", "shortfall")),
+        **{f"{term}_cost": total[f"{term}_cost"] for term in ("energy", "demand", "carbon", "shortfall")},
+        "co2_kg": total["carbon_kg"],
+        "import_kwh": total["import_kwh"],
+        "export_kwh": total["export_kwh"],
+        "load_kwh": float(flows.load.sum()),
+        "pv_kwh": pv,
+        "ev_kwh": total["ev_kwh"],
+        "battery_throughput_kwh": throughput,
+        "peak_import_kw": float(flows.net.clip(min=0).sum(-1).max()) / year.site.hours_per_step,
+        "departures": total["departures"],
+        "departures_served": total["served"],
+        "ev_missing_kwh": total["missing_kwh"],
+        "balance_residual_kwh": year.balance_residual_kwh,
+        "reward": float(year.reward.sum()),
+    }
+    if pv > 0:
+        result["self_consumption"] = 1 - total["export_kwh"] / pv
+    if capacity > 0:
+        result["battery_cycles"] = throughput / 2 / capacity
+    if total["departures"] > 0:
+        result["served_share"] = total["served"] / total["departures"]
+    return result
+
+
+def grid_only(year: Year, objective: Objective) -> dict[str, float]:
+    """The same loads and vehicles without PV and batteries: what the grid alone would have cost.
+
+    Computed from the uncontrolled year's own hours, not simulated: without PV and batteries nothing else changes.
+    """
+    site, flows, hours = year.site, year.flows, year.hours
+    building = np.array([b for b, _ in site.sockets], dtype=np.int64)
+    vehicles = np.stack([flows.sockets[:, building == b].sum(-1) for b in range(len(site.buildings))], axis=-1)
+    consumption = flows.load + flows.other + vehicles
+    price = np.stack([b.price[:hours] for b in site.buildings], axis=-1)
+    carbon = np.stack([b.carbon[:hours] for b in site.buildings], axis=-1)
+    co2 = float((consumption * carbon).clip(min=0).sum())
+    costs = {
+        "energy_cost": float((consumption * price).sum()),
+        "demand_cost": demand_cost(site, objective, consumption),
+        "carbon_cost": objective.settings.carbon_price * co2,
+        "shortfall_cost": float(year.info["shortfall_cost"].sum()),
+    }
+    energy = {"import_kwh": consumption, "load_kwh": flows.load, "ev_kwh": vehicles}
+    sums = {name: float(kwh.sum()) for name, kwh in energy.items()}
+    return {"bill": sum(costs.values()), **costs, "co2_kg": co2, **sums}
+
+
+def planned_figures(site: Site, objective: Objective, optimum: Optimum) -> dict[str, float]:
+    """Figures of the perfect-foresight plan, as `figures` has them of a simulated year; departures are not counted,
+    since the plan is a bound that no simulator ran."""
+    plan, bill, rows = optimum.plan, optimum.bill, len(optimum.plan.net)
+    price = objective.settings.shortfall_price
+    carbon = np.stack([b.carbon[:rows] for b in site.buildings], axis=-1)
+    capacity = sum(b.battery.capacity for b in site.buildings if b.battery is not None)
+    pv, exported = sum(float(b.pv[:rows].sum()) for b in site.buildings), float((-plan.net).clip(min=0).sum())
+    throughput = float(np.abs(plan.battery).sum())
+    result = {
+        "bill": float(bill.total),
+        **{f"{term}_cost": float(value) for term, value in bill._asdict().items()},
+        "co2_kg": float((plan.net * carbon).clip(min=0).sum()),
+        "import_kwh": float(plan.net.clip(min=0).sum()),
+        "export_kwh": exported,
+        "load_kwh": sum(float(b.load[:rows].sum()) for b in site.buildings),
+        "pv_kwh": pv,
+        "ev_kwh": float(plan.vehicles.sum()),
+        "battery_throughput_kwh": throughput,
+        "peak_import_kw": float(plan.net.clip(min=0).sum(-1).max()) / site.hours_per_step,
+    }
+    if price > 0:
+        result["ev_missing_kwh"] = float(bill.shortfall) / price
+    if pv > 0:
+        result["self_consumption"] = 1 - exported / pv
+    if capacity > 0:
+        result["battery_cycles"] = throughput / 2 / capacity
+    return result
+
+
+def demand_cost(site: Site, objective: Objective, import_kwh: np.ndarray[Any, Any]) -> float:
+    """A year's demand charges by definition: each month's highest import in each period, from (K, B) kWh."""
+    tariff = objective.tariff
+    month = np.cumsum(is_month_start(site))[: len(import_kwh)]
+    peak = is_peak(site, tariff)[: len(import_kwh)]
+    cost = 0.0
+    for m in np.unique(month):
+        for period, rate in ((peak, tariff.demand_charge_peak), (~peak, tariff.demand_charge_off_peak)):
+            rows = import_kwh[(month == m) & period] / site.hours_per_step
+            cost += rate * float(rows.max(axis=0, initial=0.0).sum())
+    return cost
+
+
+def reductions(agent: dict[str, float], reference: dict[str, float]) -> dict[str, float]:
+    """Percent by which an agent is below a reference; negative where it is above, absent where the reference is 0."""
+    names = ("bill", "co2_kg", "import_kwh", "energy_cost", "demand_cost")
+    return {name: 100 * (1 - agent[name] / reference[name]) for name in names if reference.get(name, 0) > 0}
+
+
+def audit_demand(year: Year, objective: Objective) -> float:
+    """Currency by which the charges summed step by step differ from the year's demand charges by definition."""
+    booked = float(year.info["demand_cost"].sum())
+    return abs(booked - demand_cost(year.site, objective, year.flows.net.clip(min=0)))
+
+
+class Judged(NamedTuple):
+    """What a controller that agents are judged beside costs in a year."""
+
+    figures: dict[str, float]
+    demand_audit: float
+    """Currency by which booked demand charges differ from their definition."""
+    seconds: float
+    """That it took to find out."""
+    grid_only: dict[str, float] = {}
+    """Of the uncontrolled year: the same loads and vehicles without PV and battery."""
+
+
+class Result(NamedTuple):
+    """What became of one agent."""
+
+    figures: dict[str, float]
+    demand_audit: float = 0.0
+    """Currency by which booked demand charges differ from their definition."""
+    timing: dict[str, float] = {}
+    parity: dict[str, float] = {}
+    """See `iquitos_rl.judging.parity`."""
+    failed: str | None = None
+
+    @staticmethod
+    def failure(message: str) -> Result:
+        return Result({}, failed=message)
+
+
+def gap_shares(controllers: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Share of the gap between uncontrolled and optimum that each controller closes; empty without a gap to close."""
+    idle, best = (controllers.get(name, {}).get("bill") for name in ("uncontrolled", "optimum"))
+    if idle is None or best is None or best >= idle:
+        return {}
+    return {name: gap_share(found["bill"], idle, best) for name, found in controllers.items() if "bill" in found}
+
+
+def make_summary(
+    case: str,
+    unseen: bool,
+    objective: Objective,
+    references: Mapping[str, Judged],
+    results: dict[str, Result],
+    warnings: list[str],
+    device: torch.device,
+) -> dict[str, Any]:
+    """The part of `simulation_summary.json` that the simulations decide; an agent that failed has no figures.
+
+    Args:
+        references: `uncontrolled` first, then whatever else agents are judged beside.
+    """
+    judged = {name: result for name, result in results.items() if result.failed is None}
+    baseline = references["uncontrolled"]
+    controllers = {
+        "grid_only": baseline.grid_only,
+        **{name: reference.figures for name, reference in references.items()},
+        **{name: result.figures for name, result in judged.items()},
+    }
+    residuals = [found["balance_residual_kwh"] for found in controllers.values() if "balance_residual_kwh" in found]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "case": case,
+        "evaluated_on": "an unseen year" if unseen else "the year trained on",
+        "simulator": "citylearn",
+        "currency": objective.tariff.currency,
+        "controllers": controllers,
+        "gap_closed": gap_shares(controllers),
+        "ranking": sorted(judged, key=lambda name: judged[name].figures["bill"]),
+        "failed": {name: result.failed for name, result in results.items() if result.failed is not None},
+        "reductions_percent": {
+            name: {
+                "vs_grid_only": reductions(result.figures, baseline.grid_only),
+                "vs_uncontrolled": reductions(result.figures, baseline.figures),
+            }
+            for name, result in judged.items()
+        },
+        "audit": {
+            "largest_balance_residual_kwh": max(residuals),
+            DEMAND_AUDIT: max(
+                [found.demand_audit for found in references.values()]
+                + [found.demand_audit for found in judged.values()]
+            ),
+            **largest(found.parity for found in judged.values()),
+            "warnings": warnings,
+        },
+        "timing": {name: result.timing for name, result in judged.items()},
+        "memory": peak_memory(device),
+        "versions": versions(),
+    }
+
+
+def largest(found: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The largest value under each key."""
+    result: dict[str, float] = {}
+    for own in found:
+        result |= {key: max(value, result.get(key, value)) for key, value in own.items()}
+    return result

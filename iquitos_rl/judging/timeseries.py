@@ -1,0 +1,116 @@
+"""A year as CSV: `timeseries_<agent>.csv` and `trace_<agent>.csv` by the hour, `sockets_<agent>.csv` by the socket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from iquitos_rl.baselines.horizon import Plan
+from iquitos_rl.cases.site import Floats, Site
+from iquitos_rl.envs.citylearn.env import CityLearnSite
+from iquitos_rl.envs.task.observation import socket_names
+from iquitos_rl.envs.task.site_task import SERVED_TOLERANCE
+from iquitos_rl.envs.task.sockets import socket_tables
+from iquitos_rl.judging.simulate import Year
+from iquitos_rl.machine.files import write_text
+
+
+def timeseries(year: Year) -> pd.DataFrame:
+    """One row an hour, energies of the whole site in kWh; `battery_soc` is capacity-weighted over batteries."""
+    site, flows, rows = year.site, year.flows, year.hours
+    net = flows.net
+    columns: dict[str, object] = {
+        "step": np.arange(rows),
+        "month": site.month[:rows],
+        "day_type": site.day_type[:rows],
+        "hour": site.hour[:rows],
+        "load_kwh": flows.load.sum(-1),
+        "pv_kwh": flows.pv.sum(-1),
+        "bess_kwh": flows.battery.sum(-1),
+        "ev_kwh": flows.sockets.sum(-1),
+        "other_kwh": flows.other.sum(-1),
+        "net_kwh": net.sum(-1),
+        "import_kwh": net.clip(min=0).sum(-1),
+        "export_kwh": (-net).clip(min=0).sum(-1),
+    }
+    capacity = np.array([b.battery.capacity if b.battery is not None else 0.0 for b in site.buildings])
+    if capacity.sum() > 0:
+        columns["battery_soc"] = flows.battery_soc @ capacity / capacity.sum()
+    columns["price"] = site.buildings[0].price[:rows]
+    columns["carbon_intensity"] = site.buildings[0].carbon[:rows]
+    columns["cost"] = sum(year.info[f"{term}_cost"] for term in ("energy", "demand", "carbon", "shortfall"))
+    columns["co2_kg"] = year.info["carbon_kg"]
+    return pd.DataFrame(columns)
+
+
+def trace(year: Year, env: CityLearnSite) -> pd.DataFrame:
+    """One row an hour: every action as the controller gave it, the terms of the objective, and the reward."""
+    names = [f"{b.name}/battery" for b in year.site.buildings if b.battery is not None and b.battery_action]
+    names += [f"other_{i}" for i in range(env.task.num_other_actions)]
+    names += env.task.socket_names
+    actions = {f"action/{name}": year.actions[:, i] for i, name in enumerate(names)}
+    return pd.DataFrame({"step": np.arange(year.hours), **actions, **year.info, "reward": year.reward})
+
+
+def planned_timeseries(site: Site, plan: Plan) -> pd.DataFrame:
+    """The hours of a plan that no simulator ran, in the columns of `timeseries` that a plan has."""
+    rows, net = len(plan.net), plan.net
+
+    def total(name: str) -> Floats:
+        return np.sum([getattr(building, name)[:rows] for building in site.buildings], axis=0)
+
+    first = site.buildings[0]
+    columns: dict[str, object] = {
+        "step": np.arange(rows),
+        "month": site.month[:rows],
+        "day_type": site.day_type[:rows],
+        "hour": site.hour[:rows],
+        "load_kwh": total("load"),
+        "pv_kwh": total("pv"),
+        "bess_kwh": plan.battery.sum(-1),
+        "ev_kwh": plan.vehicles.sum(-1),
+        "other_kwh": np.zeros(rows),
+        "net_kwh": net.sum(-1),
+        "import_kwh": net.clip(min=0).sum(-1),
+        "export_kwh": (-net).clip(min=0).sum(-1),
+    }
+    capacity = np.array([b.battery.capacity if b.battery is not None else 0.0 for b in site.buildings])
+    if capacity.sum() > 0:
+        columns["battery_soc"] = plan.battery_soc @ capacity / capacity.sum()
+    columns["price"], columns["carbon_intensity"] = first.price[:rows], first.carbon[:rows]
+    carbon = np.stack([b.carbon[:rows] for b in site.buildings], axis=-1)
+    columns["co2_kg"] = (net * carbon).clip(min=0).sum(-1)
+    return pd.DataFrame(columns)
+
+
+def socket_service(year: Year) -> pd.DataFrame:
+    """One row a socket: departures, how many left within 5 points of the wanted SOC, what they lacked and took, kWh."""
+    site, rows = year.site, year.hours
+    tables = socket_tables(site)
+    departs = tables.steps_left[:rows] == 1
+    short = (tables.required_soc[:rows] - year.flows.socket_soc).clip(min=0) * departs
+    return pd.DataFrame(
+        {
+            "socket": socket_names(site),
+            "departures": departs.sum(0),
+            "served": (departs & (short <= SERVED_TOLERANCE)).sum(0),
+            "missing_kwh": (short * tables.capacity[:rows]).sum(0),
+            "energy_kwh": year.flows.sockets.sum(0),
+        }
+    )
+
+
+def write_csv(path: Path, frame: pd.DataFrame) -> None:
+    """Write a frame as UTF-8 CSV, whole or not at all."""
+    write_text(path, frame.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
+
+
+def write_hours(output: Path, name: str, year: Year, env: CityLearnSite) -> None:
+    """Write a simulated year's hours, actions and sockets as CSV."""
+    suffix = f"_{name}" if name else ""
+    write_csv(output / f"timeseries{suffix}.csv", timeseries(year))
+    write_csv(output / f"trace{suffix}.csv", trace(year, env))
+    if year.site.sockets:
+        write_csv(output / f"sockets{suffix}.csv", socket_service(year))

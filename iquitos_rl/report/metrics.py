@@ -1,0 +1,112 @@
+"""Training figures on disk: `metrics.csv` and TensorBoard."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+import sys
+from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
+
+from iquitos_rl.errors import UserError
+from iquitos_rl.machine.files import write_text
+
+Row = dict[str, float]
+
+
+class MetricsWriter:
+    """Append one row of figures per report. A column that appears later is empty in the rows before it.
+
+    A disk without room costs no row while the process lives: what could not be written is written with the next one.
+
+    Args:
+        keep_until: rows of an earlier process up to this step are kept, later ones are dropped: they are those of the
+            steps that are about to be taken again. TensorBoard's files are written anew from the kept rows.
+    """
+
+    def __init__(self, folder: Path, keep_until: int = 0) -> None:
+        self._path = folder / "metrics.csv"
+        self._rows = [row for row in read_metrics(self._path) if row["step"] <= keep_until]
+        self._columns = list(dict.fromkeys(["step", *(name for row in self._rows for name in row)]))
+        self._appendable = False
+        self._told = False
+        board = folder / "tensorboard"
+        shutil.rmtree(board, ignore_errors=True)
+        self._board: SummaryWriter | None = SummaryWriter(str(board))  # type: ignore[no-untyped-call]
+        for row in self._rows:
+            self._show(row)
+
+    def write(self, step: int, metrics: Row) -> None:
+        """Record `metrics` at `step` transitions."""
+        row = {"step": float(step), **metrics}
+        self._rows.append(row)
+        self._show(row)
+        new = [name for name in row if name not in self._columns]
+        self._columns += new
+        try:
+            if new or not self._appendable:
+                self._rewrite()
+            else:
+                with self._path.open("a", encoding="utf-8", newline="") as file:
+                    file.write(self._lines([row]))
+            self._appendable = True
+        except (OSError, UserError) as error:
+            self._appendable = False  # half a line may be there
+            self._tell(error)
+
+    def close(self) -> None:
+        """Write what is not written yet, and flush what TensorBoard still holds."""
+        try:
+            if self._rows and not self._appendable:
+                self._rewrite()
+            if self._board is not None:
+                self._board.close()  # type: ignore[no-untyped-call]
+        except (OSError, UserError) as error:
+            self._tell(error)
+
+    def _lines(self, rows: list[Row], header: bool = False) -> str:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self._columns, lineterminator="\n")
+        if header:
+            writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue()
+
+    def _rewrite(self) -> None:
+        write_text(self._path, self._lines(self._rows, header=True))
+
+    def _show(self, row: Row) -> None:
+        if self._board is None:
+            return
+        try:
+            for name, value in row.items():
+                if name != "step":
+                    self._board.add_scalar(name, value, int(row["step"]))  # type: ignore[no-untyped-call]
+        except OSError as error:
+            self._board = None
+            self._tell(error)
+
+    def _tell(self, error: Exception) -> None:
+        if not self._told:
+            print(f"warning: {self._path.parent}: metrics cannot be written ({error})", file=sys.stderr, flush=True)
+        self._told = True
+
+
+def read_metrics(path: Path) -> list[Row]:
+    """The rows of a `metrics.csv`, none where there is no such file; a line that was cut off ends them."""
+    rows: list[Row] = []
+    try:
+        text = path.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]
+        for line in csv.DictReader(io.StringIO(whole)):
+            rows.append({name: float(value) for name, value in line.items() if value})
+            if "step" not in rows[-1]:
+                rows.pop()
+                break
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, TypeError, AttributeError, csv.Error) as error:
+        print(f"warning: {path}: read up to row {len(rows)} only ({error})", file=sys.stderr, flush=True)
+    return rows
