@@ -24,6 +24,7 @@ from iquitos_rl.agents.figures import Figures
 from iquitos_rl.agents.layers import Activation, Amp
 from iquitos_rl.agents.policy_file import ArrayOrTensor, PolicySpec, apply_policy, save_policy
 from iquitos_rl.agents.progress import Progress
+from iquitos_rl.agents.registry import AgentEntry
 from iquitos_rl.agents.rmsprop import RMSpropTF
 from iquitos_rl.envs.gym.adapter import TrainingEnv, as_vector
 from iquitos_rl.errors import UserError
@@ -274,3 +275,6 @@ class A2C:
         self._recent = [(value.to(self.device), returns.to(self.device)) for value, returns in state["recent"]]
         if self.env is not None:
             self.collector.load_state_dict(state["collector"])
+
+
+ENTRY = AgentEntry(A2C, A2CConfig, "A2C", "#56B4E9")

@@ -25,6 +25,7 @@ from iquitos_rl.agents.figures import Figures
 from iquitos_rl.agents.layers import Activation, Amp
 from iquitos_rl.agents.policy_file import ArrayOrTensor, PolicySpec, apply_policy, save_policy
 from iquitos_rl.agents.progress import Progress
+from iquitos_rl.agents.registry import AgentEntry
 from iquitos_rl.envs.gym.adapter import TrainingEnv, as_vector
 from iquitos_rl.errors import UserError
 from iquitos_rl.memory.recovery import Parts
@@ -315,3 +316,6 @@ class PPO:
         self.figures.load_state_dict(state["figures"])
         if self.env is not None:
             self.collector.load_state_dict(state["collector"])
+
+
+ENTRY = AgentEntry(PPO, PPOConfig, "PPO", "#D55E00")

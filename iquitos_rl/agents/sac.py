@@ -27,6 +27,7 @@ from iquitos_rl.agents.layers import Amp, backward
 from iquitos_rl.agents.networks import MLP, Critics
 from iquitos_rl.agents.policy_file import ArrayOrTensor, PolicySpec, apply_policy, load_policy, save_policy
 from iquitos_rl.agents.progress import EpisodeTracker, Progress
+from iquitos_rl.agents.registry import AgentEntry
 from iquitos_rl.buffers.placement import Placement
 from iquitos_rl.buffers.replay import ReplayBuffer, Storage
 from iquitos_rl.envs.gym.adapter import TrainingEnv, as_vector
@@ -456,3 +457,6 @@ class SAC:
         self._obs = None if state["obs"] is None else state["obs"].to(self.device, copy=True)
         self._exploration = state["exploration"].to(self.device, copy=True)
         self.buffer.load_state_dict(state["buffer"])
+
+
+ENTRY = AgentEntry(SAC, SACConfig, "SAC", "#0072B2")

@@ -1,0 +1,32 @@
+"""The agents, by the names that commands and files use."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
+
+from iquitos_rl.registry import Registry
+
+
+class AgentEntry(NamedTuple):
+    """One agent, and what commands, planner and report need to know of it."""
+
+    agent: Any
+    """The class; its constructor takes (env, config, device, seed)."""
+    config: type[BaseModel]
+    """Its settings."""
+    label: str
+    """Its name in tables and figures."""
+    colour: str
+    """Its colour in figures, #RRGGBB."""
+
+
+AGENTS: Registry[AgentEntry] = Registry(
+    "agent",
+    {
+        "sac": "iquitos_rl.agents.sac:ENTRY",
+        "ppo": "iquitos_rl.agents.ppo:ENTRY",
+        "a2c": "iquitos_rl.agents.a2c:ENTRY",
+    },
+)

@@ -1,0 +1,118 @@
+"""Tables of named things that a user can add to: agents, controllers, engines, codecs, presets.
+
+A plugin is one module that adds its entries when it is imported. It is found by the entry point group
+`iquitos_rl.plugins`, or by the environment variable `IQUITOS_RL_PLUGINS`: module names or paths of Python files,
+separated by commas. Processes that a command starts inherit the variable, so they know the same names.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from iquitos_rl.errors import UserError
+
+T = TypeVar("T")
+GROUP, VARIABLE = "iquitos_rl.plugins", "IQUITOS_RL_PLUGINS"
+_loaded: set[str] = set()
+
+
+class Registry(Mapping[str, T], Generic[T]):
+    """Entries of one kind by name, in the order in which they were added.
+
+    Built-in entries are imported when they are first asked for: `--help` can list their names without importing torch.
+
+    Args:
+        kind: what an entry is, for messages.
+        builtin: name to `module:attribute` of each entry of the package.
+    """
+
+    def __init__(self, kind: str, builtin: Mapping[str, str]) -> None:
+        self.kind = kind
+        self._entries: dict[str, T | str] = dict(builtin)
+
+    def add(self, name: str, entry: T) -> None:
+        """Add an entry.
+
+        Raises:
+            UserError: the name is taken, or no word of letters, digits, `-`, `_` and `.`.
+        """
+        if name in self._entries:
+            raise UserError(f"there is a {self.kind} {name!r} already")
+        if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
+            raise UserError(f"{name!r} cannot name a {self.kind}: use letters, digits, '-', '_' and '.'")
+        self._entries[name] = entry
+
+    def __getitem__(self, name: str) -> T:
+        """The entry of that name; KeyError where there is none, as in every mapping."""
+        load_plugins()
+        entry = self._entries[name]
+        if isinstance(entry, str):
+            module, _, attribute = entry.partition(":")
+            entry = self._entries[name] = getattr(import_module(module), attribute)
+        return entry
+
+    def __iter__(self) -> Iterator[str]:
+        load_plugins()
+        return iter(list(self._entries))
+
+    def __len__(self) -> int:
+        load_plugins()
+        return len(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        load_plugins()
+        return name in self._entries
+
+    def require(self, name: str) -> T:
+        """The entry of that name.
+
+        Raises:
+            UserError: there is none.
+        """
+        if name not in self:
+            raise UserError(f"there is no {self.kind} {name!r}; there are {', '.join(self)}")
+        return self[name]
+
+
+def load_plugins() -> None:
+    """Import every plugin that was not imported before.
+
+    Raises:
+        UserError: one cannot be imported.
+    """
+    named = [name.strip() for name in os.environ.get(VARIABLE, "").split(",")]
+    for name in [*_installed(), *filter(None, named)]:
+        if name in _loaded:
+            continue
+        _loaded.add(name)  # before the import: a plugin may look names up itself
+        try:
+            if name.endswith(".py"):
+                _import_file(Path(name))
+            else:
+                import_module(name)
+        except (ImportError, OSError, SyntaxError) as error:
+            _loaded.discard(name)
+            raise UserError(f"the plugin {name} cannot be imported: {error}") from error
+
+
+@cache
+def _installed() -> list[str]:
+    return [point.value for point in entry_points(group=GROUP)]
+
+
+def _import_file(path: Path) -> None:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # so that what it defines can be pickled for other processes
+    spec.loader.exec_module(module)

@@ -1,0 +1,69 @@
+"""Named entries: built-in ones imported late, plugins found by a variable or an entry point."""
+
+import sys
+
+import pytest
+
+from iquitos_rl import registry
+from iquitos_rl.errors import UserError
+from iquitos_rl.registry import VARIABLE, Registry
+
+NUMBERS: Registry[float] = Registry("number", {"pi": "math:pi", "late": "no_such_module:thing"})
+
+
+def test_a_builtin_entry_is_imported_when_it_is_asked_for():
+    assert list(NUMBERS)[:2] == ["pi", "late"]
+    assert NUMBERS["pi"] == pytest.approx(3.14159, abs=1e-5)
+    with pytest.raises(ModuleNotFoundError):
+        NUMBERS["late"]
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(UserError, match="there is no number 'tau'; there are pi, late"):
+        NUMBERS.require("tau")
+
+
+@pytest.mark.parametrize("name", ["pi", "", "a b", "a/b", "a,b"])
+def test_a_name_that_is_taken_or_no_word_is_refused(name):
+    with pytest.raises(UserError):
+        Registry("number", {"pi": "math:pi"}).add(name, 1.0)
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    """A file that adds a number, named after the test, and a registry as an importable module's attribute."""
+    monkeypatch.setattr(registry, "_loaded", set())
+    path = tmp_path / "added_number.py"
+    path.write_text("from test_registry import NUMBERS\nNUMBERS.add('added', 7.0)\n", encoding="utf-8")
+    yield path
+    sys.modules.pop("added_number", None)
+    NUMBERS._entries.pop("added", None)
+
+
+def test_a_plugin_is_found_by_its_path(plugin, monkeypatch):
+    monkeypatch.setenv(VARIABLE, str(plugin))
+    assert "added" in NUMBERS
+    assert NUMBERS.require("added") == 7.0
+
+
+def test_a_plugin_is_found_by_its_module(plugin, monkeypatch):
+    monkeypatch.syspath_prepend(plugin.parent)
+    monkeypatch.setenv(VARIABLE, "added_number")
+    assert NUMBERS["added"] == 7.0
+
+
+def test_an_installed_plugin_is_found_by_its_entry_point(plugin, monkeypatch):
+    info = plugin.parent / "added-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: added\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text("[iquitos_rl.plugins]\nadded = added_number\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(plugin.parent)
+    registry._installed.cache_clear()
+    assert NUMBERS["added"] == 7.0
+    registry._installed.cache_clear()
+
+
+def test_a_plugin_that_cannot_be_imported_is_named(plugin, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "no_such_plugin")
+    with pytest.raises(UserError, match="plugin no_such_plugin cannot be imported"):
+        len(NUMBERS)
