@@ -10,7 +10,10 @@ from cpu_graphs import graphs_on_cpu
 from short_case import shorten
 
 from iquitos_rl import train
+from iquitos_rl.baselines.profiles import fit_profiles
+from iquitos_rl.baselines.rule import default_settings
 from iquitos_rl.cases.iquitos.build import build_case
+from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.memory import recovery
 from iquitos_rl.report import markup
 
@@ -34,6 +37,17 @@ def week_38(year_38, tmp_path_factory) -> Path:
     """The first 168 hours of iquitos-38."""
     folder = tmp_path_factory.mktemp("cases") / "week-38"
     return shorten(shutil.copytree(year_38, folder), 168)
+
+
+@pytest.fixture(scope="module")
+def site(week_38):
+    return read_site(week_38)
+
+
+@pytest.fixture(scope="module")
+def rule(site):
+    """The rule that guides on that week."""
+    return default_settings("strongest", fit_profiles([site]))
 
 
 @pytest.fixture(scope="module")
