@@ -9,10 +9,10 @@ import torch
 from cpu_graphs import graphs_on_cpu
 from short_case import shorten
 
-from iquitos_rl import train
 from iquitos_rl.cases.iquitos.build import build_case
 from iquitos_rl.memory import recovery
 from iquitos_rl.report import markup
+from iquitos_rl.runs import session
 
 torch.set_num_threads(1)  # two threads on a busy machine are many times slower than one
 
@@ -40,7 +40,7 @@ def week_38(year_38, tmp_path_factory) -> Path:
 def without_report():
     """Commands write no report.html, which takes more time than everything else that a short run does."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "write_report", lambda folder: folder / "report.html")
+        patch.setattr(session, "write_report", lambda folder: folder / "report.html")
         yield
 
 
