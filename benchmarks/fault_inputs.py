@@ -30,6 +30,7 @@ from iquitos_rl.config import RunSettings, shipped_agents
 from iquitos_rl.envs.district.env import DistrictSite
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.references import UNCONTROLLED, Reference, prepare
+from iquitos_rl.listing import rows
 from iquitos_rl.runs import session
 from iquitos_rl.runs.years import prepare_years
 
@@ -99,15 +100,9 @@ def fuzz(cases: int, strategy: Any, body: Callable[[Any], str]) -> Counter[str]:
 def setting_keys() -> list[str]:
     """Every setting's full name, and some that are none."""
 
-    def names(model: Any, prefix: str = "") -> list[str]:
-        found = []
-        for name, field in model.model_fields.items():
-            inner = field.annotation
-            found += names(inner, f"{prefix}{name}.") if hasattr(inner, "model_fields") else [f"{prefix}{name}"]
-        return found
-
-    agents = [name for entry in AGENTS.values() for name in names(entry.config, "agent.")]
-    return [*names(RunSettings), *agents, "agent", "task", "sac", "sac.agent", "agent.", ".", "case_settings.pv", "x"]
+    found = [row.key for row in rows(RunSettings())]
+    agents = [row.key for entry in AGENTS.values() for row in rows(entry.config(), "agent.")]
+    return [*found, *agents, "agent", "task", "sac", "sac.agent", "agent.", ".", "case_settings.pv", "x"]
 
 
 values = st.one_of(
@@ -274,8 +269,8 @@ def meter_files(folder: Path) -> Path:
     stamps = [datetime(2023, 1, 1) + timedelta(hours=hour) for hour in range(8_760)]
     load = ["datetime,demand_kwh", *(f"{stamp},{500 + 9 * stamp.hour}" for stamp in stamps)]
     pv = ["datetime,pv_kwh", *(f"{stamp},{max(0, 6 - abs(stamp.hour - 12)) * 90}" for stamp in stamps)]
-    for name, rows in (("load.csv", load), ("pv.csv", pv)):
-        (folder / name).write_text("\n".join(rows) + "\n", encoding="utf-8")
+    for name, lines in (("load.csv", load), ("pv.csv", pv)):
+        (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
 
 

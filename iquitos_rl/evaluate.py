@@ -17,7 +17,9 @@ def evaluate(
     *,
     case: Annotated[str, Parameter(help="preset or schema folder to evaluate on")],
     output: Annotated[Path, Parameter(help="new folder for the results")],
-    year_seed: Annotated[int, Parameter(help="year of a preset; from 1000 on none is trained on")] = 1000,
+    year_seed: Annotated[
+        int | None, Parameter(help="year of a preset (default: 1000, the first that is never trained on)")
+    ] = None,
 ) -> int:
     """Evaluate a saved policy on CityLearn, next to the uncontrolled site and the optimum."""
     from iquitos_rl.runs.evaluation import evaluate_run

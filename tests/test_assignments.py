@@ -7,11 +7,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, ValidationError
+from setting_fields import MODELS, fields
 
-from iquitos_rl.agents import A2CConfig, PPOConfig, SACConfig
 from iquitos_rl.assignments import merge, parse_assignments, read_value, read_yaml, validate, write_layer, write_value
-from iquitos_rl.cases.iquitos.presets import CaseSettings
-from iquitos_rl.config import RunSettings
 from iquitos_rl.errors import UserError
 
 
@@ -137,19 +135,6 @@ def test_any_layer_is_read_as_it_was_written_and_by_yaml_1_1_too(layer):
     assert yaml.safe_load(text) == layer
 
 
-def fields(model: type[BaseModel], prefix: str = "") -> list[tuple[type[BaseModel], str, str]]:
-    """Every setting below a model: the model it belongs to, its name there, and its whole key."""
-    found = []
-    for name, field in model.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            found += fields(inner, f"{prefix}{name}.")
-        else:
-            found.append((model, name, f"{prefix}{name}"))
-    return found
-
-
-MODELS = (RunSettings, SACConfig, PPOConfig, A2CConfig, CaseSettings)
 SETTINGS = [(model, *place) for model in MODELS for place in fields(model)]
 
 

@@ -24,19 +24,20 @@ from iquitos_rl.runs.folder import SUMMARY, make_output
 from iquitos_rl.runs.years import EVALUATION_YEAR_SEED, preset_year
 
 
-def evaluate_run(run: Path, case: str, year_seed: int, output: Path) -> str:
+def evaluate_run(run: Path, case: str, year_seed: int | None, output: Path) -> str:
     """Evaluate a policy next to the uncontrolled site and the optimum; returns the table, files go to `output`.
 
     Args:
         run: output folder of a training, or a policy's folder.
         case: a preset's name or a schema folder.
-        year_seed: the year of a preset.
+        year_seed: the year of a preset, by default the first that is never trained on.
         output: a new folder.
 
     Raises:
         UserError: the policy or the case cannot be used, or the folder holds something.
         AuditError: a simulated year contradicts itself.
     """
+    year_seed = EVALUATION_YEAR_SEED if year_seed is None else year_seed
     folder = run / "policy" if (run / "policy").is_dir() else run
     meta, _ = load_policy(folder)
     name = meta["algorithm"]
