@@ -14,9 +14,10 @@ import pytest
 
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.standings import Record, as_json, standings
-from iquitos_rl.report import cost_figures, dispatch_figures, hour_figures, markup, write_report
+from iquitos_rl.report import cost_figures, dispatch_figures, hour_figures, markup
 from iquitos_rl.report.__main__ import main
 from iquitos_rl.report.measures import co2_terms, dear_hours, energy_balance, gap_share, peak_window, step_hours
+from iquitos_rl.report.page import write_report
 from iquitos_rl.report.results import read_results
 
 FIGURES = ("bill", "energy_cost", "demand_cost", "carbon_cost", "shortfall_cost", "co2_kg", "import_kwh")

@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium
 import torch
 
-from iquitos_rl.errors import UserError
+from iquitos_rl.errors import Failure, UserError
 
 START_SECONDS, HANG_SECONDS = 120.0, 30.0
 """A simulator that has not answered for so long, to being built or later, is taken for dead. The first takes seconds on
@@ -23,7 +23,7 @@ DESCRIBED = ("action_mask_columns", "policy_spec", "exogenous_table", "coarse_co
 """Attributes that the worker's environment may have, and this one then has too."""
 
 
-class WorkerError(Exception):
+class WorkerError(Failure):
     """A worker process died, hangs, or its environment raised."""
 
 
