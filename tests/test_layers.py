@@ -17,7 +17,7 @@ LAYERS = (
     ("cases.iquitos",),
     ("cases.metered",),
     ("cases",),
-    ("envs.vector",),
+    ("envs.vector", "envs.described"),
     ("envs.task",),
     ("envs.district",),
     ("envs.citylearn",),

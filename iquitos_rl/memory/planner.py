@@ -68,7 +68,7 @@ class Dims(NamedTuple):
 
     @classmethod
     def of(cls, env: VectorEnv) -> Dims:
-        exogenous = getattr(env, "exogenous", None)
+        exogenous = env.exogenous
         records = {}
         for storage in ("float32", "float16", "auto"):
             both = layouts(resolve_storage(storage, exogenous), env.obs_dim, env.action_dim, exogenous, env.device)
@@ -76,10 +76,9 @@ class Dims(NamedTuple):
         if exogenous is not None:
             records["uint8"] = records["auto"]
         masked = env.action_mask_columns is not None
-        length = getattr(env, "episode_steps", None)
         columns = 0 if exogenous is None else exogenous.table.shape[1]
-        state = getattr(env, "state_bytes", 0)
-        return cls(env.num_envs, env.obs_dim, env.action_dim, records, columns, masked, length, held_bytes(env), state)
+        sizes = env.num_envs, env.obs_dim, env.action_dim
+        return cls(*sizes, records, columns, masked, env.episode_steps, held_bytes(env), env.state_bytes)
 
     @property
     def step_bytes(self) -> int:

@@ -110,7 +110,7 @@ class Training:
         """Environments that cannot be brought to the same point, since their simulator or their data are others, begin
         new episodes instead."""
         try:
-            self.engine.env.load_state_dict(state["environments"])  # type: ignore[attr-defined]
+            self.engine.env.load_state_dict(state["environments"])
         except (UserError, KeyError, RuntimeError, IndexError, TypeError, ValueError) as error:
             print(f"warning: {error}; the open episodes begin anew", flush=True)
             self.agent.reset()
@@ -215,7 +215,7 @@ class Training:
         return {
             "agent": self.agent.state_dict(),
             "best": self.best.state_dict(),
-            "environments": self.engine.env.state_dict(),  # type: ignore[attr-defined]
+            "environments": self.engine.env.state_dict(),
             "generators": generator_states(),
         }
 
