@@ -11,12 +11,15 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 
 from iquitos_rl.errors import UserError
 
@@ -81,6 +84,24 @@ class Registry(Mapping[str, T], Generic[T]):
         if name not in self:
             raise UserError(f"there is no {self.kind} {name!r}; there are {', '.join(self)}")
         return self[name]
+
+    def named(self, *more: str, only: Callable[[T], bool] = lambda entry: True) -> Any:
+        """For `Annotated[str, ...]`: a pydantic field that takes the names of this table.
+
+        Args:
+            more: further words, such as "auto".
+            only: which entries; by default all.
+        """
+
+        def check(name: str) -> str:
+            if name in more or (name in self and only(self[name])):
+                return name
+            *names, last = [f"'{other}'" for other in (*more, *(key for key in self if only(self[key])))]
+            raise PydanticCustomError(
+                "unknown_name", "Input should be {names}", {"names": f"{', '.join(names)} or {last}"}
+            )
+
+        return AfterValidator(check)
 
 
 def load_plugins() -> None:
