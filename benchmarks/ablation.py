@@ -32,8 +32,8 @@ from iquitos_rl.cases.iquitos.presets import PRESETS
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.config import Algorithm, Settings, load_settings
 from iquitos_rl.envs.district.env import DistrictSite
-from iquitos_rl.envs.district.trajectory import Trajectory
 from iquitos_rl.envs.task.objective import is_month_start
+from iquitos_rl.envs.task.trajectory import Trajectory
 from iquitos_rl.judging.references import STRONGEST, find_rule
 from iquitos_rl.machine.facts import machine, versions
 from iquitos_rl.machine.files import write_json, write_text

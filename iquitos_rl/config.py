@@ -9,11 +9,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar, get_args
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from iquitos_rl.envs.engines import ENGINES
 from iquitos_rl.envs.task.site_task import TaskSettings
 from iquitos_rl.errors import UserError
 
@@ -32,7 +33,7 @@ class RunSettings(BaseModel):
     case_settings: dict[str, Any] = Field({}, description="overrides of a preset, e.g. {pv: {model: documented}}")
     years: int = Field(12, ge=1, description="training years made of a preset, each with a year seed of its own")
     eval_case: str | None = Field(None, description="folder to evaluate on; by default a preset's unseen year")
-    engine: Literal["auto", "district", "citylearn"] = Field(
+    engine: Annotated[str, ENGINES.named("auto")] = Field(
         "auto", description="what simulates the training years; auto takes district wherever it can"
     )
     guide: Literal["auto", "strongest", "none"] = Field(

@@ -22,6 +22,7 @@ from iquitos_rl.cases.check import check_case
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.cli import make_output, run_command
 from iquitos_rl.config import ALGORITHMS, Algorithm, Settings, load_settings
+from iquitos_rl.envs.engines import ENGINES
 from iquitos_rl.envs.task.objective import Objective, read_tariff
 from iquitos_rl.envs.task.site_task import TaskSettings
 from iquitos_rl.errors import UserError
@@ -75,7 +76,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     budget.add_argument("--episodes", type=int, help="site-years to train on in all")
     budget.add_argument("--steps", type=int, help="site-hours to train on in all")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"])
-    parser.add_argument("--engine", choices=["auto", "district", "citylearn"])
+    parser.add_argument("--engine", choices=["auto", *ENGINES])
     parser.add_argument("--num-envs", type=int, help="environments stepped together")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--amp", choices=["off", "bf16"], help="precision of the networks' products")

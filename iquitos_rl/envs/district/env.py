@@ -18,11 +18,11 @@ from torch import Tensor
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.cases.site import Floats, Site
 from iquitos_rl.envs.district.physics import Flows, Physics, State
-from iquitos_rl.envs.district.trajectory import Trajectory
 from iquitos_rl.envs.task.objective import Tariff, is_month_start, is_peak
 from iquitos_rl.envs.task.observation import coarse_columns
 from iquitos_rl.envs.task.site_task import Moment, SiteTask, TaskSettings
 from iquitos_rl.envs.task.site_vector import SiteVector
+from iquitos_rl.envs.task.trajectory import Trajectory
 from iquitos_rl.envs.vector import Exogenous, StepResult
 from iquitos_rl.machine.graphs import Graphed
 
