@@ -28,7 +28,7 @@ from iquitos_rl.baselines.bill import Bill, start_at
 from iquitos_rl.baselines.guided import Guide, GuidedSite
 from iquitos_rl.baselines.recording import record_years
 from iquitos_rl.baselines.rule import Rule, RuleSettings
-from iquitos_rl.cases.iquitos.presets import PRESETS
+from iquitos_rl.cases.presets import PRESETS
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.config import Algorithm, Settings, load_settings
 from iquitos_rl.envs.district.env import DistrictSite

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 from iquitos_rl.cases.check import check_case
-from iquitos_rl.cases.iquitos.build import build_case
 from iquitos_rl.cases.iquitos.calibration import calibration_table, format_table
-from iquitos_rl.cases.iquitos.presets import PRESETS, parse_overrides
+from iquitos_rl.cases.iquitos.presets import IQUITOS, parse_overrides
 from iquitos_rl.cases.metered.importer import import_case
+from iquitos_rl.cases.presets import PRESETS, build_preset
 from iquitos_rl.errors import UserError
 
 
@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     meter.add_argument("--pv", type=Path, metavar="FILE", help="CSV file with PV energy and, if it has it, weather")
     meter.add_argument("--load-column", metavar="NAME", help="column of the load file, where its name does not tell")
     meter.add_argument("--pv-column", metavar="NAME", help="column of the PV file, where its name does not tell")
-    meter.add_argument("--preset", choices=list(PRESETS), default="iquitos-38", help="sockets, battery and tariff")
+    meter.add_argument("--preset", choices=list(IQUITOS), default="iquitos-38", help="sockets, battery and tariff")
     for command in (build, meter):
         command.add_argument(
             "--year-seed", type=int, default=0, metavar="N", help="draws whatever is random (default 0)"
@@ -58,9 +58,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _build(arguments: argparse.Namespace) -> int:
     overrides = parse_overrides(arguments.set)
-    folder = build_case(arguments.preset, arguments.year_seed, arguments.output, overrides)
-    print(format_table(calibration_table(folder)))
-    _print_record(folder)
+    folder = build_preset(arguments.preset, arguments.year_seed, arguments.output, overrides)
+    if arguments.preset in IQUITOS:
+        print(format_table(calibration_table(folder)))
+        _print_record(folder)
+    else:
+        print(f"written to {folder}")
     return 0
 
 

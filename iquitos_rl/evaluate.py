@@ -8,7 +8,7 @@ from pathlib import Path
 from iquitos_rl.agents import AGENTS
 from iquitos_rl.agents.policy_file import load_policy
 from iquitos_rl.baselines.programme import SolverError
-from iquitos_rl.cases.iquitos.presets import PRESETS
+from iquitos_rl.cases.presets import PRESETS
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.cli import make_output, run_command
 from iquitos_rl.envs.citylearn.env import resolve_case

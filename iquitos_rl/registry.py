@@ -7,12 +7,13 @@ separated by commas. Processes that a command starts inherit the variable, so th
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -123,6 +124,17 @@ def load_plugins() -> None:
         except (ImportError, OSError, SyntaxError) as error:
             _loaded.discard(name)
             raise UserError(f"the plugin {name} cannot be imported: {error}") from error
+
+
+def plugin_source(function: Any) -> list[str]:
+    """For the key of a stored result: the digest of the file that a plugin's function is defined in, so that a result
+    from before a change is not used again. Nothing for functions of this package, whose version stands for them."""
+    while isinstance(function, partial):
+        function = function.func
+    module = sys.modules.get(function.__module__)
+    if module is None or module.__name__.startswith("iquitos_rl.") or module.__file__ is None:
+        return []
+    return [hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest()]
 
 
 @cache

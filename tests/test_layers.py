@@ -14,6 +14,7 @@ LAYERS = (
     ("machine",),
     ("cases.site",),
     ("cases.schema",),
+    ("cases.presets",),
     ("cases.iquitos",),
     ("cases.metered",),
     ("cases",),
