@@ -8,6 +8,7 @@ from pathlib import Path
 from iquitos_rl.agents import AGENTS
 from iquitos_rl.agents.policy_file import load_policy
 from iquitos_rl.baselines.programme import SolverError
+from iquitos_rl.baselines.registry import CONTROLLERS
 from iquitos_rl.cases.presets import PRESETS
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.cli import make_output, run_command
@@ -16,7 +17,7 @@ from iquitos_rl.envs.task.objective import Objective, read_tariff
 from iquitos_rl.envs.task.site_task import TaskSettings
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.evaluation import evaluate_policy, hour_bar
-from iquitos_rl.judging.references import OPTIMUM, UNCONTROLLED, Reference, copy_hours, judge
+from iquitos_rl.judging.references import UNCONTROLLED, Reference, copy_hours, judge, kept
 from iquitos_rl.judging.summary import make_summary
 from iquitos_rl.judging.table import comparison_table
 from iquitos_rl.machine.device import choose_device
@@ -55,13 +56,17 @@ def evaluate(arguments: argparse.Namespace) -> int:
     with hour_bar("evaluate uncontrolled", site.rows - 1) as advance:
         references = {UNCONTROLLED: judge(baseline, cache, advance)}
     copy_hours(baseline, cache, output)
-    bound, left_out = baseline._replace(name=OPTIMUM), {}
-    try:
-        references[OPTIMUM] = judge(bound, cache)
-        copy_hours(bound, cache, output)
-    except (UserError, SolverError) as error:
-        left_out[OPTIMUM] = str(error)
-        print(f"without {OPTIMUM}: {error}", flush=True)
+    left_out = {}
+    for other in kept():
+        if other == UNCONTROLLED or CONTROLLERS[other].needs != "nothing":
+            continue
+        reference = baseline._replace(name=other)
+        try:
+            references[other] = judge(reference, cache)
+            copy_hours(reference, cache, output)
+        except (UserError, SolverError) as error:
+            left_out[other] = str(error)
+            print(f"without {other}: {error}", flush=True)
     result = evaluate_policy(name, agent, case, task, output)
     unseen = preset and arguments.year_seed >= EVALUATION_YEAR_SEED
     summary = make_summary(arguments.case, unseen, objective, references, {name: result}, [], device)

@@ -126,15 +126,17 @@ def load_plugins() -> None:
             raise UserError(f"the plugin {name} cannot be imported: {error}") from error
 
 
-def plugin_source(function: Any) -> list[str]:
-    """For the key of a stored result: the digest of the file that a plugin's function is defined in, so that a result
-    from before a change is not used again. Nothing for functions of this package, whose version stands for them."""
-    while isinstance(function, partial):
-        function = function.func
-    module = sys.modules.get(function.__module__)
-    if module is None or module.__name__.startswith("iquitos_rl.") or module.__file__ is None:
-        return []
-    return [hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest()]
+def plugin_source(*functions: Any) -> list[str]:
+    """For the key of a stored result: digests of the files in which plugins define these functions, so that a result
+    from before a change is not used again. Nothing for this package's own, whose version stands for them."""
+    found = []
+    for function in functions:
+        while isinstance(function, partial):
+            function = function.func
+        module = sys.modules.get(getattr(function, "__module__", ""))
+        if module is not None and not module.__name__.startswith("iquitos_rl.") and module.__file__ is not None:
+            found.append(hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest())
+    return found
 
 
 @cache

@@ -18,6 +18,7 @@ import yaml
 
 from iquitos_rl.agents import AGENTS
 from iquitos_rl.baselines.programme import SolverError
+from iquitos_rl.baselines.registry import CONTROLLERS
 from iquitos_rl.cases.check import check_case
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.cli import make_output, run_command
@@ -28,13 +29,12 @@ from iquitos_rl.envs.task.site_task import TaskSettings
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.evaluation import evaluate_policy, hour_bar
 from iquitos_rl.judging.references import (
-    OPTIMUM,
-    STRONGEST,
     UNCONTROLLED,
     Reference,
     copy_hours,
-    find_rule,
     judge,
+    kept,
+    learn,
     stored,
 )
 from iquitos_rl.judging.summary import Judged, Result, make_summary
@@ -262,18 +262,17 @@ def find_reference(reference: Reference, cache: Path, skip: bool, reuse: bool, c
 def find_strongest(
     years: Years, fingerprint: str, task: TaskSettings, cache: Path, output: Path, skip: bool, check: Callable[[], None]
 ) -> tuple[dict[str, Judged], dict[str, str]]:
-    """The strongest rule, tuned on the training years, and the optimum, or why one is missing; their hours go to
-    `output`."""
+    """Whatever else every run evaluates, such as the strongest rule and the optimum, or why one is missing; their
+    hours go to `output`."""
     found: dict[str, Judged] = {}
     left_out: dict[str, str] = {}
-    for name in (STRONGEST, OPTIMUM):
+    for name in kept():
+        if name == UNCONTROLLED:
+            continue
         try:
-            rule = None
-            if name == STRONGEST:
-                print(
-                    f"the rule {name}: tuned on the training years, which may take minutes the first time", flush=True
-                )
-                rule = find_rule(name, years.train, task, cache, skip, check)
+            if CONTROLLERS[name].needs == "rule":
+                print(f"the rule {name}: tuned on training years, which may take minutes the first time", flush=True)
+            rule = learn(name, years.train, task, cache, skip, check)
             reference = Reference(name, years.evaluate, fingerprint, task, rule)
             found[name] = find_reference(reference, cache, skip, True, check)
             copy_hours(reference, cache, output)
