@@ -97,10 +97,8 @@ class Registry(Mapping[str, T], Generic[T]):
         def check(name: str) -> str:
             if name in more or (name in self and only(self[name])):
                 return name
-            *names, last = [f"'{other}'" for other in (*more, *(key for key in self if only(self[key])))]
-            raise PydanticCustomError(
-                "unknown_name", "Input should be {names}", {"names": f"{', '.join(names)} or {last}"}
-            )
+            known = ", ".join([*more, *(key for key in self if only(self[key]))])
+            raise PydanticCustomError("unknown_name", f"there is no such {self.kind}; there are {known}")
 
         return AfterValidator(check)
 

@@ -140,7 +140,7 @@ def replay_mib(table, storage):
 
 def test_a_codec_that_does_not_exist_is_one_sentence(capsys):
     assert train.main(["sac", *HERE, "--set", "agent.storage=int3", "--output", "no"]) == 2
-    assert "should be 'auto', 'float32', 'float16', 'uint8' or 'int4'" in capsys.readouterr().err
+    assert "there is no such codec; there are auto, float32, float16, uint8, int4" in capsys.readouterr().err
 
 
 def test_a_controller_is_evaluated_and_shown_everywhere(trained, compared, tmp_path):

@@ -133,7 +133,7 @@ def test_a_dead_simulator_stops_the_run_with_a_checkpoint(days, outputs, monkeyp
         patch.setattr(GuidedSite, "step", dying)
         assert train.main(command(days, outputs / "a-dead-sim")) == 1
     error = capsys.readouterr().err
-    assert "simulator 1 died with exit code 9; saved at step 120 of 300; to go on: " in error
+    assert "simulator 1 died with exit code 9; saved at step 120 of 300; to resume: " in error
     assert last_checkpoint(outputs / "a-dead-sim") == 120
     assert train.main(["a2c", "--resume", str(outputs / "a-dead-sim")]) == 0
 

@@ -10,7 +10,7 @@ import iquitos_rl
 ROOT = Path(iquitos_rl.__file__).parent
 LAYERS = (
     ("errors", "version"),
-    ("registry",),
+    ("assignments", "registry"),
     ("machine",),
     ("cases.site",),
     ("cases.schema",),
@@ -19,6 +19,7 @@ LAYERS = (
     ("cases.metered",),
     ("cases",),
     ("envs.vector", "envs.described"),
+    ("envs.task.settings",),
     ("envs.task",),
     ("envs.engines",),
     ("envs.district",),
@@ -30,13 +31,15 @@ LAYERS = (
     ("baselines",),
     ("checkpoints",),
     ("agents",),
-    ("config",),
+    ("config", "listing"),
     ("judging",),
     ("report",),
     ("runs",),
-    ("comparison",),
     ("cli",),
-    ("train", "evaluate", "plan", "case", "compare", "report.__main__"),
+    ("comparison",),
+    ("options",),
+    ("train", "evaluate", "plan", "case", "compare", "report.__main__", "settings"),
+    ("__main__",),
 )
 """From the bottom to the top; the longest name that fits a module is its layer."""
 

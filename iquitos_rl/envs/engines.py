@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-
-from iquitos_rl.cases.site import Site
-from iquitos_rl.envs.task.site_task import TaskSettings
-from iquitos_rl.envs.task.trajectory import Trajectory
-from iquitos_rl.envs.vector import VectorEnv
+from iquitos_rl.envs.task.settings import TaskSettings
 from iquitos_rl.registry import Registry
+
+if TYPE_CHECKING:  # settings and help know the names without torch
+    import torch
+
+    from iquitos_rl.cases.site import Site
+    from iquitos_rl.envs.task.trajectory import Trajectory
+    from iquitos_rl.envs.vector import VectorEnv
 
 
 class Wanted(NamedTuple):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from iquitos_rl.baselines.rule import RuleSettings
 from iquitos_rl.cases.schema.reader import read_site
-from iquitos_rl.config import Algorithm, RunSettings, config_folder
+from iquitos_rl.config import RunSettings, config_folder
 from iquitos_rl.envs.engines import ENGINES
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.references import STRONGEST, find_rule
@@ -45,8 +45,8 @@ def choose_guidance(
     return Guidance(rule, f"tuned to {found}")
 
 
-def unguided_settings(name: Algorithm) -> Path:
-    """The shipped settings of an algorithm for training without a guide."""
+def unguided_settings(name: str) -> Path:
+    """The shipped settings of an agent for training without a guide; a plugin's agent has no such file."""
     return config_folder() / "unguided" / f"{name}.yaml"
 
 

@@ -6,8 +6,7 @@ type data (4.6 and 7.4 kWh) and a physical PV model; `pv.model=documented` is th
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -300,21 +299,3 @@ def _known_keys(values: Mapping[str, Mapping[str, object]], group: str) -> str:
     if group in values:
         return f"{group} has {', '.join(values[group])}"
     return f"the groups are {', '.join(values)}"
-
-
-def parse_overrides(pairs: Iterable[str]) -> dict[str, object]:
-    """`["pv.model=documented", "bess.power_kw=400"]` as a mapping; values are JSON where they read as JSON, else text.
-
-    Raises:
-        UserError: a pair without an equals sign.
-    """
-    overrides: dict[str, object] = {}
-    for pair in pairs:
-        path, equals, text = pair.partition("=")
-        if not equals:
-            raise UserError(f"--set {pair!r}: write group.key=value")
-        try:
-            overrides[path.strip()] = json.loads(text)
-        except json.JSONDecodeError:
-            overrides[path.strip()] = text.strip()
-    return overrides

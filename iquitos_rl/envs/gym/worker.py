@@ -14,14 +14,14 @@ import gymnasium
 import torch
 
 from iquitos_rl.envs.described import DescribedEnv, Description
-from iquitos_rl.errors import UserError
+from iquitos_rl.errors import Failure, UserError
 
 START_SECONDS, HANG_SECONDS = 120.0, 30.0
 """A simulator that has not answered for so long, to being built or later, is taken for dead. The first takes seconds on
 an idle machine, a step milliseconds."""
 
 
-class WorkerError(Exception):
+class WorkerError(Failure):
     """A worker process died, hangs, or its environment raised."""
 
 

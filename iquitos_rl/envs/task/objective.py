@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from iquitos_rl.cases.site import Site
+from iquitos_rl.envs.task.settings import ObjectiveSettings as ObjectiveSettings
 from iquitos_rl.errors import UserError
 
 TARIFF_FILE = "tariff.json"
@@ -54,16 +55,6 @@ WEIGHTS = {
     "co2": Weights(energy=0.0, demand=0.0, carbon=1.0, shortfall=1.0),
     "balanced": Weights(energy=1.0, demand=1.0, carbon=5.0, shortfall=1.0),
 }
-
-
-class ObjectiveSettings(BaseModel):
-    """How the four terms are priced and weighed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    preset: Literal["bill", "co2", "balanced"] = Field("bill", description="weights of the terms in the reward")
-    carbon_price: float = Field(0.10, ge=0, description="currency per kg of CO2 from the grid")
-    shortfall_price: float = Field(5.0, ge=0, description="currency per kWh missing when a vehicle leaves")
 
 
 class Terms(NamedTuple):

@@ -11,7 +11,7 @@ table; endogenous columns follow from the actions: states of charge, consumption
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,11 +20,10 @@ from torch import Tensor
 
 from iquitos_rl.cases.site import Building, Floats, Ints, Site
 from iquitos_rl.envs.task.objective import Tariff, is_month_start, is_peak
+from iquitos_rl.envs.task.settings import Sockets
 from iquitos_rl.envs.task.sockets import EMPTY, SocketTables
 from iquitos_rl.errors import UserError
 
-Sockets = Literal["each", "fleet"]
-"""Whether an agent sees and moves every socket, or each building's sockets as one fleet."""
 HEADROOM = 1.25
 """Bounds of load and weather exceed the case's own extremes by this factor: other years go beyond them a little."""
 LONGEST_STAY_HOURS = 24.0

@@ -14,13 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from iquitos_rl.cases.site import Site
 from iquitos_rl.envs.task.objective import (
     Objective,
-    ObjectiveSettings,
     Terms,
     idle_bill,
     is_month_start,
@@ -32,7 +30,6 @@ from iquitos_rl.envs.task.objective import (
 from iquitos_rl.envs.task.observation import (
     Column,
     Encoding,
-    Sockets,
     bounds,
     exogenous_table,
     make_encoding,
@@ -40,23 +37,12 @@ from iquitos_rl.envs.task.observation import (
     socket_power,
     sockets_by_building,
 )
+from iquitos_rl.envs.task.settings import TaskSettings as TaskSettings
 from iquitos_rl.envs.task.sockets import EMPTY, guarded_range, socket_tables, steps_needed, urgency
 from iquitos_rl.errors import UserError
 
 SERVED_TOLERANCE = 0.05
 """A departure counts as served within 5 points of the wanted SOC, as in CityLearn's `min_acceptable` KPI."""
-
-
-class TaskSettings(BaseModel):
-    """What the agent is asked to do with a site."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    objective: ObjectiveSettings = ObjectiveSettings()
-    ev_guard: bool = Field(True, description="let actions choose when to charge, never whether a departure is met")
-    sockets: Sockets = Field(
-        "fleet", description="see and move each building's sockets together, or each socket by itself"
-    )
 
 
 class Moment(NamedTuple):
