@@ -28,12 +28,12 @@ from iquitos_rl.baselines.bill import Bill, start_at
 from iquitos_rl.baselines.guided import Guide, GuidedSite
 from iquitos_rl.baselines.recording import record_years
 from iquitos_rl.baselines.rule import Rule, RuleSettings
-from iquitos_rl.cases.iquitos.presets import PRESETS
+from iquitos_rl.cases.presets import PRESETS
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.config import AgentSettings, load_settings
 from iquitos_rl.envs.district.env import DistrictSite
-from iquitos_rl.envs.district.trajectory import Trajectory
 from iquitos_rl.envs.task.objective import is_month_start
+from iquitos_rl.envs.task.trajectory import Trajectory
 from iquitos_rl.judging.references import STRONGEST, find_rule
 from iquitos_rl.machine.facts import machine, versions
 from iquitos_rl.machine.files import write_json, write_text

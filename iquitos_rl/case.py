@@ -33,13 +33,17 @@ def build(
     year_seed: YearSeed = 0,
     sets: Sets = (),
 ) -> int:
-    """Write the synthetic Iquitos case as a CityLearn schema folder."""
-    from iquitos_rl.cases.iquitos.build import build_case
+    """Write a year of a preset as a CityLearn schema folder."""
     from iquitos_rl.cases.iquitos.calibration import calibration_table, format_table
+    from iquitos_rl.cases.iquitos.presets import IQUITOS
+    from iquitos_rl.cases.presets import build_preset
 
-    folder = build_case(preset, year_seed, output, parse_assignments(sets))
-    print(format_table(calibration_table(folder)))
-    _print_record(folder)
+    folder = build_preset(preset, year_seed, output, parse_assignments(sets))
+    if preset in IQUITOS:
+        print(format_table(calibration_table(folder)))
+        _print_record(folder)
+    else:
+        print(f"written to {folder}")
     return 0
 
 

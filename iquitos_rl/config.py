@@ -11,22 +11,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from iquitos_rl.agents.registry import AGENTS
 from iquitos_rl.assignments import Layer, merge, parse_assignments, read_yaml, validate
+from iquitos_rl.envs.engines import ENGINES
 from iquitos_rl.envs.task.settings import TaskSettings
 from iquitos_rl.errors import UserError
 
 ALL = "all"
 """In the place of an agent's name: every agent that has a shipped YAML file."""
-ENGINES = ("auto", "district", "citylearn")
-
-
-def _known_engine(name: str) -> str:
-    if name not in ENGINES:
-        raise ValueError(f"there is no such engine; there are {', '.join(ENGINES)}")
-    return name
 
 
 class RunSettings(BaseModel):
@@ -38,9 +32,9 @@ class RunSettings(BaseModel):
     case_settings: dict[str, Any] = Field({}, description="overrides of a preset, e.g. {pv: {model: documented}}")
     years: int = Field(12, ge=1, description="training years made of a preset, each with a year seed of its own")
     eval_case: str | None = Field(None, description="folder to evaluate on; by default a preset's unseen year")
-    engine: Annotated[str, AfterValidator(_known_engine)] = Field(
+    engine: Annotated[str, ENGINES.named("auto")] = Field(
         "auto",
-        description="what simulates the training years: district, citylearn, or auto for district wherever it can",
+        description="what simulates the training years: district, citylearn, or auto for the first that can",
     )
     guide: Literal["auto", "strongest", "none"] = Field(
         "auto", description="the tuned rule that actions count from, or none; auto takes the rule wherever it can act"

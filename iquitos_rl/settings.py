@@ -19,13 +19,14 @@ def settings(
 ) -> int:
     """List every setting with its key as --set takes it, its default, type and meaning."""
     from iquitos_rl.assignments import read_yaml, validate
-    from iquitos_rl.cases.iquitos.presets import case_settings
+    from iquitos_rl.cases.presets import PRESETS
     from iquitos_rl.config import RunSettings, config_folder, load_settings
     from iquitos_rl.listing import rows
 
     if case is not None:
         print(f"# Settings of {case}, for `case build` and `case import`; in a training under case_settings.")
-        found = list(rows(case_settings(case)))
+        changeable = PRESETS.require(case).settings
+        found = [] if changeable is None else list(rows(changeable))
     elif agent is not None:
         own = load_settings([agent]).agents[agent]
         print(f"# Settings of a training of {agent}")

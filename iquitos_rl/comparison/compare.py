@@ -14,7 +14,7 @@ from iquitos_rl.comparison.runner import Runner, reference_records
 from iquitos_rl.comparison.summary import copy_median_hours, summarise
 from iquitos_rl.config import load_settings, shipped_agents
 from iquitos_rl.errors import UserError
-from iquitos_rl.judging.references import KEPT, copy_hours
+from iquitos_rl.judging.references import copy_hours, kept
 from iquitos_rl.judging.standings import as_csv, co2_markdown, markdown, standings
 from iquitos_rl.machine.files import write_json, write_text
 from iquitos_rl.machine.interrupt import Interrupts
@@ -65,7 +65,7 @@ def compare(request: ComparisonRequest) -> int:
             references = runner.references()
             records = reference_records(comparison, references)
             records += runner.judgements(runner.trainings())
-            for name in KEPT:
+            for name in kept():
                 if name in references:
                     copy_hours(references[name][0], comparison.cache, comparison.output)
             chosen = copy_median_hours(comparison, records)

@@ -9,8 +9,8 @@ from functools import partial
 from typing import TypeVar
 
 from iquitos_rl.assignments import write_layer
+from iquitos_rl.baselines.registry import CONTROLLERS
 from iquitos_rl.baselines.rule import RuleSettings
-from iquitos_rl.baselines.rules import RULES
 from iquitos_rl.comparison.jobs import Task, run_tasks
 from iquitos_rl.comparison.plan import Comparison, is_finished
 from iquitos_rl.comparison.tasks import (
@@ -22,7 +22,7 @@ from iquitos_rl.comparison.tasks import (
     train_task,
     tune_task,
 )
-from iquitos_rl.judging.references import MPC, OPTIMUM, SIMULATED, UNCONTROLLED, Reference, stored
+from iquitos_rl.judging.references import UNCONTROLLED, Reference, compared, stored
 from iquitos_rl.judging.standings import Record
 from iquitos_rl.judging.summary import largest
 from iquitos_rl.machine.files import write_text
@@ -59,7 +59,7 @@ class Runner:
         """Everything that agents are compared with, evaluated and stored: each controller's years in order."""
         comparison, cache, prints = self.comparison, self.comparison.cache, self.comparison.fingerprints
         task = comparison.settings.run.task
-        names = [name for name in SIMULATED if name == MPC or (name in RULES and name != UNCONTROLLED)]
+        names = [name for name in compared() if CONTROLLERS[name].needs != "nothing"]
         tuned = self._run(
             "tuned", {name: partial(tune_task, name, comparison.train_years, task, cache) for name in names}
         )
@@ -70,7 +70,7 @@ class Runner:
                 Reference(name, folder, prints[year], task, rules.get(name))
                 for year, folder in comparison.years.items()
             ]
-            for name in (*SIMULATED, OPTIMUM)
+            for name in compared()
             if name not in self.left_out
         }
         missing = {

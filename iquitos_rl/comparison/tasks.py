@@ -17,7 +17,7 @@ from iquitos_rl.envs.task.settings import TaskSettings
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.evaluation import simulate_policy
 from iquitos_rl.judging.parity import replay
-from iquitos_rl.judging.references import Reference, find_rule, judge
+from iquitos_rl.judging.references import Reference, judge, learn
 from iquitos_rl.judging.summary import DEMAND_AUDIT, Judged, audit_demand, figures
 from iquitos_rl.machine.device import choose_device
 from iquitos_rl.machine.facts import versions
@@ -41,10 +41,10 @@ def _silently() -> contextlib.redirect_stdout[io.StringIO]:
 
 def tune_task(
     name: str, train_years: list[Path], task: TaskSettings, cache: Path, interrupts: Interrupts
-) -> RuleSettings | LeftOut:
-    """Tune a rule, see `find_rule`."""
+) -> RuleSettings | LeftOut | None:
+    """What a controller needs of the training years, see `learn`."""
     try:
-        return find_rule(name, train_years, task, cache, check=interrupts.check)
+        return learn(name, train_years, task, cache, check=interrupts.check)
     except UserError as error:
         return LeftOut(str(error))
 

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from functools import partial
 
+from iquitos_rl.baselines.registry import CONTROLLERS
+from iquitos_rl.judging.references import kept
 from iquitos_rl.judging.standings import EXPLAINED, HEAD, table_rows
 from iquitos_rl.judging.table import ROWS
 from iquitos_rl.report import cost_figures, hour_figures
 from iquitos_rl.report.markup import cell, figure, missing, paragraph, side_by_side, table
 from iquitos_rl.report.measures import gap_share, scores
-from iquitos_rl.report.results import BESIDE, REFERENCES, Results
+from iquitos_rl.report.results import REFERENCES, Results
 from iquitos_rl.report.style import display_name
 
 CO2_NEEDS = ("co2_kg", "import_kwh", "load_kwh", "ev_kwh")
 INTERVALS = " Line: 95 % interval over seeds; strokes: each seed in each year."
-MEANINGS = {
-    "grid_only": "the same loads and vehicles without PV and battery",
-    "uncontrolled": "battery idle, every vehicle charged at full power from its arrival",
-    "strongest": "the best fixed rule of this package, its parameters tuned on training years",
-    "mpc": "plans two days ahead each hour, with forecasts from what was seen so far",
-    "optimum": "perfect foresight: the cheapest plan when the whole year is known beforehand; nothing can beat it",
-}
 
 
 def lead(results: Results) -> str:
@@ -32,7 +27,7 @@ def lead(results: Results) -> str:
         text = "What each bill still holds that perfect foresight would save: 0 cannot be reached without knowing the"
         text += f" whole year beforehand.{INTERVALS if results.standings else ''}"
         drawn = figure(results, "above_optimum", text, partial(cost_figures.above_optimum, results, names))
-    meant = [[display_name(name), text] for name, text in MEANINGS.items() if name in results.controllers]
+    meant = [[entry.label, entry.meaning] for name, entry in CONTROLLERS.items() if name in results.controllers]
     return side_by_side([drawn, table(meant)]) if results.agents else ""
 
 
@@ -85,7 +80,7 @@ def costs(results: Results) -> str:
     emitting = [name for name, found in ranked(controllers, "co2_kg") if all(key in found for key in CO2_NEEDS)]
     compared = [name for name in billed if name not in ("grid_only", "uncontrolled")]
     if results.standings:
-        compared = [name for name in compared if name in (*results.agents, *BESIDE)]
+        compared = [name for name in compared if name in (*results.agents, *kept())]
     figures, notes = [], []
     for name in controllers:
         for names, what in ((billed, "a term of the bill"), (emitting, "a term of the CO2")):
@@ -128,7 +123,7 @@ def ranked(controllers: dict[str, dict[str, float]], key: str) -> list[tuple[str
 
 def cost_table(results: Results) -> str:
     """The summary as a table, agents first, and each one's distance from uncontrolled; what is unknown stays empty."""
-    rules = [name for name in results.rules if name in BESIDE or not results.standings]
+    rules = [name for name in results.rules if name in kept() or not results.standings]
     names = [*results.agents, *rules, *(name for name in reversed(REFERENCES) if name in results.controllers)]
     controllers = {name: results.controllers[name] for name in names}
     rows = [

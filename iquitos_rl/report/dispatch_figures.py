@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from iquitos_rl.judging.references import kept
 from iquitos_rl.report.measures import step_hours
-from iquitos_rl.report.results import BESIDE, Results
+from iquitos_rl.report.results import Results
 from iquitos_rl.report.style import (
     BLACK,
     FLOWS,
@@ -43,7 +44,7 @@ def dispatch(results: Results, name: str, rows: slice) -> Figure:
 
     power_flows(axes[0], time, hours / step)
     shown = {who: frame.iloc[rows] for who, frame in results.hours.items()}
-    beside = [who for who in ("uncontrolled", *BESIDE) if who != name and len(shown.get(who, ())) == len(hours)]
+    beside = [who for who in kept() if who != name and len(shown.get(who, ())) == len(hours)]
     for axis, (key, scale, title, _) in zip(axes[1:], lines):
         for who in (who for who in (*beside, name) if key in shown[who]):
             style = {"linestyle": dashes(who), "linewidth": 1.3 if who == name else 1, "label": display_name(who)}

@@ -14,14 +14,13 @@ import pandas as pd
 from pydantic import ValidationError
 
 from iquitos_rl.errors import UserError
+from iquitos_rl.judging.references import kept
 from iquitos_rl.report.metrics import read_metrics
 from iquitos_rl.report.summary_shape import Compared, Run
 
 SUMMARY = "simulation_summary.json"
 REFERENCES = ("grid_only", "uncontrolled", "optimum")
 """Controllers that are neither agent nor rule."""
-BESIDE = ("strongest", "optimum")
-"""Controllers whose hours are shown beside those of the agents, where they were kept."""
 ENERGIES = ("load_kwh", "pv_kwh", "bess_kwh", "ev_kwh", "other_kwh", "net_kwh", "import_kwh", "export_kwh")
 HOURLY = ("month", "hour", *ENERGIES, "price", "co2_kg")
 TRACED = ("demand_cost", "missing_kwh", "departures", "served")
@@ -38,7 +37,7 @@ class Results:
     """Trained controllers that have figures, best bill first."""
     hours: dict[str, pd.DataFrame]
     """Controller to its `timeseries_*.csv`, with `demand_cost`, `missing_kwh`, `departures` and `served` of its trace
-    where that is there; uncontrolled first, then the agents and `BESIDE`."""
+    where that is there; uncontrolled first, then the agents and whatever else has its hours kept."""
     metrics: dict[str, list[pd.DataFrame]]
     """Agent to its `metrics.csv`, one for each training in a comparison."""
     sockets: dict[str, pd.DataFrame]
@@ -51,7 +50,7 @@ class Results:
     @property
     def controlled(self) -> dict[str, pd.DataFrame]:
         """Hours of the uncontrolled site and the agents."""
-        return {name: hours for name, hours in self.hours.items() if name not in BESIDE}
+        return {name: hours for name, hours in self.hours.items() if name == "uncontrolled" or name not in kept()}
 
     @property
     def standings(self) -> dict[str, dict[str, Any]]:
@@ -74,7 +73,8 @@ def read_results(folder: Path) -> Results:
     agents = [name for name in controllers if name in trained and name not in REFERENCES]
     agents.sort(key=lambda name: controllers[name].get("bill", math.inf))
     hours = {}
-    for name in ("uncontrolled", *agents, *BESIDE):
+    first, *others = kept()
+    for name in (first, *agents, *others):
         path, traced = (find(folder, name, f"{kind}_{name}.csv") for kind in ("timeseries", "trace"))
         if path is not None:
             hours[name] = read_columns(path, HOURLY, ("battery_soc",))

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from iquitos_rl.baselines.programme import SolverError
+from iquitos_rl.baselines.registry import CONTROLLERS
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.envs.task.settings import TaskSettings
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.evaluation import hour_bar
-from iquitos_rl.judging.references import OPTIMUM, STRONGEST, Reference, copy_hours, find_rule, judge, stored
+from iquitos_rl.judging.references import UNCONTROLLED, Reference, copy_hours, judge, kept, learn, stored
 from iquitos_rl.judging.summary import Judged
-from iquitos_rl.runs.years import Years
 
 
 def find_reference(reference: Reference, cache: Path, skip: bool, reuse: bool, check: Callable[[], None]) -> Judged:
@@ -36,22 +36,33 @@ def find_reference(reference: Reference, cache: Path, skip: bool, reuse: bool, c
         return judge(reference, cache, advance)
 
 
-def find_strongest(
-    years: Years, fingerprint: str, task: TaskSettings, cache: Path, output: Path, skip: bool, check: Callable[[], None]
+def find_kept(
+    case: Path,
+    fingerprint: str,
+    task: TaskSettings,
+    train_years: list[Path],
+    cache: Path,
+    output: Path,
+    skip: bool = False,
+    check: Callable[[], None] = lambda: None,
 ) -> tuple[dict[str, Judged], dict[str, str]]:
-    """The strongest rule, tuned on the training years, and the optimum, or why one is missing; their hours go to
-    `output`."""
+    """What every run evaluates next to the uncontrolled site, or why one is missing; their hours go to `output`.
+
+    Args:
+        fingerprint: of the case's files.
+        train_years: without any, only controllers that need none.
+    """
     found: dict[str, Judged] = {}
     left_out: dict[str, str] = {}
-    for name in (STRONGEST, OPTIMUM):
+    for name in kept():
+        needs = CONTROLLERS[name].needs
+        if name == UNCONTROLLED or (needs != "nothing" and not train_years):
+            continue
         try:
-            rule = None
-            if name == STRONGEST:
-                print(
-                    f"the rule {name}: tuned on the training years, which may take minutes the first time", flush=True
-                )
-                rule = find_rule(name, years.train, task, cache, skip, check)
-            reference = Reference(name, years.evaluate, fingerprint, task, rule)
+            if needs == "rule":
+                print(f"the rule {name}: tuned on training years, which may take minutes the first time", flush=True)
+            learned = learn(name, train_years, task, cache, skip, check)
+            reference = Reference(name, case, fingerprint, task, learned)
             found[name] = find_reference(reference, cache, skip, True, check)
             copy_hours(reference, cache, output)
         except (UserError, SolverError) as error:

@@ -6,20 +6,20 @@ from pathlib import Path
 
 from iquitos_rl.agents.policy_file import load_policy
 from iquitos_rl.agents.registry import AGENTS
-from iquitos_rl.baselines.programme import SolverError
-from iquitos_rl.cases.iquitos.presets import PRESETS
+from iquitos_rl.cases.presets import PRESETS
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.envs.citylearn.env import resolve_case
 from iquitos_rl.envs.task.objective import Objective, read_tariff
 from iquitos_rl.envs.task.settings import TaskSettings
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.evaluation import evaluate_policy, hour_bar
-from iquitos_rl.judging.references import OPTIMUM, UNCONTROLLED, Reference, copy_hours, judge
+from iquitos_rl.judging.references import UNCONTROLLED, Reference, copy_hours, judge
 from iquitos_rl.judging.summary import make_summary
 from iquitos_rl.judging.table import comparison_table
 from iquitos_rl.machine.device import choose_device
 from iquitos_rl.machine.files import write_json
 from iquitos_rl.machine.threads import choose_threads
+from iquitos_rl.runs.compared import find_kept
 from iquitos_rl.runs.folder import SUMMARY, make_output
 from iquitos_rl.runs.years import EVALUATION_YEAR_SEED, preset_year
 
@@ -57,13 +57,8 @@ def evaluate_run(run: Path, case: str, year_seed: int | None, output: Path) -> s
     with hour_bar("evaluate uncontrolled", site.rows - 1) as advance:
         references = {UNCONTROLLED: judge(baseline, cache, advance)}
     copy_hours(baseline, cache, output)
-    bound, left_out = baseline._replace(name=OPTIMUM), {}
-    try:
-        references[OPTIMUM] = judge(bound, cache)
-        copy_hours(bound, cache, output)
-    except (UserError, SolverError) as error:
-        left_out[OPTIMUM] = str(error)
-        print(f"without {OPTIMUM}: {error}", flush=True)
+    others, left_out = find_kept(year, site.fingerprint, task, [], cache, output)
+    references |= others
     result = evaluate_policy(name, agent, year, task, output)
     unseen = preset and year_seed >= EVALUATION_YEAR_SEED
     summary = make_summary(case, unseen, objective, references, {name: result}, [], device)

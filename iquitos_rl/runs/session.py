@@ -26,7 +26,7 @@ from iquitos_rl.machine.files import write_json, write_text
 from iquitos_rl.machine.interrupt import Interrupts
 from iquitos_rl.machine.threads import choose_threads
 from iquitos_rl.report.page import write_report
-from iquitos_rl.runs.compared import find_reference, find_strongest
+from iquitos_rl.runs.compared import find_kept, find_reference
 from iquitos_rl.runs.folder import SUMMARY, Run, is_unused, lock_output, make_output
 from iquitos_rl.runs.outcome import attempt, train_and_evaluate
 from iquitos_rl.runs.request import OUTPUTS, Request
@@ -120,7 +120,8 @@ def train_in(run: Run, settings: Settings, device: torch.device, request: Reques
             results[name] = train_and_evaluate(name, own, years, device, output, session)
         else:
             results[name] = attempt(name, own, years, device, output / name, session)
-    others, left_out = find_strongest(years, site.fingerprint, task, cache, output, skip, interrupts.check)
+    evaluated = years.evaluate, site.fingerprint, task
+    others, left_out = find_kept(*evaluated, years.train, cache, output, skip, interrupts.check)
     references |= others
     summary = {
         **make_summary(years.name, years.unseen, objective, references, results, list(report.warnings), device),

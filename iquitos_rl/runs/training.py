@@ -108,7 +108,7 @@ class Training:
         """Environments that cannot be brought to the same point, because their simulator or data changed, start new
         episodes instead."""
         try:
-            self.engine.env.load_state_dict(state["environments"])  # type: ignore[attr-defined]
+            self.engine.env.load_state_dict(state["environments"])
         except (UserError, KeyError, RuntimeError, IndexError, TypeError, ValueError) as error:
             print(f"warning: {error}; their open episodes start again", flush=True)
             self.agent.reset()
@@ -213,7 +213,7 @@ class Training:
         return {
             "agent": self.agent.state_dict(),
             "best": self.best.state_dict(),
-            "environments": self.engine.env.state_dict(),  # type: ignore[attr-defined]
+            "environments": self.engine.env.state_dict(),
             "generators": generator_states(),
         }
 

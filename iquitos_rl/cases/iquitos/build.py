@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from iquitos_rl.cases.iquitos.demand import synthetic_load
-from iquitos_rl.cases.iquitos.presets import CaseSettings, case_settings
+from iquitos_rl.cases.iquitos.presets import IQUITOS, CaseSettings, case_settings
 from iquitos_rl.cases.iquitos.solar import (
     Calendar,
     Sun,
@@ -23,6 +24,7 @@ from iquitos_rl.cases.iquitos.solar import (
 )
 from iquitos_rl.cases.iquitos.visits import KINDS, Visits, draw_visits, socket_counts
 from iquitos_rl.cases.iquitos.write import CaseData, write_case
+from iquitos_rl.cases.presets import Preset
 from iquitos_rl.cases.site import Floats
 from iquitos_rl.errors import UserError
 
@@ -59,6 +61,9 @@ def build_case(
     load = synthetic_load(calendar, settings.load, stream(year_seed, LOAD_STREAM))
     pv, warnings = modelled_pv(weather, sun, settings)
     return write_case(case_data(preset, year_seed, settings, calendar, sun, weather, load, pv, warnings), output)
+
+
+IQUITOS_128, IQUITOS_38 = (Preset(partial(build_case, name), IQUITOS[name]) for name in ("iquitos-128", "iquitos-38"))
 
 
 def resolve(preset: str, settings: CaseSettings | Mapping[str, object] | None) -> CaseSettings:

@@ -246,7 +246,7 @@ class CaseSettings(Group):
     visits: VisitSettings = VisitSettings()
 
 
-PRESETS: dict[str, CaseSettings] = {
+IQUITOS: dict[str, CaseSettings] = {
     # The design of late January: many slow sockets, a large battery.
     "iquitos-128": CaseSettings(),
     # The design of February: 19 double chargers, a small battery; 270 + 39 visits a day leave room for short stays.
@@ -264,9 +264,9 @@ def case_settings(preset: str, overrides: Mapping[str, object] | None = None) ->
     Raises:
         UserError: an unknown preset, an unknown key or an impossible value.
     """
-    if preset not in PRESETS:
-        raise UserError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
-    values = PRESETS[preset].model_dump()
+    if preset not in IQUITOS:
+        raise UserError(f"unknown preset {preset!r}: choose one of {', '.join(IQUITOS)}")
+    values = IQUITOS[preset].model_dump()
     changes = _flat(overrides or {})
     for path in changes:
         group, dot, key = path.partition(".")

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +14,7 @@ from iquitos_rl.cases.iquitos.presets import CaseSettings, TariffSettings
 from iquitos_rl.cases.iquitos.solar import LEADS, Calendar
 from iquitos_rl.cases.iquitos.visits import CHARGER_COLUMNS, Visits, charger_lines, socket_counts
 from iquitos_rl.cases.site import Floats, Ints
-from iquitos_rl.errors import UserError
+from iquitos_rl.machine.files import new_folder
 from iquitos_rl.version import __version__
 
 WEATHER_NAMES = (
@@ -74,33 +70,6 @@ class CaseData:
     visits: tuple[Visits, ...]
     provenance: Mapping[str, Any]
     """Further keys of case.json: warnings, figures, assumptions."""
-
-
-@contextmanager
-def new_folder(output: Path) -> Iterator[Path]:
-    """A temporary folder beside `output`, renamed to it when the block ends without an error.
-
-    Raises:
-        UserError: `output` exists and is not an empty folder, or cannot be written.
-    """
-    output = Path(output)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"{output} exists and is not an empty folder: nothing written")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    except OSError as error:
-        raise UserError(f"{output} cannot be written: {error.strerror}") from None
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        if output.exists():
-            output.rmdir()
-        os.replace(temporary, output)
-    except OSError as error:
-        raise UserError(f"{output} cannot be written: {error.strerror}") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_case(data: CaseData, output: Path) -> Path:

@@ -175,11 +175,6 @@ class Physics:
         """(E, N) 1 where a vehicle is connected in the present row, else 0."""
         return (EMPTY - self.state.code).clamp(0, 1)
 
-    @property
-    def battery_degraded_kwh(self) -> Tensor:
-        """(E, B) kWh that the stationary batteries still hold after capacity fade."""
-        return self.state.battery_degraded if self.exact else (1 - self.state.battery_degraded) * self.battery.capacity
-
     def fresh(self, row: Tensor, scenario: Tensor) -> State:
         """The state at the start of an episode at these rows, (E,) each."""
         here = scenario * self.rows + row
