@@ -1,4 +1,4 @@
-"""The report of a run: one self-contained HTML file and its figures, made from the files in the run's folder alone."""
+"""The report of a run: one self-contained HTML file and its figures, made only from files in the run's folder."""
 
 from iquitos_rl.report.page import write_report
 

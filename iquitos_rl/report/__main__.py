@@ -1,4 +1,4 @@
-"""Write a run's report again: `python -m iquitos_rl.report outputs/RUN`."""
+"""Write the report of a finished run: `python -m iquitos_rl.report outputs/RUN`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures of what controllers cost and how agents learned: each function draws one `Figure` from a run's results."""
+"""Figures of bills, CO2 and learning curves, drawn from a run's results."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ def bill(results: Results, names: list[str]) -> Figure:
     """Each controller's bill, stacked by term."""
     found = [results.controllers[name] for name in names]
     terms = {label: (shade, [own[key] / 1e3 for own in found]) for key, label, shade in TERMS}
-    return stacked_bars(names, terms, f"thousand {results.summary.get('currency', 'currency')}")
+    return stacked_bars(names, terms, f"thousand {results.currency}")
 
 
 def co2(results: Results, names: list[str]) -> Figure:
-    """Each controller's grid CO2, stacked by what the energy was for."""
+    """Each controller's grid CO2, stacked by use of the energy."""
     found = [co2_terms(results.controllers[name]) for name in names]
     terms = {label: (FLOWS[label], [own[label] for own in found]) for label in found[0]}
     return stacked_bars(names, terms, "tonnes of CO2 from the grid")
 
 
 def stacked_bars(names: list[str], terms: dict[str, tuple[str, list[float]]], unit: str) -> Figure:
-    """A bar for each controller, put together from its terms: label to colour and a value for each controller."""
+    """One bar per controller, stacked from `terms`: label to colour and one value per controller."""
     figure, (axis,) = subplots(1.3 + 0.34 * len(names))
     left = np.zeros(len(names))
     rows = [display_name(name) for name in names]
@@ -65,7 +65,7 @@ def stacked_bars(names: list[str], terms: dict[str, tuple[str, list[float]]], un
 
 
 def saving(results: Results, names: list[str]) -> Figure:
-    """Terms of the bill below uncontrolled: what the stacked bars are too coarse to show."""
+    """How far each term of the bill is below uncontrolled, which the stacked bars show too coarsely."""
     figure, (axis,) = subplots(1.2 + 0.2 * len(names) * len(TERMS))
     idle = results.controllers["uncontrolled"]
     terms = [term for term in TERMS if all(term[0] in results.controllers[name] for name in ("uncontrolled", *names))]
@@ -80,7 +80,7 @@ def saving(results: Results, names: list[str]) -> Figure:
     axis.invert_yaxis()
     axis.margins(x=0.2)
     thousands(axis.xaxis)
-    axis.set_xlabel(f"thousand {results.summary.get('currency', 'currency')} below uncontrolled")
+    axis.set_xlabel(f"thousand {results.currency} below uncontrolled")
     axis.grid(axis="y", visible=False)
     legend(figure, [axis], columns=2)
     return figure
@@ -88,32 +88,29 @@ def saving(results: Results, names: list[str]) -> Figure:
 
 def above_optimum(results: Results, names: list[str]) -> Figure:
     """How far each controller's bill is above the optimum's of the same year."""
-    currency = results.summary.get("currency", "currency")
-    figure = scored_bars(results, names, "above_optimum", ",.0f")
-    figure.axes[0].set_xlabel(f"thousand {currency} above perfect foresight")
-    return figure
+    label = f"thousand {results.currency} above perfect foresight"
+    return scored_bars(results, names, "above_optimum", ",.0f", label)
 
 
 def gap(results: Results, names: list[str]) -> Figure:
     """Share of the gap between uncontrolled (0) and optimum (100 %) that each controller closes."""
-    figure = scored_bars(results, names, "gap_closed", ".1f")
+    figure = scored_bars(results, names, "gap_closed", ".1f", "% of the gap, 100 is perfect foresight")
     figure.axes[0].axvline(100, color=BLACK, linewidth=0.8, linestyle="--")
-    figure.axes[0].set_xlabel("% of the gap, 100 is perfect foresight")
     return figure
 
 
 def below_strongest(results: Results, names: list[str]) -> Figure:
     """How far each controller's bill is below the strongest rule's of the same year."""
-    figure = scored_bars(results, names, "below_strongest", "+.2f")
-    figure.axes[0].set_xlabel("% below the strongest rule's bill of the same year")
-    return figure
+    label = "% below the strongest rule's bill of the same year"
+    return scored_bars(results, names, "below_strongest", "+.2f", label)
 
 
-def scored_bars(results: Results, names: list[str], key: str, form: str) -> Figure:
-    """A score of each controller; of a comparison with its interval and a stroke for each seed in each year."""
+def scored_bars(results: Results, names: list[str], key: str, form: str, label: str) -> Figure:
+    """A score of each controller; in a comparison with its interval and a stroke for each seed and year."""
+    found = scores(results, key)
     figure, (axis,) = subplots(0.75 + 0.34 * len(names))
     for row, name in enumerate(names):
-        score = scores(results, key)[name]
+        score = found[name]
         axis.barh(row, score.value, color=colour(name), height=0.62)
         axis.plot(score.each, np.full(len(score.each), row + 0.17), "|", color=BLACK, markersize=5, alpha=0.5)
         if score.low < score.high:
@@ -124,17 +121,19 @@ def scored_bars(results: Results, names: list[str], key: str, form: str) -> Figu
     axis.margins(x=0.16)
     axis.axvline(0, color=BLACK, linewidth=0.8)
     thousands(axis.xaxis)
+    axis.set_xlabel(label)
     axis.grid(axis="y", visible=False)
     return figure
 
 
 def learning(results: Results) -> Figure:
-    """Training figures over site-years: the points and their running mean over a twentieth of the rows; of several
-    trainings the running means, one line each."""
-    currency, year = results.summary.get("currency", "currency"), site_year(results)
+    """Training metrics over site-years: points, and their running mean over a twentieth of the rows. With several
+    trainings per agent, only the running means."""
+    hours = next(iter(results.hours.values()), None)
+    year = 8760 / (1.0 if hours is None else step_hours(hours))  # steps in 365 days
     panels = (
         ("episode_return", "return of finished episodes", False),
-        ("env/energy_cost", f"energy cost, thousand {currency} a site-year", True),
+        ("env/energy_cost", f"energy cost, thousand {results.currency} a site-year", True),
         ("env/carbon_kg", "grid CO2, t a site-year", True),
     )
     used = [panel for panel in panels if any(panel[0] in f for frames in results.metrics.values() for f in frames)]
@@ -153,8 +152,8 @@ def learning(results: Results) -> Figure:
 
 
 def training_curve(frame: pd.DataFrame, key: str, summed: bool, year: float) -> pd.Series[float]:
-    """A training's figure by site-years trained; `summed` ones, which were added up over the steps since the row
-    before, as thousands a site-year."""
+    """A metric by site-years trained. A `summed` one, which holds the total since the row before, is converted to
+    thousands a site-year."""
     values = frame[key]
     if summed:
         values = values / frame.step.diff().fillna(frame.step) * year / 1e3
@@ -167,11 +166,5 @@ def draw_curves(axis: Any, curves: list[pd.Series[float]], shade: str, label: st
         if alone:
             axis.plot(curve, ".", color=shade, alpha=0.3, markersize=3, markeredgewidth=0)
         smooth = curve.rolling(max(1, len(curve) // 20), min_periods=1).mean()
-        marker = "." if len(curve) == 1 else ""  # which is no line
+        marker = "." if len(curve) == 1 else ""  # a single point draws no line
         axis.plot(smooth, color=shade, label=label, linewidth=1.3 if alone else 0.9, marker=marker)
-
-
-def site_year(results: Results) -> float:
-    """Steps in 365 days."""
-    frame = next(iter(results.hours.values()), None)
-    return 8760 / (1.0 if frame is None else step_hours(frame))

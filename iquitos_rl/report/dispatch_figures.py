@@ -1,4 +1,4 @@
-"""Figures of a controller's hours in order, a few days or all: each function draws one `Figure`."""
+"""Figures of a controller's time series: `dispatch` of a few days, `year` of all days."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from iquitos_rl.report.measures import step_hours
-from iquitos_rl.report.results import BESIDE, Results
+from iquitos_rl.report.results import BENCHMARKS, Results
 from iquitos_rl.report.style import (
     BLACK,
     FLOWS,
@@ -28,7 +28,7 @@ from iquitos_rl.report.style import (
 
 
 def dispatch(results: Results, name: str, rows: slice) -> Figure:
-    """A few days of a controller: where power came from and went to; net, vehicles and SOC beside those of others;
+    """A few days of a controller: sources and uses of power; net, vehicles and SOC compared with other controllers;
     the price."""
     hours, step = results.hours[name].iloc[rows], step_hours(results.hours[name])
     lines = [
@@ -43,16 +43,16 @@ def dispatch(results: Results, name: str, rows: slice) -> Figure:
 
     power_flows(axes[0], time, hours / step)
     shown = {who: frame.iloc[rows] for who, frame in results.hours.items()}
-    beside = [who for who in ("uncontrolled", *BESIDE) if who != name and len(shown.get(who, ())) == len(hours)]
+    others = [who for who in ("uncontrolled", *BENCHMARKS) if who != name and len(shown.get(who, ())) == len(hours)]
     for axis, (key, scale, title, _) in zip(axes[1:], lines):
-        for who in (who for who in (*beside, name) if key in shown[who]):
+        for who in (who for who in (*others, name) if key in shown[who]):
             style = {"linestyle": dashes(who), "linewidth": 1.3 if who == name else 1, "label": display_name(who)}
             steps(axis, time, shown[who][key] * scale, color=colour(who), **style)
         axis.set_title(title)
     steps(axes[-1], time, hours.price, color=VERMILLION)
-    axes[-1].set_title(f"price, {results.summary.get('currency', 'currency')}/kWh")
+    axes[-1].set_title(f"price, {results.currency}/kWh")
     price_scale(axes[-1], hours.price)
-    shared_scales(axes, {who: shown[who] for who in {*results.controlled, *beside}}, step)
+    shared_scales(axes, {who: shown[who] for who in {*results.controlled, *others}}, step)
     time_ticks(axes[-1], hours, int(rows.start * step / 24), time[-1])
     for axis in axes[:-1]:
         thousands(axis.yaxis)
@@ -66,7 +66,7 @@ def steps(axis: Any, time: Any, values: pd.Series[float], **style: Any) -> None:
 
 
 def power_flows(axis: Any, time: Any, power: pd.DataFrame) -> None:
-    """kW: what came above zero, what left below, and the load in it."""
+    """Sources above zero, outflows below, and the load as a line, kW."""
     battery = power.bess_kwh
     came = {"PV": power.pv_kwh, "battery out": -battery.clip(upper=0), "import": power.import_kwh}
     left = {"battery in": battery.clip(lower=0), "export": power.export_kwh}
@@ -80,11 +80,11 @@ def power_flows(axis: Any, time: Any, power: pd.DataFrame) -> None:
     total = power.load_kwh + power.ev_kwh + power.other_kwh
     steps(axis, time, total, color=PURPLE, linestyle=(0, (3, 1.2)), label="load + vehicles")
     axis.axhline(0, color=BLACK, linewidth=0.6)
-    axis.set_title("power, kW: above what came, below what left")
+    axis.set_title("power, kW: inflow above zero, outflow below")
 
 
 def shared_scales(axes: Any, shown: dict[str, pd.DataFrame], step: float) -> None:
-    """The same scale for every controller, so that figures side by side can be compared."""
+    """Set the same scales for every controller, so that the figures can be compared."""
     frames = [hours / step for hours in shown.values()]
     top = max((f.pv_kwh - f.bess_kwh.clip(upper=0) + f.import_kwh).max() for f in frames)
     axes[0].set_ylim(min(-(f.bess_kwh.clip(lower=0) + f.export_kwh).max() for f in frames) * 1.05, top * 1.05)
@@ -101,7 +101,7 @@ def price_scale(axis: Any, price: pd.Series[float]) -> None:
 
 
 def time_ticks(axis: Any, hours: pd.DataFrame, days_before: int, end: float) -> None:
-    """Hours of a day, or numbers of the days."""
+    """Label the axis with hours if it shows one day, else with day numbers."""
     if len(hours) * step_hours(hours) <= 24:
         ticks = range(0, 25, 3)
         axis.set_xticks(ticks, [str((int(hours.hour.iloc[0]) + tick) % 24) for tick in ticks])
@@ -114,8 +114,8 @@ def time_ticks(axis: Any, hours: pd.DataFrame, days_before: int, end: float) -> 
 
 
 def year(results: Results, name: str) -> Figure:
-    """Every day of the simulated period: energies, the highest import, the range of SOC and of price."""
-    hours, currency = results.hours[name], results.summary.get("currency", "currency")
+    """Every day of the simulated period: energies, highest import, range of SOC and of price."""
+    hours, currency = results.hours[name], results.currency
     step = step_hours(hours)
     day = np.arange(len(hours)) // round(24 / step)
     daily = hours.assign(out=-hours.bess_kwh.clip(upper=0)).groupby(day)
@@ -149,5 +149,5 @@ def year(results: Results, name: str) -> Figure:
 
 
 def ends(daily: Any, scale: float) -> tuple[pd.Series[float], pd.Series[float]]:
-    """Lowest and highest of each day."""
+    """Lowest and highest value of each day."""
     return daily.min() * scale, daily.max() * scale

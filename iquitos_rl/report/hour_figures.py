@@ -1,4 +1,4 @@
-"""Figures of what a year's hours come to, by month, by hour of the day, by socket: each function draws one `Figure`."""
+"""Figures of a year by month, by hour of the day and by socket; functions of `Results` draw one `Figure` each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from iquitos_rl.report.measures import dear_hours, energy_balance, months, step_hours
+from iquitos_rl.report.measures import energy_balance, highest_price_hours, months, step_hours
 from iquitos_rl.report.results import Results
 from iquitos_rl.report.style import (
     BLACK,
@@ -32,13 +32,13 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
 def monthly(results: Results) -> Figure:
-    """Each month's highest import, at the dearest price and otherwise, and the demand charges it led to."""
-    split = dear_hours(next(iter(results.hours.values()))) is not None
+    """Each month's highest import, at the highest price and at other prices, and the demand charges."""
+    split = highest_price_hours(next(iter(results.hours.values()))) is not None
     titles = ["highest import, kW"]
     if split:
         titles = ["highest import in the hours of the highest price, kW", "highest import in the other hours, kW"]
     if all("demand_cost" in hours for name, hours in results.hours.items() if name != OPTIMUM):
-        titles.append(f"demand charges, thousand {results.summary.get('currency', 'currency')}")
+        titles.append(f"demand charges, thousand {results.currency}")
     found = {name: monthly_peaks(hours, split) for name, hours in results.hours.items()}
     figure, axes = subplots(0.7 + 1.5 * len(titles), (1,) * len(titles), sharex=True)
     for i, (axis, title) in enumerate(zip(axes, titles)):
@@ -49,16 +49,16 @@ def monthly(results: Results) -> Figure:
 
 
 def monthly_peaks(hours: pd.DataFrame, split: bool) -> list[pd.Series[float]]:
-    """Each month's highest import, kW, in one series or, split, in dear hours and others; and its demand charges in
-    thousands, where they were written down."""
-    month, power, dear = months(hours), hours.import_kwh / step_hours(hours), dear_hours(hours)
-    series = [power.where(dear), power.where(~dear)] if split and dear is not None else [power]
+    """Each month's highest import, kW (if `split`, one series for the hours of the highest price and one for the
+    others), and its demand charges in thousands if the trace has them."""
+    month, power, highest = months(hours), hours.import_kwh / step_hours(hours), highest_price_hours(hours)
+    series = [power.where(highest), power.where(~highest)] if split and highest is not None else [power]
     found = [values.groupby(month).max() for values in series]
     return found + ([(hours.demand_cost / 1e3).groupby(month).sum()] if "demand_cost" in hours else [])
 
 
 def monthly_bars(axis: Any, results: Results, series: Mapping[str, pd.Series[float]]) -> None:
-    """A group of bars for each month, one for each controller."""
+    """A group of bars for each month, one bar per controller."""
     width = 0.8 / len(series)
     for i, (name, values) in enumerate(series.items()):
         place = values.index.to_numpy() + (i - (len(series) - 1) / 2) * width
@@ -72,7 +72,7 @@ def monthly_bars(axis: Any, results: Results, series: Mapping[str, pd.Series[flo
 
 
 def heat_map(results: Results, name: str, key: str) -> Figure:
-    """Mean power of a column (kWh a step) by clock hour and month, kW, on one scale for all controllers."""
+    """Mean power, kW, of a column (kWh per step) by clock hour and month, on the same scale for all controllers."""
     tables = {
         who: (f[key] / step_hours(f)).groupby([f.month, f.hour % 24]).mean().unstack()
         for who, f in results.controlled.items()
@@ -108,7 +108,7 @@ def average_day(results: Results) -> Figure:
 
 
 def mean_day(axis: Any, results: Results, key: str, title: str) -> None:
-    """Mean power of a column (kWh a step) by clock hour, a line for each controller."""
+    """Mean power of a column (kWh per step) by clock hour, one line per controller."""
     for name, hours in results.hours.items():
         mean = (hours[key] / step_hours(hours)).groupby(hours.hour % 24).mean()
         axis.plot(mean, dashes(name), color=colour(name), label=display_name(name), marker=".")
@@ -119,7 +119,7 @@ def mean_day(axis: Any, results: Results, key: str, title: str) -> None:
 
 
 def vehicles(results: Results) -> Figure:
-    """When the vehicles are charged on the mean day, and what they lacked at departure each month."""
+    """Charging power on the mean day, and the energy missing at departures in each month."""
     traced = {name: hours for name, hours in results.hours.items() if "missing_kwh" in hours}
     figure, axes = subplots(4.2 if traced else 2.4, (1.3, 1) if traced else (1,))
     mean_day(axes[0], results, "ev_kwh", "mean charging power of all vehicles, kW")
@@ -133,7 +133,7 @@ def vehicles(results: Results) -> Figure:
 
 
 def sockets(results: Results) -> Figure:
-    """Every socket's departures, the share of them served and the energy missing."""
+    """Every socket's departures, the share of them that was served, and the energy missing."""
     figure, axes = subplots(4.2, (1, 1, 1), sharex=True)
     first = next(iter(results.sockets.values()))
     place = np.arange(1, len(first) + 1)
@@ -159,7 +159,7 @@ def sockets(results: Results) -> Figure:
 
 
 def balance(results: Results) -> Figure:
-    """What came in and what went out, MWh: two bars of one length for each controller."""
+    """Energy in and out, MWh: two bars of equal length per controller."""
     figure, (axis,) = subplots(1.5 + 0.66 * len(results.hours))
     labels: list[str] = []
     for hours, name in zip(results.hours.values(), results.hours):

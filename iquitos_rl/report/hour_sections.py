@@ -1,8 +1,8 @@
-"""The report's sections on the hours of the year, each HTML; what a run lacks is left out with a sentence."""
+"""The report's sections on time series, as HTML. A sentence says what cannot be shown because the run lacks it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from html import escape
 
@@ -18,7 +18,7 @@ from iquitos_rl.report.style import MONTHS, display_name
 def dispatch(results: Results) -> str:
     if not results.hours:
         return missing("The run's folder holds no timeseries CSV: no hour can be shown.")
-    reference = next(iter(results.hours))  # uncontrolled where it is there
+    reference = next(iter(results.hours))  # uncontrolled if the run has it
     hours, parts = results.hours[reference], []
     for days, span in ((1, "day"), (7, "week")):
         rows = peak_window(hours, days)
@@ -31,18 +31,15 @@ def dispatch(results: Results) -> str:
     parts.append("<h3>Every day</h3>\n")
     drawn = {name: partial(dispatch_figures.year, results, name) for name in results.controlled}
     parts.append(per_controller(results, "year", "every day of the simulated period", drawn))
-    return "".join(parts) + without_hours(results, ("uncontrolled", *results.agents))
+    absent = [display_name(name) for name in ("uncontrolled", *results.agents) if name not in results.hours]
+    lacking = f"No timeseries CSV for {', '.join(absent)}: its hours are not shown." if absent else ""
+    return "".join(parts) + missing(lacking)
 
 
 def per_controller(results: Results, kind: str, what: str, drawn: Mapping[str, Callable[[], Figure]]) -> str:
     return side_by_side(
         figure(results, f"{kind}_{name}", f"{display_name(name)}, {what}.", draw) for name, draw in drawn.items()
     )
-
-
-def without_hours(results: Results, names: Iterable[str]) -> str:
-    absent = [display_name(name) for name in names if name not in results.hours]
-    return missing(f"No timeseries CSV for {', '.join(absent)}: its hours are not shown.") if absent else ""
 
 
 def average_day(results: Results) -> str:
@@ -69,16 +66,16 @@ def vehicles(results: Results) -> str:
         if found.get("departures")
     ]
     if not rows:
-        return missing("The summary knows of no departing vehicle.")
+        return missing("The summary lists no departing vehicles.")
     parts = [table(rows, ("", "departures", "served", "missing, kWh", "share"))]
-    html = paragraph("Served: left with no more than 5 points of SOC less than wanted.")
+    html = paragraph("Served: at departure the SOC was at most 5 points below the wanted SOC.")
     if results.hours:
-        caption = "When vehicles are charged, and what they lacked when they left."
+        caption = "When vehicles are charged, and how much energy was missing at departure."
         parts.insert(0, figure(results, "vehicles", caption, partial(hour_figures.vehicles, results)))
         if not all("missing_kwh" in hours for name, hours in results.hours.items() if name != "optimum"):
-            html += missing("A trace CSV is missing: what vehicles lacked is not shown for every controller.")
+            html += missing("A trace CSV is missing: energy missing at departure is not shown for every controller.")
     if results.sockets:
-        caption = "Every socket: its departures, how many of them were served, and what its vehicles lacked."
+        caption = "Every socket: departures, share of them served, and energy missing."
         parts.append(figure(results, "sockets", caption, partial(hour_figures.sockets, results)))
         html += socket_table(results)
     else:
@@ -87,7 +84,7 @@ def vehicles(results: Results) -> str:
 
 
 def socket_table(results: Results) -> str:
-    """Every socket's figures, folded away."""
+    """A collapsed table of every socket."""
     names = list(results.sockets)
     first = results.sockets[names[0]]
     head = ["socket", "departures", *(f"{display_name(name)}: {what}" for name in names for what in ("served", "kWh"))]
@@ -102,7 +99,7 @@ def socket_table(results: Results) -> str:
 def balance(results: Results) -> str:
     if not results.hours:
         return missing("The run's folder holds no timeseries CSV: no energy balance can be drawn.")
-    caption = "Where the energy came from and where it went. Battery in less battery out: losses and what stayed in it."
+    caption = "Where energy came from and where it went. Battery in minus battery out: losses and what is still stored."
     lines = []
     for name, hours in results.hours.items():
         came, went = (sum(flows.values()) for flows in energy_balance(hours))
