@@ -31,7 +31,6 @@ from iquitos_rl.checkpoints.slot import (
     Block,
     DamagedError,
     Slot,
-    check_manifest,
     is_large,
     load_large,
     rows_per_block,
@@ -193,12 +192,11 @@ class Checkpoints:
             try:
                 body = slot.manifest()
                 if body is not None:
-                    check_manifest(body, slot.folder)
                     found.append((body["serial"], index, body))
                 elif slot.files():
                     cut_off = True
                     damage.append(f"{slot.folder} holds an incomplete checkpoint")
-            except (DamagedError, UserError) as error:
+            except DamagedError as error:
                 damage.append(str(error))
         tensors = pack(own)[1]
         for _, index, body in sorted(found, key=lambda item: item[:2], reverse=True):

@@ -19,11 +19,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor
 
-from iquitos_rl.errors import UserError
 from iquitos_rl.machine.files import digest, write_text
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
+MANIFEST_KEYS = {"serial": int, "step": int, "about": dict, "tree": dict, "packed": str, "large": dict, "files": list}
 SUFFIX = ".safetensors"
 BLOCK_BYTES = 8 * 2**20
 """Larger tensors are split into blocks of about this size."""
@@ -129,25 +129,24 @@ class Slot:
         """The manifest's body; None without a manifest.
 
         Raises:
-            DamagedError: it cannot be read, its digest differs, or it has another format version.
+            DamagedError: it cannot be read, its digest differs, or it has another format.
         """
         path = self.folder / MANIFEST
         try:
             found = json.loads(path.read_bytes())
+            body: dict[str, Any] = found["body"]
+            unchanged = isinstance(body, dict) and digest(body) == found["sha256"]
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise DamagedError(f"{path} cannot be read ({type(error).__name__})") from None
-        try:
-            whole = isinstance(found, dict) and isinstance(found["body"], dict)
-            whole = whole and digest(found["body"]) == found["sha256"]
-        except (KeyError, RecursionError):
-            whole = False
-        if not whole:
+        if not unchanged:
             raise DamagedError(f"{path} is not what was written (its SHA-256 differs)")
-        body: dict[str, Any] = found["body"]
         if body.get("format") != FORMAT_VERSION:
             raise DamagedError(f"{path} has format {body.get('format')!r}, this program reads {FORMAT_VERSION}")
+        for key, kind in MANIFEST_KEYS.items():
+            if not isinstance(body.get(key), kind):
+                raise DamagedError(f"{path}: {key} is missing or not a {kind.__name__}")
         return body
 
     def read(self, name: str) -> bytes:
@@ -211,18 +210,6 @@ def load_large(slot: Slot, layout: dict[str, Any], own: Tensor | None) -> Tensor
     if row != rows:
         raise DamagedError(f"{slot.folder / MANIFEST} names blocks for {row} of {rows} rows")
     return torch.cat(parts) if whole is None else whole
-
-
-def check_manifest(body: dict[str, Any], folder: Path) -> None:
-    """Check that a manifest has the keys that loading needs.
-
-    Raises:
-        UserError: a key is missing or its value has the wrong type.
-    """
-    kinds = {"serial": int, "step": int, "about": dict, "tree": dict, "packed": str, "large": dict, "files": list}
-    for key, kind in kinds.items():
-        if not isinstance(body.get(key), kind):
-            raise UserError(f"{folder / MANIFEST}: {key} is missing or not a {kind.__name__}")
 
 
 def _flush_names(folder: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from iquitos_rl.judging.standings import EXPLAINED, HEAD, table_rows
 from iquitos_rl.judging.table import ROWS
 from iquitos_rl.report import cost_figures, hour_figures
@@ -29,11 +27,9 @@ def lead(results: Results) -> str:
     names = sorted((name for name in found if name not in ("grid_only", "optimum")), key=lambda n: -found[n].value)
     drawn = ""
     if names:
-        text = (
-            "How far each bill is above that of perfect foresight. 0 cannot be reached without knowing the whole year"
-        )
-        text += f" in advance.{INTERVALS if results.standings else ''}"
-        drawn = figure(results, "above_optimum", text, partial(cost_figures.above_optimum, results, names))
+        text = "How far each bill is above that of perfect foresight. 0 cannot be reached without knowing the whole"
+        text += f" year in advance.{INTERVALS if results.standings else ''}"
+        drawn = figure(results, "above_optimum", text, cost_figures.above_optimum, names)
     meant = [[display_name(name), text] for name, text in MEANINGS.items() if name in results.controllers]
     return side_by_side([drawn, table(meant)]) if results.agents else ""
 
@@ -49,8 +45,7 @@ def comparison(results: Results) -> str:
     paired = [name for name in (*results.agents, "mpc", "optimum") if name in scores(results, "below_strongest")]
     if paired:
         text = f"How far each bill is below the strongest rule's bill of the same year.{INTERVALS}"
-        draw = partial(cost_figures.below_strongest, results, paired)
-        figures.append(figure(results, "below_strongest", text, draw))
+        figures.append(figure(results, "below_strongest", text, cost_figures.below_strongest, paired))
     return html + side_by_side(figures) + every_evaluation(results)
 
 
@@ -60,7 +55,7 @@ def gap_figure(results: Results) -> list[str]:
     names = sorted((name for name in found if name != "grid_only"), key=lambda name: -found[name].value)
     text = "Share of the gap between uncontrolled and perfect foresight that each controller closes."
     text += INTERVALS if results.standings else ""
-    return [figure(results, "gap", text, partial(cost_figures.gap, results, names))] if names else []
+    return [figure(results, "gap", text, cost_figures.gap, names)] if names else []
 
 
 def every_evaluation(results: Results) -> str:
@@ -93,13 +88,13 @@ def costs(results: Results) -> str:
             if name not in names:
                 notes.append(f"The summary lacks {what} of {display_name(name)}, which is left out of that figure.")
     if billed:
-        figures.append(figure(results, "bill", "The bill by term.", partial(cost_figures.bill, results, billed)))
+        figures.append(figure(results, "bill", "The bill by term.", cost_figures.bill, billed))
     if "uncontrolled" in billed and compared:
         text = "How far each term is below the uncontrolled site (negative: above it)."
-        figures.append(figure(results, "saving", text, partial(cost_figures.saving, results, compared)))
+        figures.append(figure(results, "saving", text, cost_figures.saving, compared))
     if emitting:
         text = "CO2 of the imported energy, divided among its uses. Exports earn no credit."
-        figures.append(figure(results, "co2", text, partial(cost_figures.co2, results, emitting)))
+        figures.append(figure(results, "co2", text, cost_figures.co2, emitting))
     figures += [] if results.standings else gap_figure(results)
     figures += monthly_peaks(results)
     if not scores(results, "gap_closed"):
@@ -110,7 +105,7 @@ def costs(results: Results) -> str:
 
 
 def monthly_peaks(results: Results) -> list[str]:
-    """None where no hours are known."""
+    """One figure, or none if the run has no time series."""
     if not results.hours:
         return []
     idle = results.controllers.get("uncontrolled", {})
@@ -118,7 +113,7 @@ def monthly_peaks(results: Results) -> list[str]:
     if idle.get("bill", 0) > 0 and "demand_cost" in idle:
         text += f" ({100 * idle['demand_cost'] / idle['bill']:.0f} % of the uncontrolled bill)"
     text += ". The tariff's periods are recognised by their prices."
-    return [figure(results, "monthly", text, partial(hour_figures.monthly, results))]
+    return [figure(results, "monthly", text, hour_figures.monthly)]
 
 
 def ranked(controllers: dict[str, dict[str, float]], key: str) -> list[tuple[str, dict[str, float]]]:

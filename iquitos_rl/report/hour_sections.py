@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable
 from html import escape
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -26,32 +26,31 @@ def dispatch(results: Results) -> str:
         month = MONTHS[int(hours.month.iloc[rows.start] - 1) % 12]
         when = f"day {first} ({month})" if days == 1 else f"days {first} to {last} (from {month})"
         parts.append(f"<h3>The {span} with the highest import of {escape(display_name(reference))}: {when}</h3>\n")
-        drawn = {name: partial(dispatch_figures.dispatch, results, name, rows) for name in results.controlled}
-        parts.append(per_controller(results, span, when, drawn))
+        parts.append(per_controller(results, span, when, dispatch_figures.dispatch, rows))
     parts.append("<h3>Every day</h3>\n")
-    drawn = {name: partial(dispatch_figures.year, results, name) for name in results.controlled}
-    parts.append(per_controller(results, "year", "every day of the simulated period", drawn))
+    parts.append(per_controller(results, "year", "every day of the simulated period", dispatch_figures.year))
     absent = [display_name(name) for name in ("uncontrolled", *results.agents) if name not in results.hours]
     lacking = f"No timeseries CSV for {', '.join(absent)}: its hours are not shown." if absent else ""
     return "".join(parts) + missing(lacking)
 
 
-def per_controller(results: Results, kind: str, what: str, drawn: Mapping[str, Callable[[], Figure]]) -> str:
+def per_controller(results: Results, kind: str, what: str, draw: Callable[..., Figure], *arguments: Any) -> str:
     return side_by_side(
-        figure(results, f"{kind}_{name}", f"{display_name(name)}, {what}.", draw) for name, draw in drawn.items()
+        figure(results, f"{kind}_{name}", f"{display_name(name)}, {what}.", draw, name, *arguments)
+        for name in results.controlled
     )
 
 
 def average_day(results: Results) -> str:
     if not results.hours:
         return missing("The run's folder holds no timeseries CSV: no average day can be shown.")
-    figures = [figure(results, "average_day", "Mean over all days.", partial(hour_figures.average_day, results))]
+    figures = [figure(results, "average_day", "Mean over all days.", hour_figures.average_day)]
     for name, hours in results.controlled.items():
         for key, label in (("net_kwh", "net import"), ("bess_kwh", "battery power")):
             if hours[key].any():
                 caption = f"{display_name(name)}: mean {label} by hour of the day and month."
-                draw = partial(hour_figures.heat_map, results, name, key)
-                figures.append(figure(results, f"map_{key.removesuffix('_kwh')}_{name}", caption, draw))
+                place = f"map_{key.removesuffix('_kwh')}_{name}"
+                figures.append(figure(results, place, caption, hour_figures.heat_map, name, key))
     return side_by_side(figures)
 
 
@@ -71,12 +70,12 @@ def vehicles(results: Results) -> str:
     html = paragraph("Served: at departure the SOC was at most 5 points below the wanted SOC.")
     if results.hours:
         caption = "When vehicles are charged, and how much energy was missing at departure."
-        parts.insert(0, figure(results, "vehicles", caption, partial(hour_figures.vehicles, results)))
+        parts.insert(0, figure(results, "vehicles", caption, hour_figures.vehicles))
         if not all("missing_kwh" in hours for name, hours in results.hours.items() if name != "optimum"):
             html += missing("A trace CSV is missing: energy missing at departure is not shown for every controller.")
     if results.sockets:
         caption = "Every socket: departures, share of them served, and energy missing."
-        parts.append(figure(results, "sockets", caption, partial(hour_figures.sockets, results)))
+        parts.append(figure(results, "sockets", caption, hour_figures.sockets))
         html += socket_table(results)
     else:
         html += missing("The run's folder holds no sockets CSV: single sockets are not shown.")
@@ -105,5 +104,5 @@ def balance(results: Results) -> str:
         came, went = (sum(flows.values()) for flows in energy_balance(hours))
         cells = (f"{came / 1e3:,.1f}", f"{went / 1e3:,.1f}", f"{round(came - went, 3) + 0.0:.3f}")
         lines.append([display_name(name), *cells])
-    drawn = figure(results, "balance", caption, partial(hour_figures.balance, results))
+    drawn = figure(results, "balance", caption, hour_figures.balance)
     return side_by_side([drawn, table(lines, ("", "in, MWh", "out, MWh", "difference, kWh"))])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -56,9 +57,9 @@ def cell(value: float | None, scale: int | None) -> str:
     return f"{100 * value:.1f} %" if scale is None else f"{value / 10**scale:,.{1 if scale else 0}f}"
 
 
-def figure(results: Results, name: str, caption: str, draw: Callable[[], Figure]) -> str:
-    """A drawn figure with its caption, which is also the text for screen readers."""
-    svg = save(draw, results.folder / "plots", name)
+def figure(results: Results, name: str, caption: str, draw: Callable[..., Figure], *arguments: Any) -> str:
+    """The figure `draw(results, *arguments)` with its caption, which is also the text for screen readers."""
+    svg = save(lambda: draw(results, *arguments), results.folder / "plots", name)
     svg = svg.replace("<svg", f'<svg role="img" aria-label="{escape(caption)}"', 1)
     return f"<figure>{svg}<figcaption>{prose(caption)}</figcaption></figure>\n"
 

@@ -89,8 +89,8 @@ def one_run(results: Results, best: str) -> list[str]:
     rules = sorted((controllers[name][key], name) for name in results.rules if key in controllers[name])
     if rules:
         rule, name = rules[0]
-        order = "more" if rule > mine else "no more"
-        text.append(f"The best rule ({display_name(name)}) comes to {rule / scale:,.0f} {unit}, {order} than that.")
+        order = "higher" if rule > mine else "not higher"
+        text.append(f"The best rule ({display_name(name)}) gives {rule / scale:,.0f} {unit}, which is {order}.")
     departures, served = (controllers[best].get(name) for name in ("departures", "departures_served"))
     if departures and served is not None:
         text.append(f"{served:,.0f} of {departures:,.0f} vehicles left within 5 points of the SOC they wanted.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from html import escape
 from typing import Any
 
@@ -47,7 +46,7 @@ def learning(results: Results) -> str:
         if any(len(frames) > 1 for frames in results.metrics.values()):
             caption = "Running means of metrics during training, one line per seed."
         caption += " They include exploration and use the training years, so they are not the evaluation's results."
-        parts.append(figure(results, "learning", caption, partial(cost_figures.learning, results)))
+        parts.append(figure(results, "learning", caption, cost_figures.learning))
     parts.append(speed(results))
     return side_by_side(parts) + "".join(map(missing, notes))
 

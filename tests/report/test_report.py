@@ -281,7 +281,7 @@ def test_several_agents_with_a_rule_and_an_optimum(tmp_path, undrawn):
     assert results.rules == ["peak_shave", "odd"]
     assert {"gap", "week_sac", "week_ppo", "year_uncontrolled"} <= set(undrawn)
     assert "No metrics.csv of PPO" in text
-    assert "The best rule (peak shave) comes to 2 PEN, no more than that." in text
+    assert "The best rule (peak shave) gives 2 PEN, which is not higher." in text
     assert "The summary lacks a term of the bill of odd" in text
     assert "A2C failed: it <b>broke</b>." in text
     assert "below the optimum" not in text

@@ -40,17 +40,14 @@ def check_sites(sites: Sequence[Site]) -> None:
 def _difference(a: object, b: object, name: str) -> str | None:
     """Name of the first structural field in which two parts of sites differ, or None."""
     if is_dataclass(a) and is_dataclass(b):
-        found = (
-            _difference(getattr(a, field.name), getattr(b, field.name), f"{name}.{field.name}")
-            for field in fields(a)
-            if field.name not in SERIES
-        )
-        return next((difference for difference in found if difference), None)
-    if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
-        found = (_difference(x, y, f"{name}[{k}]") for k, (x, y) in enumerate(zip(a, b)))
-        return next((difference for difference in found if difference), None)
-    same = np.array_equal(a, b) if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) else a == b
-    return None if same else name
+        names = [field.name for field in fields(a) if field.name not in SERIES]
+        parts = [(getattr(a, part), getattr(b, part), f"{name}.{part}") for part in names]
+    elif isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
+        parts = [(x, y, f"{name}[{k}]") for k, (x, y) in enumerate(zip(a, b))]
+    else:
+        same = np.array_equal(a, b) if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) else a == b
+        return None if same else name
+    return next(filter(None, (_difference(*part) for part in parts)), None)
 
 
 def energy_rows(site: Site) -> Floats:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ class Tariff(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     currency: str = "currency"
-    peak_hours: tuple[int, ...] = ()
+    peak_hours: tuple[Annotated[int, Field(ge=0, le=23)], ...] = ()
     """Clock hours (0 to 23) that belong to the peak period; 18 is the hour from 18:00 to 19:00."""
     demand_charge_peak: float = Field(0.0, ge=0)
     """Currency per kW and month, on the highest import in peak hours."""
@@ -105,15 +105,12 @@ def read_tariff(folder: Path) -> Tariff:
     if not path.exists():
         return Tariff()
     try:
-        tariff = Tariff.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return Tariff.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid JSON: {error}") from None
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    if bad := [hour for hour in tariff.peak_hours if not 0 <= hour <= 23]:
-        raise UserError(f"{path}: peak_hours: {bad[0]} is not an hour between 0 and 23")
-    return tariff
 
 
 def is_peak(site: Site, tariff: Tariff) -> NDArray[np.bool_]:

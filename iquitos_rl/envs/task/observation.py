@@ -11,7 +11,7 @@ endogenous columns depend on actions: SOC, consumption, running peaks, what vehi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -41,8 +41,7 @@ BATTERY_REACH = 2.0
 power that just follows a surplus, or just avoids a new peak, would be lost in rounding."""
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     name: str
     low: float
     high: float
@@ -67,10 +66,7 @@ class Encoding:
         return [column.name for column in self.columns].index(name)
 
     def to_json(self) -> dict[str, Any]:
-        def rows(columns: tuple[Column, ...]) -> list[list[str | float]]:
-            return [[c.name, c.low, c.high] for c in columns]
-
-        return {"exogenous": rows(self.exogenous), "endogenous": rows(self.endogenous)}
+        return {kind: [list(column) for column in getattr(self, kind)] for kind in ("exogenous", "endogenous")}
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> Encoding:
@@ -285,10 +281,8 @@ def exogenous_table(site: Site, tariff: Tariff, tables: SocketTables, sockets: S
 
 def bounds(columns: tuple[Column, ...]) -> tuple[Tensor, Tensor]:
     """Low and high, (columns,) float64 each."""
-    return (
-        torch.tensor([column.low for column in columns], dtype=torch.float64),
-        torch.tensor([column.high for column in columns], dtype=torch.float64),
-    )
+    low, high = torch.tensor([column[1:] for column in columns], dtype=torch.float64).reshape(-1, 2).unbind(-1)
+    return low, high
 
 
 def coarse_columns(encoding: Encoding) -> tuple[int, ...]:
