@@ -11,17 +11,6 @@ import torch
 from iquitos_rl.errors import UserError
 
 MIB = 1 << 20
-UNITS = {
-    "": 1,
-    "k": 10**3,
-    "m": 10**6,
-    "g": 10**9,
-    "t": 10**12,
-    "ki": 1 << 10,
-    "mi": 1 << 20,
-    "gi": 1 << 30,
-    "ti": 1 << 40,
-}
 NO_LIMIT = 1 << 60
 """A control group without a limit reports "max" or a number near 2^63."""
 
@@ -32,10 +21,10 @@ def parse_size(text: str) -> int:
     Raises:
         UserError: the text is not a size.
     """
-    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgt]i?)?b?\s*", text.lower())
+    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(i?)b?\s*", text.lower())
     if found is None:
         raise UserError(f"{text!r} is not a size: expected e.g. 8GiB, 500MB")
-    return int(float(found[1]) * UNITS[found[2] or ""])
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** " kmgt".index(found[2] or " "))
 
 
 def show_size(size: float) -> str:
