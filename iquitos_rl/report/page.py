@@ -43,8 +43,8 @@ def write_report(output: Path) -> Path:
 
 def headed_sections(results: Results) -> dict[str, str]:
     """Heading to HTML, in order."""
-    parts = {"Standings": cost_sections.comparison(results)} if results.standings else {}
-    parts |= {
+    standings = {"Standings": cost_sections.comparison(results)} if results.standings else {}
+    return standings | {
         "The bill and CO2": cost_sections.costs(results),
         "Day, week, year": hour_sections.dispatch(results),
         "The average day": hour_sections.average_day(results),
@@ -52,10 +52,8 @@ def headed_sections(results: Results) -> dict[str, str]:
         "Energy balance": hour_sections.balance(results),
         "Learning, time, memory": run_sections.learning(results),
         "Audit": run_sections.audit(results),
+        "Settings": run_sections.settings(results),
     }
-    if str(results.summary.get("case", "")).startswith("iquitos"):
-        parts["An older figure"] = run_sections.old_claim(results)
-    return {**parts, "Settings": run_sections.settings(results)}
 
 
 def headline(results: Results) -> list[str]:

@@ -7,11 +7,10 @@ from typing import Any
 
 import yaml
 
-from iquitos_rl.judging.standings import OLD_CLAIM
 from iquitos_rl.report import cost_figures
 from iquitos_rl.report.markup import bullets, figure, missing, paragraph, side_by_side, table
 from iquitos_rl.report.measures import gap_share
-from iquitos_rl.report.results import REFERENCES, Results
+from iquitos_rl.report.results import Results
 from iquitos_rl.report.style import display_name
 
 LABELS = {
@@ -123,20 +122,6 @@ def provenance(summary: dict[str, Any]) -> list[list[str]]:
     for key in ("machine", "versions"):
         facts += [[key, ", ".join(f"{name} {value}" for name, value in summary[key].items())]] if key in summary else []
     return facts
-
-
-def old_claim(results: Results) -> str:
-    found = {name: values["co2_kg"] for name, values in results.controllers.items() if "co2_kg" in values}
-    measured = [f"{display_name(name)} {kg / 1000:,.0f} t" for name, kg in found.items()]
-    idle = found.get("uncontrolled", 0.0)
-    moved = [
-        f"{display_name(name)} {100 * (kg / idle - 1):+.1f} %"
-        for name, kg in found.items()
-        if idle > 0 and name not in REFERENCES
-    ]
-    text = f" This run measured: {', '.join(measured)}." if measured else ""
-    text += f" Against uncontrolled: {', '.join(moved)}." if moved else ""
-    return paragraph(" ".join(OLD_CLAIM.split()) + text)
 
 
 def settings(results: Results) -> str:
