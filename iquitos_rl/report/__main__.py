@@ -1,4 +1,4 @@
-"""`python -m iquitos_rl.report outputs/RUN`: write a run's report again."""
+"""Write the report of a finished run: `python -m iquitos_rl.report outputs/RUN`."""
 
 from __future__ import annotations
 
