@@ -7,11 +7,11 @@ import json
 import sys
 from pathlib import Path
 
-from iquitos_rl.cases.check import check_case
 from iquitos_rl.cases.iquitos.build import build_case
 from iquitos_rl.cases.iquitos.calibration import calibration_table, format_table
 from iquitos_rl.cases.iquitos.presets import PRESETS, parse_overrides
 from iquitos_rl.cases.metered.importer import import_case
+from iquitos_rl.cases.plausibility import check_case
 from iquitos_rl.errors import UserError
 
 

@@ -18,7 +18,7 @@ import yaml
 
 from iquitos_rl.agents import AGENTS
 from iquitos_rl.baselines.programme import SolverError
-from iquitos_rl.cases.check import check_case
+from iquitos_rl.cases.plausibility import check_case
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.cli import make_output, run_command
 from iquitos_rl.config import ALGORITHMS, Algorithm, Settings, load_settings

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from iquitos_rl.cases.check import check_case
 from iquitos_rl.cases.iquitos.presets import PRESETS
+from iquitos_rl.cases.plausibility import check_case
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.config import Algorithm, Settings
 from iquitos_rl.envs.citylearn.env import resolve_case
