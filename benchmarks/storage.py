@@ -25,13 +25,13 @@ from learning import train as train_row
 from learning_rows import ROWS
 from learning_table import RESAMPLES, interval, verdict
 
-from iquitos_rl.agents.sac import SAC, SACConfig
+from iquitos_rl.agents.sac import SAC
 from iquitos_rl.baselines.bill import BatchController, run_year
 from iquitos_rl.baselines.guided import Guide
 from iquitos_rl.baselines.rule import Rule
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.cli import run_command
-from iquitos_rl.config import Settings, load_settings
+from iquitos_rl.config import load_settings
 from iquitos_rl.envs.district.env import DistrictSite
 from iquitos_rl.machine.facts import machine, versions
 from iquitos_rl.machine.files import write_json, write_text
@@ -79,7 +79,7 @@ def pendulum() -> Task:
 
 def site(folder: Path) -> Task:
     """The shipped settings; the rule that they steer around is tuned once and kept in `folder`."""
-    settings: Settings = load_settings("sac", SACConfig, None, {"case": PRESET}, [])
+    settings = load_settings(["sac"], None, {"case": PRESET}).agents["sac"]
     years = prepare_years(settings.run, folder).train
     validation = [read_site(preset_year(PRESET, seed, {}, folder)) for seed in VALIDATION_YEARS]
     rule = choose_guidance(settings.run, years, folder).rule

@@ -9,13 +9,13 @@ import torch
 from cpu_graphs import graphs_on_cpu
 from short_case import shorten
 
-from iquitos_rl import train
 from iquitos_rl.baselines.profiles import fit_profiles
 from iquitos_rl.baselines.rule import default_settings
 from iquitos_rl.cases.iquitos.build import build_case
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.memory import recovery
 from iquitos_rl.report import markup
+from iquitos_rl.runs import session
 
 torch.set_num_threads(1)  # two threads on a busy machine are many times slower than one
 
@@ -54,7 +54,7 @@ def rule(site):
 def without_report():
     """Commands write no report.html, which takes more time than everything else that a short run does."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "write_report", lambda folder: folder / "report.html")
+        patch.setattr(session, "write_report", lambda folder: folder / "report.html")
         yield
 
 

@@ -127,5 +127,5 @@ class Gradient:
 
 def join_graphs(env: VectorEnv, setting: Compile, device: torch.device) -> None:
     """With graphs, let a batched engine on the same device step as graphs too."""
-    if resolve(setting, device) == "graphs" and env.device.type == device.type and hasattr(env, "capture"):
+    if resolve(setting, device) == "graphs" and env.device.type == device.type:
         env.capture()

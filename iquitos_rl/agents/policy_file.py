@@ -46,15 +46,15 @@ class PolicySpec(BaseModel):
 
     @classmethod
     def of(cls, env: VectorEnv) -> PolicySpec:
-        """From an environment; one without `action_low` and `action_high` takes its actions in [-1, 1]."""
+        """From an environment."""
         columns = env.action_mask_columns
         return cls(
             obs_dim=env.obs_dim,
             action_dim=env.action_dim,
-            action_low=torch.as_tensor(getattr(env, "action_low", [-1.0] * env.action_dim)).tolist(),
-            action_high=torch.as_tensor(getattr(env, "action_high", [1.0] * env.action_dim)).tolist(),
+            action_low=env.action_low.expand(env.action_dim).tolist(),
+            action_high=env.action_high.expand(env.action_dim).tolist(),
             action_mask_columns=None if columns is None else columns.tolist(),
-            environment=getattr(env, "policy_spec", None) or {},
+            environment=env.policy_spec,
         )
 
     def must_match(self, saved: PolicySpec) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,6 +26,7 @@ from iquitos_rl.agents.layers import Activation, Amp
 from iquitos_rl.agents.policy_file import ArrayOrTensor, PolicySpec, apply_policy, save_policy
 from iquitos_rl.agents.progress import Progress
 from iquitos_rl.agents.registry import AgentEntry
+from iquitos_rl.buffers.rollout import RolloutStorage, storage_type
 from iquitos_rl.envs.gym.adapter import TrainingEnv, as_vector
 from iquitos_rl.errors import UserError
 from iquitos_rl.memory.recovery import Parts
@@ -61,7 +62,7 @@ class PPOConfig(BaseModel):
     normalise_obs: bool = Field(True, description="Running normalisation of each observation column.")
     scale_rewards: bool = Field(True, description="Divide rewards by the deviation of the discounted return.")
     log_std_init: float = Field(0.0, ge=-5, le=2, description="Log deviation of the actions at the start.")
-    storage: Literal["float32", "float16"] = Field("float32", description="Type of stored observations.")
+    storage: RolloutStorage = Field("float32", description="Type of stored observations.")
     micro_batch: int | None = Field(None, ge=1, description="Most transitions per backward pass; null for the batch.")
     amp: Amp = Field("off", description="bf16: the networks' products in bfloat16, the rest in float32.")
     compile: Compile = Field(
@@ -167,7 +168,7 @@ class PPO:
                 gamma=c.gamma,
                 gae_lambda=c.gae_lambda,
                 scale_rewards=c.scale_rewards,
-                storage=getattr(torch, c.storage),
+                storage=storage_type(c.storage),
                 seed=seed,
                 generator=self.generators["act"],
             )

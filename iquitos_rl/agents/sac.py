@@ -217,7 +217,7 @@ class SAC:
                 "storage": c.storage,
                 "placement": c.placement,
                 "exogenous": self._exogenous(),
-                "episode_steps": getattr(self.env, "episode_steps", None),
+                "episode_steps": self.env.episode_steps,
             }
             self.buffer = ReplayBuffer(*sizes, **kind, device=self.device, seed=seeds[2])
 
@@ -278,7 +278,7 @@ class SAC:
         self.steps += self.env.num_envs
 
     def _exogenous(self) -> Exogenous | None:
-        return getattr(self.env, "exogenous", None)
+        return None if self.env is None else self.env.exogenous
 
     def explore(self, obs: Tensor) -> Tensor:
         """Actions (E, A) for observations (E, D): uniform at first, then drawn from the policy.

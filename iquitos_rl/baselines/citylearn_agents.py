@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from iquitos_rl.baselines.controller import Controller
 from iquitos_rl.envs.citylearn.env import CityLearnSite, require_citylearn
 
-CITYLEARN_AGENTS = {"BusinessAsUsual": "BusinessAsUsualAgent", "RBCSmartPolicy": "RBCSmartPolicy"}
+CLASSES = {"BusinessAsUsual": "BusinessAsUsualAgent", "RBCSmartPolicy": "RBCSmartPolicy"}
 """Our name to its class in `citylearn.agents.baseline`."""
 
 
@@ -29,8 +29,8 @@ class DeviceSite(CityLearnSite):
         return self.step_devices(action.tolist())
 
 
-def citylearn_agent(env: DeviceSite, name: str) -> Controller:
-    """A controller for the first year of a site.
+def citylearn_agent(env: CityLearnSite, name: str) -> Controller:
+    """A controller for the first year of a `DeviceSite`.
 
     Raises:
         UserError: CityLearn is not installed.
@@ -39,7 +39,7 @@ def citylearn_agent(env: DeviceSite, name: str) -> Controller:
     from citylearn.agents import baseline
 
     env.reset(options={"year": 0})
-    agent = getattr(baseline, CITYLEARN_AGENTS[name])(env.simulator)
+    agent = getattr(baseline, CLASSES[name])(env.simulator)
 
     def act(obs: NDArray[np.float32]) -> NDArray[np.float32]:
         with _observed_once(env.simulator.buildings):

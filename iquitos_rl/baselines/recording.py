@@ -13,9 +13,9 @@ from iquitos_rl.baselines.bill import start_years
 from iquitos_rl.baselines.rule import Rule, RuleSettings
 from iquitos_rl.cases.site import Site
 from iquitos_rl.envs.district.env import DistrictSite
-from iquitos_rl.envs.district.trajectory import Trajectory
 from iquitos_rl.envs.task.objective import is_month_start, is_peak
 from iquitos_rl.envs.task.site_task import TaskSettings
+from iquitos_rl.envs.task.trajectory import Trajectory
 
 
 def record_years(

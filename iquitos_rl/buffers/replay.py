@@ -13,13 +13,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from tensordict import TensorDict
 from torch import Generator, Tensor
 
-from iquitos_rl.buffers.codecs import Codec, Layout
+from iquitos_rl.buffers.codecs import CODECS, Layout
 from iquitos_rl.buffers.placement import Memory, Placement, Transfer, choose_placement
 from iquitos_rl.envs.vector import Exogenous, StepResult
 from iquitos_rl.errors import UserError
@@ -30,7 +30,7 @@ GOES_ON, TERMINATED = -1, -2
 SHORTEST_EPISODE = 24
 """The side cache has room for truncated episodes of this mean length (hours of a day)."""
 
-Storage = Literal["auto", "float32", "float16", "uint8"]
+Storage = Annotated[str, CODECS.named("auto")]
 
 
 class Sizes(NamedTuple):
@@ -59,27 +59,29 @@ class Sizes(NamedTuple):
         return (self.ring_rows + self.final_rows) * obs_bytes + self.ring_rows * per_step + self.final_rows * 8
 
 
-def resolve_storage(storage: Storage, exogenous: Exogenous | None) -> Codec:
+def resolve_storage(storage: Storage, exogenous: Exogenous | None) -> str:
     """The codec of what is not in a table. `auto` is uint8 for sites, whose columns have static bounds, else float16.
 
     Raises:
-        UserError: uint8 is asked for, and the environment declares no bounds.
+        UserError: there is no such codec, or it needs bounds, and the environment declares none.
     """
-    if storage == "uint8" and exogenous is None:
-        raise UserError("storage uint8 needs static bounds of the observation, which this environment does not declare")
     if storage == "auto":
         return "float16" if exogenous is None else "uint8"
+    if CODECS.require(storage).bounded and exogenous is None:
+        raise UserError(
+            f"storage {storage} needs static bounds of the observation, which this environment does not declare"
+        )
     return storage
 
 
 def layouts(
-    storage: Codec, obs_dim: int, action_dim: int, exogenous: Exogenous | None, device: torch.device
+    storage: str, obs_dim: int, action_dim: int, exogenous: Exogenous | None, device: torch.device
 ) -> tuple[Layout, Layout]:
     """The records of observations and of actions, which are always in [-1, 1]."""
-    codecs: list[Codec] = [storage] * obs_dim
-    if storage == "uint8" and exogenous is not None:
+    codecs = [storage] * obs_dim
+    if CODECS.require(storage).bounded and exogenous is not None:
         # Meters are what bills are made of: they keep eleven bits.
-        codecs = ["uint8" if column in exogenous.coarse else "float16" for column in range(obs_dim)]
+        codecs = [storage if column in exogenous.coarse else "float16" for column in range(obs_dim)]
     table = None if exogenous is None else exogenous.table.to(device)
     return Layout("observation", codecs, table, device), Layout("action", [storage] * action_dim, None, device)
 

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
+from iquitos_rl.buffers.codecs import CODECS
 from iquitos_rl.envs.vector import StepResult
+from iquitos_rl.errors import UserError
 
 FINAL_STEPS = 8
 """The side table of final observations has room for E times this many, or T / 16 where that is more."""
 
-
+RolloutStorage = Annotated[str, CODECS.named(only=lambda codec: codec.dtype is not None)]
 FIELDS = ("obs", "action", "log_prob", "reward", "terminated", "truncated", "live", "_final_row")
 """Tensors with a row for each step."""
+
+
+def storage_type(storage: RolloutStorage) -> torch.dtype:
+    """The type of a rollout's observations.
+
+    Raises:
+        UserError: there is no such codec, or it is no plain cast.
+    """
+    dtype = CODECS.require(storage).dtype
+    if dtype is None:
+        raise UserError(f"storage {storage} cannot hold a rollout")
+    return dtype
 
 
 class Rollout:

@@ -27,7 +27,7 @@ def run_tasks(tasks: Mapping[str, Task[T]], jobs: int, interrupts: Interrupts, h
 
     Args:
         jobs: number of processes; 1 runs them in this one.
-        hint: how to go on, said when the user interrupts.
+        hint: how to resume, printed when the user interrupts.
 
     Raises:
         Interrupted: the user asked to stop; tasks that were running have stopped.
@@ -49,7 +49,7 @@ def run_tasks(tasks: Mapping[str, Task[T]], jobs: int, interrupts: Interrupts, h
             yield from _finished(running, stop, interrupts, hint)
         except BrokenProcessPool:
             names = ", ".join(running.values())
-            raise WorkerError(f"a process died, perhaps for want of memory, with these not done: {names}") from None
+            raise WorkerError(f"a process died, perhaps because memory ran out, with these not done: {names}") from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -97,7 +97,7 @@ def _while_idle(number: int, frame: object) -> None:
 
 
 def _end_with_parent() -> None:
-    """Do not go on for hours when the parent was killed; whatever is written is written whole."""
+    """Do not run for hours after the parent was killed; files are written whole or not at all."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

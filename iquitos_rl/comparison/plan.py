@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from iquitos_rl.cases.check import check_case
-from iquitos_rl.cases.iquitos.presets import PRESETS
+from iquitos_rl.cases.plausibility import check_case
+from iquitos_rl.cases.presets import PRESETS
 from iquitos_rl.cases.schema.reader import read_site
-from iquitos_rl.config import Algorithm, Settings
+from iquitos_rl.config import Settings
 from iquitos_rl.envs.citylearn.env import resolve_case
 from iquitos_rl.envs.task.objective import Objective, read_tariff
 from iquitos_rl.errors import UserError
 from iquitos_rl.machine.files import write_json
-from iquitos_rl.runs.resume import SUMMARY, differences, has_failures, read_run
+from iquitos_rl.runs.folder import SUMMARY, read_run
+from iquitos_rl.runs.resume import differences, has_failures
 from iquitos_rl.runs.years import EVALUATION_YEAR_SEED, prepare_years, preset_year
 
 DESCRIPTION = "comparison.json"
@@ -27,7 +28,7 @@ class Comparison:
     cache: Path
     case: str
     """What it is called in tables."""
-    settings: dict[Algorithm, Settings]
+    settings: Settings
     """Of each agent's first seed; the others differ in the seed alone."""
     seeds: int
     train_years: list[Path]
@@ -41,22 +42,21 @@ class Comparison:
     @property
     def objective(self) -> Objective:
         """The bill that all are judged by."""
-        first = next(iter(self.settings.values())).run
-        return Objective(read_tariff(next(iter(self.years.values()))), first.task.objective)
+        return Objective(read_tariff(next(iter(self.years.values()))), self.settings.run.task.objective)
 
-    def run(self, name: Algorithm, seed: int) -> Path:
+    def run(self, name: str, seed: int) -> Path:
         """Folder of a training run."""
         return self.output / f"{name}-seed-{seed}"
 
-    def dump(self, name: Algorithm, seed: int) -> dict[str, Any]:
+    def dump(self, name: str, seed: int) -> dict[str, Any]:
         """Settings of a training run."""
-        return {**self.settings[name].dump(), "seed": seed}
+        return {**self.settings.agents[name].dump(), "seed": seed}
 
 
 def plan(
     output: Path,
     cache: Path,
-    settings: dict[Algorithm, Settings],
+    settings: Settings,
     seeds: int,
     eval_years: int,
     eval_cases: list[str],
@@ -64,16 +64,9 @@ def plan(
     """Find or build all years.
 
     Raises:
-        UserError: the case does not exist or has no unseen years, the agents differ in what they are judged by, or a
-            year's data are wrong.
+        UserError: the case does not exist or has no unseen years, or a year's data are wrong.
     """
-    first = next(iter(settings.values())).run
-    for name, own in settings.items():
-        asked = (own.run.case, own.run.case_settings, own.run.years, own.run.task.objective, own.run.task.ev_guard)
-        if asked != (first.case, first.case_settings, first.years, first.task.objective, first.task.ev_guard):
-            raise UserError(
-                f"{name} has another case, objective or EV guard than {next(iter(settings))}: no comparison"
-            )
+    first = settings.run
     train = prepare_years(first, cache)
     if eval_cases:
         folders = [resolve_case(case) for case in eval_cases]
@@ -114,7 +107,7 @@ def open_comparison(comparison: Comparison) -> None:
             raise UserError(f"--output {output} holds something, but no comparison: choose another folder") from None
         if known != comparison.case:
             raise UserError(f"--output {output} is a comparison on {known}, not on {comparison.case}")
-    for name in comparison.settings:
+    for name in comparison.settings.agents:
         for seed in range(comparison.seeds):
             _refuse_other_settings(comparison.run(name, seed), name, comparison.dump(name, seed))
     try:

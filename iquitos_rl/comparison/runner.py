@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TypeVar
 
-import yaml
-
+from iquitos_rl.assignments import write_layer
+from iquitos_rl.baselines.registry import CONTROLLERS
 from iquitos_rl.baselines.rule import RuleSettings
-from iquitos_rl.baselines.rules import RULES
 from iquitos_rl.comparison.jobs import Task, run_tasks
 from iquitos_rl.comparison.plan import Comparison, is_finished
 from iquitos_rl.comparison.tasks import (
@@ -23,12 +22,12 @@ from iquitos_rl.comparison.tasks import (
     train_task,
     tune_task,
 )
-from iquitos_rl.config import Algorithm
-from iquitos_rl.judging.references import MPC, OPTIMUM, SIMULATED, UNCONTROLLED, Reference, stored
+from iquitos_rl.judging.references import UNCONTROLLED, Reference, compared, stored
 from iquitos_rl.judging.standings import Record
 from iquitos_rl.judging.summary import largest
 from iquitos_rl.machine.files import write_text
 from iquitos_rl.machine.interrupt import STATUS, Interrupted, Interrupts
+from iquitos_rl.runs.request import LATEST, Request
 
 T = TypeVar("T")
 
@@ -38,7 +37,7 @@ class Runner:
 
     def __init__(self, comparison: Comparison, jobs: int, interrupts: Interrupts, command: str) -> None:
         self.comparison, self.jobs, self.interrupts = comparison, jobs, interrupts
-        self.hint = f"stopped; to go on: {command}"
+        self.hint = f"stopped; to resume: {command}"
         self.failed: dict[str, str] = {}
         """A training that failed, and how."""
         self.audit: dict[str, float] = {}
@@ -57,10 +56,10 @@ class Runner:
         return found
 
     def references(self) -> dict[str, list[Reference]]:
-        """All that agents are judged beside, worked out and stored: each controller's years in order."""
+        """Everything that agents are compared with, evaluated and stored: each controller's years in order."""
         comparison, cache, prints = self.comparison, self.comparison.cache, self.comparison.fingerprints
-        task = next(iter(comparison.settings.values())).run.task
-        names = [name for name in SIMULATED if name == MPC or (name in RULES and name != UNCONTROLLED)]
+        task = comparison.settings.run.task
+        names = [name for name in compared() if CONTROLLERS[name].needs != "nothing"]
         tuned = self._run(
             "tuned", {name: partial(tune_task, name, comparison.train_years, task, cache) for name in names}
         )
@@ -71,7 +70,7 @@ class Runner:
                 Reference(name, folder, prints[year], task, rules.get(name))
                 for year, folder in comparison.years.items()
             ]
-            for name in (*SIMULATED, OPTIMUM)
+            for name in compared()
             if name not in self.left_out
         }
         missing = {
@@ -85,21 +84,28 @@ class Runner:
                 self.left_out[label.split(", ")[0]] = outcome.reason
         return {name: references for name, references in all_years.items() if name not in self.left_out}
 
-    def trainings(self) -> dict[Algorithm, list[int]]:
+    def trainings(self) -> dict[str, list[int]]:
         """Every agent trained with every seed: the seeds that have come to an end."""
         comparison = self.comparison
         tasks: dict[str, Task[int]] = {}
-        for name, settings in comparison.settings.items():
+        for name, settings in comparison.settings.agents.items():
             config = comparison.output / f"settings_{name}.yaml"
-            write_text(config, yaml.safe_dump(settings.dump(), sort_keys=False, allow_unicode=True))
+            write_text(config, write_layer(settings.dump()))
             for seed in range(comparison.seeds):
                 run = comparison.run(name, seed)
                 if is_finished(run):
                     print(f"{run}: trained before", flush=True)
                     continue
-                arguments = [name, "--config", str(config), "--seed", str(seed), "--cache", str(comparison.cache)]
-                arguments += ["--skip-baseline", "--resume", "--output", str(run)]
-                tasks[run.name] = partial(train_task, arguments, comparison.output / f"{run.name}.log")
+                request = Request(
+                    name,
+                    config,
+                    {"seed": seed},
+                    output=run,
+                    resume=LATEST,
+                    skip_baseline=True,
+                    cache=comparison.cache,
+                )
+                tasks[run.name] = partial(train_task, request, comparison.output / f"{run.name}.log")
         for label, status in self._run("trained", tasks).items():
             if status >= STATUS:
                 raise Interrupted(status - STATUS, self.hint)
@@ -110,10 +116,10 @@ class Runner:
                 print(f"{label} failed: {self.failed[label]}", file=sys.stderr, flush=True)
         return {
             name: [seed for seed in range(comparison.seeds) if comparison.run(name, seed).name not in self.failed]
-            for name in comparison.settings
+            for name in comparison.settings.agents
         }
 
-    def judgements(self, trained: Mapping[Algorithm, list[int]]) -> list[Record]:
+    def judgements(self, trained: Mapping[str, list[int]]) -> list[Record]:
         """What each trained policy costs in each year."""
         comparison = self.comparison
         (first, _), *others = comparison.years.items()

@@ -8,14 +8,13 @@ from typing import Any
 import torch
 
 from iquitos_rl.comparison.plan import Comparison
-from iquitos_rl.config import Algorithm
 from iquitos_rl.judging.references import OPTIMUM
 from iquitos_rl.judging.standings import Record, Standing, as_json
 from iquitos_rl.judging.summary import SCHEMA_VERSION, largest
 from iquitos_rl.machine.device import choose_device
 from iquitos_rl.machine.facts import machine, versions
 from iquitos_rl.machine.files import write_text
-from iquitos_rl.runs.resume import SUMMARY
+from iquitos_rl.runs.folder import SUMMARY
 
 BOUND_TOLERANCE = 1e-6
 """Share of a bill by which single precision may put a controller below the bound."""
@@ -32,10 +31,10 @@ def bound_warnings(records: list[Record]) -> list[str]:
 
 
 def copy_median_hours(comparison: Comparison, records: list[Record]) -> dict[str, int]:
-    """Put the hours of each agent's median training in the first year beside the tables; returns which seed that is."""
+    """Copy the hours of each agent's median training in the first year next to the tables; returns that seed."""
     chosen: dict[str, int] = {}
     first = next(iter(comparison.years))
-    for name in comparison.settings:
+    for name in comparison.settings.agents:
         bills = sorted((r.figures["bill"], r.seed) for r in records if (r.controller, r.year) == (name, first))
         if not bills:
             continue
@@ -58,7 +57,6 @@ def summarise(
     audit: dict[str, float],
 ) -> dict[str, Any]:
     """`simulation_summary.json` of a comparison."""
-    first = next(iter(comparison.settings.values())).run
     residuals = [record.figures.get("balance_residual_kwh", 0.0) for record in records]
     return {
         "schema_version": SCHEMA_VERSION,
@@ -79,21 +77,21 @@ def summarise(
             "largest_balance_residual_kwh": max(residuals),
             "warnings": [*comparison.warnings, *bound_warnings(records)],
         },
-        "timing": {name: timing(comparison, name) for name in comparison.settings},
-        "memory": largest(run["memory"] for name in comparison.settings for run in finished(comparison, name)),
-        "machine": machine(choose_device(first.device), torch.get_num_threads()),
+        "timing": {name: timing(comparison, name) for name in comparison.settings.agents},
+        "memory": largest(run["memory"] for name in comparison.settings.agents for run in finished(comparison, name)),
+        "machine": machine(choose_device(comparison.settings.run.device), torch.get_num_threads()),
         "versions": versions(),
-        "settings": {name: comparison.dump(name, 0) for name in comparison.settings},
+        "settings": {name: comparison.dump(name, 0) for name in comparison.settings.agents},
     }
 
 
-def finished(comparison: Comparison, name: Algorithm) -> list[dict[str, Any]]:
+def finished(comparison: Comparison, name: str) -> list[dict[str, Any]]:
     """Summaries of the trainings of an agent that came to an end."""
     runs = [comparison.run(name, seed) / SUMMARY for seed in range(comparison.seeds)]
     return [json.loads(path.read_text(encoding="utf-8")) for path in runs if path.is_file()]
 
 
-def timing(comparison: Comparison, name: Algorithm) -> dict[str, float]:
+def timing(comparison: Comparison, name: str) -> dict[str, float]:
     """Means over the finished trainings of an agent."""
     found = [summary["timing"][name] for summary in finished(comparison, name)]
     keys = [key for key in found[0] if all(key in own for own in found)] if found else []

@@ -12,19 +12,20 @@ from typing import NamedTuple
 from iquitos_rl.agents import AGENTS
 from iquitos_rl.baselines.programme import SolverError
 from iquitos_rl.baselines.rule import RuleSettings
-from iquitos_rl.config import Algorithm
-from iquitos_rl.envs.task.site_task import TaskSettings
+from iquitos_rl.cli import run_command
+from iquitos_rl.envs.task.settings import TaskSettings
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.evaluation import simulate_policy
 from iquitos_rl.judging.parity import replay
-from iquitos_rl.judging.references import Reference, find_rule, judge
+from iquitos_rl.judging.references import Reference, judge, learn
 from iquitos_rl.judging.summary import DEMAND_AUDIT, Judged, audit_demand, figures
 from iquitos_rl.machine.device import choose_device
 from iquitos_rl.machine.facts import versions
 from iquitos_rl.machine.files import write_json
 from iquitos_rl.machine.interrupt import Interrupts
-from iquitos_rl.runs.resume import SUMMARY
-from iquitos_rl.train import main as train
+from iquitos_rl.runs.folder import SUMMARY
+from iquitos_rl.runs.request import Request
+from iquitos_rl.runs.session import train
 
 
 class LeftOut(NamedTuple):
@@ -40,10 +41,10 @@ def _silently() -> contextlib.redirect_stdout[io.StringIO]:
 
 def tune_task(
     name: str, train_years: list[Path], task: TaskSettings, cache: Path, interrupts: Interrupts
-) -> RuleSettings | LeftOut:
-    """Tune a rule, see `find_rule`."""
+) -> RuleSettings | LeftOut | None:
+    """What a controller needs of the training years, see `learn`."""
     try:
-        return find_rule(name, train_years, task, cache, check=interrupts.check)
+        return learn(name, train_years, task, cache, check=interrupts.check)
     except UserError as error:
         return LeftOut(str(error))
 
@@ -56,10 +57,10 @@ def reference_task(reference: Reference, cache: Path, interrupts: Interrupts) ->
         return LeftOut(str(error))
 
 
-def train_task(arguments: list[str], log: Path, interrupts: Interrupts) -> int:
-    """`python -m iquitos_rl.train` with these arguments, its output added to a file; returns its exit status."""
+def train_task(request: Request, log: Path, interrupts: Interrupts) -> int:
+    """Train as the command does, with its output added to a file; returns its exit status."""
     with log.open("a", encoding="utf-8") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
-        return train(arguments)
+        return run_command(lambda: train(request))
 
 
 class AgentYear(NamedTuple):
@@ -115,10 +116,8 @@ def stored_year(run: Path, year: str, fingerprint: str) -> AgentYear | None:
     return found if data.get("inputs") == inputs_of(run, fingerprint) else None
 
 
-def judge_task(
-    name: Algorithm, run: Path, year: str, case: Path, fingerprint: str, interrupts: Interrupts
-) -> AgentYear:
-    """Let a run's policy run a year on CityLearn, and store what comes out.
+def judge_task(name: str, run: Path, year: str, case: Path, fingerprint: str, interrupts: Interrupts) -> AgentYear:
+    """Evaluate a run's policy on a year on CityLearn, and store the result.
 
     Raises:
         UserError: the policy cannot be read or does not fit the year.

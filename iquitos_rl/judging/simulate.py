@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 from iquitos_rl.baselines.controller import Controller
 from iquitos_rl.cases.site import Floats, Site
 from iquitos_rl.envs.citylearn.env import CityLearnSite, Flows
+from iquitos_rl.errors import Failure
 
 BALANCE_TOLERANCE_KWH = 1e-3
 
 
-class AuditError(Exception):
+class AuditError(Failure):
     """A simulated year contradicts itself: its figures must not be published."""
+
+    prefix = "audit failed"
 
 
 @dataclass(frozen=True)

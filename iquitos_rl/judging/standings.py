@@ -178,12 +178,6 @@ def markdown(summary: dict[str, Any]) -> str:
     return "\n".join([*lines, *(f"* {key}: {value}" for key, value in facts.items())]) + "\n"
 
 
-OLD_CLAIM = """A note of an earlier project promised “baseline about 10,200 kg CO2 a year, SAC -26 %, PPO -29 %, A2C
--24 %”. No computation stands behind it and the site's data contradict it: its grid emissions are thousands of tonnes a
-year, and control alone moves them by a few percent, because a one-line greedy rule is already close to the CO2 optimum.
-What control can move is the bill."""
-
-
 def co2_markdown(summary: dict[str, Any]) -> str:
     """Grid CO2 of every controller, most first, and how far it is below the references."""
     found = {name: own["co2_kg"] for name, own in summary["standings"].items()}
@@ -200,6 +194,4 @@ def co2_markdown(summary: dict[str, Any]) -> str:
         shares = (100 * (1 - found[name]["value"] / found[other]["value"]) for other in references)
         cells = [name, interval(found[name], 1e-3, 1), *(f"{round(share, 2) + 0.0:+.2f}" for share in shares)]
         lines.append("| " + " | ".join(cells) + " |")
-    if summary["case"].startswith("iquitos"):
-        lines += ["", " ".join(OLD_CLAIM.split())]
     return "\n".join(lines) + "\n"

@@ -14,9 +14,10 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
+from iquitos_rl.buffers.codecs import CODECS
 from iquitos_rl.buffers.placement import HEADROOM, PLACEMENTS, STAGING_BYTES, Placement
 from iquitos_rl.buffers.replay import Sizes, layouts, resolve_storage
-from iquitos_rl.buffers.rollout import Rollout
+from iquitos_rl.buffers.rollout import Rollout, storage_type
 from iquitos_rl.envs.district.footprint import held_bytes
 from iquitos_rl.envs.vector import VectorEnv
 from iquitos_rl.errors import UserError
@@ -68,18 +69,16 @@ class Dims(NamedTuple):
 
     @classmethod
     def of(cls, env: VectorEnv) -> Dims:
-        exogenous = getattr(env, "exogenous", None)
+        exogenous = env.exogenous
         records = {}
-        for storage in ("float32", "float16", "auto"):
+        possible = [name for name, codec in CODECS.items() if exogenous is not None or not codec.bounded]
+        for storage in ("auto", *possible):
             both = layouts(resolve_storage(storage, exogenous), env.obs_dim, env.action_dim, exogenous, env.device)
             records[storage] = both[0].nbytes, both[1].nbytes
-        if exogenous is not None:
-            records["uint8"] = records["auto"]
         masked = env.action_mask_columns is not None
-        length = getattr(env, "episode_steps", None)
         columns = 0 if exogenous is None else exogenous.table.shape[1]
-        state = getattr(env, "state_bytes", 0)
-        return cls(env.num_envs, env.obs_dim, env.action_dim, records, columns, masked, length, held_bytes(env), state)
+        sizes = env.num_envs, env.obs_dim, env.action_dim
+        return cls(*sizes, records, columns, masked, env.episode_steps, held_bytes(env), env.state_bytes)
 
     @property
     def step_bytes(self) -> int:
@@ -303,13 +302,13 @@ def on_policy_items(dims: Dims, c: Any, choice: Choice, on_gpu: bool, moments: i
     """Items of PPO (two moments a parameter) or A2C (one), with settings `c`."""
     d, a, h, e = dims.obs_dim, dims.action_dim, list(c.hidden), dims.num_envs
     weights = (perceptron([d, *h, a]) + perceptron([d, *h, 1]) + a) * FLOAT
-    dtype = getattr(torch, c.storage)
+    dtype = storage_type(c.storage)
     rollout = Rollout(c.horizon, e, d, a, masked=dims.masked, obs_dtype=dtype, device="meta").nbytes
     steps = c.horizon * e
     minibatches = hasattr(c, "batch_size")  # A2C looks at the rollout itself
     batch = min(c.batch_size, steps) if minibatches else steps
     part = min(choice.micro_batch or batch, batch)
-    converted = 0 if c.storage == "float32" else d
+    converted = 0 if dtype == torch.float32 else d
     row = (d + a + 4) * FLOAT + (a if dims.masked else 0)
     # The critic's backward pass comes first, then the head's, then the actor's.
     head = (7 if dims.masked else 6) * a * part * FLOAT

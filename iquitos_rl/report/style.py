@@ -19,10 +19,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from iquitos_rl.agents.registry import AGENTS, AgentEntry
+from iquitos_rl.baselines.registry import CONTROLLERS, ControllerEntry
+from iquitos_rl.baselines.registry import GREY as GREY
 from iquitos_rl.errors import UserError
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-YELLOW, BLUE, VERMILLION, PURPLE, GREY = "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#6B6B6B"
+YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 FLOWS = {
     **{"import": "#BBBBBB", "PV": YELLOW, "battery out": SKY, "battery in": BLUE},
     **{"load": "#444444", "vehicles": PURPLE, "other": VERMILLION, "losses, other": VERMILLION, "export": ORANGE},
@@ -52,24 +55,27 @@ STYLE = {
 }
 
 
+def entry(name: str) -> AgentEntry | ControllerEntry | None:
+    """What the registries know of a controller; None where a plugin that was there when it ran is not any more."""
+    return AGENTS.get(name) or CONTROLLERS.get(name)
+
+
 def display_name(name: str) -> str:
     """A controller's name for people."""
-    names = {"grid_only": "grid alone", "sac": "SAC", "ppo": "PPO", "a2c": "A2C", "mpc": "MPC"}
-    names |= {"strongest": "strongest rule"}
-    return names.get(name, name.replace("_", " "))
+    known = entry(name)
+    return name.replace("_", " ") if known is None else known.label
 
 
 def colour(name: str) -> str:
-    """A controller's colour, the same in every figure of every report.
-
-    No green: without red cones or green cones it is the grey of what is not an agent.
-    """
-    return {"sac": BLUE, "ppo": VERMILLION, "a2c": SKY, "strongest": BLACK, "optimum": PURPLE}.get(name, GREY)
+    """A controller's colour, the same in every figure of every report."""
+    known = entry(name)
+    return GREY if known is None else known.colour
 
 
 def dashes(name: str) -> str:
-    """A controller's line: what is not an agent is dashed or dotted, so that it can be told without colour."""
-    return {"strongest": "--", "optimum": ":"}.get(name, "-")
+    """A controller's line; that of an agent is solid."""
+    known = CONTROLLERS.get(name)
+    return "-" if known is None else known.dashes
 
 
 @contextmanager

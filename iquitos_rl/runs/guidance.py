@@ -8,9 +8,11 @@ from typing import NamedTuple
 
 from iquitos_rl.baselines.rule import RuleSettings
 from iquitos_rl.cases.schema.reader import read_site
-from iquitos_rl.config import Algorithm, RunSettings, config_folder
+from iquitos_rl.config import RunSettings, config_folder
+from iquitos_rl.envs.engines import ENGINES
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.references import STRONGEST, find_rule
+from iquitos_rl.runs.engine import cannot
 
 
 class Guidance(NamedTuple):
@@ -43,16 +45,16 @@ def choose_guidance(
     return Guidance(rule, f"tuned to {found}")
 
 
-def unguided_settings(name: Algorithm) -> Path:
-    """The shipped settings of an algorithm for training without a guide."""
+def unguided_settings(name: str) -> Path:
+    """The shipped settings of an agent for training without a guide; a plugin's agent has no such file."""
     return config_folder() / "unguided" / f"{name}.yaml"
 
 
 def obstacle(settings: RunSettings, train_years: list[Path]) -> str | None:
     """Why no rule can act in a run, None where one can."""
-    if settings.engine == "citylearn":
-        return "rules are followed on the district engine only"
+    if settings.engine != "auto" and not ENGINES.require(settings.engine).guided:
+        able = " and ".join(name for name, engine in ENGINES.items() if engine.guided)
+        return f"rules are followed on the {able} engine only"
     if not settings.task.ev_guard or settings.task.sockets != "fleet":
         return "rules need task.ev_guard: true and task.sockets: fleet"
-    unsupported = next((site.unsupported for site in map(read_site, train_years) if site.unsupported), ())
-    return f"the district engine cannot reproduce {'; '.join(unsupported)}" if unsupported else None
+    return cannot("district", [read_site(folder) for folder in train_years])  # which rules are tuned on

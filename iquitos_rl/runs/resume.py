@@ -1,94 +1,42 @@
-"""Which run is gone on with, whether it still is the same, and that no other process is at it."""
+"""Resuming a run: finds it, checks that its settings are unchanged, and makes room for new results."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from filelock import FileLock, Timeout
+from typing import Any
 
 from iquitos_rl.errors import UserError
-from iquitos_rl.machine.files import write_json
+from iquitos_rl.runs.folder import RESULT, SUMMARY, Run, is_unused, latest_run, read_run
+from iquitos_rl.runs.request import LATEST, OUTPUTS, Request
 
-RUN = "run.json"
-LOCK = ".lock"
-SUMMARY = "simulation_summary.json"
-RESULT = Path("checkpoints") / "result.json"
-"""What an agent was judged to be, kept until the summary of all is written."""
 MAY_CHANGE = ("steps", "episodes", "checkpoint_minutes", "threads")
 """Settings that leave what was learned so far as it is."""
 
 
-class Run(NamedTuple):
-    """What was started: the file that every output folder has from its first second on."""
-
-    folder: Path
-    algorithm: str
-    """sac, ppo, a2c or all."""
-    created: str
-    """ISO 8601."""
-    threads: int
-    """PyTorch's, which decide the last bits of sums."""
-    settings: dict[str, dict[str, Any]]
-    """By algorithm, every effective setting."""
-
-    def write(self) -> None:
-        write_json(self.folder / RUN, {key: value for key, value in self._asdict().items() if key != "folder"})
-
-
-def read_run(folder: Path) -> Run | None:
-    """The run in a folder, None where there is none.
+def find_run(request: Request) -> Run | None:
+    """The run that is to be resumed; None where training is to start.
 
     Raises:
-        UserError: its description cannot be read.
+        UserError: there is no such run, or it is of another agent.
     """
-    path = folder / RUN
-    if not path.is_file():
+    if request.resume is None:
         return None
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        settings = {str(name): dict(layer) for name, layer in data["settings"].items()}
-        return Run(folder, str(data["algorithm"]), str(data["created"]), int(data["threads"]), settings)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path} does not describe a run ({type(error).__name__}: {error})") from None
-
-
-def latest_run(root: Path, algorithm: str, case: str) -> Run:
-    """The run of an algorithm and case that was started last.
-
-    Raises:
-        UserError: there is none.
-    """
-    runs = [read_run(path) for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
-    same = [run for run in runs if run is not None and run.algorithm == algorithm]
-    same = [run for run in same if all(layer.get("case") == case for layer in run.settings.values())]
-    if not same:
-        raise UserError(f"--resume: {root} holds no run of {algorithm} on {case}; name its folder: --resume DIR")
-    return max(same, key=lambda run: run.created)
-
-
-@contextlib.contextmanager
-def lock_output(folder: Path) -> Iterator[None]:
-    """Keep other processes from an output folder. The system holds the lock and drops it with the process, however
-    that ends.
-
-    Raises:
-        UserError: another process has it.
-    """
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"{folder}: another process is training there; wait for it or choose another folder") from None
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written to: {error.strerror}") from None
-    try:
-        yield
-    finally:
-        lock.release()
+    if request.resume == LATEST and request.output is None:
+        return latest_run(OUTPUTS, request.agent, request.settings().run.case)
+    if request.resume != LATEST and request.output not in (None, request.resume):
+        raise UserError(f"--resume {request.resume}: a run resumes in its own folder; leave out --output")
+    folder = request.output if request.resume == LATEST else request.resume
+    assert folder is not None
+    run = read_run(folder)
+    if run is None and (request.resume != LATEST or not is_unused(folder)):
+        raise UserError(f"--resume: {folder} holds no run")
+    if run is None:
+        print(f"{folder} holds no run yet: it starts", flush=True)
+    elif run.algorithm != request.agent:
+        raise UserError(f"--resume: {folder} is a run of {run.algorithm}, not of {request.agent}")
+    return run
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -104,7 +52,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str =
 
 
 def refuse_changes(folder: Path, found: list[str], allowed: bool) -> None:
-    """Let a run with other settings or data go on only where the user said so.
+    """Resume a run whose settings or data have changed only if the user said so.
 
     Raises:
         UserError: there are differences and they are not allowed.
@@ -112,8 +60,8 @@ def refuse_changes(folder: Path, found: list[str], allowed: bool) -> None:
     if not found:
         return
     if not allowed:
-        raise UserError(f"{folder} cannot go on as it was: {'; '.join(found)} (--allow-changes goes on all the same)")
-    print(f"going on with changes: {'; '.join(found)}", flush=True)
+        raise UserError(f"{folder} cannot be resumed as it was: {'; '.join(found)} (--allow-changes resumes it anyway)")
+    print(f"resumed with changes: {'; '.join(found)}", flush=True)
 
 
 def has_failures(folder: Path) -> bool:
@@ -125,8 +73,8 @@ def has_failures(folder: Path) -> bool:
 
 
 def set_aside(folder: Path, names: list[str]) -> None:
-    """Move a finished run's results into a folder of their own before the run is trained further; the summary goes
-    last, so that a run cut off here still counts as finished."""
+    """Move a finished run's results into a folder of their own before the run is trained further. The summary is moved
+    last, so that a run that is cut off here still counts as finished."""
     if not (folder / SUMMARY).is_file():
         return
     number = 1

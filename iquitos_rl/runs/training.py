@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -14,20 +13,18 @@ import torch
 from iquitos_rl.agents import AGENTS
 from iquitos_rl.agents.progress import Progress
 from iquitos_rl.checkpoints.checkpoint import Checkpoints, Loaded, generator_states, set_generator_states
-from iquitos_rl.config import Algorithm, Settings
+from iquitos_rl.config import AgentSettings
 from iquitos_rl.envs.gym.worker import WorkerError
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.evaluation import progress_bar
-from iquitos_rl.judging.summary import Result
 from iquitos_rl.machine.facts import versions
-from iquitos_rl.machine.files import write_json
 from iquitos_rl.machine.interrupt import Interrupts
 from iquitos_rl.report.metrics import MetricsWriter
 from iquitos_rl.runs.best import YEARS, Best
 from iquitos_rl.runs.engine import Engine, make_engine
 from iquitos_rl.runs.guidance import choose_guidance, unguided_settings
 from iquitos_rl.runs.planning import planned_settings
-from iquitos_rl.runs.resume import RESULT, differences, refuse_changes
+from iquitos_rl.runs.resume import differences, refuse_changes
 
 FOLDER, INSPECTION = "checkpoints", "inspection"
 
@@ -39,11 +36,11 @@ class Session(NamedTuple):
     resume: bool
     allow_changes: bool
     hint: str
-    """The command that goes on."""
+    """The command that resumes the run."""
     cache: Path
     """Where tuned rules are kept."""
     evaluation: str
-    """Fingerprint of the year that agents are judged on."""
+    """Fingerprint of the year that agents are evaluated on."""
 
 
 class Training:
@@ -55,8 +52,8 @@ class Training:
 
     def __init__(
         self,
-        name: Algorithm,
-        settings: Settings,
+        name: str,
+        settings: AgentSettings,
         train_years: list[Path],
         device: torch.device,
         output: Path,
@@ -72,17 +69,18 @@ class Training:
             f"{'no rule' if guidance.rule is None else f'the rule {guidance.rule.name}'} as guide ({guidance.reason})",
             flush=True,
         )
-        if guidance.rule is None and settings.run.guide != "none":
-            print(f"settings meant for runs without a guide: --config {unguided_settings(name)}", flush=True)
+        unguided = unguided_settings(name)
+        if guidance.rule is None and settings.run.guide != "none" and unguided.is_file():
+            print(f"settings meant for runs without a guide: --config {unguided}", flush=True)
         planned = planned_settings(name, settings.agent, self.engine.env, device)
         self.agent = AGENTS[name].agent(self.engine.env, planned, device=device, seed=settings.run.seed)
         self.checkpoints = Checkpoints(output / FOLDER, settings.run.checkpoint_minutes)
         self.best = Best(YEARS * hours)
         self.device, self.seconds, self.step = device, 0.0, 0
         if session.resume:
-            self._go_on()
+            self._resume()
 
-    def _go_on(self) -> None:
+    def _resume(self) -> None:
         """Bring agent and environments to where the newest whole checkpoint was taken."""
         found = self.checkpoints.load({"agent": self.agent.state_dict()})
         if found is None:
@@ -104,15 +102,15 @@ class Training:
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise UserError(f"{self.checkpoints.folder}: the checkpoint does not fit this agent ({reason})") from error
-        print(f"going on from step {self.step} of {self.total}", flush=True)
+        print(f"resumed at step {self.step} of {self.total}", flush=True)
 
     def _move_environments(self, state: dict[str, Any]) -> None:
-        """Environments that cannot be brought to the same point, since their simulator or their data are others, begin
-        new episodes instead."""
+        """Environments that cannot be brought to the same point, because their simulator or data changed, start new
+        episodes instead."""
         try:
-            self.engine.env.load_state_dict(state["environments"])  # type: ignore[attr-defined]
+            self.engine.env.load_state_dict(state["environments"])
         except (UserError, KeyError, RuntimeError, IndexError, TypeError, ValueError) as error:
-            print(f"warning: {error}; the open episodes begin anew", flush=True)
+            print(f"warning: {error}; their open episodes start again", flush=True)
             self.agent.reset()
 
     def _changes(self, found: Loaded) -> list[str]:
@@ -203,19 +201,19 @@ class Training:
             self.best.reward, self.best.step = mean, progress.steps
 
     def _save(self, wait: bool = False) -> None:
-        self.agent.figures.check()  # a state in which learning has stopped is none to go on from
+        self.agent.figures.check()  # nothing can be learned from a state that is not finite
         self.checkpoints.save(self._state(), self.step, self._about(), wait=wait)
 
     def _saved(self) -> str:
         step = self.checkpoints.last_step
         at = "nothing could be saved" if step is None else f"saved at step {step} of {self.total}"
-        return f"{at}; to go on: {self.session.hint}"
+        return f"{at}; to resume: {self.session.hint}"
 
     def _state(self) -> dict[str, Any]:
         return {
             "agent": self.agent.state_dict(),
             "best": self.best.state_dict(),
-            "environments": self.engine.env.state_dict(),  # type: ignore[attr-defined]
+            "environments": self.engine.env.state_dict(),
             "generators": generator_states(),
         }
 
@@ -232,7 +230,7 @@ class Training:
         }
 
     def _inspection(self) -> str:
-        """Save the state as it is beside the checkpoints; returns where it and the last good one are."""
+        """Save the state as it is, apart from the checkpoints; returns where it and the last good one are."""
         self.checkpoints.finish()
         good = self.checkpoints.last_step
         kept = "there is no checkpoint yet" if good is None else f"the checkpoint of step {good} is untouched"
@@ -242,7 +240,7 @@ class Training:
 
 
 def keep_learning_rates(state: Any, own: Any) -> None:
-    """Let the optimisers of a loaded state have the settings that the agent was just made with."""
+    """Give the optimisers of a loaded state the settings that the agent was made with."""
     if not (isinstance(state, dict) and isinstance(own, dict)):
         return
     if "param_groups" in state and "param_groups" in own:
@@ -250,18 +248,3 @@ def keep_learning_rates(state: Any, own: Any) -> None:
             old.update({key: value for key, value in new.items() if key != "params"})
     for key in state.keys() & own.keys():
         keep_learning_rates(state[key], own[key])
-
-
-def stored_result(output: Path, training: Training) -> Result | None:
-    """What an agent trained for just as long was judged to be, before the command was interrupted."""
-    path = output / RESULT
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        steps, result = data["steps"], Result(**data["result"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # judging again is always right
-    return result if steps == training.agent.steps >= training.total else None
-
-
-def store_result(output: Path, training: Training, result: Result) -> None:
-    write_json(output / RESULT, {"steps": training.agent.steps, "result": result._asdict()})

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from iquitos_rl.cases.iquitos.build import build_case
-from iquitos_rl.cases.iquitos.presets import PRESETS
+from iquitos_rl.cases.presets import PRESETS, build_preset
 from iquitos_rl.config import RunSettings
 from iquitos_rl.envs.citylearn.env import resolve_case
 from iquitos_rl.errors import UserError
 from iquitos_rl.machine.files import digest
 from iquitos_rl.machine.locks import only_process
+from iquitos_rl.registry import plugin_source
 from iquitos_rl.version import __version__
 
 EVALUATION_YEAR_SEED = 1000
@@ -39,13 +39,13 @@ def preset_year(
     Raises:
         UserError: the cache cannot be written to.
     """
-    version = digest(preset, overrides, __version__)[:8]
+    version = digest(preset, overrides, __version__, *plugin_source(PRESETS.require(preset).build))[:8]
     folder = cache / "cases" / f"{preset}-{version}" / f"year-{year_seed}"
-    made = folder / "case.json"
+    made = folder / "schema.json"
     if not made.is_file():
         with only_process(folder, check):
             if not made.is_file():
-                build_case(preset, year_seed, folder, overrides)
+                build_preset(preset, year_seed, folder, overrides)
     return folder
 
 

@@ -9,7 +9,7 @@ from iquitos_rl.agents import AGENTS
 from iquitos_rl.envs.district.env import DistrictSite
 from iquitos_rl.envs.gym.adapter import as_vector
 from iquitos_rl.envs.task.site_task import TaskSettings
-from iquitos_rl.envs.vector import StepResult
+from iquitos_rl.envs.vector import StepResult, VectorEnv
 from iquitos_rl.errors import UserError
 from iquitos_rl.memory.planner import ENGINE_GRAPHS, WORKSPACE, Dims, Limits, build, fit
 
@@ -177,10 +177,10 @@ def test_tensors_of_the_environment_are_counted_once(site, dims):
     assert torch.is_tensor(site.task.table)
 
 
-class Wide:
+class Wide(VectorEnv):
     """Environments of any width that do nothing."""
 
-    device, action_mask_columns, policy_spec = torch.device("cpu"), None, None
+    device = torch.device("cpu")
 
     def __init__(self, num_envs, obs_dim, action_dim):
         self.num_envs, self.obs_dim, self.action_dim = num_envs, obs_dim, action_dim

@@ -2,9 +2,8 @@
 
 import pytest
 
-from iquitos_rl.agents import AGENTS
 from iquitos_rl.baselines.rule import RuleSettings
-from iquitos_rl.config import ALGORITHMS, RunSettings, load_settings
+from iquitos_rl.config import RunSettings, load_settings, shipped_agents
 from iquitos_rl.envs.task.site_task import TaskSettings
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging import references
@@ -53,8 +52,8 @@ def test_a_guide_that_is_asked_for_and_cannot_act_is_an_error(week_38, tmp_path,
         choose_guidance(RunSettings(guide="strongest", engine="citylearn"), [week_38], tmp_path)
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", shipped_agents())
 def test_the_settings_named_for_runs_without_a_guide_can_be_used(name):
-    settings = load_settings(name, AGENTS[name].config, unguided_settings(name), {}, [])
+    settings = load_settings([name], unguided_settings(name))
     assert settings.run.guide == "none"
-    assert settings != load_settings(name, AGENTS[name].config, None, {}, [])
+    assert settings != load_settings([name])

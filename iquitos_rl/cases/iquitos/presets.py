@@ -6,8 +6,7 @@ type data (4.6 and 7.4 kWh) and a physical PV model; `pv.model=documented` is th
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -247,7 +246,7 @@ class CaseSettings(Group):
     visits: VisitSettings = VisitSettings()
 
 
-PRESETS: dict[str, CaseSettings] = {
+IQUITOS: dict[str, CaseSettings] = {
     # The design of late January: many slow sockets, a large battery.
     "iquitos-128": CaseSettings(),
     # The design of February: 19 double chargers, a small battery; 270 + 39 visits a day leave room for short stays.
@@ -265,9 +264,9 @@ def case_settings(preset: str, overrides: Mapping[str, object] | None = None) ->
     Raises:
         UserError: an unknown preset, an unknown key or an impossible value.
     """
-    if preset not in PRESETS:
-        raise UserError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
-    values = PRESETS[preset].model_dump()
+    if preset not in IQUITOS:
+        raise UserError(f"unknown preset {preset!r}: choose one of {', '.join(IQUITOS)}")
+    values = IQUITOS[preset].model_dump()
     changes = _flat(overrides or {})
     for path in changes:
         group, dot, key = path.partition(".")
@@ -300,21 +299,3 @@ def _known_keys(values: Mapping[str, Mapping[str, object]], group: str) -> str:
     if group in values:
         return f"{group} has {', '.join(values[group])}"
     return f"the groups are {', '.join(values)}"
-
-
-def parse_overrides(pairs: Iterable[str]) -> dict[str, object]:
-    """`["pv.model=documented", "bess.power_kw=400"]` as a mapping; values are JSON where they read as JSON, else text.
-
-    Raises:
-        UserError: a pair without an equals sign.
-    """
-    overrides: dict[str, object] = {}
-    for pair in pairs:
-        path, equals, text = pair.partition("=")
-        if not equals:
-            raise UserError(f"--set {pair!r}: write group.key=value")
-        try:
-            overrides[path.strip()] = json.loads(text)
-        except json.JSONDecodeError:
-            overrides[path.strip()] = text.strip()
-    return overrides

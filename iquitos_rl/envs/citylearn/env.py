@@ -24,6 +24,7 @@ from torch import Tensor
 
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.cases.site import Floats, Site
+from iquitos_rl.envs.described import DescribedEnv, Description
 from iquitos_rl.envs.task.observation import Column, coarse_columns
 from iquitos_rl.envs.task.site_task import SiteTask, TaskSettings
 from iquitos_rl.errors import UserError
@@ -150,7 +151,7 @@ def _extra_columns(simulator: Any) -> tuple[list[tuple[int, str]], tuple[Column,
     return places, tuple(columns)
 
 
-class CityLearnSite(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
+class CityLearnSite(DescribedEnv):
     """A site simulated by CityLearn: observation (D,) float32 in [-1, 1], action (A,) in [-1, 1], reward of `SiteTask`.
 
     Actions: one for each stationary battery (+1 charges at nominal power), then one for each other CityLearn action
@@ -183,11 +184,13 @@ class CityLearnSite(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self.task = SiteTask(sites, settings, spec, extra, other_actions=len(self._actions.other))
         self.observation_space = gymnasium.spaces.Box(-1.0, 1.0, (self.task.obs_dim,), np.float32)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (self.task.action_dim,), np.float32)
-        self.action_mask_columns = self.task.action_mask_columns
-        self.exogenous_table = self.task.table
-        self.coarse_columns = coarse_columns(self.task.encoding)
-        self.resumable = True
-        """`start_state` and the actions taken since lead back to where an episode stands."""
+        self.description = Description(
+            self.task.action_mask_columns,
+            self.policy_spec,
+            self.task.table,
+            coarse_columns(self.task.encoding),
+            resumable=True,
+        )
         self._order: list[int] = []
         self.flows: Flows | None = None
         """Energies of the step just taken."""
@@ -196,9 +199,7 @@ class CityLearnSite(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     def policy_spec(self) -> dict[str, Any]:
         return self.task.policy_spec
 
-    @property
-    def exogenous_row(self) -> int:
-        """The row of `exogenous_table` that the last observation begins with, see `Exogenous`."""
+    def table_row(self) -> int:
         return int(self._row())
 
     class _Actions(NamedTuple):
@@ -274,11 +275,9 @@ class CityLearnSite(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         return self._sim
 
     def start_state(self) -> dict[str, Any]:
-        """What `restart` needs to begin the present episode, and those after it, again."""
         return {"year": self.year, "order": list(self._order), "rng": self.np_random.bit_generator.state}
 
     def restart(self, start: dict[str, Any]) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Begin the episode of a `start_state`; what `reset` returned then is returned again."""
         self._order = [int(year) for year in start["order"]]
         self.np_random.bit_generator.state = start["rng"]
         return self.reset(options={"year": start["year"]})

@@ -18,10 +18,11 @@ from torch import Tensor
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.cases.site import Floats, Site
 from iquitos_rl.envs.district.physics import Flows, Physics, State
-from iquitos_rl.envs.district.trajectory import Trajectory
 from iquitos_rl.envs.task.objective import Tariff, is_month_start, is_peak
 from iquitos_rl.envs.task.observation import coarse_columns
 from iquitos_rl.envs.task.site_task import Moment, SiteTask, TaskSettings
+from iquitos_rl.envs.task.site_vector import SiteVector
+from iquitos_rl.envs.task.trajectory import Trajectory
 from iquitos_rl.envs.vector import Exogenous, StepResult
 from iquitos_rl.machine.graphs import Graphed
 
@@ -68,8 +69,8 @@ class Transition(NamedTuple):
     """Figures of the step, (E,) each."""
 
 
-class DistrictSite:
-    """A `VectorEnv` over one or several years of a site.
+class DistrictSite(SiteVector):
+    """One or several years of a site.
 
     Args:
         sites: data years of one site, or their folders.
@@ -83,6 +84,8 @@ class DistrictSite:
     Raises:
         UserError: a site needs what only CityLearn simulates, or the years differ in structure.
     """
+
+    episode_steps: int
 
     def __init__(
         self,
@@ -101,7 +104,9 @@ class DistrictSite:
         self.task = SiteTask(years, settings, spec, device=device, dtype=self.physics.dtype)
         self.num_envs, self.obs_dim, self.action_dim = num_envs, self.task.obs_dim, self.task.action_dim
         self.device = self.physics.device
-        self.action_mask_columns = self.task.action_mask_columns
+        self.action_mask_columns, self.policy_spec = self.task.action_mask_columns, self.task.policy_spec
+        # About: `footprint` counts them after a step.
+        self.state_bytes = (11 * self.physics.sockets + 11 * self.physics.buildings + 13) * self.physics.dtype.itemsize
         self.starts = starts
         self.episode_steps = min(episode_steps, years[0].rows - 1) if starts == "random" else years[0].rows - 1
         self._years = len(years)
@@ -125,17 +130,7 @@ class DistrictSite:
         self._extra = torch.zeros((num_envs, 0), dtype=self.physics.dtype, device=self.device)
 
     @property
-    def policy_spec(self) -> dict[str, Any]:
-        return self.task.policy_spec
-
-    @property
-    def state_bytes(self) -> int:
-        """Bytes that one environment keeps between two steps, about: `footprint` counts them after a step."""
-        return (11 * self.physics.sockets + 11 * self.physics.buildings + 13) * self.physics.dtype.itemsize
-
-    @property
     def exogenous(self) -> Exogenous:
-        """See `Exogenous`: the rows of data that the environments are at."""
         return Exogenous(self.task.table, *self._rows, self._coarse)
 
     def reset(self, seed: int | None = None) -> Tensor:
@@ -188,22 +183,14 @@ class DistrictSite:
         now, flows = tuple(self._now), tuple(self.last_flows or ())
         return tuple(self.physics.state), now, flows, (self._peak,), (self._net,), (self._rows[1],), (self._none,)
 
-    def compile(self) -> None:
-        """Let `torch.compile` fuse the step: worth its half minute of compilation in long runs."""
-        self._transition = torch.compile(self._transition, fullgraph=True, dynamic=False)
-
     def capture(self) -> None:
-        """Step as CUDA graphs from now on, with a GPU. Of a step's result only the observations last: the next step
-        overwrites everything else."""
+        """See `VectorEnv`; needs a GPU. Of a step's result only the observations last: the next step overwrites
+        everything else."""
         self._transition = Graphed(self._advance, self.device)
         self._beginning = Graphed(self._begin, self.device)
         self._captured = True
 
-    def close(self) -> None:
-        """Nothing to release."""
-
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on exactly where this environment stands."""
         return {
             "physics": {name: self._lasting(tensor) for name, tensor in self.physics.state._asdict().items()},
             "running_peak": self._lasting(self._peak),
@@ -213,7 +200,6 @@ class DistrictSite:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a `state_dict`."""
         physics = {name: tensor.to(self.device, copy=True) for name, tensor in state["physics"].items()}
         self.physics.state = type(self.physics.state)(**physics)
         self._peak, self._net = (state[name].to(self.device, copy=True) for name in ("running_peak", "net"))

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from iquitos_rl.envs.described import DescribedEnv, Description
 from iquitos_rl.envs.gym.autoreset import AutoresetVector
 from iquitos_rl.envs.gym.spaces import bounds, box, refuse_infinite, refuse_nan, stretch
 from iquitos_rl.envs.gym.worker import WorkerEnv
@@ -44,7 +45,7 @@ def as_vector(env: TrainingEnv, device: torch.device | str = "cpu") -> VectorEnv
     raise UserError(f"cannot train on a {kind}: expected an environment, or a list of functions making one each")
 
 
-class GymnasiumVector:
+class GymnasiumVector(VectorEnv):
     """E gymnasium environments with Box spaces, flattened; actions in [-1, 1] are stretched to the space's bounds."""
 
     def __init__(self, envs: Sequence[AnyEnv], device: torch.device | str = "cpu") -> None:
@@ -60,27 +61,24 @@ class GymnasiumVector:
         self.device = torch.device(device)
         self.action_low = torch.as_tensor(self._low.reshape(-1), dtype=torch.float32)
         self.action_high = torch.as_tensor(self._high.reshape(-1), dtype=torch.float32)
-        columns = find_attribute(self.envs[0], "action_mask_columns")
-        self.action_mask_columns: Tensor | None = (
-            None if columns is None else torch.as_tensor(columns, dtype=torch.int64, device=self.device)
-        )
-        self.policy_spec: dict[str, Any] = find_attribute(self.envs[0], "policy_spec") or {}
-        table = find_attribute(self.envs[0], "exogenous_table")
+        first = self.envs[0].unwrapped
+        described = first.description if isinstance(first, DescribedEnv) else Description()
+        columns, table = described.action_mask_columns, described.exogenous_table
+        self.action_mask_columns = None if columns is None else columns.to(self.device)
+        self.policy_spec = described.policy_spec
         self._table: Tensor | None = None if table is None else table.to(self.device)
+        self._coarse = described.coarse_columns
         self._row = self._next_row = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
-        self._resumable = all(find_attribute(env, "resumable") for env in self.envs)
+        # Not through wrappers: what they count would not be restarted.
+        own = [env for env in self.envs if isinstance(env, DescribedEnv) and env.description.resumable]
+        self._resumable = own if len(own) == self.num_envs else []
         self._starts: list[dict[str, Any]] = []
         """For each environment its `start_state`, and the actions taken since."""
         self._taken: list[list[NDArray[Any]]] = []
 
     @property
     def exogenous(self) -> Exogenous | None:
-        """See `Exogenous`, for environments with attributes `exogenous_table` and `exogenous_row`, the row of
-        the observation that they returned last."""
-        if self._table is None:
-            return None
-        coarse = tuple(find_attribute(self.envs[0], "coarse_columns") or ())
-        return Exogenous(self._table, self._row, self._next_row, coarse)
+        return None if self._table is None else Exogenous(self._table, self._row, self._next_row, self._coarse)
 
     def reset(self, seed: int | None = None) -> Tensor:
         """First observations (E, D); environment i is seeded with seed + i."""
@@ -88,7 +86,7 @@ class GymnasiumVector:
         self._row = self._next_row = self._table_rows()
         self._obs = self._observations(rows)
         if self._resumable:
-            self._starts = [env.start_state() for env in self.envs]  # type: ignore[attr-defined]
+            self._starts = [env.start_state() for env in self._resumable]
             self._taken = [[] for _ in self.envs]
         return self._obs
 
@@ -133,7 +131,7 @@ class GymnasiumVector:
         """How each environment came to where it stands: the start of its episode and the actions since.
 
         Raises:
-            UserError: the environments are not `resumable`.
+            UserError: the environments are not resumable, see `Description`.
         """
         if not self._resumable:
             raise UserError("this environment's state cannot be saved: it has no start_state and restart")
@@ -146,7 +144,7 @@ class GymnasiumVector:
         Raises:
             UserError: another observation came out than was saved: the simulator is not deterministic on this data.
         """
-        results = [env.restart(start) for env, start in zip(self.envs, state["starts"])]  # type: ignore[attr-defined]
+        results = [env.restart(start) for env, start in zip(self._resumable, state["starts"])]
         self._starts, self._taken = list(state["starts"]), [list(actions) for actions in state["taken"]]
         for t in range(max(len(actions) for actions in self._taken)):
             active = [(i, env, self._taken[i][t]) for i, env in enumerate(self.envs) if t < len(self._taken[i])]
@@ -163,7 +161,7 @@ class GymnasiumVector:
 
     def _remember(self, actions: NDArray[Any], ended: list[bool]) -> None:
         # Asked first: a worker that dies here leaves the account of the step before, which is whole.
-        starts = {i: self.envs[i].start_state() for i, end in enumerate(ended) if end}  # type: ignore[attr-defined]
+        starts = {i: self._resumable[i].start_state() for i, end in enumerate(ended) if end}
         for i, action in enumerate(actions):
             self._taken[i].append(action)
         for i, start in starts.items():
@@ -179,7 +177,8 @@ class GymnasiumVector:
         return torch.from_numpy(obs).to(self.device)
 
     def _table_row(self, env: AnyEnv) -> int:
-        return 0 if self._table is None else int(find_attribute(env, "exogenous_row"))
+        inner = env.unwrapped
+        return inner.table_row() if isinstance(inner, DescribedEnv) else 0
 
     def _table_rows(self) -> Tensor:
         return torch.tensor([self._table_row(env) for env in self.envs], device=self.device)
@@ -192,19 +191,6 @@ class GymnasiumVector:
             name: torch.tensor([info.get(name, 0.0) for info in infos], dtype=torch.float32, device=self.device)
             for name in names
         }
-
-
-def find_attribute(env: AnyEnv, name: str) -> Any:
-    """An attribute of the environment or of what it wraps, outermost first, None where nobody has it.
-
-    Gymnasium 1.0 stopped passing attributes through wrappers, and earlier versions have no other way.
-    """
-    layer: Any = env
-    while layer is not None:
-        if hasattr(layer, name):
-            return getattr(layer, name)
-        layer = getattr(layer, "env", None)
-    return None
 
 
 def _row(obs: Any) -> NDArray[np.float32]:

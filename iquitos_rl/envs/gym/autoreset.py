@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from iquitos_rl.envs.gym.spaces import bounds, box, refuse_infinite, refuse_nan, stretch
-from iquitos_rl.envs.vector import StepResult
+from iquitos_rl.envs.vector import StepResult, VectorEnv
 from iquitos_rl.errors import UserError
 
 ADVICE = "give a list of functions that make one environment each"
 
 
-class AutoresetVector:
+class AutoresetVector(VectorEnv):
     """A `gymnasium.vector.VectorEnv` with Box spaces; actions in [-1, 1] are stretched to the space's bounds.
 
     Where the environment leaves the reset to its next step or to the caller, ended episodes are reset at once, with
@@ -32,9 +32,6 @@ class AutoresetVector:
     Raises:
         UserError: a space cannot be handled, or the environment does not say how it resets.
     """
-
-    action_mask_columns: Tensor | None = None
-    policy_spec: dict[str, Any] = {}
 
     def __init__(self, env: gymnasium.vector.VectorEnv, device: torch.device | str = "cpu") -> None:
         self.env, self.device = env, torch.device(device)

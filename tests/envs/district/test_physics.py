@@ -87,7 +87,8 @@ def test_agrees_with_citylearn(tmp_path: Path, seed: int) -> None:
         assert np.abs(flows.socket_soc[1].numpy() - live.socket_soc(t)).max(initial=0) <= CLOSE
     degraded = np.array([building.electrical_storage.degraded_capacity for building in live.env.buildings])
     for engine, tolerance in ((exact, 1e-14), (fast, 1e-5)):
-        ours = engine.battery_degraded_kwh[0].numpy()
+        kept = engine.state.battery_degraded
+        ours = (kept if engine.exact else (1 - kept) * engine.battery.capacity)[0].numpy()
         assert np.allclose(ours[with_battery], degraded[with_battery], rtol=tolerance)
 
 

@@ -1,0 +1,38 @@
+"""Options that several commands have. What a setting means and its default come from the settings' models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Group, Parameter
+from cyclopts.validators import mutually_exclusive
+
+from iquitos_rl.config import RunSettings
+
+
+def _setting(name: str, default: str | None = None) -> Parameter:
+    """An option that sets a run setting; None, what it is without the option, leaves it to the layers of settings."""
+    field = RunSettings.model_fields[name]
+    return Parameter(help=f"{field.description} (default: {field.default if default is None else default})")
+
+
+_BUDGET = Group("Budget, one of", validator=mutually_exclusive)
+OF_AGENT = "the agent's, see `iquitos-rl settings AGENT`"
+
+Case = Annotated[str | None, _setting("case")]
+EvalCase = Annotated[str | None, _setting("eval_case", "a preset's unseen year, else the case itself")]
+Config = Annotated[Path | None, Parameter(help="YAML file of settings (default: none)")]
+Sets = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--set",
+        help="KEY=VALUE, any setting that `iquitos-rl settings AGENT` lists, e.g. agent.gamma=0.98; may be repeated",
+    ),
+]
+Device = Annotated[Literal["auto", "cpu", "cuda"] | None, _setting("device")]
+Engine = Annotated[str | None, _setting("engine")]
+NumEnvs = Annotated[int | None, _setting("num_envs", OF_AGENT)]
+Seed = Annotated[int | None, _setting("seed")]
+Episodes = Annotated[int | None, Parameter(group=_BUDGET), _setting("episodes", OF_AGENT)]
+Steps = Annotated[int | None, Parameter(group=_BUDGET), _setting("steps", OF_AGENT)]
