@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from math import inf
 
 import numpy as np
+from numpy.typing import NDArray
 
-from iquitos_rl.cases.site import Floats
+Floats = NDArray[np.float64]
 
 END_USES = ("cooling", "heating", "dhw")
 MOST_COP = 20.0
