@@ -18,7 +18,6 @@ Sets = Annotated[
     tuple[str, ...],
     Parameter(
         name="--set",
-        show_default=False,
         help="GROUP.KEY=VALUE, any that `iquitos-rl settings --case PRESET` lists, e.g. tariff.kind=flat; may be "
         "repeated",
     ),

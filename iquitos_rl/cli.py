@@ -24,6 +24,11 @@ Words = Annotated[tuple[str, ...], Parameter(parse=False)]
 """A command's parameter of this type is given the words after the command's name."""
 
 
+def _shown(default: Any) -> Any:
+    """A default as help shows it; None for one that says nothing."""
+    return None if default == () or default is False else default
+
+
 def make_app(name: str, command: Callable[..., int] | None = None, help: str | None = None) -> App:
     """The parser of a command, or of several."""
     app = App(
@@ -32,11 +37,20 @@ def make_app(name: str, command: Callable[..., int] | None = None, help: str | N
         help_format="plaintext",
         help_formatter=DefaultFormatter(panel_spec=PanelSpec(box=MINIMAL, padding=(0, 0))),
         version_flags=[],
-        default_parameter=Parameter(allow_repeating=True, negative=()),
+        default_parameter=Parameter(allow_repeating=True, negative=(), show_default=_shown),
     )
     if command is not None:
         app.default(command)
     return app
+
+
+def entry(module: str, command: Callable[..., int]) -> Callable[..., int]:
+    """The `main` of a command's module: takes the words, sys.argv's by default, and returns the exit status."""
+
+    def main(argv: Sequence[str] | None = None) -> int:
+        return run_app(make_app(f"python -m iquitos_rl.{module}", command), argv)
+
+    return main
 
 
 def run_app(app: App, argv: Sequence[str] | None = None) -> int:

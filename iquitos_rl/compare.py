@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from iquitos_rl.cli import Words, make_app, run_app
+from iquitos_rl.cli import Words, entry
 from iquitos_rl.options import Case, Config, Device, Episodes, Sets, Steps
 
 
@@ -20,7 +19,6 @@ def compare(
         tuple[str, ...],
         Parameter(
             consume_multiple=True,
-            show_default=False,
             help="agents to compare (default: each that has a shipped YAML file: sac ppo a2c)",
         ),
     ] = (),
@@ -30,7 +28,6 @@ def compare(
         tuple[str, ...],
         Parameter(
             consume_multiple=True,
-            show_default=False,
             help="schema folders to evaluate on instead (default: the preset's years)",
         ),
     ] = (),
@@ -55,10 +52,7 @@ def compare(
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit status."""
-    return run_app(make_app("python -m iquitos_rl.compare", compare), argv)
-
+main = entry("compare", compare)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from iquitos_rl.cli import make_app, run_app
+from iquitos_rl.cli import entry
 
 
 def evaluate(
@@ -28,10 +27,7 @@ def evaluate(
     return 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit status."""
-    return run_app(make_app("python -m iquitos_rl.evaluate", evaluate), argv)
-
+main = entry("evaluate", evaluate)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -27,7 +27,6 @@ Sets = Annotated[
     tuple[str, ...],
     Parameter(
         name="--set",
-        show_default=False,
         help="KEY=VALUE, any setting that `iquitos-rl settings AGENT` lists, e.g. agent.gamma=0.98; may be repeated",
     ),
 ]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from iquitos_rl.cli import make_app, run_app
+from iquitos_rl.cli import entry
 from iquitos_rl.options import Case, Config, Device, NumEnvs, Sets
 
 
@@ -36,10 +35,7 @@ def plan(
     return 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit status."""
-    return run_app(make_app("python -m iquitos_rl.plan", plan), argv)
-
+main = entry("plan", plan)
 
 if __name__ == "__main__":
     raise SystemExit(main())

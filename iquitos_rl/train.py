@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from iquitos_rl.cli import make_app, run_app
+from iquitos_rl.cli import entry
 from iquitos_rl.options import Case, Config, Device, Engine, Episodes, EvalCase, NumEnvs, Seed, Sets, Steps
 
 
@@ -44,13 +43,11 @@ def train(
         ),
     ] = None,
     allow_changes: Annotated[
-        bool, Parameter(help="resume although settings or data have changed (default: refuse)", show_default=False)
+        bool, Parameter(help="resume although settings or data have changed (default: refuse)")
     ] = False,
     skip_baseline: Annotated[
         bool,
-        Parameter(
-            help="reuse the stored baseline, rule and optimum and evaluate none (default: evaluate)", show_default=False
-        ),
+        Parameter(help="reuse the stored baseline, rule and optimum and evaluate none (default: evaluate)"),
     ] = False,
     cache: Annotated[
         Path | None, Parameter(help="folder of built years and baselines (default: cache, next to --output)")
@@ -61,25 +58,14 @@ def train(
     from iquitos_rl.runs.request import Request
     from iquitos_rl.runs.session import train as run
 
-    flags = {
-        "case": case,
-        "eval_case": eval_case,
-        "episodes": episodes,
-        "steps": steps,
-        "device": device,
-        "engine": engine,
-        "num_envs": num_envs,
-        "seed": seed,
-    }
+    flags = dict(case=case, eval_case=eval_case, episodes=episodes, steps=steps)
+    flags |= dict(device=device, engine=engine, num_envs=num_envs, seed=seed)
     of_agent = {"amp": amp, "compile": compile}
     sets += tuple(f"agent.{name}={value}" for name, value in of_agent.items() if value is not None)
     return run(Request(agent, config, flags, sets, output, resume, allow_changes, skip_baseline, cache))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit status."""
-    return run_app(make_app("python -m iquitos_rl.train", train), argv)
-
+main = entry("train", train)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -190,7 +190,7 @@ def test_a_real_disk_that_is_full_keeps_the_last_checkpoint(tiny_disk):
         assert newest.step == (step if step != 3 else 2)
         assert newest.state["x"].unique().tolist() == [newest.step]
     assert "No space left on device" in told[0]
-    assert "that of step 2 stays" in told[0]
+    assert "that of step 2 is kept" in told[0]
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path, capsys):

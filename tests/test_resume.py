@@ -397,7 +397,7 @@ def test_a_second_signal_ends_the_process_at_once():
     root = Path(train.__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
     assert (done.returncode, done.stdout) == (143, "")
-    assert "once more to stop at once" in done.stderr
+    assert "interrupt again to stop at once" in done.stderr
 
 
 def test_one_signal_is_never_an_exception_inside_the_simulator():

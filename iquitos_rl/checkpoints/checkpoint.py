@@ -1,16 +1,17 @@
-"""Checkpoints of a run, taken between two steps and written while training goes on.
+"""Checkpoints of a run, taken between two steps and written in the background.
 
-Two slots (`slot.py`) take turns. They share no file, so whatever happens to one, while it is written or later, the
-other is the checkpoint before it. A slot costs its replay buffer's size on disk once; each save writes only the blocks
-that changed since the same slot's last one.
+Saves alternate between two slots (`slot.py`) that share no file. If one slot is damaged, during a save or later, the
+other still holds the previous checkpoint. A slot takes the replay buffer's size on disk; each save writes only the
+blocks that changed since the last save to that slot.
 
-The training thread hashes the blocks and copies those that changed; a second thread writes, flushes and verifies. Few
-copies wait at a time: where the disk is slower than that, training waits for it rather than hold a second buffer.
+The training thread hashes the blocks and copies those that changed; a second thread writes, flushes and verifies them.
+The queue between them is short: if the disk is slow, training waits instead of holding a second copy of the buffer.
 """
 
 from __future__ import annotations
 
 import hashlib
+import random
 import sys
 import threading
 import time
@@ -19,6 +20,7 @@ from pathlib import Path
 from queue import Queue
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from safetensors.torch import save as save_tensors
 from torch import Tensor
@@ -29,7 +31,6 @@ from iquitos_rl.checkpoints.slot import (
     Block,
     DamagedError,
     Slot,
-    check_manifest,
     is_large,
     load_large,
     rows_per_block,
@@ -40,30 +41,32 @@ from iquitos_rl.errors import UserError
 SLOTS = ("a", "b")
 BLOCKS_IN_FLIGHT = 8
 LARGEST_SHARE = 0.02
-"""Saving is put off rather than take more than this share of the training thread's time."""
+"""Saves are delayed so that they take at most this share of the training thread's time."""
 
 
 class Loaded(NamedTuple):
-    """A checkpoint as read back."""
+    """A checkpoint that was read back."""
 
     step: int
     about: dict[str, Any]
-    """What `Checkpoints.save` was told of the run."""
+    """The `about` argument of `Checkpoints.save`."""
     state: Any
 
 
 class Checkpoints:
-    """The checkpoints under one folder, `minutes` apart.
+    """Saves and loads the checkpoints of one run.
 
     Args:
-        tell: is given one sentence when a checkpoint cannot be written or is damaged.
+        folder: holds one subfolder per slot.
+        minutes: least time between two saves; 0 saves whenever `due` is asked.
+        tell: called with one sentence when a checkpoint cannot be written or is damaged.
     """
 
     def __init__(self, folder: Path, minutes: float, tell: Callable[[str], None] | None = None) -> None:
         self.folder, self.minutes = folder, minutes
         self.tell = tell or (lambda text: print(f"warning: {text}", file=sys.stderr, flush=True))
         self.seconds = 0.0
-        """Time that saving has taken from the training thread."""
+        """Time that the training thread has spent on saving."""
         self.saves = 0
         self.last_step: int | None = None
         """Step of the newest good checkpoint."""
@@ -77,19 +80,19 @@ class Checkpoints:
     # --- writing
 
     def due(self) -> bool:
-        """Whether it is time to save, and the save before is done."""
+        """Whether it is time for the next save and the last one is finished."""
         if self._thread is not None and self._thread.is_alive() and self.minutes > 0:
             return False
         pause = max(60 * self.minutes, self._last_cost / LARGEST_SHARE) if self.minutes > 0 else 0.0
         return time.monotonic() - self._last_save >= pause
 
     def save(self, state: Any, step: int, about: dict[str, Any], *, wait: bool = False, check: bool = True) -> None:
-        """Take the state as it is now and write it, in the background unless `wait`.
+        """Copy the present state and write it, in the background unless `wait`.
 
-        A disk or memory that has no room is told to the user and does not raise: the checkpoint before stays good.
+        A full disk or memory gives a warning and no exception; the previous checkpoint stays valid.
 
         Raises:
-            UserError: with `check`, a tensor of the state is not finite; it replaces no checkpoint.
+            UserError: with `check`, a small tensor of the state is not finite; nothing is written.
         """
         start = time.perf_counter()
         self.finish()
@@ -117,7 +120,7 @@ class Checkpoints:
         self.seconds += time.perf_counter() - start
 
     def _hand_over(self, slot: Slot, queue: Queue[Block | None], large: dict[str, Tensor]) -> dict[str, Any]:
-        """Queue the blocks that the slot does not hold; returns the layout of every large tensor."""
+        """Queue the blocks that the slot lacks; returns the layout of every large tensor."""
         there = slot.files()
         layouts: dict[str, Any] = {}
         for name, tensor in large.items():
@@ -132,7 +135,7 @@ class Checkpoints:
         return layouts
 
     def _write(self, slot: Slot, queue: Queue[Block | None], body: dict[str, Any], packed: dict[str, Tensor]) -> None:
-        """What the second thread does. After an error it empties the queue, so that training never waits for it."""
+        """The second thread. After an error it still empties the queue, so that training never blocks on it."""
         while (block := queue.get()) is not None:
             if self._error is None:
                 try:
@@ -152,7 +155,7 @@ class Checkpoints:
             self._error = error
 
     def finish(self) -> None:
-        """Wait for the save under way. An error that is no fault of disk or memory is raised here."""
+        """Wait for the save in progress. Raises its error unless that was a lack of disk space or memory."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -165,22 +168,22 @@ class Checkpoints:
             self.saves, self.last_step = self.saves + 1, step
         elif isinstance(error, OSError | MemoryError | UserError | DamagedError) or "memory" in str(error):
             reason = getattr(error, "strerror", None) or str(error) or "no memory"
-            stays = "there is none yet" if self.last_step is None else f"that of step {self.last_step} stays"
-            self.tell(f"{self.folder}: the checkpoint of step {step} could not be written ({reason}); {stays}")
+            older = "there is no older one" if self.last_step is None else f"that of step {self.last_step} is kept"
+            self.tell(f"{self.folder}: the checkpoint of step {step} could not be written ({reason}); {older}")
         else:
             raise error
 
     # --- reading
 
     def load(self, own: Any = None) -> Loaded | None:
-        """The newest checkpoint that is whole, None where none was ever written.
+        """Read the newest undamaged checkpoint; None if none was ever written.
 
         Args:
-            own: a state of the same form, such as the agent's present one. Large tensors of equal shape and type are
-                filled in place, so that a replay buffer is never in memory twice.
+            own: a state of the same structure, such as the agent's present one. Large tensors of equal shape and dtype
+                are filled in place, so that a replay buffer is never in memory twice.
 
         Raises:
-            UserError: there are checkpoints, but none is whole.
+            UserError: all checkpoints are damaged.
         """
         found: list[tuple[int, int, dict[str, Any]]] = []
         damage: list[str] = []
@@ -189,12 +192,11 @@ class Checkpoints:
             try:
                 body = slot.manifest()
                 if body is not None:
-                    check_manifest(body, slot.folder)
                     found.append((body["serial"], index, body))
                 elif slot.files():
                     cut_off = True
-                    damage.append(f"{slot.folder} holds a checkpoint that was never finished")
-            except (DamagedError, UserError) as error:
+                    damage.append(f"{slot.folder} holds an incomplete checkpoint")
+            except DamagedError as error:
                 damage.append(str(error))
         tensors = pack(own)[1]
         for _, index, body in sorted(found, key=lambda item: item[:2], reverse=True):
@@ -204,14 +206,14 @@ class Checkpoints:
                 damage.append(str(error))
                 continue
             for text in damage:
-                self.tell(f"{text}; going on from the checkpoint of step {body['step']}")
+                self.tell(f"{text}; resuming from the checkpoint of step {body['step']}")
             self._serial, self._next = max(item[0] for item in found), 1 - index
             self.last_step = body["step"]
             return Loaded(body["step"], body["about"], state)
-        # Slot a alone without a manifest is what the very first save leaves when it is cut off.
+        # If the very first save is cut off, it leaves files in slot a, no manifest, and an empty slot b.
         if not damage or (cut_off and len(damage) == 1 and not self._slots[1].files()):
             return None
-        raise UserError(f"{self.folder} holds no whole checkpoint: {'; '.join(damage)}")
+        raise UserError(f"{self.folder} holds no undamaged checkpoint: {'; '.join(damage)}")
 
     def _read(self, slot: Slot, body: dict[str, Any], own: dict[str, Tensor]) -> Any:
         tensors = slot.tensors(body["packed"])
@@ -224,25 +226,17 @@ class Checkpoints:
 
 
 def generator_states() -> dict[str, Any]:
-    """The process's own random generators: python, numpy, torch, CUDA."""
-    import random
-
-    import numpy as np
-
+    """States of the process-wide random generators: python, numpy, torch, CUDA."""
     return {
         "python": random.getstate(),
-        "numpy": np.random.get_state(legacy=False),  # noqa: NPY002 - third parties draw from it
+        "numpy": np.random.get_state(legacy=False),  # noqa: NPY002 - libraries draw from it
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
 
 
 def set_generator_states(states: dict[str, Any]) -> None:
-    """Put them back; CUDA's only where there are as many devices."""
-    import random
-
-    import numpy as np
-
+    """Restore them; CUDA's only if the number of devices is the same."""
     random.setstate(states["python"])
     np.random.set_state(states["numpy"])  # noqa: NPY002
     torch.set_rng_state(states["torch"])

@@ -19,7 +19,7 @@ from iquitos_rl.judging.standings import as_csv, co2_markdown, markdown, standin
 from iquitos_rl.machine.files import write_json, write_text
 from iquitos_rl.machine.interrupt import Interrupts
 from iquitos_rl.machine.threads import choose_threads
-from iquitos_rl.report import write_report
+from iquitos_rl.report.page import write_report
 from iquitos_rl.runs.folder import SUMMARY, lock_output
 from iquitos_rl.runs.request import OUTPUTS
 

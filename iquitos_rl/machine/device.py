@@ -1,4 +1,4 @@
-"""The device that a setting means on this machine."""
+"""Turns the device setting into a PyTorch device."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from iquitos_rl.errors import UserError
 
 
 def choose_device(setting: str) -> torch.device:
-    """The device that a setting means on this machine.
+    """The PyTorch device for `cpu`, `cuda` or `auto` (CUDA where there is one).
 
     Raises:
-        UserError: cuda was asked for and there is none.
+        UserError: the setting is cuda and PyTorch sees no CUDA device.
     """
     if setting == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: PyTorch sees no CUDA device here; use --device cpu")

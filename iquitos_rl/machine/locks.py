@@ -1,4 +1,4 @@
-"""The cache that runs share: what one process is making, another waits for."""
+"""Lock for the cache that runs share: one process makes a file or folder, the others wait for it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ POLL_S = 0.5
 
 @contextlib.contextmanager
 def only_process(product: Path, check: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Keep other processes from making the same file or folder of the cache; wait for one that is.
+    """Hold the lock for making a file or folder of the cache; wait while another process holds it.
 
-    Whoever waited should look whether the product is there. The system holds the lock, in a file beside the product,
-    and drops it with the process.
+    After a wait the caller should check whether the product exists already. The operating system releases the lock (on
+    a file next to the product) when the process ends.
 
     Args:
-        product: what is made; its folder is made here.
-        check: called while waiting; what it raises ends the wait.
+        product: the file or folder to make; its parent folder is created here.
+        check: called repeatedly while waiting; an exception from it ends the wait.
 
     Raises:
         UserError: the cache cannot be written to.
@@ -37,7 +37,7 @@ def only_process(product: Path, check: Callable[[], None] = lambda: None) -> Ite
                 break
             except Timeout:
                 if not told:
-                    print(f"waiting for another process, which is making {product}", flush=True)
+                    print(f"waiting for another process that is making {product}", flush=True)
                 told = True
                 check()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""How many CPU threads PyTorch should use, found by trying."""
+"""Chooses the number of CPU threads for PyTorch with a short trial."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import nn
 
 CALIBRATION_UPDATES = 30
 CLEARLY_FASTER = 0.8
-"""More threads must cut the time to this share of one thread's before they are used."""
+"""More threads are used only if they cut the time to this share of one thread's time."""
 
 
 def _update_seconds(threads: int) -> float:
-    """The slow end (90th percentile) of a forward and backward pass of a network of the usual size.
+    """90th percentile of the time of a forward and backward pass of a network of the usual size.
 
-    The median would hide what hurts: threads that wait for each other while something else uses the cores.
+    The median would hide the slow passes in which threads wait for each other because another process uses the cores.
     """
     torch.set_num_threads(threads)
     generator = torch.Generator().manual_seed(0)
@@ -32,10 +32,9 @@ def _update_seconds(threads: int) -> float:
 
 
 def choose_threads(setting: int | str) -> int:
-    """Set PyTorch's thread count to `setting`, or with "auto" to what a short trial finds faster; returns the count.
+    """Set and return PyTorch's thread count: `setting`, or with "auto" the faster of one thread and half the cores.
 
-    The trial takes half the cores, and so never more than one of two: on a two-core machine that did anything else
-    besides, two threads measured up to 30 times slower than one.
+    Never all cores: on a two-core machine with other work, two threads were up to 30 times slower than one.
     """
     if setting != "auto":
         threads = int(setting)

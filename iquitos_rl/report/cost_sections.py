@@ -1,8 +1,6 @@
-"""The report's sections on what controllers cost, each HTML; what a run lacks is left out with a sentence."""
+"""The report's sections on costs, as HTML. A sentence says what cannot be shown because the run lacks it."""
 
 from __future__ import annotations
-
-from functools import partial
 
 from iquitos_rl.baselines.registry import CONTROLLERS
 from iquitos_rl.judging.references import kept
@@ -15,57 +13,55 @@ from iquitos_rl.report.results import REFERENCES, Results
 from iquitos_rl.report.style import display_name
 
 CO2_NEEDS = ("co2_kg", "import_kwh", "load_kwh", "ev_kwh")
-INTERVALS = " Line: 95 % interval over seeds; strokes: each seed in each year."
+INTERVALS = " Line: 95 % interval over seeds; strokes: each seed and year."
 
 
 def lead(results: Results) -> str:
-    """The one figure that says what a controller is worth, and what the names in it mean."""
+    """The main figure, bills above the optimum, and the meaning of the controllers' names."""
     found = scores(results, "above_optimum")
     names = sorted((name for name in found if name not in ("grid_only", "optimum")), key=lambda n: -found[n].value)
     drawn = ""
     if names:
-        text = "What each bill still holds that perfect foresight would save: 0 cannot be reached without knowing the"
-        text += f" whole year beforehand.{INTERVALS if results.standings else ''}"
-        drawn = figure(results, "above_optimum", text, partial(cost_figures.above_optimum, results, names))
+        text = "How far each bill is above that of perfect foresight. 0 cannot be reached without knowing the whole"
+        text += f" year in advance.{INTERVALS if results.standings else ''}"
+        drawn = figure(results, "above_optimum", text, cost_figures.above_optimum, names)
     meant = [[entry.label, entry.meaning] for name, entry in CONTROLLERS.items() if name in results.controllers]
     return side_by_side([drawn, table(meant)]) if results.agents else ""
 
 
 def comparison(results: Results) -> str:
-    """Standings of a comparison: the table, and the two figures that decide."""
+    """Standings of a comparison: the table and its two main figures."""
     currency = str(results.summary.get("currency", ""))
-    # A cell may break before its interval, not in it.
+    # A line may break before the interval in a cell, but not inside it.
     kept = [[cell.replace(", ", ",\N{NO-BREAK SPACE}") for cell in row] for row in table_rows(results.summary)]
     rows = [[display_name(row[0]), *row[1:]] for row in kept]
     html = paragraph(EXPLAINED) + table(rows, [name.replace("bill", f"bill, {currency}") for name in HEAD])
     figures = gap_figure(results)
     paired = [name for name in (*results.agents, "mpc", "optimum") if name in scores(results, "below_strongest")]
     if paired:
-        text = f"How far each bill is below the strongest rule's of the same year.{INTERVALS}"
-        draw = partial(cost_figures.below_strongest, results, paired)
-        figures.append(figure(results, "below_strongest", text, draw))
-    return html + side_by_side(figures) + every_judgement(results)
+        text = f"How far each bill is below the strongest rule's bill of the same year.{INTERVALS}"
+        figures.append(figure(results, "below_strongest", text, cost_figures.below_strongest, paired))
+    return html + side_by_side(figures) + every_evaluation(results)
 
 
 def gap_figure(results: Results) -> list[str]:
-    """None where the optimum is not known."""
+    """One figure, or none if the optimum is unknown."""
     found = scores(results, "gap_closed")
     names = sorted((name for name in found if name != "grid_only"), key=lambda name: -found[name].value)
-    text = "Share of the gap between uncontrolled and the optimum with perfect foresight that each closes."
+    text = "Share of the gap between uncontrolled and perfect foresight that each controller closes."
     text += INTERVALS if results.standings else ""
-    return [figure(results, "gap", text, partial(cost_figures.gap, results, names))] if names else []
+    return [figure(results, "gap", text, cost_figures.gap, names)] if names else []
 
 
-def every_judgement(results: Results) -> str:
-    """Each agent's seeds year by year, folded away."""
+def every_evaluation(results: Results) -> str:
+    """A collapsed table of every agent, seed and year."""
     forms = {"gap_closed": ".1f", "below_strongest": "+.2f"}
     shares = {key: scores(results, key) for key in forms}
     rows = []
     for name in (name for name in results.agents if name in results.standings):
         for i, record in enumerate(r for r in results.summary["records"] if r["controller"] == name):
-            cells = [
-                f"{shares[key][name].each[i]:{form}} %" if name in shares[key] else "" for key, form in forms.items()
-            ]
+            found = {key: own[name].each[i] for key, own in shares.items() if name in own}
+            cells = [f"{found[key]:{form}} %" if key in found else "" for key, form in forms.items()]
             cells += [cell(record["figures"].get(key), 0) for key in ("bill", "departures_served", "departures")]
             rows.append([display_name(name), str(record["seed"]), record["year"], *cells])
     head = ("", "seed", "year", "gap closed", "below the strongest rule", "bill", "EVs served", "EV departures")
@@ -73,7 +69,7 @@ def every_judgement(results: Results) -> str:
 
 
 def costs(results: Results) -> str:
-    """Bill and CO2 of every controller, dearest first."""
+    """Bill and CO2 of every controller, the highest first."""
     controllers = results.controllers
     terms = ("bill", *(key for key, *_ in cost_figures.TERMS))
     billed = [name for name, found in ranked(controllers, "bill") if all(key in found for key in terms)]
@@ -87,13 +83,13 @@ def costs(results: Results) -> str:
             if name not in names:
                 notes.append(f"The summary lacks {what} of {display_name(name)}, which is left out of that figure.")
     if billed:
-        figures.append(figure(results, "bill", "The bill by term.", partial(cost_figures.bill, results, billed)))
+        figures.append(figure(results, "bill", "The bill by term.", cost_figures.bill, billed))
     if "uncontrolled" in billed and compared:
         text = "How far each term is below the uncontrolled site (negative: above it)."
-        figures.append(figure(results, "saving", text, partial(cost_figures.saving, results, compared)))
+        figures.append(figure(results, "saving", text, cost_figures.saving, compared))
     if emitting:
-        text = "CO2 of the imported energy, shared among its uses. Nothing is credited for export."
-        figures.append(figure(results, "co2", text, partial(cost_figures.co2, results, emitting)))
+        text = "CO2 of the imported energy, divided among its uses. Exports earn no credit."
+        figures.append(figure(results, "co2", text, cost_figures.co2, emitting))
     figures += [] if results.standings else gap_figure(results)
     figures += monthly_peaks(results)
     if not scores(results, "gap_closed"):
@@ -104,25 +100,25 @@ def costs(results: Results) -> str:
 
 
 def monthly_peaks(results: Results) -> list[str]:
-    """None where no hours are known."""
+    """One figure, or none if the run has no time series."""
     if not results.hours:
         return []
     idle = results.controllers.get("uncontrolled", {})
-    text = "Each month's highest import, which the demand charge is on"
+    text = "Each month's highest import, which sets the demand charge"
     if idle.get("bill", 0) > 0 and "demand_cost" in idle:
         text += f" ({100 * idle['demand_cost'] / idle['bill']:.0f} % of the uncontrolled bill)"
-    text += ". Prices stand in for the tariff's periods."
-    return [figure(results, "monthly", text, partial(hour_figures.monthly, results))]
+    text += ". The tariff's periods are recognised by their prices."
+    return [figure(results, "monthly", text, hour_figures.monthly)]
 
 
 def ranked(controllers: dict[str, dict[str, float]], key: str) -> list[tuple[str, dict[str, float]]]:
-    """Controllers that have a figure, the largest first."""
+    """Controllers that have the value, the largest first."""
     found = [item for item in controllers.items() if key in item[1]]
     return sorted(found, key=lambda item: -item[1][key])
 
 
 def cost_table(results: Results) -> str:
-    """The summary as a table, agents first, and each one's distance from uncontrolled; what is unknown stays empty."""
+    """The summary as a table, agents first, with distances from uncontrolled; cells without a value are empty."""
     rules = [name for name in results.rules if name in kept() or not results.standings]
     names = [*results.agents, *rules, *(name for name in reversed(REFERENCES) if name in results.controllers)]
     controllers = {name: results.controllers[name] for name in names}
@@ -135,12 +131,7 @@ def cost_table(results: Results) -> str:
         idle = controllers.get("uncontrolled", {}).get(key, 0.0)
         if idle > 0:
             shares = [100 * (1 - found[key] / idle) if key in found else None for found in controllers.values()]
-            rows.append(
-                [
-                    label,
-                    *("" if share is None else f"{round(share, 2) + 0.0:+.2f} %" for share in shares),
-                ]
-            )
+            rows.append([label, *("" if share is None else f"{round(share, 2) + 0.0:+.2f} %" for share in shares)])
     closed = [gap_share(controllers, name) for name in controllers]
     if not results.standings and any(share is not None for share in closed):
         rows.append(["gap closed", *("" if share is None else f"{100 * share:.1f} %" for share in closed)])

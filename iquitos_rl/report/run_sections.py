@@ -1,8 +1,7 @@
-"""The report's sections on the run itself, each HTML: how it learned, what it took, what was checked, its settings."""
+"""The report's sections on the run itself, as HTML: learning, time and memory, checks, settings."""
 
 from __future__ import annotations
 
-from functools import partial
 from html import escape
 from typing import Any
 
@@ -25,10 +24,10 @@ LABELS = {
     "gpu_reserved_peak_mib": "peak GPU memory reserved, MiB",
     "ram_mib": "RAM in training, MiB",
     "largest_balance_residual_kwh": "largest residual of an hour's energy balance, kWh",
-    "demand_charge_booked_minus_defined": "demand charges as booked less by their definition",
+    "demand_charge_booked_minus_defined": "demand charges as booked minus by definition",
     "district_largest_net_difference_kwh": "training engine against CityLearn: an hour's net, kWh at most",
     "district_bill_difference_percent": "training engine against CityLearn: the year's bill, %",
-    "evaluated_on": "judged on",
+    "evaluated_on": "evaluated on",
     "created": "started",
     "wall_s": "whole run, s",
 }
@@ -36,17 +35,17 @@ PROVENANCE = ("evaluated_on", "simulator", "created", "command")
 
 
 def learning(results: Results) -> str:
-    """Learning curves, and the time and memory that they took."""
+    """Learning curves, and the time and memory of training."""
     parts, notes = [], []
     for name in results.agents:
         if name not in results.metrics:
             notes.append(f"No metrics.csv of {display_name(name)}: its learning curve is missing.")
     if results.metrics:
-        caption = "Points: training reports; line: their running mean."
+        caption = "Points: metrics during training; line: their running mean."
         if any(len(frames) > 1 for frames in results.metrics.values()):
-            caption = "Running means of the training reports, a line for each seed."
-        caption += " With exploration and on the training years, so these are not the judged figures."
-        parts.append(figure(results, "learning", caption, partial(cost_figures.learning, results)))
+            caption = "Running means of metrics during training, one line per seed."
+        caption += " They include exploration and use the training years, so they are not the evaluation's results."
+        parts.append(figure(results, "learning", caption, cost_figures.learning))
     parts.append(speed(results))
     return side_by_side(parts) + "".join(map(missing, notes))
 
@@ -64,7 +63,7 @@ def speed(results: Results) -> str:
 
 
 def spent(results: Results, name: str) -> dict[str, str]:
-    """An agent's time and memory; memory over its first training, so that a leak would show."""
+    """An agent's time, and its memory from the first to the last row of its first training, which would show a leak."""
     found = {key: number(value) for key, value in results.summary.get("timing", {}).get(name, {}).items()}
     for frame in results.metrics.get(name, [])[:1]:
         for key in (str(column) for column in frame if str(column).endswith("_mib")):
@@ -75,17 +74,17 @@ def spent(results: Results, name: str) -> dict[str, str]:
 
 
 def number(value: float) -> str:
-    """Three digits, or all before the point."""
+    """A number with three digits, or with all digits before the point."""
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
 
 
 def audit(results: Results) -> str:
-    """What was checked and with what outcome, warnings first."""
+    """Checks and their results, warnings first."""
     checks = results.summary.get("audit", {})
     warnings = [str(warning) for warning in checks.get("warnings", [])]
     for name in results.agents + tuple(results.rules):
         if (gap_share(results.controllers, name) or 0.0) > 1:
-            warnings.append(f"{display_name(name)} is below the optimum: either that bound or this figure is wrong")
+            warnings.append(f"{display_name(name)} is below the optimum: either that bound or this result is wrong")
     facts = [[LABELS.get(key, key), number(value)] for key, value in checks.items() if key != "warnings"]
     facts += [] if results.standings else sums_of_hours(results)
     html = paragraph("Warnings about the data:" if warnings else "No warning about the data.") + bullets(warnings)
@@ -94,7 +93,7 @@ def audit(results: Results) -> str:
 
 
 def sums_of_hours(results: Results) -> list[list[str]]:
-    """How far the hours that a run wrote down are from the totals in its summary."""
+    """Relative difference between the sums of a run's time series and the totals in its summary."""
     facts = []
     for name, hours in results.hours.items():
         found = results.controllers.get(name, {})
@@ -118,7 +117,7 @@ def seeds(results: Results) -> list[list[str]]:
 
 
 def provenance(summary: dict[str, Any]) -> list[list[str]]:
-    """With what, where and when."""
+    """Command, machine, versions and date."""
     facts = [[LABELS.get(key, key), str(summary[key])] for key in PROVENANCE if key in summary]
     for key in ("machine", "versions"):
         facts += [[key, ", ".join(f"{name} {value}" for name, value in summary[key].items())]] if key in summary else []

@@ -1,4 +1,4 @@
-"""What the report needs `simulation_summary.json` to be; whatever else is in it may be anything."""
+"""The parts of `simulation_summary.json` that the report needs; other keys are ignored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Numbers = dict[str, Number]
 
 
 class Audit(BaseModel):
-    """Checks and their outcomes."""
+    """Results of checks: a number each, and warnings."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Number]
@@ -19,7 +19,7 @@ class Audit(BaseModel):
 
 
 class Run(BaseModel):
-    """Of any run."""
+    """Summary of any run."""
 
     controllers: dict[str, Numbers]
     settings: dict[str, dict[str, Any]] = {}
@@ -58,7 +58,7 @@ class Record(BaseModel):
 
 
 class Compared(Run):
-    """Of a comparison."""
+    """Summary of a comparison."""
 
     standings: dict[str, Standing]
     records: list[Record]

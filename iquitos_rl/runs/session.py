@@ -25,7 +25,7 @@ from iquitos_rl.machine.facts import machine
 from iquitos_rl.machine.files import write_json, write_text
 from iquitos_rl.machine.interrupt import Interrupts
 from iquitos_rl.machine.threads import choose_threads
-from iquitos_rl.report import write_report
+from iquitos_rl.report.page import write_report
 from iquitos_rl.runs.compared import find_kept, find_reference
 from iquitos_rl.runs.folder import SUMMARY, Run, is_unused, lock_output, make_output
 from iquitos_rl.runs.outcome import attempt, train_and_evaluate

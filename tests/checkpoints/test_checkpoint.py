@@ -182,7 +182,7 @@ def test_any_damaged_file_is_noticed_and_the_checkpoint_before_is_used(tmp_path,
         told = []
         checkpoints = Checkpoints(folder, 0.0, told.append)
         assert same(checkpoints.load(state()).state, state(filled=30, step=30))
-        assert "going on from the checkpoint of step 30" in told[0]
+        assert "resuming from the checkpoint of step 30" in told[0]
         # The next save repairs the damaged slot and is the newest.
         checkpoints.save(state(filled=90, step=90), 90, {}, wait=True)
         assert same(Checkpoints(folder, 0.0, told.append).load().state, state(filled=90, step=90))
@@ -193,7 +193,7 @@ def test_no_whole_checkpoint_is_said(tmp_path):
     write(tmp_path, 30, 60)
     for name in "ab":
         damage_flip(tmp_path / name / "manifest.json")
-    with pytest.raises(UserError, match="holds no whole checkpoint"):
+    with pytest.raises(UserError, match="holds no undamaged checkpoint"):
         Checkpoints(tmp_path, 0.0).load()
 
 
@@ -233,7 +233,7 @@ def crafted(folder, **changes):
 )
 def test_a_crafted_manifest_is_refused(tmp_path, changes):
     crafted(tmp_path, **changes)
-    with pytest.raises(UserError, match="holds no whole checkpoint") as error:
+    with pytest.raises(UserError, match="holds no undamaged checkpoint") as error:
         Checkpoints(tmp_path, 0.0).load()
     assert "\n" not in str(error.value)
 
@@ -241,7 +241,7 @@ def test_a_crafted_manifest_is_refused(tmp_path, changes):
 def test_a_deeply_nested_manifest_is_refused(tmp_path):
     write(tmp_path, 30)
     (tmp_path / "a" / "manifest.json").write_text("[" * 100_000, encoding="utf-8")
-    with pytest.raises(UserError, match="holds no whole checkpoint"):
+    with pytest.raises(UserError, match="holds no undamaged checkpoint"):
         Checkpoints(tmp_path, 0.0).load()
 
 
@@ -262,7 +262,7 @@ def test_a_save_that_fails_leaves_the_one_before_and_the_next_succeeds(tmp_path,
     monkeypatch.setattr(Slot, "put", failing)
     checkpoints.save(state(filled=90, step=90), 90, {}, wait=True)
     assert "step 90 could not be written" in told[0]
-    assert "step 60 stays" in told[0]
+    assert "step 60 is kept" in told[0]
     assert same(Checkpoints(tmp_path, 0.0).load().state, state(filled=60, step=60))
     monkeypatch.setattr(Slot, "put", put)
     checkpoints.save(state(filled=95, step=95), 95, {}, wait=True)

@@ -32,23 +32,23 @@ WEATHER_STREAM, FORECAST_STREAM, LOAD_STREAM, VISIT_STREAM = range(4)
 
 
 def stream(year_seed: int, number: int, *more: int) -> np.random.Generator:
-    """One random stream per purpose, so that changing the sockets leaves the weather as it was."""
+    """One random stream per purpose, so that changing the sockets does not change the weather."""
     return np.random.default_rng([year_seed, number, *more])
 
 
 def build_case(
     preset: str, year_seed: int, output: Path, settings: CaseSettings | Mapping[str, object] | None = None
 ) -> Path:
-    """Write a complete case folder and return its path. Equal arguments give byte-identical files.
+    """Write a case folder and return its path. Equal arguments give byte-identical files.
 
     Args:
         preset: "iquitos-128" or "iquitos-38".
-        year_seed: draws weather, forecast errors, load variation and visits; >= 0.
+        year_seed: seed of weather, forecast errors, load variation and visits; >= 0.
         output: a folder that does not exist yet or is empty.
-        settings: `{"group.key": value}` overrides of the preset, or complete settings in its place.
+        settings: `{"group.key": value}` overrides of the preset, or complete settings that replace it.
 
     Raises:
-        UserError: an unknown preset or key, an impossible value, or an output folder that holds something.
+        UserError: an unknown preset or key, an invalid value, or an output folder that is not empty.
     """
     settings = resolve(preset, settings)
     if settings.pv.model == "metered":
@@ -67,7 +67,7 @@ IQUITOS_128, IQUITOS_38 = (Preset(partial(build_case, name), IQUITOS[name]) for 
 
 
 def resolve(preset: str, settings: CaseSettings | Mapping[str, object] | None) -> CaseSettings:
-    """Complete settings from overrides; settings that are complete already are returned as they are."""
+    """Complete settings from the preset and overrides; complete settings are returned unchanged."""
     base = case_settings(preset, None if isinstance(settings, CaseSettings) else settings)
     return settings if isinstance(settings, CaseSettings) else base
 
@@ -75,7 +75,7 @@ def resolve(preset: str, settings: CaseSettings | Mapping[str, object] | None) -
 def modelled_pv(
     weather: Weather, sun: Sun, settings: CaseSettings, wind_speed: Floats | None = None
 ) -> tuple[Floats, list[str]]:
-    """(T,) AC kW by `pv.model`, and what must be warned of. Without a `wind_speed` series the settings' mean counts."""
+    """(T,) AC kW by `pv.model`, and warnings. Without a `wind_speed` series (m/s) the mean of the settings is used."""
     kw = pvwatts_kw(weather, sun, settings.pv, settings.weather.wind_speed if wind_speed is None else wind_speed)
     if settings.pv.model == "pvwatts":
         return kw, []
@@ -90,7 +90,7 @@ def modelled_pv(
 
 
 def performance_ratio(pv_kw: Floats, weather: Weather, settings: CaseSettings) -> float:
-    """Energy per kW of DC nameplate over the horizontal irradiation in sun hours."""
+    """Energy per kW of DC nameplate, divided by the horizontal irradiation in kWh/m2."""
     return float(pv_kw.sum() / settings.pv.dc_kw / max(weather.ghi.sum() / 1000, 1e-9))
 
 
@@ -106,7 +106,7 @@ def case_data(
     warnings: list[str],
     assumptions: list[str] | None = None,
 ) -> CaseData:
-    """Add forecasts, visits and figures to the series of a case."""
+    """Add forecasts, visits and key figures to the series of a case."""
     columns = weather_columns(
         calendar, weather, sun, settings.weather.forecast_skill, stream(year_seed, FORECAST_STREAM)
     )
@@ -128,7 +128,7 @@ def case_data(
 
 
 def visit_figures(visits: tuple[Visits, ...], settings: CaseSettings, days: float) -> dict[str, float]:
-    """Visits and energy per day: `needed` is what the batteries lack, `at_sockets` what that takes from the grid."""
+    """Visits and energy per day: `needed` is energy into the batteries, `at_sockets` what that draws from the grid."""
     one_way = settings.sockets.efficiency * settings.vehicles.round_trip_efficiency**0.5
     counts = socket_counts(settings)
     number = sum(len(v.row) for v in visits)

@@ -1,4 +1,4 @@
-"""The synthetic year of the mall's demand."""
+"""The mall's synthetic load."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from iquitos_rl.cases.iquitos.solar import Calendar, ar1, month_share
 from iquitos_rl.cases.site import Floats
 
 LARGEST_DEVIATION = 0.13
-"""Metered hours exceed their mean day by 21 % at most, seasons included."""
+"""Largest relative deviation. Metered hours exceed their mean day by at most 21 %, seasons included."""
 
 
 def synthetic_load(calendar: Calendar, settings: LoadSettings, rng: np.random.Generator) -> Floats:
-    """(T,) kWh per hour whose month sums and mean day are the documented ones, with correlated variation.
+    """(T,) kWh per hour with the documented monthly sums and mean day, and correlated random variation.
 
-    The meter's 8,760 hours of 2024 hold 29 February and lack 31 December, so the documented February has 29 days and
-    December 30; the generic year spreads the same energy over 28 and 31. The meter's 28 zero hours are outages and
-    are not reproduced.
+    The 8,760 metered hours of 2024 include 29 February and lack 31 December, so the documented February has 29 days and
+    December 30. The generic year spreads the same energy over 28 and 31 days. The 28 metered hours of zero are outages
+    and are not reproduced.
     """
     day = (calendar.begin.astype("datetime64[D]") - calendar.begin[0].astype("datetime64[D]")).astype(np.int64)
     daily = settings.daily_std * ar1(rng, int(day[-1]) + 1, 0.57)[day]
@@ -28,7 +28,7 @@ def synthetic_load(calendar: Calendar, settings: LoadSettings, rng: np.random.Ge
     share = month_share(calendar)
     by_month = np.array(settings.monthly_mwh) * (settings.annual_kwh / sum(settings.monthly_mwh)) * share
     by_hour = shape * (by_month.sum() / shape.sum())
-    # Alternate scaling meets both margins (Deming and Stephan 1940); the months come last and are met exactly.
+    # Iterative proportional fitting (Deming and Stephan 1940); months are scaled last, so they are met exactly.
     for _ in range(20):
         load = load * (by_hour / np.maximum(np.bincount(calendar.hour, load, minlength=24), 1e-9))[calendar.hour]
         month = calendar.month - 1

@@ -1,4 +1,4 @@
-"""A case folder on disk: schema.json, the CSV files, tariff.json and case.json."""
+"""Writes a case folder: schema.json, the CSV files, tariff.json and case.json."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from iquitos_rl.cases.iquitos.presets import CaseSettings, TariffSettings
 from iquitos_rl.cases.iquitos.solar import LEADS, Calendar
@@ -48,14 +49,14 @@ SOCKET_OBSERVATIONS = (
     "incoming_electric_vehicle_at_charger_estimated_arrival_time",
     "incoming_electric_vehicle_at_charger_estimated_soc_arrival",
 )
-# Flat: CityLearn evaluates the efficiency at the share of nominal power, and applies the power curve to discharge too,
-# where a taper towards full charge would also keep a full battery from delivering.
 FULL_POWER = [[0.0, 1.0], [1.0, 1.0]]
+"""Power curve without a taper: CityLearn applies the curve to discharging too, so a taper towards full charge would
+also limit the discharge of a full battery."""
 
 
 @dataclass(frozen=True)
 class CaseData:
-    """Everything that a case folder is written from."""
+    """The content of a case folder."""
 
     name: str
     year_seed: int
@@ -69,7 +70,7 @@ class CaseData:
     """The 16 columns of weather.csv."""
     visits: tuple[Visits, ...]
     provenance: Mapping[str, Any]
-    """Further keys of case.json: warnings, figures, assumptions."""
+    """Further keys of case.json: warnings, key figures, assumptions."""
 
 
 def write_case(data: CaseData, output: Path) -> Path:
@@ -128,7 +129,7 @@ def vehicle_name(kind: str, socket: int) -> str:
 
 
 def price_columns(hour: Ints, tariff: TariffSettings) -> dict[str, Floats]:
-    """The four columns of pricing.csv; the predicted ones are the exact tariff 6, 12 and 24 hours ahead."""
+    """The four columns of pricing.csv; predictions are the exact tariff 6, 12 and 24 hours ahead."""
 
     def price(at: Ints) -> Floats:
         return np.where(np.isin(at, tariff.peak_hours), tariff.energy_peak, tariff.energy_off_peak)
@@ -140,13 +141,9 @@ def price_columns(hour: Ints, tariff: TariffSettings) -> dict[str, Floats]:
 
 
 def tariff_file(tariff: TariffSettings) -> dict[str, Any]:
-    """The content of tariff.json: what a bill needs beyond the hourly price."""
-    return {
-        "currency": tariff.currency,
-        "peak_hours": list(tariff.peak_hours),
-        "demand_charge_peak": tariff.demand_charge_peak,
-        "demand_charge_off_peak": tariff.demand_charge_off_peak,
-    }
+    """The content of tariff.json: what the bill needs besides the hourly price."""
+    kept = {"currency", "peak_hours", "demand_charge_peak", "demand_charge_off_peak"}
+    return tariff.model_dump(mode="json", include=kept)
 
 
 def schema(settings: CaseSettings, rows: int) -> dict[str, Any]:
@@ -228,7 +225,7 @@ def schema(settings: CaseSettings, rows: int) -> dict[str, Any]:
 
 
 def battery_block(**attributes: float) -> dict[str, Any]:
-    """A battery with every parameter and flat curves; `efficiency` is the round trip."""
+    """A battery with all parameters and constant curves; `efficiency` is the round trip."""
     eta = attributes["efficiency"]
     return {
         "type": "citylearn.energy_model.Battery",
@@ -242,9 +239,7 @@ def battery_block(**attributes: float) -> dict[str, Any]:
 
 
 def _write_csv(path: Path, columns: Mapping[str, Floats | Ints]) -> None:
-    cells = [[repr(value) for value in values.tolist()] for values in columns.values()]
-    body = "\n".join(map(",".join, zip(*cells)))
-    path.write_text(f"{','.join(columns)}\n{body}\n", encoding="utf-8", newline="\n")
+    pd.DataFrame(columns).to_csv(path, index=False, encoding="utf-8", lineterminator="\n")
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""A case from metered files: the load, and optionally PV with the weather it was computed from."""
+"""Builds a case from metered files: the load, and optionally PV with its weather."""
 
 from __future__ import annotations
 
@@ -55,16 +55,16 @@ def import_case(
     load_column: str | None = None,
     pv_column: str | None = None,
 ) -> tuple[Path, list[str]]:
-    """Write a case folder from metered files; the sockets, the battery and the tariff come from the preset.
+    """Write a case folder from metered files; sockets, battery and tariff come from the preset.
 
-    Without a PV file, weather and PV are those of the preset. With one, its PV column is used as it is (unless
-    `pv.model` says otherwise) and its weather where it has irradiance and temperature.
+    Without a PV file, weather and PV are the preset's. With one, its PV column is used unchanged (unless `pv.model` is
+    set to another model), and its weather if it has irradiance and temperature.
 
     Returns:
-        The folder, and every assumption made as a sentence.
+        The folder, and one sentence for each assumption made.
 
     Raises:
-        UserError: a file that cannot be read without guessing, naming file and line; a bad setting; a non-empty output.
+        UserError: a file that is ambiguous or broken, with file and line; a bad setting; an output that is not empty.
     """
     resolved = resolve(preset, settings)
     chosen = isinstance(settings, CaseSettings) or "pv.model" in (settings or {})
@@ -102,7 +102,7 @@ def import_case(
 
 
 def read_load(path: Path, column: str | None, utc_offset: float, notes: list[str]) -> HourlySeries:
-    """Hourly kWh of the load file."""
+    """Hourly load, kWh."""
     file = read_meter_file(path, utc_offset)
     notes.extend(file.notes)
     column = column or pick_energy_column(file, (), "--load-column", notes)
@@ -116,7 +116,7 @@ def read_load(path: Path, column: str | None, utc_offset: float, notes: list[str
 
 
 def read_pv(path: Path, column: str | None, utc_offset: float, notes: list[str]) -> dict[str, HourlySeries]:
-    """Hourly PV kWh ("pv") and whatever weather the PV file has ("ghi", "temperature", ...), all on the same hours."""
+    """Hourly PV kWh ("pv") and weather ("ghi", "temperature", ...) of the PV file, all on the same hours."""
     file = read_meter_file(path, utc_offset)
     notes.extend(file.notes)
     series: dict[str, HourlySeries] = {}
@@ -139,12 +139,12 @@ def read_pv(path: Path, column: str | None, utc_offset: float, notes: list[str])
 
 
 def pick_energy_column(file: MeterFile, preferred: tuple[str, ...], option: str, notes: list[str]) -> str:
-    """The one column that holds energy or power, by its name.
+    """The column whose name says that it holds energy or power.
 
-    DC columns, prices, costs and emissions are passed over; names with a `preferred` word go first, kWh before kW.
+    DC columns, prices, costs and emissions are skipped; names with a `preferred` word come first, then kWh before kW.
 
     Raises:
-        UserError: none or several are left.
+        UserError: no column is left, or several.
     """
     candidates = _energy_columns(file)
     for narrower in (
@@ -171,7 +171,7 @@ UNITS = (("mwh", "MWh", 1000.0), ("kwh", "kWh", 1.0), ("wh", "Wh", 0.001), ("mw"
 
 
 def _unit(name: str, column: str, notes: list[str]) -> tuple[float, bool]:
-    """(factor to kWh or kW, whether the column holds energy per interval rather than mean power)."""
+    """(factor to kWh or kW, True if the column holds energy per interval instead of mean power)."""
     for text, unit, factor in UNITS:
         if re.search(rf"{text}(?![a-z])", column.lower()):
             energy = text.endswith("wh")
@@ -197,7 +197,7 @@ def _note_zeros(name: str, series: HourlySeries, notes: list[str]) -> None:
 
 
 def _check_sun(name: str, series: Mapping[str, HourlySeries], notes: list[str]) -> None:
-    """Irradiance in W/m2, centred on noon."""
+    """Check that irradiance is in W/m2, and warn if irradiance or PV is not centred on noon."""
     for key in ("ghi", "pv"):
         if key not in series:
             continue
@@ -225,7 +225,7 @@ def _same_hours(series: Mapping[str, HourlySeries]) -> dict[str, HourlySeries]:
 def _common_hours(
     load: HourlySeries, pv: Mapping[str, HourlySeries], load_name: str, pv_name: str, notes: list[str]
 ) -> tuple[NDArray[np.datetime64], NDArray[np.int64]]:
-    """The hours of the case, whole days and at most 8,760 hours, and the PV file's row for each.
+    """The hours of the case (whole days, at most 8,760 hours), and the PV file's row for each hour.
 
     Raises:
         UserError: the files share fewer than two days.
@@ -257,13 +257,13 @@ def _common_hours(
 
 
 def _run_lengths(day: NDArray[np.datetime64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Length of each run of equal days, twice: as the value to repeat and as how often."""
+    """Length of each run of equal days, twice: the two arguments of np.repeat."""
     edges = np.flatnonzero(np.concatenate(([True], day[1:] != day[:-1], [True])))
     return np.diff(edges), np.diff(edges)
 
 
 def _check_consecutive(hours: NDArray[np.datetime64], name: str) -> None:
-    """Only 29 February may be left out inside the period."""
+    """Raise UserError if a day other than 29 February is missing inside the period."""
     day = np.unique(hours.astype("datetime64[D]"))
     for last in day[:-1][np.diff(day).astype(np.int64) > 1]:
         if str(last)[5:] != "02-28" or last + 2 not in day:
@@ -273,7 +273,7 @@ def _check_consecutive(hours: NDArray[np.datetime64], name: str) -> None:
 def _align(
     load: NDArray[np.datetime64], pv: NDArray[np.datetime64], load_name: str, pv_name: str, notes: list[str]
 ) -> tuple[NDArray[np.datetime64], NDArray[np.int64]]:
-    """Load hours that the PV file covers, and its rows: by date where they overlap, else by month, day and hour."""
+    """Load hours that the PV file covers, and its rows; matched by date if the files overlap, else within the year."""
     wanted, offered = load, pv
     if np.isin(load, pv).mean() < 0.5:
         wanted, offered = _in_one_year(load), _in_one_year(pv)
@@ -300,7 +300,7 @@ def _in_one_year(hours: NDArray[np.datetime64]) -> NDArray[np.datetime64]:
 def _weather(
     found: Mapping[str, Floats], calendar: Calendar, sun: Sun, settings: CaseSettings, year_seed: int, notes: list[str]
 ) -> Weather:
-    """Weather from the file where it has irradiance and temperature, the preset's typical year otherwise."""
+    """The file's weather if it has irradiance and temperature, else the preset's synthetic year."""
     rng = stream(year_seed, WEATHER_STREAM)
     if "ghi" not in found or "temperature" not in found:
         notes.append("weather: no file with irradiance and temperature, the preset's synthetic year is used")
@@ -320,7 +320,7 @@ def _weather(
 
 
 def metered_pv_warnings(pv_kw: Floats, weather: Weather, settings: CaseSettings) -> list[str]:
-    """What is implausible about a PV series taken as it is."""
+    """Warnings about an implausible PV series."""
     warnings = []
     ratio = performance_ratio(pv_kw, weather, settings)
     if ratio > 1:

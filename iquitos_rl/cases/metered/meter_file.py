@@ -1,7 +1,6 @@
-"""Reading a metered or typical-year CSV file: delimiter, encoding, dates, interval stamps, units.
+"""Reads a metered or typical-year CSV file: delimiter, encoding, dates, interval stamps.
 
-Every assumption made on the way becomes a sentence in `notes`; what cannot be decided raises UserError naming the line.
-Lines count from 1, the header's.
+Each assumption is added to `notes` as a sentence. Ambiguous input raises UserError with the line; the header is line 1.
 """
 
 from __future__ import annotations
@@ -20,21 +19,21 @@ from iquitos_rl.errors import UserError
 
 SLASHED = re.compile(r"(\d{1,2})[/.-](\d{1,2})[/.-](\d{4})(?:[ T]+(\d{1,2}):(\d{2})(?::(\d{2}))?)?$")
 LONGEST_FILLED_GAP = 24
-"""Hours; a longer gap is the user's to fill."""
+"""Hours; longer gaps must be filled by the user."""
 
 
 @dataclass(frozen=True)
 class MeterFile:
-    """A table of equal intervals in local time."""
+    """A table of rows at equal intervals, in local time."""
 
     path: Path
     header: tuple[str, ...]
     cells: tuple[tuple[str, ...], ...]
     """Column by column, as text."""
     lines: Ints
-    """(N,) line of each row in the file."""
+    """(N,) line of each row."""
     begin: NDArray[np.datetime64]
-    """(N,) datetime64[s], when each interval begins."""
+    """(N,) datetime64[s], start of each interval."""
     seconds: int
     """Length of an interval."""
     decimal_comma: bool
@@ -54,10 +53,10 @@ def read_meter_file(path: Path, utc_offset: float) -> MeterFile:
     """Read a CSV file whose rows carry a date and time.
 
     Args:
-        utc_offset: hours; stamps that state an offset are turned into this local time.
+        utc_offset: hours; stamps with a UTC offset are converted to this local time.
 
     Raises:
-        UserError: the file is missing, has no dates, or a row is broken, out of order or off the interval.
+        UserError: the file is missing, has no dates, or has a row that is broken, out of order or off the interval.
     """
     notes: list[str] = []
     header, rows, lines, delimiter = _read_cells(path, notes)
@@ -142,7 +141,7 @@ def _parse_stamps(
 
 
 def _parse_slashed(texts: list[str], lines: list[int], name: str, notes: list[str]) -> NDArray[np.datetime64]:
-    """Dates such as 31/12/2024 0:15: day first or month first by what the numbers allow, else by the shorter span."""
+    """Dates such as 31/12/2024 0:15. If both orders of day and month are possible, the shorter span is chosen."""
     parts: list[list[int]] = []
     for text, line in zip(texts, lines):
         match = SLASHED.match(text)
@@ -190,7 +189,7 @@ def _interval(stamps: NDArray[np.datetime64], lines: list[int], name: str) -> in
 
 
 def _stamped_at_end(stamps: NDArray[np.datetime64], seconds: int, notes: list[str], name: str) -> bool:
-    """A file whose first stamp is one interval past midnight and whose last is midnight stamps the interval's end."""
+    """Whether stamps are ends of intervals: the first is one interval after midnight and the last is midnight."""
     of_day = (stamps[[0, -1]] - stamps[[0, -1]].astype("datetime64[D]")).astype(np.int64)
     at_end = bool(of_day[0] == seconds and of_day[1] == 0)
     notes.append(
@@ -204,7 +203,7 @@ def column_values(file: MeterFile, column: str) -> Floats:
     """(N,) numbers of a column, NaN where a cell is blank.
 
     Raises:
-        UserError: no such column, or a cell that is not a number, naming its line.
+        UserError: the column is missing, or a cell is not a number (with its line).
     """
     if column not in file.header:
         raise UserError(f"{file.path.name} has no column {column!r}; it has {', '.join(file.header)}")
@@ -220,7 +219,7 @@ def column_values(file: MeterFile, column: str) -> Floats:
 
 
 def hourly(file: MeterFile, column: str, energy: bool, notes: list[str]) -> HourlySeries:
-    """Hourly sums (`energy`) or means of a column; gaps up to a day are filled with the same hours of the day before.
+    """Hourly sums (`energy`) or means of a column. Gaps up to a day are filled from the same hours of the day before.
 
     Raises:
         UserError: a longer gap, or fewer than two days of data.

@@ -1,11 +1,10 @@
-"""The electrical physics of a site, for many environments at once: batteries, vehicles at sockets, limits, losses.
+"""The electrical physics of a site for many environments at once: batteries, vehicles at sockets, limits, losses.
 
-E environments, B buildings, N sockets, V vehicles, T data rows, S sites ("scenarios": data years of one structure).
-Every environment stands at its own row of its own scenario. Exact mode computes in float64, in CityLearn's order of
-operations and with its roundings to single precision (numpy 1.26). It agrees to the bit, except that an emptied
-battery may keep 1e-16 of SOC, because CityLearn takes square roots with `pow`. Fast mode computes the same formulas in
-float32, without masks. A step has static shapes and never waits for the device, so it can be compiled or captured in a
-CUDA graph.
+E environments, B buildings, N sockets, V vehicles, T data rows, S scenarios (data years of sites with one structure).
+Every environment has its own row and scenario. Exact mode computes in float64, with CityLearn's order of operations and
+its roundings to float32 (numpy 1.26). It agrees to the bit, except that an emptied battery may keep an SOC of 1e-16,
+because CityLearn takes square roots with `pow`. Fast mode computes the same formulas in float32, without masks. A step
+has static shapes and does not synchronise with the device, so it can be captured in a CUDA graph.
 
 Source: CityLearn 3.0.2, `energy_model.py`, `electric_vehicle_charger.py`, `building.py` (update_variables),
 `internal/building_ops.py` (apply_actions) and `internal/runtime.py` (next_time_step).
@@ -45,11 +44,11 @@ NOTHING = Battery(
     power_efficiency_curve=np.array([[0.0, 1.0], [1.0, 1.0]]),
     capacity_power_curve=np.array([[0.0, 1.0], [1.0, 1.0]]),
 )
-"""Stands where a building has no battery, or a socket no vehicle."""
+"""Placeholder for a building without battery or a socket without vehicle."""
 
 
 class State(NamedTuple):
-    """Before the next action, after arrivals. W is N where every vehicle keeps to one socket, else V + 1."""
+    """Before the next action, after arrivals. W is N if every vehicle always uses one socket, else V + 1."""
 
     row: Tensor
     """(E,) int64, 0 to T - 1."""
@@ -58,7 +57,7 @@ class State(NamedTuple):
     battery_soc: Tensor
     """(E, B)."""
     battery_degraded: Tensor
-    """(E, B) kWh left by capacity fade in exact mode, share of capacity lost in fast mode."""
+    """(E, B) capacity left in kWh in exact mode, share of capacity lost in fast mode."""
     vehicle_soc: Tensor
     """(E, W)."""
     vehicle_degraded: Tensor
@@ -68,7 +67,7 @@ class State(NamedTuple):
 
 
 class Flows(NamedTuple):
-    """What one step led to; kWh, positive where energy is taken from the building's supply."""
+    """Energies of one step, kWh, positive if taken from the building's supply."""
 
     net: Tensor
     """(E, B) net consumption of the buildings."""
@@ -86,11 +85,11 @@ class Physics:
     """Tables and state of E environments.
 
     Args:
-        sites: data years of one structure; they may differ in their series and visits only.
-        exact: agree with CityLearn to the bit, in float64, instead of being fast.
+        sites: data years of one site; they may differ only in their series and visits.
+        exact: compute in float64 and agree with CityLearn to the bit; slower.
 
     Raises:
-        UserError: a site needs what only CityLearn simulates, or the sites differ in structure.
+        UserError: the engine does not support a site, or the sites differ in structure.
     """
 
     def __init__(
@@ -124,37 +123,37 @@ class Physics:
         self.vehicle, self.vehicle_traits = make_batteries(present, self.hours, exact, self.device)
         self.vehicle_start = initial_soc(present, exact, self.device)
         self.roaming: Tensor | None = None
-        """(S * T, N) index of the connected vehicle, V where there is none; None where each keeps to one socket."""
+        """(S * T, N) index of the connected vehicle, V for none; None if every vehicle always uses one socket."""
         if owners is None:
             index = np.where(visits < 0, len(fleet), visits)
             self.roaming = torch.as_tensor(index, device=self.device)
         self.start_soc: tuple[Tensor, Tensor] | None = None
-        """(S * T, B) and (S * T, W) SOC with which an episode starts at each row; None for the schema's initial SOC."""
+        """(S * T, B) and (S * T, W) SOC at the start of an episode, by row; None for the schema's initial SOC."""
         self.state = self.fresh(self._start(), self._start())
 
     # -- state ---------------------------------------------------------------------------------------------------
 
     def reset(self, row: Tensor | None = None, scenario: Tensor | None = None) -> None:
-        """Start all environments anew at (E,) rows of (E,) scenarios, by default the first row of the first.
+        """Restart all environments at (E,) rows of (E,) scenarios, by default the first row of the first.
 
-        A vehicle that is in the middle of a visit starts with its initial SOC, as where CityLearn's simulation starts.
+        A vehicle in the middle of a visit starts with its initial SOC, as at the start of a CityLearn simulation.
         """
         self.state = self.fresh(self._start() if row is None else row, self._start() if scenario is None else scenario)
 
     def step(self, battery_action: Tensor, socket_action: Tensor) -> Flows:
-        """Apply actions (E, B) and (E, N) in CityLearn's units, [-1, 1] of nominal power, and move on by one row.
+        """Apply actions (E, B) and (E, N), in [-1, 1] of nominal power as in CityLearn, and advance by one row.
 
-        On the last row, T - 1, no step is defined: CityLearn never simulates it. Its state is.
+        The last row, T - 1, has a state but no step, since CityLearn never simulates it.
         """
         self.state, flows = self.advance(self.state, battery_action, socket_action)
         return flows
 
     def row_of(self, state: State) -> Tensor:
-        """(E,) index of each environment's row in any table stacked scenario by scenario, (S * T, ...)."""
+        """(E,) index of each environment's row in tables (S * T, ...)."""
         return state.scenario * self.rows + state.row
 
     def soc_at_sockets(self, state: State) -> Tensor:
-        """(E, N) SOC of the connected vehicle before the next action, after its arrival; 0 at an empty socket."""
+        """(E, N) SOC of the connected vehicle before the next action, after arrivals; 0 at an empty socket."""
         connected = (EMPTY - state.code).clamp(0, 1)
         if self.roaming is None:
             return state.vehicle_soc * connected
@@ -176,7 +175,7 @@ class Physics:
         return (EMPTY - self.state.code).clamp(0, 1)
 
     def fresh(self, row: Tensor, scenario: Tensor) -> State:
-        """The state at the start of an episode at these rows, (E,) each."""
+        """The state at the start of episodes at these rows and scenarios, (E,) each."""
         here = scenario * self.rows + row
         code = self.codes.index_select(0, here)
 
@@ -201,7 +200,7 @@ class Physics:
         )
 
     def restarted(self, state: State, done: Tensor, row: Tensor, scenario: Tensor) -> State:
-        """Started anew where `done` (E,) bool is True; the other environments stay as they are."""
+        """`state`, with environments where `done` (E,) bool is True restarted at `row` and `scenario`."""
         new = self.fresh(row, scenario)
         merged = [torch.where(done.view(-1, *[1] * (a.dim() - 1)), a, b) for a, b in zip(new, state, strict=True)]
         return State(*merged)
@@ -210,7 +209,7 @@ class Physics:
 
     def advance(self, state: State, battery_action: Tensor, socket_action: Tensor) -> tuple[State, Flows]:
         """One step as a pure function of the state; see `step`."""
-        here = state.scenario * self.rows + state.row
+        here = self.row_of(state)
         load, pv = self.energy.index_select(0, here).split(self.buildings, dim=1)
         battery_action = battery_action.to(self.dtype).clamp(-1, 1) * self.battery_active
         socket_action = socket_action.to(self.dtype).clamp(-1, 1) * self.socket_active
@@ -221,7 +220,7 @@ class Physics:
         battery_soc, battery_degraded, battery_kwh = self._use_batteries(state, battery_action)
         connected = (EMPTY - state.code).clamp(0, 1)
         vehicle_soc, vehicle_degraded, socket_soc, socket_kwh = self._use_sockets(state, power * connected, here)
-        if self.exact:  # CityLearn adds these one by one in single precision
+        if self.exact:  # CityLearn adds these one by one in float32
             sockets_kwh = single(in_sequence(self.layout.by_building(socket_kwh)))
             net = single(single(single(load + battery_kwh) - pv) + sockets_kwh)
         else:
@@ -239,7 +238,7 @@ class Physics:
         return State(row, state.scenario, battery_soc, battery_degraded, vehicle_soc, vehicle_degraded, code), flows
 
     def _use_batteries(self, state: State, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """New SOC, new degraded capacity and kWh taken of the stationary batteries, (E, B) each."""
+        """New SOC, new `battery_degraded` and kWh charged of the stationary batteries, (E, B) each."""
         b, soc, degraded = self.battery, state.battery_soc, state.battery_degraded
         if self.exact:
             return exchange_exact(b, soc, degraded, action * b.nominal_power * self.hours, self.hours)
@@ -248,7 +247,7 @@ class Physics:
         return soc, degraded, energy * b.capacity
 
     def _use_sockets(self, state: State, power: Tensor, here: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """New SOC and degraded capacity of all vehicles (E, W), SOC at each socket and kWh it takes (E, N)."""
+        """New SOC and `vehicle_degraded` of all vehicles (E, W), SOC and kWh at each socket (E, N)."""
         vehicle, soc, degraded = self.vehicle, state.vehicle_soc, state.vehicle_degraded
         if self.sockets == 0:
             return soc, degraded, power, power
@@ -260,7 +259,7 @@ class Physics:
             done, kwh = charge_exact(self.chargers, vehicle, soc, degraded, power, self.hours)
         else:
             done, kwh = charge_fast(self.chargers, vehicle, self.vehicle_traits, soc, degraded, power, self.hours)
-        # Without an action CityLearn leaves a vehicle alone, even below its lowest SOC.
+        # A building without socket actions leaves its vehicles unchanged in CityLearn, even below their lowest SOC.
         soc = done.soc if self.all_sockets_active else torch.lerp(soc, done.soc, self.socket_active)
         if index is None:
             return soc, done.degraded, soc, kwh
@@ -268,7 +267,7 @@ class Physics:
         return everyone, state.vehicle_degraded.scatter(1, index, done.degraded), soc, kwh
 
     def _arrive(self, vehicle_soc: Tensor, code: Tensor, row: Tensor) -> Tensor:
-        """Force the SOC of the vehicles that connect in these table rows."""
+        """Set the SOC of the vehicles that connect in these rows, (E,)."""
         keep = (code - 1).clamp(0, 1)
         if self.roaming is None:
             return torch.lerp(code, vehicle_soc, keep)

@@ -1,18 +1,18 @@
-"""The site's bill: what every engine, rule, agent and the optimum are judged by.
+"""The site's bill, by which agents, rules and the optimum are evaluated in every engine.
 
-One bill in currency, four terms: energy at its hourly price, demand charges on the month's highest import, a carbon
-price on the grid's CO2, and a price on every kWh that a vehicle lacks when it leaves. Each building is a metered
-customer of its own, as in CityLearn (`building.py`, update_variables): imports of one are not netted with exports of
-another, and exports earn nothing.
+The bill has four terms, in currency: energy at its hourly price, demand charges on the month's highest import, a carbon
+price on grid CO2, and a price on every kWh that a vehicle lacks when it leaves. As in CityLearn (`building.py`,
+update_variables) each building has its own meter: imports of one are not netted with exports of another, and exports
+earn nothing.
 
-Shapes: E environments, B buildings. Demand is charged in two periods, peak and off peak: index 0 and 1 of a last axis.
+Shapes: E environments, B buildings. Demand is charged in two periods: index 0 of a last axis is peak, 1 off peak.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
@@ -28,13 +28,13 @@ TARIFF_FILE = "tariff.json"
 
 
 class Tariff(BaseModel):
-    """What a connection pays besides energy; `tariff.json` in a case folder."""
+    """Charges besides the energy price; `tariff.json` in a case folder."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     currency: str = "currency"
-    peak_hours: tuple[int, ...] = ()
-    """Hours 0 to 23 at which an hour of the peak period begins."""
+    peak_hours: tuple[Annotated[int, Field(ge=0, le=23)], ...] = ()
+    """Clock hours (0 to 23) that belong to the peak period; 18 is the hour from 18:00 to 19:00."""
     demand_charge_peak: float = Field(0.0, ge=0)
     """Currency per kW and month, on the highest import in peak hours."""
     demand_charge_off_peak: float = Field(0.0, ge=0)
@@ -42,7 +42,7 @@ class Tariff(BaseModel):
 
 
 class Weights(NamedTuple):
-    """Weight of each term in the reward. The bill that is reported is never weighted."""
+    """Weight of each term in the reward. The reported bill is unweighted."""
 
     energy: float
     demand: float
@@ -58,7 +58,7 @@ WEIGHTS = {
 
 
 class Terms(NamedTuple):
-    """The four terms of one step's bill, currency, each (E,)."""
+    """The four terms of one step's bill, in currency, (E,) each."""
 
     energy: Tensor
     demand: Tensor
@@ -66,7 +66,7 @@ class Terms(NamedTuple):
     shortfall: Tensor
 
     def weighted(self, weights: Weights) -> Tensor:
-        """(E,) the sum that the reward is made of."""
+        """(E,) weighted sum, from which the reward is computed."""
         return (
             weights.energy * self.energy
             + weights.demand * self.demand
@@ -76,7 +76,7 @@ class Terms(NamedTuple):
 
 
 class Objective(NamedTuple):
-    """A tariff and the settings that go with it."""
+    """A tariff with prices and weights."""
 
     tariff: Tariff
     settings: ObjectiveSettings
@@ -87,24 +87,21 @@ class Objective(NamedTuple):
 
 
 def read_tariff(folder: Path) -> Tariff:
-    """Read `tariff.json` of a case folder; a folder without one has no demand charge.
+    """Read `tariff.json` of a case folder; without the file there is no demand charge.
 
     Raises:
-        UserError: the file is not JSON, or a value in it is impossible.
+        UserError: the file is not JSON, or a value is not valid.
     """
     path = folder / TARIFF_FILE
     if not path.exists():
         return Tariff()
     try:
-        tariff = Tariff.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return Tariff.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid JSON: {error}") from None
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    if bad := [hour for hour in tariff.peak_hours if not 0 <= hour <= 23]:
-        raise UserError(f"{path}: peak_hours: {bad[0]} is not an hour between 0 and 23")
-    return tariff
 
 
 def is_peak(site: Site, tariff: Tariff) -> NDArray[np.bool_]:
@@ -120,7 +117,9 @@ def is_month_start(site: Site) -> NDArray[np.bool_]:
 def demand_increase(
     import_kwh: Tensor, running_peak: Tensor, peak_period: Tensor, tariff: Tariff, hours_per_step: float
 ) -> tuple[Tensor, Tensor]:
-    """Charge what a step adds to the month's highest import, so that a month's steps sum to its demand charge.
+    """Demand charge for the amount by which a step raises the month's highest import.
+
+    Over a month the steps sum to the month's demand charge.
 
     Args:
         import_kwh: (E, B) energy imported in the step, >= 0.
@@ -128,7 +127,7 @@ def demand_increase(
         peak_period: (E,) bool, whether the step lies in the peak period.
 
     Returns:
-        (E, B) currency, and the new running peaks (E, B, 2).
+        The charge (E, B) in currency, and the new running peaks (E, B, 2).
     """
     import_kw = import_kwh / hours_per_step
     in_period = torch.stack([peak_period, ~peak_period], dim=-1).unsqueeze(-2)  # (E, 1, 2)
@@ -156,14 +155,14 @@ def step_bill(
         carbon: (E, B) kg CO2 per kWh.
         running_peak: (E, B, 2) kW, see `demand_increase`.
         peak_period: (E,) bool.
-        missing_kwh: (E,) energy that vehicles leaving in this step lack, kWh.
+        missing_kwh: (E,) kWh that vehicles leaving in this step lack.
 
     Returns:
         The terms, each (E,), and the new running peaks (E, B, 2).
     """
     import_kwh = net_kwh.clamp(min=0)
     demand, new_peak = demand_increase(import_kwh, running_peak, peak_period, objective.tariff, hours_per_step)
-    # CityLearn counts emissions of net * intensity only where the product is positive.
+    # CityLearn clips the product net * intensity at zero.
     carbon_kg = (net_kwh * carbon).clamp(min=0)
     terms = Terms(
         energy=(import_kwh * price).sum(-1),
@@ -175,10 +174,10 @@ def step_bill(
 
 
 def idle_bill(site: Site, objective: Objective) -> NDArray[np.float64]:
-    """(T,) weighted bill of each row of the site with PV alone: no battery moves, no vehicle charges.
+    """(T,) weighted bill of each row if no battery moves and no vehicle charges.
 
-    No action changes it, so subtracting it from the bill leaves the optimal policy alone and takes most of the
-    variance out of the reward. Running peaks start at the month, whatever row an episode starts at.
+    It does not depend on actions. Subtracting it from the bill keeps the optimal policy and removes most of the
+    reward's variance. Running peaks start with the month, not with the episode.
     """
     net = np.stack([building.load - building.pv for building in site.buildings], axis=-1)  # (T, B)
     imported = np.maximum(net, 0)
@@ -199,6 +198,6 @@ def idle_bill(site: Site, objective: Objective) -> NDArray[np.float64]:
 
 
 def reward_scale(idle: NDArray[np.float64]) -> float:
-    """The fixed currency amount that makes rewards about one: the idle site's mean bill per step."""
+    """Currency amount by which rewards are divided: the idle site's mean bill per step, so that rewards are about 1."""
     scale = float(idle.mean())
     return scale if scale > 0 else 1.0

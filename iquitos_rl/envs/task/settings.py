@@ -1,4 +1,4 @@
-"""Settings of the task that a site is: what is paid for, and what an action moves."""
+"""Settings of the task: what is paid for, and what an action controls."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Sockets = Literal["each", "fleet"]
-"""Whether an agent sees and moves every socket, or each building's sockets as one fleet."""
+"""Whether an agent observes and controls every socket, or each building's sockets together as a fleet."""
 
 
 class ObjectiveSettings(BaseModel):
-    """How the four terms are priced and weighed."""
+    """Prices and weights of the four terms."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -21,12 +21,12 @@ class ObjectiveSettings(BaseModel):
 
 
 class TaskSettings(BaseModel):
-    """What the agent is asked to do with a site."""
+    """Objective, action space and observation of the task."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     objective: ObjectiveSettings = ObjectiveSettings()
-    ev_guard: bool = Field(True, description="let actions choose when to charge, never whether a departure is met")
+    ev_guard: bool = Field(True, description="limit actions so that vehicles reach their wanted SOC in time")
     sockets: Sockets = Field(
-        "fleet", description="see and move each building's sockets together, or each socket by itself"
+        "fleet", description="observe and control each building's sockets together (fleet) or one by one (each)"
     )
