@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from iquitos_rl import case as case_command
 from iquitos_rl import train
 from iquitos_rl.agents import AGENTS
-from iquitos_rl.cases.check import check_case
+from iquitos_rl.cases.plausibility import check_case
 from iquitos_rl.cases.presets import PRESETS
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.config import RunSettings, shipped_agents

@@ -87,7 +87,7 @@ def _print_record(folder: Path) -> None:
 
 def check(folder: Annotated[Path, Parameter(help="a CityLearn schema folder")], /) -> int:
     """Validate a CityLearn schema folder."""
-    from iquitos_rl.cases.check import check_case
+    from iquitos_rl.cases.plausibility import check_case
 
     report = check_case(folder)
     print("\n".join(f"{name}: {value:,.6g}" for name, value in report.figures.items()))

@@ -123,6 +123,9 @@ class Site:
     """(T,) 1 (Monday) to 7, 8 for a holiday."""
     buildings: tuple[Building, ...]
     vehicles: tuple[Vehicle, ...]
+    drift: Floats | None
+    """(T, V) factor on the SOC of a vehicle that is away in this row, NaN where it is at a socket; None where the data
+    say the SOC of every arrival. See `cases/schema/schedules.py`, drift_factors."""
     unsupported: tuple[str, ...]
     """Features that only CityLearn simulates (thermal storage, outages, ...), each named; else empty."""
     fingerprint: str

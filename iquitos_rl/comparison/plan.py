@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from iquitos_rl.cases.check import check_case
+from iquitos_rl.cases.plausibility import check_case
 from iquitos_rl.cases.presets import PRESETS
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.config import Settings

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from iquitos_rl.assignments import write_layer
-from iquitos_rl.cases.check import check_case
+from iquitos_rl.cases.plausibility import check_case
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.config import Settings
 from iquitos_rl.envs.task.objective import Objective, read_tariff

@@ -110,11 +110,10 @@ def make_limits(site: Site, layout: Layout, dtype: torch.dtype, device: torch.de
     sums: list[list[ChargingLimit]] = []
     for building in site.buildings:
         phases = {charger.name: charger.phase_connection for charger in building.chargers}
-        where = f"{site.path}: buildings.{building.name}"
         service = building.service
         served = service is not None and service.kind == "electrical_service"
-        scopes.append(list(service_scopes(service, phases, where)) if service and served else [])
-        sums.append(list(charging_limits(service, phases, where)) if service and not served else [])
+        scopes.append(list(service_scopes(service, phases)) if service and served else [])
+        sums.append(list(charging_limits(service, phases)) if service and not served else [])
     if not any(scopes) and not any(sums):
         return None
 

@@ -31,7 +31,15 @@ from iquitos_rl.envs.district.batteries import (
 )
 from iquitos_rl.envs.district.chargers import charge_exact, charge_fast, make_chargers, request_exact, request_fast
 from iquitos_rl.envs.district.limits import apply_limits, in_sequence, make_layout, make_limits
-from iquitos_rl.envs.district.tables import EMPTY, check_sites, code_rows, energy_rows, own_vehicles, vehicle_rows
+from iquitos_rl.envs.district.tables import (
+    EMPTY,
+    check_sites,
+    code_rows,
+    drift_rows,
+    energy_rows,
+    own_vehicles,
+    vehicle_rows,
+)
 
 NOTHING = Battery(
     capacity=0.0,
@@ -127,6 +135,10 @@ class Physics:
         if owners is None:
             index = np.where(visits < 0, len(fleet), visits)
             self.roaming = torch.as_tensor(index, device=self.device)
+        self.drift: Tensor | None = None
+        """(S * T, W) factor on the SOC of a vehicle that is away, NaN elsewhere; None where nothing depends on it."""
+        if any(site.drift is not None for site in sites):
+            self.drift = self._table([drift_rows(s, owners) for s in sites])
         self.start_soc: tuple[Tensor, Tensor] | None = None
         """(S * T, B) and (S * T, W) SOC at the start of an episode, by row; None for the schema's initial SOC."""
         self.state = self.fresh(self._start(), self._start())
@@ -231,8 +243,11 @@ class Physics:
         there = state.scenario * self.rows + row
         if self.exact or self.battery_traits.leaks:
             battery_soc = self._stored(stand_by(self.battery, battery_soc))
-        if self.exact or self.vehicle_traits.leaks or not self.all_sockets_active:
+        used_soc = vehicle_soc
+        if self.exact or self.vehicle_traits.leaks or not self.all_sockets_active or self.drift is not None:
             vehicle_soc = self._stored(stand_by(self.vehicle, vehicle_soc))
+        if self.drift is not None:
+            vehicle_soc = self._drift(used_soc, vehicle_soc, self.drift.index_select(0, there))
         code = self.codes.index_select(0, there)
         vehicle_soc = self._arrive(vehicle_soc, code, there)
         return State(row, state.scenario, battery_soc, battery_degraded, vehicle_soc, vehicle_degraded, code), flows
@@ -262,9 +277,20 @@ class Physics:
         # A building without socket actions leaves its vehicles unchanged in CityLearn, even below their lowest SOC.
         soc = done.soc if self.all_sockets_active else torch.lerp(soc, done.soc, self.socket_active)
         if index is None:
+            if self.drift is not None:  # below its lowest SOC, a vehicle that is away must not be lifted
+                soc = torch.lerp(state.vehicle_soc, soc, (EMPTY - state.code).clamp(0, 1))
             return soc, done.degraded, soc, kwh
         everyone = state.vehicle_soc.scatter(1, index, soc)
         return everyone, state.vehicle_degraded.scatter(1, index, done.degraded), soc, kwh
+
+    def _drift(self, used: Tensor, rested: Tensor, factor: Tensor) -> Tensor:
+        """Move the SOC of vehicles that are away (`internal/runtime.py`, simulate_unconnected_ev_soc).
+
+        Args:
+            used: (E, W) SOC after the step's action.
+            rested: the same after standby losses, which stays where `factor` (E, W) is NaN.
+        """
+        return torch.where(factor.isnan(), rested, self._stored((used * factor).clamp(0, 1)))
 
     def _arrive(self, vehicle_soc: Tensor, code: Tensor, row: Tensor) -> Tensor:
         """Set the SOC of the vehicles that connect in these rows, (E,)."""

@@ -16,7 +16,7 @@ from iquitos_rl.errors import UserError
 EMPTY, STAYS = 3.0, 2.0
 """Codes of a socket in a row: empty, or a vehicle stays. An SOC in [0, 1] is that of an arriving vehicle."""
 SERIES = (
-    *("path", "name", "fingerprint", "unsupported", "month", "hour", "day_type"),
+    *("path", "name", "fingerprint", "unsupported", "drift", "month", "hour", "day_type"),
     *("load", "pv", "price", "price_predicted", "carbon", "weather"),
     *("vehicle", "departure", "required_soc", "arrival_soc", "departs"),
 )
@@ -67,6 +67,17 @@ def vehicle_rows(site: Site) -> Ints:
     """(T, N) index of the connected vehicle, -1 where there is none."""
     columns = [charger.vehicle for _, charger in site.sockets]
     return np.stack(columns, axis=1) if columns else np.zeros((site.rows, 0), dtype=np.int64)
+
+
+def drift_rows(site: Site, owners: list[int] | None) -> Floats:
+    """(T, W) factor on the SOC of each vehicle that is away, NaN where it is not; W as in `physics.State`.
+
+    Args:
+        owners: the vehicle of each socket, see `own_vehicles`.
+    """
+    drift = np.full((site.rows, len(site.vehicles)), np.nan) if site.drift is None else site.drift
+    nobody = np.full((site.rows, 1), np.nan)
+    return np.hstack([drift, nobody]) if owners is None else np.hstack([drift, nobody])[:, owners]
 
 
 def own_vehicles(vehicle: Ints, count: int) -> list[int] | None:

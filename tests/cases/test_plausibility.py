@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from iquitos_rl.cases.check import check_case
 from iquitos_rl.cases.iquitos.build import build_case
+from iquitos_rl.cases.plausibility import check_case
 from iquitos_rl.errors import UserError
 
 STATE, VEHICLE, DEPARTURE, REQUIRED, ARRIVAL_TIME, ARRIVAL, SESSION = range(7)
@@ -126,20 +126,17 @@ def code_page(folder: Folder) -> None:
 
 
 ERRORS: dict[str, tuple[Callable[[Folder], object], str]] = {
-    "short weather": (drop_last_rows("weather.csv", 1), "weather.csv has 8759 data rows, the schema simulates 8760"),
-    "short charger": (drop_last_rows("moto_001.csv", 24), "moto_001.csv has 8736 data rows, the schema simulates 8760"),
-    "leap year in one place": (
-        leap_year,
-        "moto_001.csv has 8760 data rows, Building_1.csv has 8784 (a leap year: drop 29 February from every file)",
-    ),
+    "short weather": (drop_last_rows("weather.csv", 1), "weather.csv: 8759 data rows, the schema simulates 8760"),
+    "short charger": (drop_last_rows("moto_001.csv", 24), "moto_001.csv: 8736 data rows, the schema simulates 8760"),
     "blank state": (
         lambda f: f.cell("moto_001.csv", 100, STATE, ""),
-        "moto_001.csv, line 100: electric_vehicle_charger_state is blank, CityLearn would then disconnect every "
+        "moto_001.csv, line 100: electric_vehicle_charger_state: the cell is blank, CityLearn would then disconnect "
+        "every "
         "vehicle of this charger",
     ),
     "state with a point": (
         lambda f: f.cell("moto_001.csv", 100, STATE, "1.0"),
-        "moto_001.csv, line 100: electric_vehicle_charger_state is '1.0', it must be the whole number 1 (connected), 2 "
+        "moto_001.csv, line 100: electric_vehicle_charger_state: '1.0': it must be the whole number 1 (connected), 2 "
         "(incoming) or 3 (away)",
     ),
     "unknown vehicle": (
@@ -148,32 +145,13 @@ ERRORS: dict[str, tuple[Callable[[Folder], object], str]] = {
     ),
     "misspelled attribute": (
         rename_attribute,
-        "schema.json: charger moto_002 of Building_1: unknown attribute 'max_charge_power', CityLearn ignores it and "
-        "takes its default (50 kW, efficiency 1)",
-    ),
-    "arrival cells disagree": (
-        lambda f: f.cell("moto_001.csv", f.arrival_line(), ARRIVAL, "0.9"),
-        "on the line before; both must agree",
-    ),
-    "arrival missing before": (
-        lambda f: f.cell("moto_001.csv", f.arrival_line() - 1, ARRIVAL, ""),
-        "electric_vehicle_estimated_soc_arrival is blank on the row before a vehicle connects, where CityLearn reads "
-        "it; the vehicle would come with a random SOC",
+        "schema.json: buildings.Building_1.chargers.moto_002.attributes: unknown attribute 'max_charge_power', "
+        "CityLearn "
+        "ignores it; max_charging_power is probably meant",
     ),
     "another vehicle announced": (
         lambda f: f.cell("moto_001.csv", f.arrival_line() - 1, VEHICLE, "ev_moto_002"),
-        "ev_moto_001 connects where ev_moto_002 was announced, CityLearn stops there",
-    ),
-    "soc beyond": (
-        lambda f: f.cell("moto_001.csv", f.arrival_line(), REQUIRED, "140"),
-        "electric_vehicle_required_soc_departure is 140, beyond 0 to 100 %",
-    ),
-    "soc as fraction among percentages": (
-        lambda f: (
-            f.column("moto_001.csv", "electric_vehicle_required_soc_departure", lambda c: c and f"{100 * float(c)}")
-            or f.cell("moto_001.csv", f.arrival_line(), REQUIRED, "0.8")
-        ),
-        "electric_vehicle_required_soc_departure is 0.8 in a file of percentages, CityLearn reads it as 80 %",
+        "ev_moto_001 connects where ev_moto_002 was announced, CityLearn stops",
     ),
     "copied chargers": (
         lambda f: shutil.copy(f.path / "moto_001.csv", f.path / "moto_002.csv"),
@@ -205,72 +183,42 @@ ERRORS: dict[str, tuple[Callable[[Folder], object], str]] = {
     ),
     "infinite carbon": (
         lambda f: f.cell("carbon_intensity.csv", 53, "carbon_intensity", "inf"),
-        "carbon_intensity.csv, line 53: carbon_intensity: 'inf' is not a number",
-    ),
-    "negative load": (
-        lambda f: f.cell("Building_1.csv", 54, "non_shiftable_load", "-1.5"),
-        "Building_1.csv, line 54: non_shiftable_load is negative (-1.5)",
-    ),
-    "kWh per kWp": (
-        lambda f: f.column("Building_1.csv", "solar_generation", lambda c: f"{float(c) / 1000:.6f}"),
-        "CityLearn wants W per kW of nameplate, this looks like kWh per kWp, 1000 times too small",
-    ),
-    "kW of the plant": (
-        lambda f: f.column("Building_1.csv", "solar_generation", lambda c: f"{4.05 * float(c):.3f}"),
-        "W per kW, more than the nameplate gives; is it kW of the whole plant?",
-    ),
-    "month shifted by hours": (
-        shift_months(5),
-        "month changes to 1 at hour 6, not at midnight; is the month column shifted against the data? (and 11 more)",
-    ),
-    "month shifted against its days": (
-        lambda f: f.column("Building_1.csv", "month", lambda c: str(int(c) % 12 + 1)),
-        "Building_1.csv, line 746: month 3 lasts 28 days; is the month column shifted against the data?",
+        "carbon_intensity.csv, line 53: carbon_intensity: inf is not a finite number",
     ),
     "quarter hours read as hours": (
         repeat_hours,
-        "Building_1.csv, line 3: the clock goes on by 0 h, seconds_per_time_step says 1 h; these look like 15 minute "
+        "Building_1.csv, line 3: hour: the clock goes on by 0 h, seconds_per_time_step says 1 h; these look like 15 "
+        "minute "
         "rows read as hourly ones (and 6569 more)",
     ),
     "hour out of range": (
         lambda f: f.cell("Building_1.csv", 60, "hour", "25"),
-        "Building_1.csv, line 60: hour is 25, not a whole number from 0 to 24",
-    ),
-    "weekday at noon": (
-        lambda f: f.cell("Building_1.csv", 62, "day_type", "7"),
-        "Building_1.csv, line 62: day_type changes at hour 13, not at midnight (and 1 more)",
-    ),
-    "washing machine": (
-        lambda f: f.building(lambda b: b.update(washing_machines={"wm": {}})),
-        "schema.json: Building_1: CityLearn 3.0.2 fails on washing_machines, delete the block",
+        "Building_1.csv, line 60: hour: 25 is not a whole number from 0 to 24",
     ),
     "washing machine action": (
         lambda f: f.schema(lambda s: s["actions"].update(washing_machine={"active": True})),
-        "schema.json: actions washing_machine: CityLearn 3.0.2 fails on washing machines, delete it",
+        "schema.json: actions: CityLearn 3.0.2 fails on the unknown action washing_machine: delete it or set it "
+        "inactive",
     ),
     "missing file": (
         lambda f: (f.path / "moto_002.csv").unlink(),
-        "schema.json: charger_simulation of charger moto_002 names moto_002.csv, which does not exist",
+        "buildings.Building_1.chargers.moto_002: charger_simulation names moto_002.csv, which does not exist",
     ),
     "semicolons": (semicolons, "pricing.csv, line 1: columns are separated by semicolons, CityLearn reads commas"),
-    "code page": (code_page, "weather.csv is not a readable CSV file in UTF-8: "),
+    "code page": (code_page, "weather.csv: not a readable CSV file in UTF-8: "),
     "battery action without battery": (
         lambda f: f.building(lambda b: b.pop("electrical_storage")),
-        "schema.json: Building_1: action electrical_storage is active but there is no such device",
+        "schema.json: buildings.Building_1: action electrical_storage is active but the building has no battery",
     ),
     "battery typo": (
         lambda f: f.building(lambda b: b["electrical_storage"]["attributes"].update(eficiency=0.9)),
-        "schema.json: Building_1 electrical_storage: unknown battery attribute 'eficiency'",
+        "schema.json: buildings.Building_1.electrical_storage.attributes: a battery has no attribute 'eficiency'",
     ),
     "efficiency in percent": (
         lambda f: f.building(lambda b: b["electrical_storage"]["attributes"].update(efficiency=90)),
-        "schema.json: Building_1 electrical_storage: efficiency is 90, it must lie between 0 and 1",
+        "buildings.Building_1.electrical_storage.attributes: efficiency must be a number above 0 and at most 1, not 90",
     ),
     "missing key": (lambda f: f.schema(lambda s: s.pop("actions")), "schema.json: key actions is missing"),
-    "no departure time": (
-        lambda f: f.cell("moto_001.csv", f.arrival_line(), DEPARTURE, ""),
-        "electric_vehicle_departure_time is blank while a vehicle is connected",
-    ),
     "tariff": (
         lambda f: (f.path / "tariff.json").write_text('{"currency": "PEN", "peak_hours": [24]}', encoding="utf-8"),
         "tariff.json: peak_hours must be hours from 0 to 23, not [24]",
@@ -288,13 +236,15 @@ def test_errors_are_named(name: str, folder: Folder) -> None:
     assert len(errors) <= 4, errors
 
 
-def test_an_error_at_an_arrival_names_its_line(folder: Folder) -> None:
+def test_a_warning_at_an_arrival_names_its_line(folder: Folder) -> None:
     line = folder.arrival_line()
     before = folder.rows("moto_001.csv")[line - 1][ARRIVAL]
     folder.cell("moto_001.csv", line, ARRIVAL, "0.9")
-    assert check_case(folder.path).errors == [
-        f"moto_001.csv, line {line}: electric_vehicle_estimated_soc_arrival is 0.9, but {float(before):g} on the line "
-        "before; both must agree"
+    report = check_case(folder.path)
+    assert report.errors == []
+    assert report.warnings == [
+        f"moto_001.csv, line {line}: electric_vehicle_estimated_soc_arrival: 0.9, but {float(before):g} on the line "
+        "before, which CityLearn takes"
     ]
 
 
@@ -327,20 +277,78 @@ def all_leap(folder: Folder) -> None:
 
 
 WARNINGS: dict[str, tuple[Callable[[Folder], object], str]] = {
+    "leap year in one place": (
+        leap_year,
+        "Building_1.csv: 8784 data rows, the schema simulates only 8760 (a leap year: drop 29 February from every "
+        "file)",
+    ),
+    "arrival cells disagree": (
+        lambda f: f.cell("moto_001.csv", f.arrival_line(), ARRIVAL, "0.9"),
+        "on the line before, which CityLearn takes",
+    ),
+    "arrival missing before": (
+        lambda f: f.cell("moto_001.csv", f.arrival_line() - 1, ARRIVAL, ""),
+        "electric_vehicle_estimated_soc_arrival: blank where a vehicle connects",
+    ),
+    "soc beyond": (
+        lambda f: f.cell("moto_001.csv", f.arrival_line(), REQUIRED, "140"),
+        "electric_vehicle_required_soc_departure: 140 %, CityLearn takes 100 %",
+    ),
+    "soc as fraction among percentages": (
+        lambda f: (
+            f.column("moto_001.csv", "electric_vehicle_required_soc_departure", lambda c: c and f"{100 * float(c)}")
+            or f.cell("moto_001.csv", f.arrival_line(), REQUIRED, "0.8")
+        ),
+        "electric_vehicle_required_soc_departure: 0.8 in a file of percentages, CityLearn reads it as 80 %",
+    ),
+    "negative load": (
+        lambda f: f.cell("Building_1.csv", 54, "non_shiftable_load", "-1.5"),
+        "Building_1.csv, line 54: non_shiftable_load: negative (-1.5 at least)",
+    ),
+    "kWh per kWp": (
+        lambda f: f.column("Building_1.csv", "solar_generation", lambda c: f"{float(c) / 1000:.6f}"),
+        "CityLearn wants W per kW of nameplate, this looks like kWh per kWp, 1000 times too small",
+    ),
+    "kW of the plant": (
+        lambda f: f.column("Building_1.csv", "solar_generation", lambda c: f"{4.05 * float(c):.3f}"),
+        "W per kW, more than the nameplate gives; is it kW of the whole plant?",
+    ),
+    "month shifted by hours": (
+        shift_months(5),
+        "month: it changes to 1 at hour 6, not at midnight; is the month column shifted against the data? (and 11 "
+        "more)",
+    ),
+    "month shifted against its days": (
+        lambda f: f.column("Building_1.csv", "month", lambda c: str(int(c) % 12 + 1)),
+        "Building_1.csv, line 746: month: month 3 lasts 28 days; is the month column shifted against the data?",
+    ),
+    "weekday at noon": (
+        lambda f: f.cell("Building_1.csv", 62, "day_type", "7"),
+        "Building_1.csv, line 62: day_type: it changes at hour 13, not at midnight (and 1 more)",
+    ),
+    "washing machine": (
+        lambda f: f.building(lambda b: b.update(washing_machines={"wm": {}})),
+        "schema.json: buildings.Building_1: CityLearn 3.0.2 ignores washing_machines; it knows deferrable_appliances",
+    ),
+    "no departure time": (
+        lambda f: f.cell("moto_001.csv", f.arrival_line(), DEPARTURE, ""),
+        "electric_vehicle_departure_time: blank while a vehicle is connected",
+    ),
     "omitted parameters": (
         omit_parameters,
-        "schema.json: Building_1 electrical_storage: CityLearn draws at random what is omitted: loss_coefficient, "
-        "power_efficiency_curve",
+        "schema.json: buildings.Building_1.electrical_storage.attributes: CityLearn draws at random what is omitted: "
+        "power_efficiency_curve, loss_coefficient",
     ),
     "omitted vehicle parameter": (
         omit_parameters,
-        "schema.json: vehicle ev_moto_001: CityLearn draws at random what is omitted: efficiency",
+        "schema.json: electric_vehicles_def.ev_moto_001.battery.attributes: CityLearn draws at random what is "
+        "omitted: efficiency",
     ),
-    "autosize": (autosize, "schema.json: Building_1: pv is autosized, its size is CityLearn's draw"),
+    "autosize": (autosize, "schema.json: buildings.Building_1: pv is autosized, its size is CityLearn's draw"),
     "leap year everywhere": (
         all_leap,
-        "Building_1.csv has 8784 data rows, the schema simulates only 8760 (a leap year: drop 29 February from "
-        "every file)",
+        "Building_1.csv: 8784 data rows, the schema simulates only 8760 (a leap year: drop 29 February from every "
+        "file) (and ",
     ),
     "seed zero": (
         lambda f: f.schema(lambda s: s.update(random_seed=0)),
@@ -354,13 +362,14 @@ WARNINGS: dict[str, tuple[Callable[[Folder], object], str]] = {
         lambda f: f.building(
             lambda b: b["electrical_storage"]["attributes"].update(capacity_power_curve=[[0, 1], [0.8, 1], [1, 0.2]])
         ),
-        "schema.json: Building_1 electrical_storage: capacity_power_curve ends at 0.2, CityLearn applies it to "
+        "schema.json: buildings.Building_1.electrical_storage.attributes: capacity_power_curve ends at 0.2, "
+        "CityLearn applies it to "
         "discharge too, so a full battery delivers no more",
     ),
     "month shifted by days": (
         shift_months(48),
-        "Building_1.csv, line 2: the data begin in month 12, 2 days before it ends; check that the month column is not "
-        "shifted against the data",
+        "Building_1.csv, line 2: month: the data begin in month 12, 2 days before it ends; is the month column shifted "
+        "against the data?",
     ),
     "too much sun": (
         lambda f: f.column("Building_1.csv", "solar_generation", lambda c: f"{min(1.5 * float(c), 1000):.3f}"),
@@ -368,7 +377,7 @@ WARNINGS: dict[str, tuple[Callable[[Folder], object], str]] = {
     ),
     "charger default": (
         lambda f: f.building(lambda b: b["chargers"]["moto_001"]["attributes"].pop("max_charging_power")),
-        "schema.json: charger moto_001 of Building_1: no max_charging_power, CityLearn takes 50 kW",
+        "schema.json: buildings.Building_1.chargers.moto_001.attributes: no max_charging_power, CityLearn takes 50 kW",
     ),
     "countdown": (
         lambda f: f.cell("moto_001.csv", f.arrival_line(), DEPARTURE, "9"),
@@ -387,7 +396,7 @@ def test_warnings_are_given_and_are_no_errors(name: str, folder: Folder) -> None
     assert any(message in text for text in report.warnings), report.warnings
 
 
-def test_two_buildings_must_share_their_calendar(folder: Folder) -> None:
+def test_two_buildings_should_share_their_calendar(folder: Folder) -> None:
     rows = folder.rows("Building_1.csv")
     rows[100][2] = "3"
     folder.write("Building_2.csv", rows)
@@ -400,9 +409,12 @@ def test_two_buildings_must_share_their_calendar(folder: Folder) -> None:
     folder.schema(second)
     own = rows[100][2]
     expected = folder.rows("Building_1.csv")[100][2]
-    assert check_case(folder.path).errors == [
-        f"Building_2.csv, line 101: day_type is {own}, Building_1.csv has {expected}"
-    ]
+    report = check_case(folder.path)
+    assert report.errors == []
+    message = (
+        f"Building_2.csv, line 101: day_type: {own}, Building_1.csv has {expected}; the first building's calendar "
+    )
+    assert report.warnings == [f"{message}is used"]
 
 
 def test_back_to_back_visits_need_their_own_arrival_soc(tmp_path: Path) -> None:
@@ -416,9 +428,10 @@ def test_back_to_back_visits_need_their_own_arrival_soc(tmp_path: Path) -> None:
     )
     visits = check_case(folder.path).figures["visits_per_day"]
     folder.cell("moto_001.csv", line, ARRIVAL, "")
-    assert check_case(folder.path).errors == [
-        f"moto_001.csv, line {line}: electric_vehicle_estimated_soc_arrival is blank where a vehicle connects"
-    ]
+    report = check_case(folder.path)
+    assert report.errors == []
+    message = "electric_vehicle_estimated_soc_arrival: blank where a vehicle connects: it keeps the SOC that it had"
+    assert f"moto_001.csv, line {line}: {message}" in report.warnings
     # Without session ids, visits of one hour that follow each other merge: the countdown stays at 0.
     folder.column("moto_001.csv", "electric_vehicle_session_id", lambda cell: "")
     assert check_case(folder.path).figures["visits_per_day"] < 0.9 * visits
@@ -429,7 +442,9 @@ def test_copied_visits_of_other_vehicles_are_warned_of(folder: Folder) -> None:
     (folder.path / "moto_002.csv").write_text(text, encoding="utf-8")
     report = check_case(folder.path)
     assert report.errors == []
-    assert report.warnings == ["moto_002.csv repeats the visits of moto_001.csv: its vehicles come and go as copies"]
+    assert report.warnings == [
+        "moto_002.csv: it repeats the visits of moto_001.csv: its vehicles come and go as copies"
+    ]
 
 
 def test_no_schema_is_a_user_error(tmp_path: Path) -> None:
