@@ -151,7 +151,7 @@ def audit_demand(year: Year, objective: Objective) -> float:
 
 
 class Judged(NamedTuple):
-    """What a controller that agents are judged beside costs in a year."""
+    """What a controller that agents are compared with costs in a year."""
 
     figures: dict[str, float]
     demand_audit: float
@@ -198,7 +198,7 @@ def make_summary(
     """The part of `simulation_summary.json` that the simulations decide; an agent that failed has no figures.
 
     Args:
-        references: `uncontrolled` first, then whatever else agents are judged beside.
+        references: `uncontrolled` first, then everything else that agents are compared with.
     """
     judged = {name: result for name, result in results.items() if result.failed is None}
     baseline = references["uncontrolled"]
