@@ -1,4 +1,4 @@
-"""What anything that controls a site is, to whoever simulates it."""
+"""The interface of a controller: anything that maps observations of a site to actions."""
 
 from __future__ import annotations
 

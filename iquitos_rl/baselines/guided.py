@@ -2,8 +2,7 @@
 
 Residual policy learning (Johannink et al. 2018, arXiv 1812.03201; Silver et al. 2018, arXiv 1812.06298). The agent sees
 the rule's action as further columns of its observation, and with an action of zero it is the rule. A demand charge
-makes this worth while: it bills the highest hour of a month, so that the noise with which an agent explores is dear in
-proportion to its size, and an agent that starts as a good rule needs little of it.
+bills the month's highest hour, so exploration noise is costly; an agent that starts from a good rule needs less of it.
 
 The month's highest import so far is an edge: beyond it a unit of action costs many times what it is worth elsewhere. A
 critic smooths such a cliff into slopes on either side, and an agent learns to keep away from an edge that it should

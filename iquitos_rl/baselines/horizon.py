@@ -45,8 +45,8 @@ class Horizon(NamedTuple):
     where the month's peak leaves it free, so that an hour that turns out higher than expected does not set a new one.
     """
     readiness: float = 0.0
-    """Currency that a stored kWh is worth for each hour that it is kept: of equally dear hours a plan then charges in
-    the earlier, before the sun disappoints."""
+    """Currency that a stored kWh is worth for each hour that it is kept: among hours of equal price a plan then
+    charges in the earlier one, in case PV falls short later."""
 
 
 class Plan(NamedTuple):
@@ -73,6 +73,10 @@ def year_horizon(site: Site, objective: Objective) -> Horizon:
     """
     if site.unsupported:
         raise UserError(f"{site.path}: the optimum does not know {'; '.join(site.unsupported)}")
+    if site.drift is not None:
+        raise UserError(
+            f"{site.path}: the optimum needs the SOC of every arriving vehicle, which the files leave blank"
+        )
     rows = site.rows - 1
 
     def series(name: str) -> Floats:

@@ -20,7 +20,7 @@ from iquitos_rl.errors import UserError
 
 @dataclass(frozen=True)
 class RuleSettings:
-    """Everything a rule needs beside the site: what tuning finds, and what is stored."""
+    """Everything a rule needs besides the site: what tuning finds, and what is stored."""
 
     name: str
     parameters: dict[str, float]
@@ -68,7 +68,7 @@ class Rule:
             return torch.from_numpy(values).to(view.device, torch.float32)
 
         profiles = (tensor(values) for values in settings.profiles)
-        self._facts = Facts(view.dear, view.power, view.usable, *profiles)
+        self._facts = Facts(view.expensive, view.power, view.usable, *profiles)
         given = candidates or {key: torch.tensor([value]) for key, value in settings.parameters.items()}
         self._parameters = {key: value.to(view.device, torch.float32).unsqueeze(-1) for key, value in given.items()}
 

@@ -1,4 +1,4 @@
-"""Rule-based controllers, each a few lines: what agents are judged beside.
+"""Rule-based controllers, each a few lines, that agents are compared with.
 
 A rule is a pure function of the present hour, its parameters and facts known beforehand. Parameters are numbers, or
 (E, 1) tensors where many candidates run side by side. All quantities are kW and kWh at the meter, (E, B) for E
@@ -22,8 +22,8 @@ DAY = 24
 class Facts(NamedTuple):
     """What a rule knows beforehand."""
 
-    dear: Tensor
-    """(24,) bool, see `dear_hours`."""
+    expensive: Tensor
+    """(24,) bool, see `expensive_hours`."""
     power_kw: Tensor
     """(B,) of the batteries, 0 where none obeys."""
     usable_kwh: Tensor
@@ -55,16 +55,16 @@ def uncontrolled(now: Now, p: Parameters, facts: Facts) -> Decision:
 
 
 def self_consumption(now: Now, p: Parameters, facts: Facts) -> Decision:
-    """Store what is left of the sun, and give it back as soon as something is drawn from the grid."""
+    """Store PV surplus, and discharge as soon as something is drawn from the grid."""
     net = now.load_kw - now.pv_kw + now.ev_most_kw
     return Decision(-net, torch.ones_like(net))
 
 
 def peak_hold(now: Now, p: Parameters, facts: Facts) -> Decision:
-    """Store surplus; discharge in dear hours only, at a set power, down to a reserve."""
+    """Store surplus; discharge in expensive hours only, at a set power, down to a reserve."""
     net = now.load_kw - now.pv_kw + now.ev_most_kw
     above = (now.stored_kwh - p["reserve"] * facts.usable_kwh).clamp(min=0)
-    give = torch.minimum(torch.minimum(net, above), p["power"] * facts.power_kw).clamp(min=0) * now.dear
+    give = torch.minimum(torch.minimum(net, above), p["power"] * facts.power_kw).clamp(min=0) * now.expensive
     return Decision((-net).clamp(min=0) - give, torch.ones_like(net))
 
 
@@ -72,48 +72,48 @@ def peak_shave(now: Now, p: Parameters, facts: Facts) -> Decision:
     """Hold the import under a threshold that follows the month's highest so far; refill under another."""
     net = now.load_kw - now.pv_kw + now.ev_most_kw
     reference = facts.load_kw.amax(0)
-    start = torch.where(now.dear, p["peak_start"] * reference, p["off_peak_start"] * reference)
-    threshold = torch.maximum(start, torch.where(now.dear, now.peak_kw, now.off_peak_kw))
+    start = torch.where(now.expensive, p["peak_start"] * reference, p["off_peak_start"] * reference)
+    threshold = torch.maximum(start, torch.where(now.expensive, now.peak_kw, now.off_peak_kw))
     give = (net - threshold).clamp(min=0)
-    refill = (p["refill"] * reference - net).clamp(min=0) * ~now.dear
+    refill = (p["refill"] * reference - net).clamp(min=0) * ~now.expensive
     take = torch.maximum(torch.minimum(refill, _room_to(now, facts, p["target_soc"])), (-net).clamp(min=0))
     return Decision(torch.where(give > 0, -give, take), torch.ones_like(net))
 
 
 def water_filling(now: Now, p: Parameters, facts: Facts) -> Decision:
-    """Level the rest of the dear hours with what is stored; before them, refill under a cap to a set SOC."""
+    """Level the rest of the expensive hours with what is stored; before them, refill under a cap to a set SOC."""
     net = now.load_kw - now.pv_kw + now.ev_most_kw
-    give = (net - _dear_level(now, facts, net, now.stored_kwh)).clamp(min=0)
+    give = (net - _expensive_level(now, facts, net, now.stored_kwh)).clamp(min=0)
     refill = (p["cap"] * facts.load_kw.amax(0) - net).clamp(min=0)
     take = torch.maximum(torch.minimum(refill, _room_to(now, facts, p["target_soc"])), (-net).clamp(min=0))
-    return Decision(torch.where(now.dear, torch.where(net > 0, -give, -net), take), torch.ones_like(net))
+    return Decision(torch.where(now.expensive, torch.where(net > 0, -give, -net), take), torch.ones_like(net))
 
 
 def smart_ev(now: Now, p: Parameters, facts: Facts) -> Decision:
-    """Charge vehicles from the sun and, outside dear hours, up to a cap; else only what they need to leave in time.
+    """Charge vehicles from PV and, in cheap hours, up to a cap; else only what they need to leave in time.
 
     The battery stays idle.
     """
     net = now.load_kw - now.pv_kw + now.ev_least_kw
-    cap = torch.maximum(now.off_peak_kw, p["cap"] * facts.load_kw.amax(0)) * ~now.dear
+    cap = torch.maximum(now.off_peak_kw, p["cap"] * facts.load_kw.amax(0)) * ~now.expensive
     return Decision(torch.zeros_like(net), _ev_share(now, cap - net))
 
 
 def strongest(now: Now, p: Parameters, facts: Facts) -> Decision:
-    """All of the above: level the dear hours, hold the others under a cap, fill the valleys before the dear hours.
+    """All of the above: level the expensive hours, hold the others under a cap, fill the battery in the valleys before.
 
-    The cap follows the seasons. Off peak, imports above it are shaved down to a reserve kept for the dear hours. The
-    battery is filled where the least is expected to be drawn until the dear hours begin, at night only to a set SOC:
-    the sun needs room. Vehicles wait for room under the cap.
+    The cap follows the seasons. Off peak, the battery shaves imports above it, down to a reserve that is kept for the
+    expensive hours. It is charged in the hours before those in which the lowest import is expected, at night only to a
+    set SOC, to leave room for PV. Vehicles wait for room under the cap.
     """
     reference = facts.load_kw.amax(0) * facts.season[now.month - 1]
     net = now.load_kw - now.pv_kw + now.ev_least_kw
-    level = _dear_level(now, facts, net, now.stored_kwh)
+    level = _expensive_level(now, facts, net, now.stored_kwh)
     level = level + p["patience"] * (now.peak_kw - level).clamp(min=0)
-    dear_kw = torch.where(net > 0, -(net - level).clamp(min=0), -net)
+    expensive_kw = torch.where(net > 0, -(net - level).clamp(min=0), -net)
 
     cap = torch.maximum(now.off_peak_kw, p["cap"] * reference)
-    share = _ev_share(now, torch.where(now.dear, torch.zeros_like(net), cap - net))
+    share = _ev_share(now, torch.where(now.expensive, torch.zeros_like(net), cap - net))
     net = net + share * (now.ev_most_kw - now.ev_least_kw)
     above = (now.stored_kwh - p["reserve"] * facts.usable_kwh).clamp(min=0)
     give = torch.minimum((net - cap).clamp(min=0), above)
@@ -122,7 +122,7 @@ def strongest(now: Now, p: Parameters, facts: Facts) -> Decision:
     filled = torch.minimum(_valley_level(now, facts, net), cap)
     take = torch.minimum((filled - net).clamp(min=0), _room_to(now, facts, target))
     cheap_kw = torch.where(give > 0, -give, torch.maximum(take, (-net).clamp(min=0)))
-    return Decision(torch.where(now.dear, dear_kw, cheap_kw), share)
+    return Decision(torch.where(now.expensive, expensive_kw, cheap_kw), share)
 
 
 class Spec(NamedTuple):
@@ -182,17 +182,17 @@ def _expected(now: Now, facts: Facts, net: Tensor) -> tuple[Tensor, Tensor]:
     return ahead.transpose(1, 2), hours
 
 
-def _dear_level(now: Now, facts: Facts, net: Tensor, energy: Tensor) -> Tensor:
-    """(E, B) kW to which the stored energy can lower what is left of the present dear hours."""
+def _expensive_level(now: Now, facts: Facts, net: Tensor, energy: Tensor) -> Tensor:
+    """(E, B) kW to which the stored energy can lower what is left of the present expensive hours."""
     ahead, hours = _expected(now, facts, net)
-    window = facts.dear[hours].cumprod(-1).bool()
+    window = facts.expensive[hours].cumprod(-1).bool()
     window[:, 0].fill_(True)
     return shave_level(ahead.clamp(min=0), facts.power_kw.expand_as(net), energy, window.unsqueeze(1))
 
 
 def _valley_level(now: Now, facts: Facts, net: Tensor) -> Tensor:
-    """(E, B) kW up to which the hours before the next dear ones must be filled for the battery to be full by then."""
+    """(E, B) kW up to which imports before the next expensive hours must be filled for a full battery by then."""
     ahead, hours = _expected(now, facts, net)
-    before = (~facts.dear[hours]).cumprod(-1).bool()
+    before = (~facts.expensive[hours]).cumprod(-1).bool()
     before[:, 0].fill_(True)
     return fill_level(ahead, facts.power_kw.expand_as(net), now.room_kwh, before.unsqueeze(1))

@@ -1,8 +1,8 @@
 """Every vehicle's stays at the sockets of a site, with the best that its charger and battery could do.
 
-Efficiency depends on power and available power on the SOC. A plan that is to bound every controller takes the best
-value of each curve, forgets capacity fade, deadbands and connection limits, and lets standing losses be smaller than
-they are. Where nothing of that kind is in play the figures are exact.
+Efficiency depends on power and available power on the SOC. To stay a valid bound for every controller, a plan takes the
+best value of each curve, ignores capacity fade, deadbands and connection limits, and underestimates standing losses.
+For a site that has none of these the figures are exact.
 
 V stays. Energies are kWh, at the meter unless said otherwise.
 """

@@ -20,8 +20,8 @@ from iquitos_rl.envs.task.observation import sockets_by_building
 from iquitos_rl.envs.task.site_task import SiteTask
 from iquitos_rl.errors import UserError
 
-DEAR = 1.02
-"""An hour of the day is dear where its mean price exceeds the mean of all by this factor."""
+EXPENSIVE = 1.02
+"""An hour of the day is expensive where its mean price exceeds the mean of all by this factor."""
 
 
 class Now(NamedTuple):
@@ -31,8 +31,8 @@ class Now(NamedTuple):
     """(E,) int64, 0 to 23."""
     month: Tensor
     """(E,) int64, 1 to 12."""
-    dear: Tensor
-    """(E, 1) bool, see `dear_hours`."""
+    expensive: Tensor
+    """(E, 1) bool, see `expensive_hours`."""
     load_kw: Tensor
     """(E, B)."""
     pv_kw: Tensor
@@ -60,14 +60,14 @@ class Decision(NamedTuple):
     """(E, B) in [0, 1], from what vehicles must take to what they could take."""
 
 
-def dear_hours(site: Site, tariff: Tariff) -> Bools:
+def expensive_hours(site: Site, tariff: Tariff) -> Bools:
     """(24,) the hours worth saving energy for: those of the demand charge's peak, else those with a high mean price."""
     if tariff.peak_hours:
         return np.isin(np.arange(24), tariff.peak_hours)
     price = np.mean([building.price for building in site.buildings], axis=0)
     count = np.maximum(np.bincount(site.hour, minlength=24), 1)
     by_hour = np.bincount(site.hour, price, minlength=24) / count
-    return np.asarray(by_hour > DEAR * price.mean())
+    return np.asarray(by_hour > EXPENSIVE * price.mean())
 
 
 class SiteView:
@@ -121,7 +121,7 @@ class SiteView:
         """(B,) kWh between the lowest SOC and full."""
         self.usable[self._with_battery] = (1 - self._lowest) * self._capacity
         tariff = task.objective.tariff
-        self.dear = torch.from_numpy(dear_hours(site, tariff)).to(self.device)
+        self.expensive = torch.from_numpy(expensive_hours(site, tariff)).to(self.device)
         """(24,) bool."""
         peak = torch.isin(torch.arange(24), torch.tensor(tariff.peak_hours, dtype=torch.int64)).to(self.device)
         self.in_peak, self.charged = peak, torch.where(peak, *(task.peak_price > 0))
@@ -149,7 +149,7 @@ class SiteView:
         return Now(
             hour=hour,
             month=torch.where(month == 0, 12, month),
-            dear=self.dear[hour].unsqueeze(-1),
+            expensive=self.expensive[hour].unsqueeze(-1),
             load_kw=load / self.hours,
             pv_kw=pv / self.hours,
             battery_soc=nothing.index_copy(1, self._with_battery, soc),

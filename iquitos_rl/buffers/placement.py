@@ -27,7 +27,7 @@ HEADROOM = 0.1
 """Share of the free memory that `choose_placement` leaves alone."""
 DEVICE_RESERVE = 512 << 20
 RAM_RESERVE = 1 << 30
-"""Bytes that it leaves alone besides, for everything that is not the buffer."""
+"""Bytes that it leaves for everything that is not the buffer."""
 STAGING_BYTES = 4 << 20
 """One staging buffer. A power of two: PyTorch rounds page-locked memory up to one."""
 ZEROS = bytes(1 << 20)
@@ -140,7 +140,7 @@ class Transfer:
 
     A chunk is gathered into one of two staging buffers while the other one is being copied. Fancy indexing would give
     pageable memory, whose copies wait; `index_select(out=...)` does not. On a CUDA device the copies run on a stream of
-    their own, so `send` for the next batch runs beside the training on the present one. On the CPU the same code
+    their own, so `send` for the next batch runs while the present one is trained on. On the CPU the same code
     copies at once.
     """
 

@@ -1,4 +1,4 @@
-"""The replay buffer: E parallel streams in one ring, each observation stored once and only as far as it is news.
+"""The replay buffer: E parallel streams in one ring, each observation stored once, without known columns.
 
 A step's successor is the next row of the same environment. Only where an episode was cut off (truncated) is that row
 the first of another episode; there the true successor is kept in a small side cache. A terminated step needs none, its

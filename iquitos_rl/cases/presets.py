@@ -40,7 +40,9 @@ def build_preset(name: str, year_seed: int, output: Path, overrides: Mapping[str
     Raises:
         UserError: an unknown preset or setting, or the folder cannot be written.
     """
-    preset = PRESETS.require(name)
+    if name not in PRESETS:
+        raise UserError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
+    preset = PRESETS[name]
     if overrides and preset.settings is None:
         raise UserError(f"the preset {name} has no settings: {', '.join(overrides)}")
     with new_folder(output) as folder:

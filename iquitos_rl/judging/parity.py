@@ -7,8 +7,7 @@ import torch
 from iquitos_rl.envs.district.env import DistrictSite
 from iquitos_rl.envs.task.site_task import TaskSettings
 from iquitos_rl.judging.simulate import Year
-
-TERMS = ("energy_cost", "demand_cost", "carbon_cost", "shortfall_cost")
+from iquitos_rl.judging.summary import TERMS
 
 
 def replay(year: Year, settings: TaskSettings) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Which schema folders a run trains on and which it is judged on."""
+"""Which schema folders a run trains on and which it is evaluated on."""
 
 from __future__ import annotations
 
