@@ -11,6 +11,7 @@ from torch import Tensor
 
 from iquitos_rl.cases.site import Floats, Site
 from iquitos_rl.envs.district.env import DistrictSite
+from iquitos_rl.envs.district.physics import named_tensors
 from iquitos_rl.envs.task.objective import Objective, Weights, is_month_start, is_peak, step_bill
 
 BatchController = Callable[[Tensor], Tensor]
@@ -32,7 +33,8 @@ class Bill(NamedTuple):
 
     def weighted(self, weights: Weights) -> Floats:
         """As the reward weighs it."""
-        return sum((w * term for w, term in zip(weights, self, strict=True)), np.zeros(()))
+        # Rules leave comfort to the building, so the weights of its terms are left over.
+        return sum((w * term for w, term in zip(weights, self)), np.zeros(()))
 
 
 def gap_share(bill: float, uncontrolled_bill: float, optimum_bill: float) -> float:
@@ -58,11 +60,12 @@ def start_at(env: DistrictSite, row: Tensor, year: Tensor, net: Tensor | None = 
     peak = torch.zeros_like(state["running_peak"])
     net = torch.zeros_like(state["net"]) if net is None else net
     left = torch.full_like(state["left"], env.task.rows - 1) - row.cpu()
-    env.load_state_dict({**state, "physics": fresh._asdict(), "running_peak": peak, "net": net, "left": left})
+    env.load_state_dict({**state, "physics": named_tensors(fresh), "running_peak": peak, "net": net, "left": left})
     now = env.task.moment(env.physics.table_row, env.physics.socket_soc)
     with_battery = [b for b, building in enumerate(env.task.sites[0].buildings) if building.battery is not None]
     nothing = fresh.battery_soc.new_zeros((env.num_envs, 0))
-    return env.task.observe(now, fresh.battery_soc[:, with_battery], net, peak, nothing)
+    heat = None if fresh.thermal is None else (fresh.thermal.tank_soc, fresh.thermal.temperature)
+    return env.task.observe(now, fresh.battery_soc[:, with_battery], net, peak, nothing, heat)
 
 
 def start_years(env: DistrictSite, years: Sequence[int]) -> Tensor:
@@ -108,5 +111,5 @@ def bill_of(site: Site, objective: Objective, net_kwh: Floats) -> Bill:
         terms, running = step_bill(
             objective, net[t], price[t], carbon[t], running, peak[t], nothing_missing, site.hours_per_step
         )
-        total += torch.stack(terms)[:, 0]
+        total += torch.stack(terms[: len(Bill._fields)])[:, 0]
     return Bill(*(np.asarray(term) for term in total.tolist()))

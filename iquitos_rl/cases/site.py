@@ -115,6 +115,17 @@ class Building:
     occupants: Floats | None = None
     """(T,) people inside."""
 
+    @property
+    def heat_kwh(self) -> Floats:
+        """(T,) kWh electric that the thermal devices need to meet the demands of the data."""
+        return sum((use.demand / use.cop for use in self.end_uses), np.zeros(len(self.load)))
+
+    @property
+    def idle_net(self) -> Floats:
+        """(T,) kWh net consumption while no battery, tank or vehicle moves; nothing in an outage."""
+        net = self.load + self.heat_kwh - self.pv if self.end_uses else self.load - self.pv
+        return net if self.outage is None else net * ~self.outage
+
 
 @dataclass(frozen=True)
 class Vehicle:

@@ -11,6 +11,11 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 END_USES = ("cooling", "heating", "dhw")
+THERMAL_ACTIONS = (
+    *("cooling_device", "heating_device", "cooling_or_heating_device"),
+    *("cooling_storage", "heating_storage", "dhw_storage"),
+)
+"""CityLearn's names."""
 MOST_COP = 20.0
 """CityLearn sets every COP that is negative or larger to this."""
 

@@ -42,7 +42,7 @@ from iquitos_rl.cases.schema.thermal import read_dynamics, read_end_uses, read_o
 from iquitos_rl.cases.schema.unsupported import DEVICE_TYPES, building_features, site_features
 from iquitos_rl.cases.schema.values import Block
 from iquitos_rl.cases.site import Battery, Building, Charger, ElectricalService, Floats, Ints, Site, Vehicle
-from iquitos_rl.cases.thermal import END_USES
+from iquitos_rl.cases.thermal import END_USES, THERMAL_ACTIONS
 from iquitos_rl.errors import UserError
 
 CHARGER_POWERS = {
@@ -57,10 +57,6 @@ CHARGER_ATTRIBUTES = (*CHARGER_POWERS, "efficiency", *CHARGER_CURVES, "phase_con
 CHARGER_KEYS = ("type", "charger_simulation", "attributes", "noise_std", "autosize")
 PV_ABSOLUTE = ("absolute", "absolute_kwh", "kwh", "kwh_step", "energy")
 PV_PER_KW = ("per_kw", "w_per_kw", "profile")
-THERMAL_ACTIONS = (
-    *("cooling_device", "heating_device", "cooling_or_heating_device"),
-    *("cooling_storage", "heating_storage", "dhw_storage"),
-)
 BATTERY_ACTION, SOCKET_ACTION = "electrical_storage", "electric_vehicle_storage"
 LARGEST_SEED = 2**32 - 1
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from iquitos_rl.cases.schema.thermal import DEVICE_TYPES as THERMAL_TYPES
 from iquitos_rl.cases.schema.thermal import LSTM, LSTM_BUILDING, RELIABILITY
 from iquitos_rl.cases.schema.values import Block, is_number
+from iquitos_rl.cases.thermal import THERMAL_ACTIONS
 
 BUILDING_PARTS = ("occupant", "deferrable_appliances", "escalators")
 BUILDING_TYPES = (None, "citylearn.citylearn.Building", "citylearn.building.Building", LSTM_BUILDING)
@@ -17,10 +18,7 @@ DEVICE_TYPES = {
 }
 CHARGER_TYPE = "citylearn.electric_vehicle_charger.Charger"
 VEHICLE_TYPES = (None, "citylearn.citylearn.ElectricVehicle", "citylearn.electric_vehicle.ElectricVehicle")
-ACTIONS = (
-    *("electrical_storage", "electric_vehicle_storage", "cooling_device", "heating_device"),
-    *("cooling_or_heating_device", "cooling_storage", "heating_storage", "dhw_storage"),
-)
+ACTIONS = ("electrical_storage", "electric_vehicle_storage", *THERMAL_ACTIONS)
 
 
 def site_features(schema: Block) -> Iterator[str]:
@@ -55,10 +53,7 @@ def building_features(building: Block, actions: list[str]) -> Iterator[str]:
         model = outage.child("stochastic_power_outage_model")
         if model.get("type") != RELIABILITY or "random_seed" not in model.child("attributes"):
             yield f"{key}: power outages without the seeded model {RELIABILITY}"
-    if "dynamics" in building and building.child("dynamics").get("type") != LSTM:
-        yield f"{key}: dynamics type {building.child('dynamics').get('type')}"
-    if building.child("dynamics").child("attributes").number("dropout", 0, 1, default=0.0) > 0:
-        yield f"{key}: dynamics with dropout, which CityLearn draws from torch's global generator"
+    yield from _network_features(building)
     for name, known in DEVICE_TYPES.items():
         device = building.child(name)
         if name in building and device.get("type") not in known:
@@ -70,6 +65,14 @@ def building_features(building: Block, actions: list[str]) -> Iterator[str]:
             yield f"{key}.chargers.{charger}: charger type {config.get('type')}"
         if _noisy(config):
             yield f"{key}.chargers.{charger}: noise_std"
+
+
+def _network_features(building: Block) -> Iterator[str]:
+    network = building.child("dynamics")
+    if "dynamics" in building and network.get("type") != LSTM:
+        yield f"{network.path}: type {network.get('type')}"
+    if network.child("attributes").number("dropout", 0, 1, default=0.0) > 0:
+        yield f"{network.path}: dropout, which CityLearn draws from torch's global generator"
 
 
 def _noisy(block: Block) -> bool:

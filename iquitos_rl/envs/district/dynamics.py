@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from iquitos_rl.cases.site import Floats
 from iquitos_rl.cases.thermal import Dynamics
 
 TEMPERATURE = "indoor_dry_bulb_temperature"
@@ -80,7 +81,7 @@ def _group(members: list[int], networks: list[Dynamics], where: torch.device) ->
     def stack(values: Sequence[object]) -> Tensor:
         return torch.from_numpy(np.stack(values)).to(where, torch.float32)  # type: ignore[arg-type]
 
-    def gates(weights: np.ndarray) -> np.ndarray:
+    def gates(weights: Floats) -> Floats:
         """From PyTorch's order (input, forget, cell, output)."""
         i, f, g, o = np.split(weights, 4)
         return np.concatenate([i, f, o, g])
@@ -113,7 +114,7 @@ def _group(members: list[int], networks: list[Dynamics], where: torch.device) ->
     )
 
 
-def normalised_rows(networks: Sequence[Dynamics]) -> tuple[np.ndarray, np.ndarray]:
+def normalised_rows(networks: Sequence[Dynamics]) -> tuple[Floats, Floats]:
     """Of networks of one shape: (T, G, I) inputs as the data give them, normalised, demands and temperature 0; and
     (T, G) normalised temperatures of the data."""
     inputs, temperatures = [], []

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from iquitos_rl.cases.site import Floats
 from iquitos_rl.cases.thermal import EndUse
 from iquitos_rl.envs.district.batteries import TINY, single
 
@@ -81,7 +82,7 @@ def initial_socs(buildings: Sequence[Sequence[EndUse]], exact: bool, where: torc
     return torch.tensor(socs, dtype=torch.float32).to(where, torch.float64 if exact else torch.float32)
 
 
-def rows(buildings: Sequence[Sequence[EndUse]]) -> tuple[np.ndarray, np.ndarray]:
+def rows(buildings: Sequence[Sequence[EndUse]]) -> tuple[Floats, Floats]:
     """(T, B, U) each: the demand in kWh, and the COP of each device (of a heater its efficiency)."""
     demand = np.stack([np.stack([use.demand for use in uses], axis=-1) for uses in buildings], axis=1)
     cop = np.stack([np.stack([use.cop for use in uses], axis=-1) for uses in buildings], axis=1)

@@ -12,8 +12,8 @@ Source: CityLearn 3.0.2, `energy_model.py`, `electric_vehicle_charger.py`, `buil
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -47,6 +47,7 @@ from iquitos_rl.envs.district.tables import (
 )
 from iquitos_rl.envs.district.thermal import Thermal, ThermalFlows, ThermalState
 
+S = TypeVar("S", bound=tuple[Any, ...])
 NOTHING = Battery(
     capacity=0.0,
     nominal_power=0.0,
@@ -96,6 +97,36 @@ class Flows(NamedTuple):
     battery_soc: Tensor
     """(E, B) SOC after the action, before standby losses."""
     thermal: ThermalFlows | None = None
+
+
+def named_tensors(state: Any, prefix: str = "") -> dict[str, Tensor]:
+    """The tensors of a state, of whatever depth, by dotted name."""
+    found: dict[str, Tensor] = {}
+    names = getattr(state, "_fields", range(len(state)))
+    for name, part in zip(names, state):
+        if isinstance(part, Tensor):
+            found[f"{prefix}{name}"] = part
+        elif part is not None:
+            found |= named_tensors(part, f"{prefix}{name}.")
+    return found
+
+
+def from_names(like: S, tensors: Mapping[str, Tensor], prefix: str = "") -> S:
+    """A state built as `like`, with the tensors of those names.
+
+    Raises:
+        KeyError: one is missing.
+    """
+    names = getattr(like, "_fields", range(len(like)))
+    parts: list[Any] = [
+        part
+        if part is None
+        else tensors[f"{prefix}{name}"]
+        if isinstance(part, Tensor)
+        else from_names(part, tensors, f"{prefix}{name}.")
+        for name, part in zip(names, like)
+    ]
+    return type(like)(*parts) if hasattr(like, "_fields") else type(like)(parts)
 
 
 class Physics:
@@ -150,11 +181,10 @@ class Physics:
             self.thermal = Thermal(sites, num_envs, self.device, exact)
         self.outage: Tensor | None = None
         """(S * T, B) bool: the building has no grid in this row; None where that never happens."""
-        outage = (
-            np.concatenate([np.stack([b.outage for b in s.buildings], axis=1) for s in sites]) if site.thermal else None
-        )
-        if outage is not None and outage.any():
-            self.outage = torch.from_numpy(outage).to(self.device)
+        outages = [b.outage for s in sites for b in s.buildings if b.outage is not None]
+        if any(outage.any() for outage in outages):
+            self.outage = torch.from_numpy(np.stack(outages, axis=1)).to(self.device)
+            self.outage = self.outage.view(self.rows, len(sites), -1).transpose(0, 1).flatten(0, 1)
         self.drift: Tensor | None = None
         """(S * T, W) factor on the SOC of a vehicle that is away, NaN elsewhere; None where nothing depends on it."""
         if any(site.drift is not None for site in sites):
@@ -334,7 +364,7 @@ class Physics:
     ) -> tuple[ThermalFlows, tuple[Memory, ...], tuple[Tensor, Tensor, Tensor]]:
         """What thermal devices, load and batteries do in a row: flows, memories, and SOC, degraded capacity and kWh of
         the batteries."""
-        thermal, before = self.thermal, state.thermal
+        thermal, before, asked = self.thermal, state.thermal, load
         assert thermal is not None
         assert before is not None
         tank_action = tank_action.to(self.dtype) * thermal.tank_active
@@ -369,19 +399,25 @@ class Physics:
         first = (before.age == 0).view(-1, 1, 1)
         electricity = torch.where(first, first_row(served, cop, self.exact), served.electricity)
         if out is not None:
-            booked = clipped(Used(*electricity.unbind(-1), load, battery[2]), pv, out)
+            booked = clipped(Used(*electricity.unbind(-1), load, battery[2])  # type: ignore[call-arg], pv, out)
             opening = first[..., 0]
             electricity = torch.where(first, torch.stack(booked[:3], dim=-1), electricity)
             load = torch.where(opening, booked.load, load)
         memories, temperature = thermal.follow(before, here, served)
-        flows = ThermalFlows(demand, served.delivered, served.balance, served.soc, electricity, load, temperature)
+        unserved = torch.zeros_like(load[:, 0])
+        if out is not None:
+            given = served.delivered + (-served.balance).clamp(min=0)
+            unserved = (demand - given).clamp(min=0).sum((-2, -1)) + (asked - load).sum(-1)
+        flows = ThermalFlows(
+            demand, served.delivered, served.balance, served.soc, electricity, load, temperature, unserved
+        )
         return flows, memories, tuple(battery)  # type: ignore[return-value]
 
     def _outage_power(
         self, power: Tensor, pv: Tensor, thermal: ThermalFlows, battery_kwh: Tensor, out: Tensor
     ) -> Tensor:
         """(E, N) kW of the sockets: in an outage vehicles only charge, each with at most what everything else left."""
-        used = Used(*thermal.electricity.unbind(-1), thermal.load, battery_kwh)
+        used = Used(*thermal.electricity.unbind(-1), thermal.load, battery_kwh)  # type: ignore[call-arg]
         left = spare(used, pv, out, self.exact).index_select(1, self.socket_building) / self.hours
         full, least = self.chargers.charge.full, self.chargers.charge.least
         target = torch.minimum(power.clamp(min=0), left)
@@ -391,7 +427,7 @@ class Physics:
         return torch.where(out.index_select(1, self.socket_building), limited, power)
 
     def _base_kw(self, here: Tensor, load: Tensor, pv: Tensor) -> Tensor:
-        """(E, B) kW that a connection's limits expect besides batteries and sockets: thermal devices as the data say."""
+        """(E, B) kW that a connection's limits expect of everything else: thermal devices as in the data."""
         if self.thermal is None:
             return load / self.hours - pv / self.hours
         parts = self.thermal.demand.index_select(0, here) / self.thermal.cop.index_select(0, here) / self.hours

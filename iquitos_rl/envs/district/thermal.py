@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iquitos_rl.cases.site import Site
+from iquitos_rl.cases.site import Floats, Site
 from iquitos_rl.envs.district import dynamics, end_uses
 from iquitos_rl.envs.district.batteries import single
 from iquitos_rl.envs.district.dynamics import Memory
@@ -56,6 +56,8 @@ class ThermalFlows(NamedTuple):
     """(E, B) kWh of the other load that was served: less than all of it only in an outage."""
     temperature: Tensor
     """(E, B) C inside."""
+    unserved: Tensor
+    """(E,) kWh, thermal and electric, that were asked for and not delivered: in an outage."""
 
 
 class Thermal:
@@ -143,11 +145,11 @@ class Thermal:
         soc = end_uses.stand_by(self.devices, flows.tank_soc, self.exact)
         return ThermalState(soc, flows.temperature, state.age + 1, memories)
 
-    def _table(self, tables: Sequence[np.ndarray]) -> Tensor:
+    def _table(self, tables: Sequence[Floats]) -> Tensor:
         """(S * T, ...)."""
         return torch.from_numpy(np.concatenate(tables)).to(self.device, self.dtype)
 
 
-def _each(site: Site, name: str) -> np.ndarray:
+def _each(site: Site, name: str) -> Floats:
     """(T, B) a series of every building."""
     return np.stack([getattr(building, name) for building in site.buildings], axis=1)
