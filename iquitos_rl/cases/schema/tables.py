@@ -139,8 +139,8 @@ class Table:
                 self.report.add("error", self.name, f"unknown column {column!r}, CityLearn stops at it")
 
     def count_rows(self) -> int:
-        """Data rows of the whole file; blank lines are none."""
-        return sum(1 for line in self._content.splitlines() if line.strip()) - 1
+        """Data rows of the whole file, blank lines inside of it included."""
+        return self._content.rstrip().count(b"\n")
 
     def cells(self, column: str) -> NDArray[np.generic]:
         """(T,) as pandas inferred them, blanks where there is no such column."""
