@@ -1,10 +1,10 @@
 """What every command shares: parsing, one sentence for a mistake, an exit status, output that any console can show.
 
-Commands are functions with typed arguments, parsed by cyclopts. Compared with tyro and pydantic-settings it is the one
-that gives a mistake to the caller as an exception, so that it can be told in one plain sentence (tyro prints a box and
-exits; pydantic-settings prints argparse's usage, and takes twice as long to import); that imports subcommands when they
-are called, which keeps torch out of `--help`; and that suggests the near flag and has nested commands and exclusive
-options. It is released often, typed, and depends on attrs, rich and docstring-parser alone.
+Commands are functions with typed arguments, parsed by cyclopts. It was compared with tyro and pydantic-settings. It
+raises a mistake as an exception with one sentence, which names the near flag, and imports a subcommand only when it is
+called, which keeps torch out of `--help`. Tyro prints a mistake as a box of several lines and exits. Pydantic-settings
+splits `--set agent.hidden=[8,8]` at the comma, names no near flag, puts exclusive options under a prefix and takes more
+than twice as long to import. Cyclopts is typed, released often, and needs attrs, rich and docstring-parser.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 from cyclopts.help import DefaultFormatter, PanelSpec
 from rich.box import MINIMAL
 
@@ -60,6 +60,8 @@ def run_app(app: App, argv: Sequence[str] | None = None) -> int:
     def body() -> int:
         try:
             command, bound, unparsed = app.parse_args(words, exit_on_error=False, print_error=False)
+        except UnusedCliTokensError as error:
+            raise UserError(f"unexpected argument: {' '.join(error.unused_tokens or [])}") from None
         except CycloptsError as error:
             sentence = " ".join(str(error).split()).removesuffix(".")
             raise UserError(sentence[:1].lower() + sentence[1:]) from None

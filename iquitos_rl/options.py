@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from cyclopts import Group, Parameter
+from cyclopts import Group, Parameter, Token
 from cyclopts.validators import mutually_exclusive
 
+from iquitos_rl.assignments import read_value
 from iquitos_rl.config import RunSettings
 
 
@@ -17,6 +19,18 @@ def _setting(name: str, default: str | None = None) -> Parameter:
     return Parameter(help=f"{field.description} (default: {field.default if default is None else default})")
 
 
+def _whole(_: Any, tokens: Sequence[Token]) -> int:
+    """A whole number as `--set` reads it: `1e5` is one."""
+    text = tokens[-1].value
+    value = read_value(text)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if type(value) is not int:
+        raise ValueError(f"{text} is not a whole number")
+    return value
+
+
+_WHOLE = Parameter(converter=_whole)
 _BUDGET = Group("Budget, one of", validator=mutually_exclusive)
 OF_AGENT = "the agent's, see `iquitos-rl settings AGENT`"
 
@@ -32,7 +46,7 @@ Sets = Annotated[
 ]
 Device = Annotated[Literal["auto", "cpu", "cuda"] | None, _setting("device")]
 Engine = Annotated[str | None, _setting("engine")]
-NumEnvs = Annotated[int | None, _setting("num_envs", OF_AGENT)]
-Seed = Annotated[int | None, _setting("seed")]
-Episodes = Annotated[int | None, Parameter(group=_BUDGET), _setting("episodes", OF_AGENT)]
-Steps = Annotated[int | None, Parameter(group=_BUDGET), _setting("steps", OF_AGENT)]
+NumEnvs = Annotated[int | None, _WHOLE, _setting("num_envs", OF_AGENT)]
+Seed = Annotated[int | None, _WHOLE, _setting("seed")]
+Episodes = Annotated[int | None, _WHOLE, Parameter(group=_BUDGET), _setting("episodes", OF_AGENT)]
+Steps = Annotated[int | None, _WHOLE, Parameter(group=_BUDGET), _setting("steps", OF_AGENT)]

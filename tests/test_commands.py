@@ -108,11 +108,11 @@ def asked(monkeypatch):
 
 @pytest.mark.parametrize("main", [train.main, lambda words: __main__.main(["train", *words])])
 def test_a_training_is_asked_for_what_the_words_say(main, asked):
-    words = "sac --case c --set a=1 --steps 5 --set b=[1,-2] --amp off --seed 3 --seed 4 --num-envs=7 --allow-changes"
+    words = "sac --case c --set a=1 --steps 2e5 --set b=[1,-2] --amp off --seed 3 --seed 4 --num-envs=7 --allow-changes"
     assert main(words.split()) == 0
     (request,) = asked
     given = {name: value for name, value in request.flags.items() if value is not None}
-    assert given == {"case": "c", "steps": 5, "seed": 4, "num_envs": 7}
+    assert given == {"case": "c", "steps": 200_000, "seed": 4, "num_envs": 7}
     assert request == Request("sac", None, request.flags, ("a=1", "b=[1,-2]", "agent.amp=off"), allow_changes=True)
 
 

@@ -179,25 +179,6 @@ def perceptron(sizes: Sequence[int]) -> int:
     return sum(i * o + o for i, o in pairwise(sizes))
 
 
-def kept(hidden: Sequence[int], rows: int, half: bool) -> int:
-    """Bytes that a perceptron's forward pass leaves for autograd.
-
-    Args:
-        half: hidden layers in bfloat16; the last one's output is kept in float32 as well.
-    """
-    return rows * (sum(hidden) * (FLOAT // 2) + hidden[-1] * FLOAT if half else sum(hidden) * FLOAT)
-
-
-def backward(sizes: Sequence[int], rows: int, half: bool) -> int:
-    """Most bytes at once in autograd's backward pass of a perceptron: what the layers yet to come have kept, two
-    gradients of a layer's output, and the gradients of the parameters behind it."""
-    hidden, most = sizes[1:-1], 0
-    for i, width in enumerate(hidden):
-        under_way = rows * width * (FLOAT if half else 2 * FLOAT)
-        most = max(most, kept(hidden[: i + 1], rows, half) + under_way + perceptron(sizes[i + 1 :]) * FLOAT)
-    return most
-
-
 def taped(sizes: Sequence[int], rows: int, half: bool, norms: bool = False, layers: int | None = None) -> int:
     """Bytes of the tape that `agents/layers.py` writes in a perceptron, or of its first `layers`, without the first
     one's input: with norms also what comes before and after them, with bfloat16 also copies of the weights."""
@@ -219,11 +200,6 @@ def rewound(sizes: Sequence[int], rows: int, half: bool, norms: bool = False, pa
         behind = perceptron(sizes[layer:]) * FLOAT if parameters else 0
         most = max(most, taped(sizes, rows, half, norms, layer + 1) + under_way + behind)
     return most
-
-
-def copies(half: bool, weights: int, inputs: int) -> int:
-    """With bfloat16: bytes of the copies of weights and inputs."""
-    return weights // 2 + inputs * (FLOAT // 2) if half else 0
 
 
 def sac_items(dims: Dims, c: Any, choice: Choice, on_gpu: bool) -> list[Item]:
@@ -312,12 +288,12 @@ def on_policy_items(dims: Dims, c: Any, choice: Choice, on_gpu: bool, moments: i
     row = (d + a + 4) * FLOAT + (a if dims.masked else 0)
     # The critic's backward pass comes first, then the head's, then the actor's.
     head = (7 if dims.masked else 6) * a * part * FLOAT
-    half, waiting = c.amp != "off", kept(h, part, c.amp != "off")
-    critic = perceptron([d, *h, 1]) * FLOAT
-    of_critic = waiting + 2 * a * part * FLOAT + backward([d, *h, 1], part, half)
-    of_actor = max(waiting + head, backward([d, *h, a], part, half))
-    gradient = max(of_critic, critic + of_actor, weights)
-    gradient += copies(half, weights, part * d) + weights * (part < batch)
+    half, critic = c.amp != "off", perceptron([d, *h, 1]) * FLOAT
+    waiting = taped([d, *h, a], part, half)
+    of_critic = waiting + 2 * a * part * FLOAT + rewound([d, *h, 1], part, half)
+    of_actor = max(waiting + head, rewound([d, *h, a], part, half))
+    gradient = max(of_critic, critic + of_actor, weights) + weights * (part < batch)
+    gradient += 2 * part * d * (FLOAT // 2) * half  # each network's copy of the observations
     gradient += batch * row if minibatches else part * converted * FLOAT
     chunk = min(VALUE_CHUNK, steps)
     update = {

@@ -201,7 +201,7 @@ class Training:
             self.best.reward, self.best.step = mean, progress.steps
 
     def _save(self, wait: bool = False) -> None:
-        self.agent.figures.check()  # nothing can be learned from a state that is not finite
+        self.agent.metrics.check()  # a state in which learning has stopped is none to go on from
         self.checkpoints.save(self._state(), self.step, self._about(), wait=wait)
 
     def _saved(self) -> str:

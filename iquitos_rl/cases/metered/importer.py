@@ -28,7 +28,7 @@ from iquitos_rl.cases.iquitos.solar import (
     synthetic_weather,
 )
 from iquitos_rl.cases.iquitos.write import write_case
-from iquitos_rl.cases.metered.meter_file import HourlySeries, MeterFile, column_values, hourly, read_meter_file
+from iquitos_rl.cases.metered.meter_file import HourlySeries, MeterFile, column_values, hourly, read_meter_file, runs
 from iquitos_rl.cases.site import Floats
 from iquitos_rl.errors import UserError
 
@@ -187,12 +187,11 @@ def _note_zeros(name: str, series: HourlySeries, notes: list[str]) -> None:
     zero = series.values == 0
     if not zero.any():
         return
-    starts = np.flatnonzero(zero & ~np.concatenate(([False], zero[:-1])))
-    ends = np.flatnonzero(zero & ~np.concatenate((zero[1:], [False])))
-    worst = int(np.argmax(ends - starts))
+    starts, lengths = runs(zero)
+    longest = int(np.argmax(lengths))
     notes.append(
         f"{name}: {int(zero.sum())} hours of exactly zero kept as metered "
-        f"(longest {ends[worst] - starts[worst] + 1} h from {series.begin[starts[worst]]}:00)"
+        f"(longest {lengths[longest]} h from {series.begin[starts[longest]]}:00)"
     )
 
 
@@ -273,7 +272,7 @@ def _check_consecutive(hours: NDArray[np.datetime64], name: str) -> None:
 def _align(
     load: NDArray[np.datetime64], pv: NDArray[np.datetime64], load_name: str, pv_name: str, notes: list[str]
 ) -> tuple[NDArray[np.datetime64], NDArray[np.int64]]:
-    """Load hours that the PV file covers, and its rows; matched by date if the files overlap, else within the year."""
+    """Load hours that the PV file covers, and its rows; by date if the files overlap, else by month, day and hour."""
     wanted, offered = load, pv
     if np.isin(load, pv).mean() < 0.5:
         wanted, offered = _in_one_year(load), _in_one_year(pv)

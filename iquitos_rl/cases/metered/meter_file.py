@@ -246,18 +246,22 @@ def hourly(file: MeterFile, column: str, energy: bool, notes: list[str]) -> Hour
     return HourlySeries(grid, _fill_gaps(grid, series, name, column, notes))
 
 
+def runs(mask: NDArray[np.bool_]) -> tuple[Ints, Ints]:
+    """First row and length of each run of True."""
+    edges = np.flatnonzero(np.diff(mask, prepend=False, append=False))
+    return edges[::2], edges[1::2] - edges[::2]
+
+
 def _fill_gaps(grid: NDArray[np.datetime64], series: Floats, name: str, column: str, notes: list[str]) -> Floats:
     missing = np.isnan(series)
     if not missing.any():
         return series
-    starts = np.flatnonzero(missing & ~np.concatenate(([False], missing[:-1])))
-    ends = np.flatnonzero(missing & ~np.concatenate((missing[1:], [False])))
-    worst = int(np.argmax(ends - starts))
-    longest = int(ends[worst] - starts[worst] + 1)
+    starts, lengths = runs(missing)
+    longest = int(lengths.max())
     if longest > LONGEST_FILLED_GAP:
         raise UserError(
-            f"{name}: {column} misses {longest} hours from {grid[starts[worst]]}:00; gaps up to {LONGEST_FILLED_GAP} "
-            "hours are filled, longer ones are not"
+            f"{name}: {column} misses {longest} hours from {grid[starts[lengths.argmax()]]}:00; "
+            f"gaps up to {LONGEST_FILLED_GAP} hours are filled, longer ones are not"
         )
     filled = series.copy()
     for row in np.flatnonzero(missing):

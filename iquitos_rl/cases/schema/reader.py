@@ -132,6 +132,8 @@ class _SchemaReader:
         root = schema.get("root_directory", "")
         if not isinstance(root, str):
             schema.error(f"root_directory must be a folder, not {root!r}")
+        elif not (path.parent / root).is_dir():
+            schema.error(f"root_directory names {root}, which is no folder")
         self.unsupported = list(site_features(schema))
         self.seed = self._seed()
         padded = "terminal_observation_padding" in self.unsupported
@@ -139,26 +141,12 @@ class _SchemaReader:
         self.files.digest.update(path.read_bytes())
 
     def read(self) -> Reading:
-        schema = self.schema
-        for key in ("central_agent", "reward_function", "observations", "actions", "buildings"):
-            if key not in schema:
-                schema.error(f"key {key} is missing")
-        schema.flag("central_agent")
-        if "reward_function" in schema and "type" not in schema.child("reward_function"):
-            schema.child("reward_function").error("type is missing")
-        self.actions = [name for name, action in schema.child("actions").children() if action.flag("active")]
-        for name, observation in schema.child("observations").children():
-            observation.flag("active")
-            observation.flag("shared_in_central_agent")
-            if not knows_observation(name):  # it looks at the inactive ones too
-                schema.child("observations").error(
-                    f"CityLearn 3.0.2 fails on the unknown observation {name}: delete it"
-                )
+        self._check_top()
         vehicles, excluded = self._vehicles()
         index = {vehicle.name: v for v, vehicle in enumerate(vehicles)} | dict.fromkeys(excluded, NONE)
-        blocks = {name: b for name, b in schema.child("buildings").children() if b.flag("include", default=True)}
-        if not blocks and schema.child("buildings").path and "buildings" in schema:
-            schema.child("buildings").error("none is included")
+        blocks = {name: b for name, b in self.schema.child("buildings").children() if b.flag("include", default=True)}
+        if not blocks and isinstance(self.schema.get("buildings"), dict):
+            self.schema.child("buildings").error("none is included")
         for block in list(blocks.values())[:1]:
             self.files.read(block, "energy_simulation")  # the order of reading is part of the fingerprint
         schedules = {name: self._schedules(block, index) for name, block in blocks.items()}
@@ -185,8 +173,8 @@ class _SchemaReader:
                 name=self.path.parent.resolve().name,
                 seconds_per_time_step=self.seconds,
                 month=month,
-                # CityLearn counts 1 to 24; files that hold an hour 0 count 0 to 23.
-                hour=hour if (hour == 0).any() else hour - 1,
+                # CityLearn counts 1 to 24; files that hold an hour 0 and no 24 count 0 to 23.
+                hour=hour if (hour == 0).any() and hour.max() < 24 else (hour - 1) % 24,
                 day_type=day_type,
                 buildings=tuple(buildings),
                 vehicles=tuple(vehicles),
@@ -195,6 +183,33 @@ class _SchemaReader:
                 fingerprint=self.files.digest.hexdigest(),
             )
         return Reading(self.report, self.schema, site, blocks, energy, weather, tuple(every))
+
+    def _check_top(self) -> None:
+        """Check what stands outside of buildings and vehicles."""
+        schema = self.schema
+        for key in ("central_agent", "reward_function", "observations", "actions", "buildings"):
+            if key not in schema:
+                schema.error(f"key {key} is missing")
+        schema.flag("central_agent")
+        if "reward_function" in schema:
+            reward = schema.child("reward_function")
+            reward.child("attributes")
+            if not isinstance(reward.get("type"), dict):
+                reward.check_class("type")
+            for name in reward.child("type").content if isinstance(reward.get("type"), dict) else ():
+                reward.child("type").check_class(name)
+        length = schema.get("episode_time_steps")
+        if length is not None and not isinstance(length, list) and schema.whole("episode_time_steps", 1) > self.rows:
+            schema.error(f"episode_time_steps is {length}, the schema simulates {self.rows} rows")
+        self.actions = [name for name, action in schema.child("actions").children() if action.flag("active")]
+        for name, observation in schema.child("observations").children():
+            observation.flag("active")
+            if "electric_vehicle_" not in name:
+                observation.flag("shared_in_central_agent")
+            if not knows_observation(name):  # it looks at the inactive ones too
+                schema.child("observations").error(
+                    f"CityLearn 3.0.2 fails on the unknown observation {name}: delete it"
+                )
 
     def _seed(self) -> int | None:
         if "random_seed" not in self.schema:
@@ -215,6 +230,7 @@ class _SchemaReader:
             if not block.flag("include", default=True):
                 excluded.append(name)
                 continue
+            block.check_class("type", required=False)
             attributes = block.child("battery", required=True).child("attributes", required=True)
             self._note_drawn(attributes, stationary=False)
             vehicles.append(Vehicle(name, defaults.vehicle_battery(attributes, name, self.seed or 0)))
@@ -268,13 +284,16 @@ class _SchemaReader:
         schedules: list[Schedule],
         forced: Iterator[Floats],
     ) -> Building:
+        block.check_class("type", required=False)
+        if not isinstance(block.get("inactive_observations", []), (list, str)):
+            block.error("inactive_observations must be a list of names")
         actions = self._active_actions(block)
         if block.get("washing_machines"):
             block.warning("CityLearn 3.0.2 ignores washing_machines; it knows deferrable_appliances")
         self.unsupported += building_features(block, energy, actions)
         for device in DEVICE_TYPES:
             if device in block:
-                block.child(device).text("type", "the name of a class")
+                block.child(device).check_class("type")
                 if block.child(device).flag("autosize"):
                     block.warning(f"{device} is autosized, its size is CityLearn's draw")
         ratio = np.float32(self._time_step_ratio(energy))
@@ -282,7 +301,9 @@ class _SchemaReader:
         carbon = self._shared(block, "carbon_intensity", (CARBON_COLUMN,))
         battery = self._battery(name, block)
         if BATTERY_ACTION in actions and battery is None:
-            block.error(f"action {BATTERY_ACTION} is active but the building has no battery with capacity and power")
+            block.error(
+                f"action {BATTERY_ACTION} is active but the building has no battery with capacity and nominal_power"
+            )
         chargers = tuple(
             self._charger(config, charger, schedule, next(forced))
             for (charger, config), schedule in zip(block.child("chargers").children(), schedules, strict=True)
@@ -324,6 +345,9 @@ class _SchemaReader:
     ) -> Floats:
         """(T,) kWh per step, rounded as CityLearn rounds (`building.py`, _pv_generation_to_control_step)."""
         attributes = pv.child("attributes")
+        for key in attributes.content:
+            if key not in ("nominal_power", "generation_mode", "efficiency", *defaults.IGNORED):
+                attributes.error(f"a PV plant has no attribute {key!r}")
         mode = str(attributes.get("generation_mode", "per_kw")).strip().lower().replace("-", "_")
         nominal_power = attributes.number("nominal_power", 0, math.inf, default=0.0)
         if not there:
@@ -363,7 +387,7 @@ class _SchemaReader:
 
     def _charger(self, block: Block, name: str, schedule: Schedule, forced: Floats) -> Charger:
         block.check_known(CHARGER_KEYS, "key")
-        block.text("type", "the name of a class")
+        block.check_class("type")
         attributes = block.child("attributes")
         attributes.check_known(CHARGER_ATTRIBUTES, "attribute")
         for key, default in (("max_charging_power", "50 kW"), ("max_discharging_power", "50 kW"), ("efficiency", "1")):

@@ -157,8 +157,8 @@ def drift_factors(moves: Bools, seed: int, seconds: float) -> Floats:
 
     Source: `internal/runtime.py`, simulate_unconnected_ev_soc. It draws one number for each vehicle that is away, row
     by row and in the schema's order, from RandomState(random_seed + episode). A new environment's first episode has the
-    number 0, and every evaluation is one. These are its factors, so our engines repeat them in every episode; the
-    simulator itself draws others in its second.
+    number 0. These are its factors, and both engines of this package repeat them in every episode; CityLearn itself
+    draws others in its second.
 
     Args:
         moves: (T, V) who is away, see `forced_socs`.

@@ -101,6 +101,12 @@ class Block:
         self.error(f"{key} is missing" if value is None else f"{key} must be {what}, not {shown(value)}")
         return ""
 
+    def check_class(self, key: str, required: bool = True) -> None:
+        """Record where a value is no class with its module; only CityLearn can tell whether there is such a class."""
+        value = self.get(key)
+        if (required or value is not None) and (not isinstance(value, str) or "." not in value.strip(".")):
+            self.error(f"{key} must name a module and a class, not {shown(value)}")
+
     def curve(self, key: str, fewest: int = 2) -> Floats:
         """(2, K) from a list of [x, y] pairs with rising x."""
         try:

@@ -254,6 +254,7 @@ class CityLearnSite(DescribedEnv):
                 self._order = self.np_random.permutation(len(self.folders)).tolist()
             self.year = self._order.pop()
         self._sim = self._simulator(self.year)
+        self._sim.episode_tracker.reset_episode_index()  # its drift of vehicles that are away is that of episode 0
         self._sim.reset()
         self._site = self.task.sites[self.year]
         self._vehicles = [vehicle.battery for vehicle in self._sim.electric_vehicles]

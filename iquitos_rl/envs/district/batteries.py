@@ -66,7 +66,7 @@ class Exchange(NamedTuple):
     soc: Tensor
     """(..., D)."""
     degraded: Tensor
-    """(..., D) capacity left in kWh in exact mode; share of capacity lost in fast mode, where float32 needs it."""
+    """(..., D) capacity left in kWh in exact mode; in fast mode share lost, which float32 resolves better."""
     energy: Tensor
     """(..., D) energy at the terminals, positive to charge: kWh in exact mode, share of capacity in fast mode."""
 

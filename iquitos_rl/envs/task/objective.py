@@ -10,7 +10,6 @@ Shapes: E environments, B buildings. Demand is charged in two periods: index 0 o
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -96,12 +95,10 @@ def read_tariff(folder: Path) -> Tariff:
     if not path.exists():
         return Tariff()
     try:
-        return Tariff.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid JSON: {error}") from None
+        return Tariff.model_validate_json(path.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
-        raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise UserError(": ".join(map(str, (path, *first["loc"], first["msg"])))) from None
 
 
 def is_peak(site: Site, tariff: Tariff) -> NDArray[np.bool_]:

@@ -31,7 +31,7 @@ USUAL_DAYS = 14
 """Time constant, in days, of the average value of an hour of the day (`usual`)."""
 LATELY_HOURS = 6.0
 """Time constant of the average over the last hours (`relative`)."""
-FAINT = 0.05
+RATIO_FLOOR = 0.05
 """Share of a series' highest usual value that is added to both sides of a ratio, so that small values count little."""
 LOAD_SWING, PV_SWING = 0.3, 1.0
 """Bounds of load and PV relative to their usual values."""
@@ -158,7 +158,7 @@ def relative(values: Floats, hour: Ints, hours_per_step: float) -> tuple[Floats,
     A load that is high for its hour stays high for hours, more likely so if it has been high for long.
     """
     expected = usual(values, hour)
-    least = FAINT * np.maximum.accumulate(np.maximum(expected, 1e-9))
+    least = RATIO_FLOOR * np.maximum.accumulate(np.maximum(expected, 1e-9))
     decay = np.exp(-hours_per_step / LATELY_HOURS)
     lately, usually = (lfilter([1 - decay], [1, -decay], series) for series in (values, expected))
     return (values + least) / (expected + least) - 1, (lately + least) / (usually + least) - 1

@@ -1,4 +1,4 @@
-"""Settings of the task: what is paid for, and what an action controls."""
+"""Settings of the task: the objective, and what an agent observes and controls."""
 
 from __future__ import annotations
 

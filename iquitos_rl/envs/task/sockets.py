@@ -139,8 +139,8 @@ def guarded_range(
 ) -> tuple[Tensor, Tensor]:
     """Lowest and highest action that reach the wanted SOC in time, as shares of full power, (..., N) each.
 
-    The lowest is what this step must charge if all later steps run at full power; a charger that can discharge may
-    discharge what the vehicle does not need to keep. The highest reaches the wanted SOC in this step.
+    The lowest is what this step must charge if all later steps run at full power; if that is negative, a charger that
+    can discharge may discharge by as much. The highest reaches the wanted SOC in this step.
 
     Args:
         drop, lowest: see `SocketTables`; both None where no charger can discharge.

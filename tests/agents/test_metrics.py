@@ -8,7 +8,7 @@ from scripted_env import ScriptedEnv
 
 from iquitos_rl.agents import A2C, PPO, SAC
 from iquitos_rl.agents.a2c import A2CConfig
-from iquitos_rl.agents.figures import Figures
+from iquitos_rl.agents.metrics import Metrics
 from iquitos_rl.agents.ppo import PPOConfig
 from iquitos_rl.agents.rmsprop import RMSpropTF
 from iquitos_rl.agents.sac import SACConfig
@@ -24,10 +24,11 @@ GRADIENTS = {"critic": "critic_grad_norm", "actor": "policy_grad_norm"}
 
 def learned(name, agent):
     """Everything that updates change, copied; observation statistics are not among it."""
+    state = agent.state_dict()
     if name == "sac":
-        state = agent.state_dict()
-        return deepcopy({key: state[key] for key in ("actor", "critic", "log_alpha", "optimizers")})
-    return deepcopy({"policy": dict(agent.policy.named_parameters()), "optimizer": agent.optimizer.state_dict()})
+        nets = {net: getattr(agent, net).state_dict() for net in ("actor", "critic")}
+        return deepcopy({**nets, "log_alpha": agent.log_alpha, "optimizers": state["optimizers"]})
+    return deepcopy({"policy": dict(agent.policy.named_parameters()), "optimizers": state["optimizers"]})
 
 
 def leaves(value):
@@ -57,13 +58,13 @@ def test_a_gradient_that_is_not_finite_changes_nothing(name, part, bad):
 
     if name == "sac":
         whole = agent.gradients["critic" if part == "critic" else "policy"]
-        evaluate = whole._evaluate
+        evaluate = whole.evaluate
 
         def spoiled(*fields):
-            figures, (first, *others) = evaluate(*fields)
-            return figures, [spoil(first), *others]
+            metrics, (first, *others) = evaluate(*fields)
+            return metrics, [spoil(first), *others]
 
-        whole._evaluate = spoiled
+        whole.evaluate = spoiled
     else:
         next(getattr(agent.policy, part).parameters()).register_hook(spoil)
     with pytest.raises(UserError, match="training diverged") as error:
@@ -118,23 +119,73 @@ def test_rmsprop_with_found_inf_changes_nothing():
     assert optimizer.state[parameter]["square_average"].tolist() == [1.0, 1.0]
 
 
+def parameters():
+    g = torch.Generator().manual_seed(0)
+    return [torch.nn.Parameter(torch.randn(shape, generator=g)) for shape in ((7, 5), (1, 5), ())]
+
+
+def steps(optimizer, params, count, seed):
+    g = torch.Generator().manual_seed(seed)
+    for _ in range(count):
+        for p in params:
+            p.grad = torch.randn(p.shape, generator=g)
+        optimizer.step()
+
+
+def test_torchs_adam_with_found_inf_changes_nothing():
+    """The guard rests on this: neither weights nor moments nor the count of steps."""
+    params = parameters()
+    optimizer = torch.optim.Adam(params, lr=1e-3, fused=True)
+    optimizer.found_inf = torch.zeros(())
+    steps(optimizer, params, 3, 1)
+    before, state = deepcopy(params), deepcopy(optimizer.state_dict())
+    optimizer.found_inf.fill_(1.0)
+    steps(optimizer, params, 2, 2)
+    assert all(torch.equal(p, q) for p, q in zip(params, before))
+    for one, other in zip(optimizer.state_dict()["state"].values(), state["state"].values()):
+        assert all(torch.equal(one[name], other[name]) for name in ("step", "exp_avg", "exp_avg_sq"))
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_optimisers_continue_bit_for_bit_from_their_state(name):
+    whole, first, second = (AGENTS[name]() for _ in range(3))
+    for agent, seeds in ((whole, (1, 2)), (first, (1,))):
+        for seed in seeds:
+            for optimizer in agent.optimizers.values():
+                steps(optimizer, optimizer.param_groups[0]["params"], 5, seed)
+    second.load_state_dict(deepcopy(first.state_dict()))
+    for optimizer in second.optimizers.values():
+        steps(optimizer, optimizer.param_groups[0]["params"], 5, 2)
+    for one, other in zip(whole.networks.parameters(), second.networks.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_means_are_those_since_the_last_call():
-    figures = Figures(("a", "b"), [], torch.device("cpu"))
-    assert figures.means() == {}
+    metrics = Metrics([], torch.device("cpu"))
+    assert metrics.means() == {}
     for x in (1.0, 2.0):
-        figures.add(torch.tensor([x]))
-        figures.add(torch.tensor([10 * x]), first=1)
-    assert figures.means() == {"a": 1.5, "b": 15.0}
-    figures.add(torch.tensor([5.0, 7.0]))
-    assert figures.means() == {"a": 5.0, "b": 7.0}
-    assert figures.found == 0
+        metrics.add({"a": torch.tensor(x)})
+        metrics.add({"b": torch.tensor(10 * x), "c": torch.tensor(0.0)})
+    assert metrics.means() == {"a": 1.5, "b": 15.0, "c": 0.0}
+    metrics.add({"b": torch.tensor(5.0), "c": torch.tensor(7.0)})
+    assert metrics.means() == {"b": 5.0, "c": 7.0}
+    assert metrics.found == 0
+
+
+def test_sums_continue_from_their_state():
+    metrics, again = (Metrics([], torch.device("cpu")) for _ in range(2))
+    metrics.add({"a": torch.tensor(1.0), "b": torch.tensor(2.0)})
+    again.load_state_dict(metrics.state_dict())
+    for each in (metrics, again):
+        each.add({"a": torch.tensor(2.0), "b": torch.tensor(4.0)})
+        assert each.means() == {"a": 1.5, "b": 3.0}
 
 
 def test_what_was_found_stays_until_somebody_looks():
-    figures = Figures(("a", "b"), [], torch.device("cpu"))
+    metrics = Metrics([], torch.device("cpu"))
     for step, value in ((3, 1.0), (6, float("-inf")), (9, float("inf")), (12, 1.0)):
-        figures.at_step(step)
-        figures.add(torch.tensor([1.0, value]))
-    for look in (figures.check, figures.means):
+        metrics.at_step(step)
+        metrics.add({"a": torch.tensor(1.0), "b": torch.tensor(value)})
+    for look in (metrics.check, metrics.means):
         with pytest.raises(UserError, match="b is nan at step 6"):
             look()
