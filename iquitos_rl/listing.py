@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 from pydantic.fields import FieldInfo
 
 from iquitos_rl.assignments import write_value
+from iquitos_rl.registry import Names
 
 WORDS = {bool: "true or false", int: "whole number", float: "number", str: "text", type(None): "null", dict: "mapping"}
 BOUNDS = {Ge: "at least", Gt: "above", Le: "at most", Lt: "below"}
@@ -39,6 +40,9 @@ def rows(settings: BaseModel, prefix: str = "") -> Iterator[Row]:
 
 def describe_type(field: FieldInfo) -> str:
     """What a setting's value may be, in words."""
+    for item in field.metadata:
+        if isinstance(item, AfterValidator) and isinstance(item.func, Names):
+            return " or ".join(item.func.choices())
     return ", ".join([_type(field.annotation), *_bounds(field.metadata)])
 
 
