@@ -86,6 +86,12 @@ def islanded(
     return Islanded(Served(*(torch.stack(kind, dim=-1) for kind in zip(*parts))), used.load, battery)
 
 
+def used_by(electricity: Tensor, load: Tensor, battery: Tensor) -> Used:
+    """From the electricity (E, B, U) of the end uses, and (E, B) of load and battery."""
+    cooling, heating, dhw = electricity.unbind(-1)
+    return Used(cooling, heating, dhw, load, battery)
+
+
 def nothing_used(like: Tensor) -> Used:
     return Used(*[torch.zeros_like(like)] * 5)
 

@@ -35,7 +35,7 @@ from iquitos_rl.envs.district.chargers import charge_exact, charge_fast, make_ch
 from iquitos_rl.envs.district.dynamics import Memory
 from iquitos_rl.envs.district.end_uses import first_row, serve
 from iquitos_rl.envs.district.limits import apply_limits, in_sequence, make_layout, make_limits
-from iquitos_rl.envs.district.outage import Used, clipped, islanded, spare
+from iquitos_rl.envs.district.outage import clipped, islanded, spare, used_by
 from iquitos_rl.envs.district.tables import (
     EMPTY,
     check_sites,
@@ -399,7 +399,7 @@ class Physics:
         first = (before.age == 0).view(-1, 1, 1)
         electricity = torch.where(first, first_row(served, cop, self.exact), served.electricity)
         if out is not None:
-            booked = clipped(Used(*electricity.unbind(-1), load, battery[2])  # type: ignore[call-arg], pv, out)
+            booked = clipped(used_by(electricity, load, battery[2]), pv, out)
             opening = first[..., 0]
             electricity = torch.where(first, torch.stack(booked[:3], dim=-1), electricity)
             load = torch.where(opening, booked.load, load)
@@ -417,7 +417,7 @@ class Physics:
         self, power: Tensor, pv: Tensor, thermal: ThermalFlows, battery_kwh: Tensor, out: Tensor
     ) -> Tensor:
         """(E, N) kW of the sockets: in an outage vehicles only charge, each with at most what everything else left."""
-        used = Used(*thermal.electricity.unbind(-1), thermal.load, battery_kwh)  # type: ignore[call-arg]
+        used = used_by(thermal.electricity, thermal.load, battery_kwh)
         left = spare(used, pv, out, self.exact).index_select(1, self.socket_building) / self.hours
         full, least = self.chargers.charge.full, self.chargers.charge.least
         target = torch.minimum(power.clamp(min=0), left)
