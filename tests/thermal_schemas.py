@@ -77,7 +77,10 @@ def _devices(rng: Generator) -> dict[str, Any]:
             continue
         tank: dict[str, Any] = {"initial_soc": 0.0} if rng.random() < 0.5 else {"loss_coefficient": 0.01}
         if rng.random() < 0.4:
-            tank |= {"max_input_power": round(rng.uniform(0.5, 3), 3), "max_output_power": round(rng.uniform(0.5, 3), 3)}
+            tank |= {
+                "max_input_power": round(rng.uniform(0.5, 3), 3),
+                "max_output_power": round(rng.uniform(0.5, 3), 3),
+            }
         sized = rng.random() < 0.5
         block[f"{use}_storage"] = {
             "type": "citylearn.energy_model.StorageTank",

@@ -73,6 +73,8 @@ def year_horizon(site: Site, objective: Objective) -> Horizon:
     """
     if site.unsupported:
         raise UserError(f"{site.path}: the optimum does not know {'; '.join(site.unsupported)}")
+    if site.thermal:
+        raise UserError(f"{site.path}: no plan is computed for sites with thermal devices or outages")
     if site.drift is not None:
         raise UserError(
             f"{site.path}: the optimum needs the SOC of every arriving vehicle, which the files leave blank"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +23,13 @@ DEMAND_AUDIT = "demand_charge_booked_minus_defined"
 
 TERMS = ("energy_cost", "demand_cost", "carbon_cost", "shortfall_cost")
 """What a bill is the sum of."""
+THERMAL_TERMS = ("comfort_cost", "unserved_cost")
+"""And these, on a site with thermal devices."""
+
+
+def bill_terms(info: Collection[str]) -> tuple[str, ...]:
+    """The terms of a bill that a year has."""
+    return (*TERMS, *(term for term in THERMAL_TERMS if term in info))
 
 
 def figures(year: Year) -> dict[str, float]:
@@ -33,8 +40,8 @@ def figures(year: Year) -> dict[str, float]:
     """
     total = {name: float(values.sum()) for name, values in year.info.items()}
     result = {
-        "bill": sum(total[term] for term in TERMS),
-        **{term: total[term] for term in TERMS},
+        "bill": sum(total[term] for term in bill_terms(total)),
+        **{name: total[name] for name in (*bill_terms(total), "thermal_kwh", "unserved_kwh") if name in total},
         "co2_kg": total["carbon_kg"],
         "import_kwh": total["import_kwh"],
         "export_kwh": total["export_kwh"],
@@ -85,7 +92,7 @@ def grid_only(year: Year, objective: Objective) -> dict[str, float]:
         "energy_cost": float((consumption * price).sum()),
         "demand_cost": demand_cost(site, objective, consumption),
         "carbon_cost": objective.settings.carbon_price * co2,
-        "shortfall_cost": float(year.info["shortfall_cost"].sum()),
+        **{term: float(year.info[term].sum()) for term in bill_terms(year.info)[3:]},
     }
     energy = {"import_kwh": consumption, "load_kwh": flows.load, "ev_kwh": vehicles}
     sums = {name: float(kwh.sum()) for name, kwh in energy.items()}

@@ -19,12 +19,18 @@ TERMS = (
     ("carbon_cost", "carbon price", style.GREEN),
     ("shortfall_cost", "EV shortfall", style.VERMILLION),
 )
+THERMAL_TERMS = (
+    ("comfort_cost", "discomfort", style.PURPLE),
+    ("unserved_cost", "unserved in outages", style.GREY),
+)
+"""Of sites with thermal devices."""
 
 
 def bill(results: Results, names: list[str]) -> Figure:
     """Each controller's bill, stacked by term."""
     found = [results.controllers[name] for name in names]
-    terms = {label: (shade, [own[key] / 1e3 for own in found]) for key, label, shade in TERMS}
+    known = (*TERMS, *(term for term in THERMAL_TERMS if all(term[0] in own for own in found)))
+    terms = {label: (shade, [own[key] / 1e3 for own in found]) for key, label, shade in known}
     return stacked_bars(names, terms, f"thousand {results.currency}")
 
 
