@@ -209,6 +209,8 @@ def read_outage(block: Block, energy: Table, rows: int, seconds: int) -> Bools:
     if not config.flag("stochastic_power_outage"):
         return energy.numbers("power_outage", blank_allowed=True).astype(bool)
     attributes = config.child("stochastic_power_outage_model").child("attributes")
+    if "random_seed" not in attributes:
+        return np.zeros(rows, dtype=bool)  # CityLearn draws others in every run: `unsupported` says so
     per_day = 86_400 / seconds
     if rows % per_day:
         config.error(f"CityLearn's outages need whole days, and the schema simulates {rows} rows")

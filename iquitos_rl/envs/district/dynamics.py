@@ -27,8 +27,10 @@ DEMANDS = ("cooling_demand", "heating_demand")
 class Group(NamedTuple):
     """Networks of one shape. Gates are ordered input, forget, output, cell."""
 
+    members: tuple[int, ...]
+    """Index of each network's building."""
     buildings: Tensor
-    """(G,) index of each network's building."""
+    """(G,) the same on the device."""
     into: tuple[Tensor, ...]
     """Of each layer (G, 4H, I or H)."""
     back: tuple[Tensor, ...]
@@ -98,6 +100,7 @@ def _group(members: list[int], networks: list[Dynamics], where: torch.device) ->
     demands = np.array([limits(name) for name in DEMANDS])
     temperature = np.array(limits(TEMPERATURE))
     return Group(
+        members=tuple(members),
         buildings=torch.tensor(members, device=where),
         into=tuple(stack([gates(n.layers[k][0]) for n in networks]) for k in depth),
         back=tuple(stack([gates(n.layers[k][1]) for n in networks]) for k in depth),

@@ -118,7 +118,7 @@ def most_discharge(demand: Tensor, cop: Tensor, load: Tensor, pv: Tensor) -> Ten
     return (cooling + heating + dhw + load - pv).clamp(min=0)
 
 
-def clipped(used: Used, pv: Tensor, outage: Tensor) -> Used:
+def clipped(used: Used, pv: Tensor, outage: Tensor, exact: bool) -> Used:
     """What CityLearn books in an outage in the first row of an episode: load, hot water, heating and cooling in this
     order, each as far as PV and battery reach."""
     left = pv + (-used.battery).clamp(min=0)
@@ -126,7 +126,7 @@ def clipped(used: Used, pv: Tensor, outage: Tensor) -> Used:
     for name in ("load", "dhw", "heating", "cooling"):
         wanted = getattr(used, name)
         given = torch.minimum(wanted.clamp(min=0), left)
-        served[name] = torch.where(outage & (given < wanted), given, wanted)
+        served[name] = torch.where(outage & (given < wanted), single(given) if exact else given, wanted)
         left = (left - given).clamp(min=0)
     return used._replace(**served)
 

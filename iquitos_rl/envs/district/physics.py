@@ -399,7 +399,7 @@ class Physics:
         first = (before.age == 0).view(-1, 1, 1)
         electricity = torch.where(first, first_row(served, cop, self.exact), served.electricity)
         if out is not None:
-            booked = clipped(used_by(electricity, load, battery[2]), pv, out)
+            booked = clipped(used_by(electricity, load, battery[2]), pv, out, self.exact)
             opening = first[..., 0]
             electricity = torch.where(first, torch.stack(booked[:3], dim=-1), electricity)
             load = torch.where(opening, booked.load, load)

@@ -84,7 +84,7 @@ class Thermal:
         self.groups = dynamics.make_groups(networks, device)
         self.known, self.data = [], []
         for group in self.groups:
-            members = group.buildings.tolist()
+            members = group.members
             inputs = [dynamics.normalised_rows([s.buildings[b].dynamics for b in members]) for s in sites]  # type: ignore[misc]
             known, data = zip(*inputs)
             self.known.append(torch.from_numpy(np.concatenate(known)).to(device, torch.float32))

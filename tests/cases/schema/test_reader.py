@@ -370,24 +370,20 @@ def test_any_other_cell_in_a_data_file_is_read_or_refused(everything: Path, data
 
 
 UNSUPPORTED: list[tuple[Callable[[Path], None], str]] = [
-    (edit_cell("Building_1.csv", 2, "cooling_demand", "1.5"), "Building_1: cooling_demand"),
-    (edit_building(dynamics={"type": "citylearn.dynamics.LSTMDynamics"}), "Building_1: dynamics"),
-    (edit_cell("Building_1.csv", 2, "heating_demand", "1.5"), "Building_1: heating_demand"),
-    (edit_cell("Building_1.csv", 2, "dhw_demand", "1.5"), "Building_1: dhw_demand"),
+    (edit_building(dynamics={"type": "my.Dynamics"}), "Building_1.dynamics: type my.Dynamics"),
     *(
         (edit_building(**{part: {"one": {}}}), f"Building_1: {part}")
         for part in ("deferrable_appliances", "escalators", "occupant")
     ),
     (edit_building(noise_std=0.1), "Building_1: noise_std"),
-    (edit_building(power_outage={"simulate_power_outage": True}), "Building_1: power outages"),
     (
-        edit_building(type="citylearn.building.LSTMDynamicsBuilding"),
+        edit_building(type="citylearn.building.OccupantInteractionBuilding"),
         "Building_1: building type citylearn.building.",
     ),
     (edit_building(pv={"type": "my.PV"}), "Building_1: pv type my.PV"),
     (edit_building(pv={"type": "citylearn.energy_model.PV", "autosize": True}), "Building_1: pv autosize"),
-    (edit_schema(lambda s: s["actions"].update(dhw_storage={"active": True})), "Building_1: action dhw_storage"),
-    (edit_schema(lambda s: s["actions"].update(cooling_device={"active": True})), "Building_1: action cooling_device"),
+    (edit_building(dhw_device={"type": "my.Heater"}), "Building_1: dhw_device type my.Heater"),
+    (edit_building(cooling_storage={"type": "my.Tank"}), "Building_1: cooling_storage type my.Tank"),
     *(
         (edit_schema(lambda s, key=key: s.update({key: {"enabled": True}})), key)
         for key in ("community_market", "demand_response", "robustness")
