@@ -13,18 +13,19 @@ from iquitos_rl.report import style
 from iquitos_rl.report.measures import co2_terms, scores, step_hours
 from iquitos_rl.report.results import Results
 
-TERMS = (
-    ("energy_cost", "energy", style.BLUE),
-    ("demand_cost", "demand charge", style.ORANGE),
-    ("carbon_cost", "carbon price", style.GREEN),
-    ("shortfall_cost", "EV shortfall", style.VERMILLION),
-)
+TERMS = {
+    "energy_cost": ("energy", style.BLUE),
+    "demand_cost": ("demand charge", style.ORANGE),
+    "carbon_cost": ("carbon price", style.GREEN),
+    "shortfall_cost": ("EV shortfall", style.VERMILLION),
+}
+"""Label and colour."""
 
 
 def bill(results: Results, names: list[str]) -> Figure:
     """Each controller's bill, stacked by term."""
     found = [results.controllers[name] for name in names]
-    terms = {label: (shade, [own[key] / 1e3 for own in found]) for key, label, shade in TERMS}
+    terms = {label: (shade, [own[key] / 1e3 for own in found]) for key, (label, shade) in TERMS.items()}
     return stacked_bars(names, terms, f"thousand {results.currency}")
 
 
@@ -54,14 +55,14 @@ def saving(results: Results, names: list[str]) -> Figure:
     """How far each term of the bill is below uncontrolled, which the stacked bars show too coarsely."""
     figure, (axis,) = style.subplots(1.2 + 0.2 * len(names) * len(TERMS))
     idle = results.controllers["uncontrolled"]
-    terms = [term for term in TERMS if all(term[0] in results.controllers[name] for name in ("uncontrolled", *names))]
-    for row, (key, label, shade) in enumerate(terms):
+    first = np.arange(len(names)) * (len(TERMS) + 1)
+    for row, (key, (label, shade)) in enumerate(TERMS.items()):
         values = [(idle[key] - results.controllers[name][key]) / 1e3 for name in names]
-        place = np.arange(len(names)) * (len(terms) + 1) + row
+        place = first + row
         axis.barh(place, values, color=shade, label=label, height=0.85)
         for y, value in zip(place, values):
             style.mark(axis, value, y, f"{round(value, 1) + 0.0:+,.1f}", left=value <= -0.05)
-    axis.set_yticks(np.arange(len(names)) * (len(terms) + 1) + (len(terms) - 1) / 2, map(style.display_name, names))
+    axis.set_yticks(first + (len(TERMS) - 1) / 2, map(style.display_name, names))
     axis.axvline(0, color=style.BLACK, linewidth=0.8)
     axis.invert_yaxis()
     axis.margins(x=0.2)

@@ -57,6 +57,11 @@ class Results:
         return {name: hours for name, hours in self.hours.items() if name == "uncontrolled" or name not in kept()}
 
     @property
+    def traced(self) -> bool:
+        """Whether every controller that a simulator ran has a trace, where it has hours."""
+        return all("missing_kwh" in hours for name, hours in self.hours.items() if name != "optimum")
+
+    @property
     def standings(self) -> dict[str, dict[str, Any]]:
         """In a comparison, each controller's means over seeds and years with intervals; else empty."""
         return dict(self.summary.get("standings", {}))
