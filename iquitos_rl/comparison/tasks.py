@@ -15,10 +15,9 @@ from iquitos_rl.baselines.rule import RuleSettings
 from iquitos_rl.cli import run_command
 from iquitos_rl.envs.task.settings import TaskSettings
 from iquitos_rl.errors import UserError
-from iquitos_rl.judging.evaluation import simulate_policy
-from iquitos_rl.judging.parity import replay
+from iquitos_rl.judging.evaluation import evaluate_policy
 from iquitos_rl.judging.references import Reference, judge, learn
-from iquitos_rl.judging.summary import DEMAND_AUDIT, Judged, audit_demand, figures
+from iquitos_rl.judging.summary import DEMAND_AUDIT, Judged
 from iquitos_rl.machine.device import choose_device
 from iquitos_rl.machine.facts import versions
 from iquitos_rl.machine.files import write_json
@@ -128,9 +127,8 @@ def judge_task(name: str, run: Path, year: str, case: Path, fingerprint: str, in
         raise UserError(f"{run}: this policy was not trained on a site")
     task = TaskSettings.model_validate(agent.spec.environment["task"])
     with _silently():
-        env, simulated = simulate_policy(name, agent, case, task, interrupts.check)
-    audit = {DEMAND_AUDIT: audit_demand(simulated, env.task.objective), **replay(simulated, env.task.settings)}
-    result = AgentYear(figures(simulated), audit)
+        judged = evaluate_policy(name, agent, case, task, None, interrupts.check)
+    result = AgentYear(judged.figures, {DEMAND_AUDIT: judged.demand_audit, **judged.parity})
     path = year_file(run, year)
     path.parent.mkdir(exist_ok=True)
     write_json(path, {"inputs": inputs_of(run, fingerprint), "result": result._asdict()})
