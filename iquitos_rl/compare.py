@@ -18,18 +18,14 @@ def compare(
     agents: Annotated[
         tuple[str, ...],
         Parameter(
-            consume_multiple=True,
-            help="agents to compare (default: each that has a shipped YAML file: sac ppo a2c)",
+            consume_multiple=True, help="agents to compare (default: each that has a shipped YAML file: sac ppo a2c)"
         ),
     ] = (),
     seeds: Annotated[int, Parameter(help="trainings of each agent, seeds 0, 1, ...")] = 5,
     eval_years: Annotated[int, Parameter(help="years of a preset to evaluate on, none of them trained on")] = 3,
     eval_cases: Annotated[
         tuple[str, ...],
-        Parameter(
-            consume_multiple=True,
-            help="schema folders to evaluate on instead (default: the preset's years)",
-        ),
+        Parameter(consume_multiple=True, help="schema folders to evaluate on instead (default: the preset's years)"),
     ] = (),
     jobs: Annotated[int, Parameter(help="processes that train and simulate at the same time")] = 1,
     config: Config = None,

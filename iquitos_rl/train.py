@@ -46,8 +46,7 @@ def train(
         bool, Parameter(help="resume although settings or data have changed (default: refuse)")
     ] = False,
     skip_baseline: Annotated[
-        bool,
-        Parameter(help="reuse the stored baseline, rule and optimum and evaluate none (default: evaluate)"),
+        bool, Parameter(help="reuse the stored baseline, rule and optimum and evaluate none (default: evaluate)")
     ] = False,
     cache: Annotated[
         Path | None, Parameter(help="folder of built years and baselines (default: cache, next to --output)")

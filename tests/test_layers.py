@@ -31,7 +31,7 @@ LAYERS = (
     ("baselines",),
     ("checkpoints",),
     ("agents",),
-    ("config", "listing"),
+    ("config",),
     ("judging",),
     ("report",),
     ("runs",),

@@ -54,12 +54,7 @@ class Comparison:
 
 
 def plan(
-    output: Path,
-    cache: Path,
-    settings: Settings,
-    seeds: int,
-    eval_years: int,
-    eval_cases: list[str],
+    output: Path, cache: Path, settings: Settings, seeds: int, eval_years: int, eval_cases: list[str]
 ) -> Comparison:
     """Find or build all years.
 

@@ -97,13 +97,7 @@ class Runner:
                     print(f"{run}: trained before", flush=True)
                     continue
                 request = Request(
-                    name,
-                    config,
-                    {"seed": seed},
-                    output=run,
-                    resume=LATEST,
-                    skip_baseline=True,
-                    cache=comparison.cache,
+                    name, config, {"seed": seed}, output=run, resume=LATEST, skip_baseline=True, cache=comparison.cache
                 )
                 tasks[run.name] = partial(train_task, request, comparison.output / f"{run.name}.log")
         for label, status in self._run("trained", tasks).items():
