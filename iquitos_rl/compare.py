@@ -38,8 +38,8 @@ def compare(
 ) -> int:
     """Compare agents with rules and the optimum on unseen years. The same command resumes an interrupted comparison:
     finished trainings and evaluated years are reused."""
-    from iquitos_rl.comparison.compare import ComparisonRequest
     from iquitos_rl.comparison.compare import compare as run
+    from iquitos_rl.comparison.plan import ComparisonRequest
 
     flags = {"case": case, "episodes": episodes, "steps": steps, "device": device}
     command = shlex.join(["python", "-m", "iquitos_rl.compare", *words])

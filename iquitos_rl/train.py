@@ -54,7 +54,7 @@ def train(
 ) -> int:
     """Train agents and evaluate them on CityLearn. Every setting, with type, default and meaning: iquitos-rl settings
     AGENT"""
-    from iquitos_rl.runs.request import Request
+    from iquitos_rl.runs.session import Request
     from iquitos_rl.runs.session import train as run
 
     flags = dict(case=case, eval_case=eval_case, episodes=episodes, steps=steps)

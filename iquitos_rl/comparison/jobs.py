@@ -13,8 +13,8 @@ from multiprocessing.synchronize import Event
 from typing import TypeVar
 
 from iquitos_rl.envs.gym.worker import WorkerError
+from iquitos_rl.machine.device import choose_threads
 from iquitos_rl.machine.interrupt import Interrupted, Interrupts
-from iquitos_rl.machine.threads import choose_threads
 
 T = TypeVar("T")
 Task = Callable[[Interrupts], T]

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from iquitos_rl.comparison.plan import Comparison
+from iquitos_rl.comparison.runner import Runner
 from iquitos_rl.judging.references import OPTIMUM
 from iquitos_rl.judging.standings import Record, Standing, as_json
 from iquitos_rl.judging.summary import SCHEMA_VERSION, largest
@@ -49,50 +50,43 @@ def copy_median_hours(comparison: Comparison, records: list[Record]) -> dict[str
 
 
 def summarise(
-    comparison: Comparison,
-    records: list[Record],
-    found: dict[str, Standing],
-    failed: dict[str, str],
-    left_out: dict[str, str],
-    audit: dict[str, float],
+    comparison: Comparison, records: list[Record], found: dict[str, Standing], runner: Runner
 ) -> dict[str, Any]:
     """`simulation_summary.json` of a comparison."""
-    residuals = [record.figures.get("balance_residual_kwh", 0.0) for record in records]
+    years, agents = list(comparison.years), list(comparison.settings.agents)
+    paths = {name: [comparison.run(name, seed) / SUMMARY for seed in range(comparison.seeds)] for name in agents}
+    finished = {
+        name: [json.loads(path.read_text(encoding="utf-8")) for path in own if path.is_file()]
+        for name, own in paths.items()
+    }
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": "comparison",
         "case": comparison.case,
-        "evaluated_on": f"{len(comparison.years)} unseen year{'s' if len(comparison.years) > 1 else ''}",
-        "years": list(comparison.years),
+        "evaluated_on": f"{len(years)} unseen year{'s' if len(years) > 1 else ''}",
+        "years": years,
         "seeds": comparison.seeds,
         "simulator": "citylearn",
         "currency": comparison.objective.tariff.currency,
         "controllers": {name: own.mean for name, own in found.items()},
         "standings": as_json(found),
         "records": [record._asdict() for record in records],
-        "failed": failed,
-        "left_out": left_out,
+        "failed": runner.failed,
+        "left_out": runner.left_out,
         "audit": {
-            **audit,
-            "largest_balance_residual_kwh": max(residuals),
+            **runner.audit,
+            "largest_balance_residual_kwh": max(r.figures.get("balance_residual_kwh", 0.0) for r in records),
             "warnings": [*comparison.warnings, *bound_warnings(records)],
         },
-        "timing": {name: timing(comparison, name) for name in comparison.settings.agents},
-        "memory": largest(run["memory"] for name in comparison.settings.agents for run in finished(comparison, name)),
+        "timing": {name: mean_timing([run["timing"][name] for run in finished[name]]) for name in agents},
+        "memory": largest(run["memory"] for own in finished.values() for run in own),
         "machine": machine(choose_device(comparison.settings.run.device), torch.get_num_threads()),
         "versions": versions(),
-        "settings": {name: comparison.dump(name, 0) for name in comparison.settings.agents},
+        "settings": {name: comparison.dump(name, 0) for name in agents},
     }
 
 
-def finished(comparison: Comparison, name: str) -> list[dict[str, Any]]:
-    """Summaries of the trainings of an agent that came to an end."""
-    runs = [comparison.run(name, seed) / SUMMARY for seed in range(comparison.seeds)]
-    return [json.loads(path.read_text(encoding="utf-8")) for path in runs if path.is_file()]
-
-
-def timing(comparison: Comparison, name: str) -> dict[str, float]:
-    """Means over the finished trainings of an agent."""
-    found = [summary["timing"][name] for summary in finished(comparison, name)]
+def mean_timing(found: list[dict[str, float]]) -> dict[str, float]:
+    """Means of what all trainings of an agent have measured."""
     keys = [key for key in found[0] if all(key in own for own in found)] if found else []
     return {key: round(sum(own[key] for own in found) / len(found), 2) for key in keys}

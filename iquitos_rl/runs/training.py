@@ -22,9 +22,9 @@ from iquitos_rl.machine.interrupt import Interrupts
 from iquitos_rl.report.metrics import MetricsWriter
 from iquitos_rl.runs.best import YEARS, Best
 from iquitos_rl.runs.engine import Engine, make_engine
+from iquitos_rl.runs.folder import differences, refuse_changes
 from iquitos_rl.runs.guidance import choose_guidance, unguided_settings
 from iquitos_rl.runs.planning import planned_settings
-from iquitos_rl.runs.resume import differences, refuse_changes
 
 FOLDER, INSPECTION = "checkpoints", "inspection"
 
