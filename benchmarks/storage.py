@@ -35,8 +35,7 @@ from iquitos_rl.config import load_settings
 from iquitos_rl.envs.district.env import DistrictSite
 from iquitos_rl.machine.facts import machine, versions
 from iquitos_rl.machine.files import write_json, write_text
-from iquitos_rl.runs.engine import make_engine
-from iquitos_rl.runs.guidance import choose_guidance
+from iquitos_rl.runs.engine import choose_guidance, make_engine
 from iquitos_rl.runs.years import prepare_years, preset_year
 
 CPU = torch.device("cpu")

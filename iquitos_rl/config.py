@@ -100,6 +100,11 @@ def config_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "configs"
 
 
+def unguided_settings(name: str) -> Path:
+    """The shipped settings of an agent for training without a guide; a plugin's agent has no such file."""
+    return config_folder() / "unguided" / f"{name}.yaml"
+
+
 def shipped_agents() -> list[str]:
     """The agents that `all` and a comparison stand for: those with a YAML file of their own among the shipped ones, in
     the registry's order. An agent of a plugin is trained when it is named."""
