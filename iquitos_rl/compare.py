@@ -8,8 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from iquitos_rl.cli import Words, entry
-from iquitos_rl.options import Case, Config, Device, Episodes, Sets, Steps
+from iquitos_rl.cli import Case, Config, Device, Episodes, Sets, Steps, Words, entry
 
 
 def compare(

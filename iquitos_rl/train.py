@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from iquitos_rl.cli import entry
-from iquitos_rl.options import Case, Config, Device, Engine, Episodes, EvalCase, NumEnvs, Seed, Sets, Steps
+from iquitos_rl.cli import Case, Config, Device, Engine, Episodes, EvalCase, NumEnvs, Seed, Sets, Steps, entry
 
 
 def train(

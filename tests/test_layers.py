@@ -37,7 +37,6 @@ LAYERS = (
     ("runs",),
     ("cli",),
     ("comparison",),
-    ("options",),
     ("train", "evaluate", "plan", "case", "compare", "report.__main__", "settings"),
     ("__main__",),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,10 +42,9 @@ def preset_year(
     """
     version = digest(preset, overrides, __version__, *plugin_source(PRESETS.require(preset).build))[:8]
     folder = cache / "cases" / f"{preset}-{version}" / f"year-{year_seed}"
-    made = folder / "schema.json"
-    if not made.is_file():
+    if not (folder / "schema.json").is_file():
         with only_process(folder, check):
-            if not made.is_file():
+            if not (folder / "schema.json").is_file():
                 build_preset(preset, year_seed, folder, overrides)
     return folder
 
@@ -62,14 +62,9 @@ def prepare_years(settings: RunSettings, cache: Path, check: Callable[[], None] 
         raise UserError(f"years = {settings.years}: at most {EVALUATION_YEAR_SEED}, later seeds are for evaluation")
     evaluate = resolve_case(settings.eval_case) if settings.eval_case is not None else None
     if settings.case in PRESETS:
-
-        def year(seed: int) -> Path:
-            return preset_year(settings.case, seed, settings.case_settings, cache, check)
-
+        year = partial(preset_year, settings.case, overrides=settings.case_settings, cache=cache, check=check)
         train = [year(seed) for seed in range(settings.years)]
-        if evaluate is None:
-            evaluate = year(EVALUATION_YEAR_SEED)
-        return Years(settings.case, train, evaluate, unseen=True)
+        return Years(settings.case, train, evaluate or year(EVALUATION_YEAR_SEED), unseen=True)
     if settings.case_settings:
         raise UserError(f"case_settings belong to the presets {', '.join(PRESETS)}, not to the folder {settings.case}")
     folder = resolve_case(settings.case)
