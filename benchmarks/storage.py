@@ -81,7 +81,7 @@ def site(folder: Path) -> Task:
     settings = load_settings(["sac"], None, {"case": PRESET}).agents["sac"]
     years = prepare_years(settings.run, folder).train
     validation = [read_site(preset_year(PRESET, seed, {}, folder)) for seed in VALIDATION_YEARS]
-    rule = choose_guidance(settings.run, years, folder).rule
+    rule, _ = choose_guidance(settings.run, years, folder)
     assert rule is not None, "the shipped settings steer around a rule"
     judged = DistrictSite(validation, len(validation), settings.run.task)
     engine = cache(lambda: make_engine(settings.run, years, CPU, rule))  # once: a run starts it anew from its own seed

@@ -27,20 +27,19 @@ Words = Annotated[tuple[str, ...], Parameter(parse=False)]
 """A command's parameter of this type is given the words after the command's name."""
 
 
-def _shown(default: Any) -> Any:
-    """A default as help shows it; None for one that says nothing."""
-    return None if default == () or default is False else default
-
-
 def make_app(name: str, command: Callable[..., int] | None = None, help: str | None = None) -> App:
     """The parser of a command, or of several."""
+
+    def shown(default: Any) -> Any:  # None for a default that says nothing
+        return None if default == () or default is False else default
+
     app = App(
         name=name,
         help=help,
         help_format="plaintext",
         help_formatter=DefaultFormatter(panel_spec=PanelSpec(box=MINIMAL, padding=(0, 0))),
         version_flags=[],
-        default_parameter=Parameter(allow_repeating=True, negative=(), show_default=_shown),
+        default_parameter=Parameter(allow_repeating=True, negative=(), show_default=shown),
     )
     if command is not None:
         app.default(command)
@@ -58,7 +57,10 @@ def entry(module: str, command: Callable[..., int]) -> Callable[..., int]:
 
 def run_app(app: App, argv: Sequence[str] | None = None) -> int:
     """Parse the words, sys.argv's by default, and run the command that they name; returns its exit status."""
-    words = _with_empty_resume(sys.argv[1:] if argv is None else argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    for n, after in enumerate([*words[1:], "-"]):
+        if words[n : n + 1] == ["--resume"] and after.startswith("-"):
+            words[n] = "--resume="  # it may stand without a folder, which no parser tells from one with an argument
 
     def body() -> int:
         try:
@@ -77,14 +79,6 @@ def run_app(app: App, argv: Sequence[str] | None = None) -> int:
     return run_command(body)
 
 
-def _with_empty_resume(words: Sequence[str]) -> list[str]:
-    """`--resume` may stand without a folder, which no parser tells from one that is followed by an argument."""
-    following = [*words[1:], "-"]
-    return [
-        "--resume=" if word == "--resume" and after.startswith("-") else word for word, after in zip(words, following)
-    ]
-
-
 def run_command(body: Callable[[], int]) -> int:
     """Run a command's body and turn what it raises into an exit status.
 
@@ -96,7 +90,8 @@ def run_command(body: Callable[[], int]) -> int:
     try:
         return body()
     except UserError as error:
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
+        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(error))  # line ends too
+        print(f"error: {text}", file=sys.stderr)
         return 2
     except Failure as error:
         print(f"{error.prefix}: {error}", file=sys.stderr)
@@ -107,11 +102,6 @@ def run_command(body: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-
-
-def one_line(text: str) -> str:
-    """The text with whatever is not printable, such as line ends and control characters in a user's input, escaped."""
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 def _setting(name: str, default: str | None = None) -> Parameter:

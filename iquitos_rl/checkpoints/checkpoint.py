@@ -25,15 +25,7 @@ import torch
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from iquitos_rl.checkpoints.slot import (
-    FORMAT_VERSION,
-    DamagedError,
-    Slot,
-    block_of,
-    is_large,
-    load_large,
-    rows_per_block,
-)
+from iquitos_rl.checkpoints.slot import FORMAT_VERSION, DamagedError, Slot, blocks_of, is_large, load_large
 from iquitos_rl.checkpoints.state import first_not_finite, pack, unpack
 from iquitos_rl.errors import UserError
 
@@ -120,8 +112,7 @@ class Checkpoints:
     def _hand_over(self, slot: Slot, there: set[str], tensor: Tensor) -> dict[str, Any]:
         """Copy the blocks that are not `there` and let them be written; returns the tensor's layout."""
         names = []
-        for rows in tensor.split(rows_per_block(tensor)):
-            block = block_of(rows)
+        for block in blocks_of(tensor):
             name = hashlib.sha256(block).hexdigest()
             names.append(name)
             if name not in there:

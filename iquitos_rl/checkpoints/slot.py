@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,10 @@ def is_large(tensor: Tensor) -> bool:
     return tensor.nbytes > BLOCK_BYTES and tensor.ndim > 0
 
 
-def rows_per_block(tensor: Tensor) -> int:
-    """Rows of a tensor (N, ...) in one block."""
-    return max(1, BLOCK_BYTES // max(1, tensor[:1].nbytes))
-
-
-def block_of(rows: Tensor) -> Any:
-    """The bytes of rows as an array: a view of their memory where they are on the CPU."""
-    return rows.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+def blocks_of(tensor: Tensor) -> Iterator[Any]:
+    """The blocks of a large tensor (N, ...), arrays of bytes: views of its memory where it is on the CPU."""
+    for rows in tensor.split(max(1, BLOCK_BYTES // tensor[:1].nbytes)):
+        yield rows.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
 
 
 class Slot:

@@ -73,10 +73,6 @@ def own_year(name: str, run: Path) -> AgentYear:
         raise UserError(f"{path} cannot be used ({type(error).__name__}: {error})") from None
 
 
-def year_file(run: Path, year: str) -> Path:
-    return run / "years" / f"{year}.json"
-
-
 def inputs_of(run: Path, fingerprint: str) -> dict[str, str]:
     """What a policy's figures in a year depend on.
 
@@ -93,7 +89,7 @@ def inputs_of(run: Path, fingerprint: str) -> dict[str, str]:
 def stored_year(run: Path, year: str, fingerprint: str) -> AgentYear | None:
     """What was found before for this very policy and year; None, and judged again, where anything is in doubt."""
     try:
-        data = json.loads(year_file(run, year).read_text(encoding="utf-8"))
+        data = json.loads((run / "years" / f"{year}.json").read_text(encoding="utf-8"))
         found = AgentYear(**data["result"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -112,7 +108,7 @@ def judge_task(name: str, run: Path, year: str, case: Path, fingerprint: str, in
         env, simulated = simulate_policy(name, agent, case, task, interrupts.check)
     audit = {DEMAND_AUDIT: audit_demand(simulated, env.task.objective), **replay(simulated, env.task.settings)}
     result = AgentYear(figures(simulated), audit)
-    path = year_file(run, year)
+    path = run / "years" / f"{year}.json"
     path.parent.mkdir(exist_ok=True)
     write_json(path, {"inputs": inputs_of(run, fingerprint), "result": result._asdict()})
     return result

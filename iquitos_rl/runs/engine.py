@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from iquitos_rl.envs.task.site_vector import SiteVector
 from iquitos_rl.envs.vector import VectorEnv
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.references import STRONGEST, find_rule
+from iquitos_rl.machine.interrupt import Check
 
 
 class Engine(NamedTuple):
@@ -87,12 +88,9 @@ def make_engine(
 
 
 def choose_guidance(
-    settings: RunSettings, train_years: list[Path], cache: Path, check: Callable[[], None] = lambda: None
+    settings: RunSettings, train_years: list[Path], cache: Path, check: Check = lambda: None
 ) -> Guidance:
     """The rule that the agent's actions count from; tuned on the training years, or taken from the cache.
-
-    Args:
-        check: called between rounds of tuning; what it raises ends it.
 
     Raises:
         UserError: a rule is asked for and cannot act here.

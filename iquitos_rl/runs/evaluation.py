@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from iquitos_rl.judging.summary import Judged, make_summary
 from iquitos_rl.judging.table import comparison_table
 from iquitos_rl.machine.device import choose_device, choose_threads
 from iquitos_rl.machine.files import write_json
+from iquitos_rl.machine.interrupt import Check
 from iquitos_rl.runs.folder import SUMMARY, make_output
 from iquitos_rl.runs.years import EVALUATION_YEAR_SEED, preset_year
 
@@ -32,7 +32,7 @@ def find_reference(
     output: Path,
     skip: bool = False,
     reuse: bool = False,
-    check: Callable[[], None] = lambda: None,
+    check: Check = lambda: None,
 ) -> Judged:
     """Evaluate a reference, or take it from the store; its hours go to `output`.
 
@@ -46,9 +46,8 @@ def find_reference(
     """
     found = stored(reference, cache) if skip or reuse else None
     if found is None and skip:
-        raise UserError(
-            f"--skip-baseline: {cache} holds no baseline for these inputs; run once without --skip-baseline"
-        )
+        text = f"{cache} holds no baseline for these inputs; run once without --skip-baseline"
+        raise UserError(f"--skip-baseline: {text}")
     if found is None:
         with hour_bar(f"evaluate {reference.name}", read_site(reference.case).rows - 1, check) as advance:
             found = judge(reference, cache, advance)
@@ -57,28 +56,23 @@ def find_reference(
 
 
 def find_kept(
-    baseline: Reference,
-    train_years: list[Path],
-    cache: Path,
-    output: Path,
-    skip: bool = False,
-    check: Callable[[], None] = lambda: None,
+    baseline: Reference, years: list[Path], cache: Path, output: Path, skip: bool = False, check: Check = lambda: None
 ) -> tuple[dict[str, Judged], dict[str, str]]:
     """What every run evaluates next to the uncontrolled site `baseline`, or why one is missing.
 
     Args:
-        train_years: without any, only controllers that need none.
+        years: to train on; without any, only controllers that need none.
     """
     found: dict[str, Judged] = {}
     left_out: dict[str, str] = {}
     for name in kept():
         needs = CONTROLLERS[name].needs
-        if name == UNCONTROLLED or (needs != "nothing" and not train_years):
+        if name == UNCONTROLLED or (needs != "nothing" and not years):
             continue
         try:
             if needs == "rule":
                 print(f"the rule {name}: tuned on training years, which may take minutes the first time", flush=True)
-            rule = learn(name, train_years, baseline.task, cache, skip, check)
+            rule = learn(name, years, baseline.task, cache, skip, check)
             found[name] = find_reference(baseline._replace(name=name, rule=rule), cache, output, skip, True, check)
         except (UserError, SolverError) as error:
             left_out[name] = str(error)

@@ -49,7 +49,7 @@ from iquitos_rl.runs.folder import (
     set_aside,
 )
 from iquitos_rl.runs.training import Session, Training
-from iquitos_rl.runs.years import Years, prepare_years
+from iquitos_rl.runs.years import prepare_years
 
 OUTPUTS = Path("outputs")
 LATEST = Path("")
@@ -171,15 +171,14 @@ def train_in(run: Run, settings: Settings, device: torch.device, request: Reques
     words = ["python", "-m", "iquitos_rl.train", run.algorithm, "--resume", str(output)]
     hint = subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
     baseline = Reference(UNCONTROLLED, years.evaluate, read_site(years.evaluate).fingerprint, task)
-    session = Session(interrupts, request.resume is not None, request.allow_changes, hint, cache, baseline.fingerprint)
-    references = {UNCONTROLLED: find_reference(baseline, cache, output, skip, session.resume, interrupts.check)}
+    resume, fingerprint = request.resume is not None, baseline.fingerprint
+    session = Session(interrupts, resume, request.allow_changes, hint, cache, device, years, fingerprint)
+    references = {UNCONTROLLED: find_reference(baseline, cache, output, skip, resume, interrupts.check)}
 
-    results: dict[str, Result] = {}
-    for name, own in settings.agents.items():
-        if len(settings.agents) == 1:
-            results[name] = _train_and_evaluate(name, own, years, device, output, session)
-        else:
-            results[name] = _attempt(name, own, years, device, output / name, session)
+    if len(settings.agents) == 1:
+        results = {name: _train_and_evaluate(name, own, output, session) for name, own in settings.agents.items()}
+    else:
+        results = {name: _attempt(name, own, output / name, session) for name, own in settings.agents.items()}
     others, left_out = find_kept(baseline, years.train, cache, output, skip, interrupts.check)
     objective, warnings = Objective(read_tariff(years.evaluate), task.objective), list(report.warnings)
     summary = {
@@ -197,11 +196,9 @@ def train_in(run: Run, settings: Settings, device: torch.device, request: Reques
     return 1 if any(result.failed for result in results.values()) else 0
 
 
-def _train_and_evaluate(
-    name: str, settings: AgentSettings, years: Years, device: torch.device, output: Path, session: Session
-) -> Result:
+def _train_and_evaluate(name: str, settings: AgentSettings, output: Path, session: Session) -> Result:
     """Train an agent from where it stands, and evaluate it on CityLearn."""
-    training = Training(name, settings, years.train, device, output, session)
+    training = Training(name, settings, output, session)
     if session.resume and (stored := _stored_result(output, training)) is not None:
         return stored
     timing = training.run()
@@ -212,7 +209,8 @@ def _train_and_evaluate(
         session.interrupts.check(f"trained, not evaluated yet; to resume: {session.hint}")
 
     check()
-    result = evaluate_policy(name, agent, years.evaluate, settings.run.task, output, check)._replace(timing=timing)
+    result = evaluate_policy(name, agent, session.years.evaluate, settings.run.task, output, check)
+    result = result._replace(timing=timing)
     write_json(output / RESULT, {"steps": training.agent.steps, "result": result._asdict()})
     return result
 
@@ -227,13 +225,11 @@ def _stored_result(output: Path, training: Training) -> Result | None:
     return result if steps == training.agent.steps >= training.total else None
 
 
-def _attempt(
-    name: str, settings: AgentSettings, years: Years, device: torch.device, output: Path, session: Session
-) -> Result:
+def _attempt(name: str, settings: AgentSettings, output: Path, session: Session) -> Result:
     """`_train_and_evaluate` for one of several agents: an error is written down, and the other agents continue."""
     output.mkdir(exist_ok=True)
     try:
-        return _train_and_evaluate(name, settings, years, device, output, session)
+        return _train_and_evaluate(name, settings, output, session)
     except Interrupted:
         raise
     except Exception as error:

@@ -24,6 +24,7 @@ from iquitos_rl.runs.best import YEARS, Best
 from iquitos_rl.runs.engine import Engine, choose_guidance, make_engine
 from iquitos_rl.runs.folder import differences, refuse_changes
 from iquitos_rl.runs.planning import planned_settings
+from iquitos_rl.runs.years import Years
 
 FOLDER, INSPECTION = "checkpoints", "inspection"
 
@@ -38,6 +39,8 @@ class Session(NamedTuple):
     """The command that resumes the run."""
     cache: Path
     """Where tuned rules are kept."""
+    device: torch.device
+    years: Years
     evaluation: str
     """Fingerprint of the year that agents are evaluated on."""
 
@@ -49,25 +52,16 @@ class Training:
         UserError: the checkpoint is of other settings or data, or none is whole.
     """
 
-    def __init__(
-        self,
-        name: str,
-        settings: AgentSettings,
-        train_years: list[Path],
-        device: torch.device,
-        output: Path,
-        session: Session,
-    ) -> None:
+    def __init__(self, name: str, settings: AgentSettings, output: Path, session: Session) -> None:
         self.name, self.settings, self.output, self.session = name, settings, output, session
-        rule, reason = choose_guidance(settings.run, train_years, session.cache, session.interrupts.check)
-        self.engine: Engine = make_engine(settings.run, train_years, device, rule)
+        device, years = session.device, session.years.train
+        rule, reason = choose_guidance(settings.run, years, session.cache, session.interrupts.check)
+        self.engine: Engine = make_engine(settings.run, years, device, rule)
         engine, hours = self.engine, self.engine.steps_per_year
         self.total = settings.run.steps or (settings.run.episodes or 1) * hours
         guide = "no rule" if rule is None else f"the rule {rule.name}"
-        years = f"{self.total / hours:.1f} site-years"
-        print(
-            f"training on the {engine.name} engine ({engine.reason}), {years}, {guide} as guide ({reason})", flush=True
-        )
+        budget = f"{self.total / hours:.1f} site-years, {guide} as guide ({reason})"
+        print(f"training on the {engine.name} engine ({engine.reason}), {budget}", flush=True)
         unguided = unguided_settings(name)
         if rule is None and settings.run.guide != "none" and unguided.is_file():
             print(f"settings meant for runs without a guide: --config {unguided}", flush=True)
@@ -75,7 +69,7 @@ class Training:
         self.agent = AGENTS[name].agent(engine.env, planned, device=device, seed=settings.run.seed)
         self.checkpoints = Checkpoints(output / FOLDER, settings.run.checkpoint_minutes)
         self.best = Best(YEARS * hours)
-        self.device, self.seconds, self.step = device, 0.0, 0
+        self.seconds, self.step = 0.0, 0
         if session.resume:
             self._resume()
 
@@ -140,8 +134,8 @@ class Training:
 
         def report(progress: Progress) -> None:
             memory = {"ram_mib": process.memory_info().rss / 2**20}
-            if self.device.type == "cuda":
-                memory["gpu_mib"] = torch.cuda.max_memory_allocated(self.device) / 2**20
+            if self.session.device.type == "cuda":
+                memory["gpu_mib"] = torch.cuda.max_memory_allocated(self.session.device) / 2**20
             shown = {key: f"{value:.0f}" for key, value in memory.items()}
             if "episode_return" in progress.metrics:
                 shown["return"] = f"{progress.metrics['episode_return']:.1f}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from iquitos_rl.config import RunSettings
 from iquitos_rl.envs.citylearn.env import resolve_case
 from iquitos_rl.errors import UserError
 from iquitos_rl.machine.files import digest
+from iquitos_rl.machine.interrupt import Check
 from iquitos_rl.machine.locks import only_process
 from iquitos_rl.registry import plugin_source
 from iquitos_rl.version import __version__
@@ -30,12 +30,9 @@ class Years(NamedTuple):
 
 
 def preset_year(
-    preset: str, year_seed: int, overrides: dict[str, Any], cache: Path, check: Callable[[], None] = lambda: None
+    preset: str, year_seed: int, overrides: dict[str, Any], cache: Path, check: Check = lambda: None
 ) -> Path:
-    """The folder of one year of a preset, built unless it is there already.
-
-    Args:
-        check: called while another process builds it; what it raises ends the wait.
+    """The folder of one year of a preset, built unless it is there already or another process builds it.
 
     Raises:
         UserError: the cache cannot be written to.
@@ -49,11 +46,8 @@ def preset_year(
     return folder
 
 
-def prepare_years(settings: RunSettings, cache: Path, check: Callable[[], None] = lambda: None) -> Years:
+def prepare_years(settings: RunSettings, cache: Path, check: Check = lambda: None) -> Years:
     """Find or build the training years and the evaluation year of a run.
-
-    Args:
-        check: called while another process builds one of them; what it raises ends the wait.
 
     Raises:
         UserError: the case does not exist, or settings of a preset are given for a folder.

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from iquitos_rl.checkpoints import slot as slot_module
 from iquitos_rl.checkpoints.checkpoint import Checkpoints, generator_states, set_generator_states
-from iquitos_rl.checkpoints.slot import FORMAT_VERSION, SUFFIX, Slot, block_of, load_large
+from iquitos_rl.checkpoints.slot import FORMAT_VERSION, SUFFIX, Slot, blocks_of, load_large
 from iquitos_rl.checkpoints.state import first_not_finite, pack, unpack
 from iquitos_rl.errors import UserError
 
@@ -101,9 +101,10 @@ def test_a_tree_that_is_none_of_ours_is_refused(tree):
 )
 def test_a_block_is_the_bytes_of_rows_named_by_their_digest(tmp_path, dtype):
     rows = (torch.rand(7, 3) * 9).to(getattr(torch, dtype))
-    name, slot = hashlib.sha256(block_of(rows)).hexdigest(), Slot(tmp_path)
-    slot.put(name, block_of(rows))
-    assert slot.read(name) == (tmp_path / f"{name}{SUFFIX}").read_bytes() == bytes(block_of(rows))
+    (block,) = blocks_of(rows)
+    name, slot = hashlib.sha256(block).hexdigest(), Slot(tmp_path)
+    slot.put(name, block)
+    assert slot.read(name) == (tmp_path / f"{name}{SUFFIX}").read_bytes() == bytes(block)
     found = load_large(slot, {"dtype": dtype, "shape": [14, 3], "blocks": [name, name]}, None)
     assert found.dtype == rows.dtype
     assert torch.equal(found, torch.cat([rows, rows]))
@@ -277,10 +278,10 @@ def test_a_save_that_fails_leaves_the_one_before_and_the_next_succeeds(tmp_path,
 def test_no_memory_for_the_copy_leaves_the_one_before(tmp_path, monkeypatch):
     checkpoints, told = write(tmp_path, 30)
 
-    def block_of(rows):
+    def blocks_of(rows):
         raise MemoryError
 
-    monkeypatch.setattr("iquitos_rl.checkpoints.checkpoint.block_of", block_of)
+    monkeypatch.setattr("iquitos_rl.checkpoints.checkpoint.blocks_of", blocks_of)
     checkpoints.save(state(filled=60, step=60), 60, {}, wait=True)
     assert "could not be written" in told[0]
     assert Checkpoints(tmp_path, 0.0).load().step == 30
