@@ -174,8 +174,7 @@ class Checkpoints:
             UserError: all checkpoints are damaged.
         """
         found: list[tuple[int, int, dict[str, Any]]] = []
-        damage: list[str] = []
-        cut_off = False
+        damage, cut_off = list[str](), False
         for index, slot in enumerate(self._slots):
             try:
                 body = slot.manifest()
@@ -186,10 +185,17 @@ class Checkpoints:
                     damage.append(f"{slot.folder} holds an incomplete checkpoint")
             except DamagedError as error:
                 damage.append(str(error))
-        tensors = pack(own)[1]
+        own_tensors = pack(own)[1]
         for _, index, body in sorted(found, key=lambda item: item[:2], reverse=True):
+            slot = self._slots[index]
             try:
-                state = self._read(self._slots[index], body, tensors)
+                tensors = slot.tensors(body["packed"])
+                for name, layout in body["large"].items():
+                    tensors[name] = load_large(slot, layout, own_tensors.get(name))
+                state = unpack(body["tree"], tensors)
+            except RecursionError:
+                damage.append(f"{slot.folder}: the state is nested too deeply")
+                continue
             except (DamagedError, UserError) as error:
                 damage.append(str(error))
                 continue
@@ -202,15 +208,6 @@ class Checkpoints:
         if not damage or (cut_off and len(damage) == 1 and not self._slots[1].files()):
             return None
         raise UserError(f"{self.folder} holds no undamaged checkpoint: {'; '.join(damage)}")
-
-    def _read(self, slot: Slot, body: dict[str, Any], own: dict[str, Tensor]) -> Any:
-        tensors = slot.tensors(body["packed"])
-        for name, layout in body["large"].items():
-            tensors[name] = load_large(slot, layout, own.get(name))
-        try:
-            return unpack(body["tree"], tensors)
-        except RecursionError:
-            raise DamagedError(f"{slot.folder}: the state is nested too deeply") from None
 
 
 def generator_states() -> dict[str, Any]:

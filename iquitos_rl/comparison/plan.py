@@ -26,6 +26,8 @@ DESCRIPTION = "comparison.json"
 
 @dataclass(frozen=True)
 class ComparisonRequest:
+    """What a comparison is asked to do; `config`, `flags` and `sets` are those of a training's `Request`."""
+
     agents: tuple[str, ...] = ()
     """Names of the registry; none means every agent with a shipped YAML file."""
     seeds: int = 5
@@ -37,11 +39,8 @@ class ComparisonRequest:
     jobs: int = 1
     """Processes that train and simulate at the same time."""
     config: Path | None = None
-    """The user's YAML file of settings."""
     flags: Mapping[str, Any] = field(default_factory=dict)
-    """Run settings by name; None leaves one to the files."""
     sets: tuple[str, ...] = ()
-    """`key=value` texts, see `load_settings`."""
     output: Path | None = None
     command: str = ""
     """What the user typed: it resumes the comparison, and the report shows it."""
