@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from cyclopts import Parameter
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 from pydantic.fields import FieldInfo
 
 from iquitos_rl.assignments import read_yaml, validate, write_value
 from iquitos_rl.cli import entry
+from iquitos_rl.registry import Names
 
 WORDS = {bool: "true or false", int: "whole number", float: "number", str: "text", type(None): "null", dict: "mapping"}
 BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
@@ -40,6 +41,9 @@ def rows(settings: BaseModel, prefix: str = "") -> Iterator[Row]:
 
 def describe_type(field: FieldInfo) -> str:
     """What a setting's value may be, in words."""
+    for item in field.metadata:
+        if isinstance(item, AfterValidator) and isinstance(item.func, Names):
+            return " or ".join(item.func.choices())
     names = (*BOUNDS, "min_length", "max_length")
     limits = {name: getattr(item, name) for item in field.metadata for name in names if hasattr(item, name)}
     words = [f"{BOUNDS[name]} {write_value(limit)}" for name, limit in limits.items() if name in BOUNDS]

@@ -91,6 +91,8 @@ def _battery(attributes: Block, seed: int, **resolved: float) -> Battery:
     )
     if power_efficiency_curve[1].min() <= 0 or power_efficiency_curve[1].max() > 1:
         attributes.error("power_efficiency_curve must lie above 0 and at most at 1")
+    elif min(_extended(power_efficiency_curve, x) for x in (0.0, 1.0)) <= 0:
+        attributes.error("power_efficiency_curve, extended in straight lines to 0 and 1 as CityLearn does, falls to 0")
     return Battery(
         efficiency=efficiency,
         capacity_loss_coefficient=attributes.number("capacity_loss_coefficient", 0, 1, default=_draw(seed, 1e-5, 1e-4)),
@@ -105,6 +107,13 @@ def _battery(attributes: Block, seed: int, **resolved: float) -> Battery:
         ),
         **resolved,
     )
+
+
+def _extended(curve: Floats, x: float) -> float:
+    """A curve's value at x, on the line through its first two knots or its last two where x lies outside of them."""
+    k = int(np.clip(np.searchsorted(curve[0], x) - 1, 0, curve.shape[1] - 2))
+    slope = (curve[1, k + 1] - curve[1, k]) / (curve[0, k + 1] - curve[0, k])
+    return float(curve[1, k] + slope * (x - curve[0, k]))
 
 
 def _draw(seed: int, low: float, high: float) -> float:

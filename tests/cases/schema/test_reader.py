@@ -514,3 +514,12 @@ def test_hours_from_0_to_23_are_taken_as_they_are(tmp_path: Path) -> None:
         changed.append(",".join(cells))
     path.write_text("\n".join(changed), encoding="utf-8")
     assert np.array_equal(read_site(folder).hour, expected)
+
+
+def test_a_first_hour_0_before_hours_1_to_24_is_the_last_of_its_day(tmp_path: Path) -> None:
+    """So the public data set with vehicles begins."""
+    folder = write_schema(tmp_path, 3, PLAIN)
+    expected = read_site(folder).hour
+    assert expected.max() == 23
+    edit_cell("Building_1.csv", 0, "hour", "0")(folder)
+    assert read_site(folder).hour.tolist() == [23, *expected[1:].tolist()]
