@@ -9,7 +9,7 @@ one that has left, and these agents leave the next one short.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -49,13 +49,11 @@ def citylearn_agent(env: CityLearnSite, name: str) -> Controller:
 
 
 @contextlib.contextmanager
-def _observed_once(buildings: Iterable[Any]) -> Iterator[None]:
+def _observed_once(buildings: list[Any]) -> Iterator[None]:
     """Let each building put its observations together once: the agents ask for all of them at every charger, which
     takes a quarter of an hour for a year of 128."""
-    buildings = list(buildings)
     for building in buildings:
-        seen = building.observations()
-        building.observations = lambda seen=seen: seen
+        building.observations = lambda seen=building.observations(): seen
     try:
         yield
     finally:

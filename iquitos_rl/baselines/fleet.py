@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from iquitos_rl.baselines.programme import Programme
-from iquitos_rl.baselines.stays import Stays, all_charging
+from iquitos_rl.baselines.stays import Stays, all_charging, select
 from iquitos_rl.cases.site import Bools, Floats, Ints
 
 
@@ -35,11 +35,6 @@ class Blocks(NamedTuple):
     """Whether the total must be charged; else what is left out is missing at departure."""
 
 
-def select(stays: Stays, chosen: Bools | Ints) -> Stays:
-    """The stays that a mask or indices choose."""
-    return Stays._make(field[chosen] for field in stays)
-
-
 def make_blocks(stays: Stays) -> tuple[Blocks, float]:
     """Aggregate charging-only stays; also the kWh that are missing whatever is done."""
     steps = stays.last - stays.first + 1
@@ -56,14 +51,8 @@ def make_blocks(stays: Stays) -> tuple[Blocks, float]:
     below = (whole, (1 - rest) * stays.charge_limit)
     above = (whole + 1, rest * stays.charge_limit)
     level, weight = (np.concatenate(pair) for pair in zip(below, above))
-    keys = np.stack(
-        [
-            *(np.tile(field, 2) for field in (stays.building, stays.first, stays.last, firm)),
-            np.tile(np.round(stays.gain, 12), 2),
-            level,
-        ],
-        axis=-1,
-    )
+    alike = stays.building, stays.first, stays.last, firm, np.round(stays.gain, 12)
+    keys = np.stack([*(np.tile(field, 2) for field in alike), level], axis=-1)
     some = (level > 0) & (weight > 0)
     unique, group = np.unique(keys[some], axis=0, return_inverse=True)
     total = np.bincount(group.ravel(), weight[some], len(unique)).astype(np.float64)

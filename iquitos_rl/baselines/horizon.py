@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from iquitos_rl.baselines.fleet import add_fleet
+from iquitos_rl.baselines.profiles import series
 from iquitos_rl.baselines.programme import Programme
 from iquitos_rl.baselines.stays import Stays, best_power, best_root, kept_share, lowest_soc
 from iquitos_rl.cases.site import Battery, Bools, Floats, Ints, Site
@@ -78,17 +79,13 @@ def year_horizon(site: Site, objective: Objective) -> Horizon:
             f"{site.path}: the optimum needs the SOC of every arriving vehicle, which the files leave blank"
         )
     rows = site.rows - 1
-
-    def series(name: str) -> Floats:
-        return np.stack([getattr(building, name)[:rows] for building in site.buildings], axis=-1)
-
-    price, carbon = series("price"), series("carbon")
+    load, pv, price, carbon = (series(site, name)[:rows] for name in ("load", "pv", "price", "carbon"))
     for name, values in (("price", price), ("carbon intensity", carbon)):
         if (values < 0).any():
             row = int(np.flatnonzero((values < 0).any(-1))[0])
             raise UserError(f"{site.path}: the optimum needs {name} that is not negative, but row {row} is")
     return Horizon(
-        surplus_load=series("load") - series("pv"),
+        surplus_load=load - pv,
         price=price,
         carbon=carbon,
         month=np.cumsum(is_month_start(site))[:rows].astype(np.int64) - 1,
@@ -135,35 +132,25 @@ def solve(horizon: Horizon, batteries: Sequence[Battery | None], stays: Stays, o
         battery_kwh[:, b] = x[charge] - x[discharge]
         soc[:, b] = x[level] / battery.capacity
     vehicles = fleet.energy(x)
-    net = horizon.surplus_load + battery_kwh + vehicles
-    return Plan(net, battery_kwh, soc, vehicles, total)
+    return Plan(horizon.surplus_load + battery_kwh + vehicles, battery_kwh, soc, vehicles, total)
 
 
 def _add_demand(programme: Programme, horizon: Horizon, objective: Objective, imported: Ints) -> None:
     """Charge the highest import of each month and period, in kW, from what has been run up already."""
     tariff = objective.tariff
-    months, buildings = int(horizon.month[-1]) + 1, imported.shape[1]
     rates = np.array([tariff.demand_charge_peak, tariff.demand_charge_off_peak]) * objective.weights.demand
     if not rates.any():
         return
-    run_up = np.zeros((months, buildings, 2))
-    run_up[0] = horizon.running_peak
-    _add_highest(programme, horizon, imported, horizon.month, run_up, rates)
-    if horizon.levelling > 0:
-        stretch = np.cumsum(np.diff(horizon.peak_period, prepend=horizon.peak_period[:1]))
-        nothing = np.zeros((int(stretch[-1]) + 1, buildings, 2))
-        _add_highest(programme, horizon, imported, stretch, nothing, rates * horizon.levelling)
-
-
-def _add_highest(
-    programme: Programme, horizon: Horizon, imported: Ints, span: Ints, run_up: Floats, rates: Floats
-) -> None:
-    """Price the highest import, in kW, of each span of steps and period; (H,) span, (spans, B, 2) run up before."""
-    cost = np.broadcast_to(rates, run_up.shape).ravel()
-    highest = programme.variables(run_up.size, cost, lower=run_up.ravel()).reshape(run_up.shape)
-    rows = programme.rows(np.zeros(imported.size)).reshape(imported.shape)
-    programme.put(rows, imported, 1 / horizon.hours_per_step)
-    programme.put(rows, highest[span, :, np.where(horizon.peak_period, 0, 1)], -1.0)
+    stretch = np.cumsum(np.diff(horizon.peak_period, prepend=horizon.peak_period[:1]))
+    spans = [(horizon.month, horizon.running_peak, 1.0), (stretch, 0.0, horizon.levelling)]
+    for span, so_far, share in spans if horizon.levelling > 0 else spans[:1]:
+        run_up = np.zeros((int(span[-1]) + 1, imported.shape[1], 2))
+        run_up[0] = so_far
+        cost = np.broadcast_to(rates * share, run_up.shape).ravel()
+        highest = programme.variables(run_up.size, cost, lower=run_up.ravel()).reshape(run_up.shape)
+        rows = programme.rows(np.zeros(imported.size)).reshape(imported.shape)
+        programme.put(rows, imported, 1 / horizon.hours_per_step)
+        programme.put(rows, highest[span, :, np.where(horizon.peak_period, 0, 1)], -1.0)
 
 
 def _add_battery(

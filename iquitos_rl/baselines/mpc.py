@@ -1,7 +1,7 @@
 """Receding horizon: plan the next two days as a linear programme every hour, and do the plan's first hour.
 
 It knows the tariff's calendar and, like an agent, the present hour, states of charge and running peaks. The hours ahead
-are expected by `Outlook`, or known (`forecast="perfect"`): the difference is what better forecasts could earn.
+are expected by `Persistence`, or known (`forecast="perfect"`): the difference is what better forecasts could earn.
 
 A fleet is planned as one: it may take anything between what it must and what it could now, and what it leaves it takes
 in the next hour. Vehicles that have not come yet are expected to charge on arrival.
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from iquitos_rl.baselines.forecast import Outlook
+from iquitos_rl.baselines.forecast import Persistence
 from iquitos_rl.baselines.horizon import Horizon, controllable, solve, year_horizon
 from iquitos_rl.baselines.profiles import Profiles, arrival_charging
 from iquitos_rl.baselines.stays import Stays
@@ -25,6 +25,9 @@ from iquitos_rl.cases.site import Floats
 from iquitos_rl.envs.task.site_task import SiteTask
 
 Forecast = Literal["persistence", "perfect"]
+STEPS_AHEAD = 48
+LEVELLING, READINESS = 0.003, 0.0005
+"""See `Horizon`. So small that they only choose between plans that expect the same bill."""
 
 
 class RecedingHorizon:
@@ -35,31 +38,23 @@ class RecedingHorizon:
         profiles: mean day of training years.
         year: index of the year among the task's sites: its prices are read from there, and with a perfect forecast
             everything else.
-        levelling, readiness: see `Horizon`. So small that they only choose between plans that expect the same bill.
 
     Raises:
         UserError: see `SiteView` and `year_horizon`.
     """
 
-    def __init__(
-        self,
-        task: SiteTask,
-        profiles: Profiles,
-        forecast: Forecast = "persistence",
-        steps_ahead: int = 48,
-        levelling: float = 0.003,
-        readiness: float = 0.0005,
-        year: int = 0,
-    ) -> None:
+    def __init__(self, task: SiteTask, profiles: Profiles, forecast: Forecast = "persistence", year: int = 0) -> None:
         self._view, self._objective = SiteView(task), task.objective
         site = task.sites[year]
         self._year = year_horizon(site, task.objective)
         self._vehicles = arrival_charging(site)[: site.rows - 1]
         self._hour, self._hours = site.hour, site.hours_per_step
         self._batteries = controllable(site)
-        self._outlook = Outlook(profiles) if forecast == "persistence" else None
-        self._steps_ahead, self._row = steps_ahead, 0
-        self._caution = {"levelling": levelling, "readiness": readiness}
+        self._row, self._outlook = 0, None
+        if forecast == "persistence":
+            mean_day = np.concatenate([profiles.load, profiles.pv, profiles.vehicles], axis=1)
+            # Vehicles that have come early say nothing of those to come.
+            self._outlook = Persistence(mean_day, np.repeat([True, True, False], len(site.buildings)))
 
     def predict(self, obs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Observation (D,) of the next hour to actions (A,).
@@ -80,13 +75,14 @@ class RecedingHorizon:
         return self._view.actions(decision)[0].numpy()
 
     def _look_ahead(self, now: Now) -> Horizon:
-        rows = slice(self._row, min(self._row + self._steps_ahead, len(self._year.price)))
+        rows = slice(self._row, min(self._row + STEPS_AHEAD, len(self._year.price)))
         if self._outlook is None:
-            surplus_load, vehicles = self._year.surplus_load[rows].copy(), self._vehicles[rows].copy()
+            surplus_load, vehicles = self._year.surplus_load[rows], self._vehicles[rows].copy()
         else:
-            hours = self._hour[rows]
-            self._outlook.observe(int(now.hour), _only(now.load_kw), _only(now.pv_kw), _only(now.ev_most_kw))
-            surplus_load, vehicles = (kw * self._hours for kw in self._outlook.ahead(hours))
+            present = now.load_kw, now.pv_kw, now.ev_most_kw
+            self._outlook.observe(int(now.hour), np.concatenate([_only(kw) for kw in present]))
+            load, pv, vehicles = np.split(self._outlook.ahead(self._hour[rows]), 3, axis=1)
+            surplus_load, vehicles = (load - pv) * self._hours, vehicles * self._hours
         vehicles[0] = _only(now.ev_least_kw) * self._hours
         return self._year._replace(
             surplus_load=surplus_load + vehicles,
@@ -96,7 +92,8 @@ class RecedingHorizon:
             peak_period=self._year.peak_period[rows],
             running_peak=np.stack([_only(now.peak_kw), _only(now.off_peak_kw)], axis=-1),
             battery_soc=_only(now.battery_soc),
-            **self._caution,
+            levelling=LEVELLING,
+            readiness=READINESS,
         )
 
 

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 from iquitos_rl.baselines.citylearn_agents import DeviceSite, citylearn_agent
-from iquitos_rl.baselines.controller import Controller
+from iquitos_rl.baselines.controller import Controller, uncontrolled
 from iquitos_rl.baselines.mpc import RecedingHorizon
 from iquitos_rl.baselines.rule import Rule, RuleSettings
 from iquitos_rl.baselines.rules import RULES
-from iquitos_rl.baselines.uncontrolled import uncontrolled
 from iquitos_rl.envs.citylearn.env import CityLearnSite
 from iquitos_rl.registry import Registry
 

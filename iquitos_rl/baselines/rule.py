@@ -84,8 +84,7 @@ class Rule:
         """
         now, decision = self._decide(obs)
         view = self.view
-        battery = torch.maximum(torch.minimum(decision.battery_kw, view.power), -view.power)
-        battery = torch.maximum(torch.minimum(battery, now.room_kwh), -now.stored_kwh)
+        battery = decision.battery_kw.clamp(-view.power, view.power).clamp(-now.stored_kwh, now.room_kwh)
         vehicles = torch.lerp(now.ev_least_kw, now.ev_most_kw, decision.ev_share)
         net = now.load_kw - now.pv_kw + battery + vehicles
         in_peak, charged = (hours[now.hour].unsqueeze(-1) for hours in (view.in_peak, view.charged))
