@@ -19,6 +19,12 @@ from iquitos_rl.cases.iquitos.presets import PvSettings, SiteSettings, WeatherSe
 from iquitos_rl.cases.site import Floats, Ints
 from iquitos_rl.errors import UserError
 
+WEATHER_NAMES = (
+    "outdoor_dry_bulb_temperature",
+    "outdoor_relative_humidity",
+    "diffuse_solar_irradiance",
+    "direct_solar_irradiance",
+)
 LEADS = (6, 12, 24)
 """Hours ahead of CityLearn's `_predicted_1`, `_predicted_2`, `_predicted_3`."""
 
@@ -155,9 +161,7 @@ def synthetic_temperature(calendar: Calendar, ghi: Floats, sun: Sun, mean: Float
     # The air temperature follows the sun of the last hours.
     warmth = np.asarray(lfilter([0.3], [1.0, -0.7], anomaly))
     values = mean[calendar.hour] + 4.0 * warmth + 1.0 * ar1(rng, calendar.rows, 0.95)
-    return np.asarray(
-        values - mean_by_hour(values, calendar.hour)[calendar.hour] + mean[calendar.hour], dtype=np.float64
-    )
+    return values - mean_by_hour(values, calendar.hour)[calendar.hour] + mean[calendar.hour]
 
 
 def synthetic_humidity(temperature: Floats, dew_point: float, rng: np.random.Generator) -> Floats:
@@ -203,12 +207,7 @@ def weather_columns(
     lit = (sun.clear_ghi > 20).astype(float)
     index = np.where(lit > 0, weather.ghi / np.maximum(sun.clear_ghi, 20), 0.0)
     ahead = []
-    present = {
-        "outdoor_dry_bulb_temperature": weather.temperature,
-        "outdoor_relative_humidity": weather.humidity,
-        "diffuse_solar_irradiance": weather.dhi,
-        "direct_solar_irradiance": weather.dni,
-    }
+    present = dict(zip(WEATHER_NAMES, (weather.temperature, weather.humidity, weather.dhi, weather.dni)))
     for lead, skill in zip(LEADS, skills):
         later = Sun._make(np.roll(values, -lead) for values in sun)
         clear_index = np.clip(forecast(index, calendar.hour, lead, skill, rng, lit), 0.05, CLOUD_EDGE)

@@ -46,14 +46,6 @@ class Visits:
     follows: NDArray[np.bool_]
     """True if the visit starts right after the socket's previous one, with no free row between."""
 
-    def reachable(self, capacity: float, power: float, efficiency: float) -> NDArray[np.bool_]:
-        """(N,) whether full power reaches the wanted SOC within the stay; `efficiency` from socket to battery."""
-        return (self.required_soc - self.arrival_soc) * capacity <= self.stay * power * efficiency + 1e-9
-
-    def needed_kwh(self, capacity: float) -> float:
-        """Total energy between arrival SOC and wanted SOC, kWh."""
-        return float(((self.required_soc - self.arrival_soc) * capacity).sum())
-
 
 def draw_visits(
     calendar: Calendar, settings: VisitSettings, kind: str, count: int, per_socket: float, rng: np.random.Generator
@@ -131,9 +123,8 @@ def charger_lines(visits: Visits, socket: int, rows: int, vehicle: str) -> list[
     lines = ["3,,,,,,\n"] * rows
     mine = visits.socket == socket
     columns = (visits.row, visits.stay, visits.arrival_soc, visits.required_soc, visits.follows)
-    for number, (row, stay, arrival, required, follows) in enumerate(
-        zip(*(c[mine].tolist() for c in columns)), start=1
-    ):
+    of_socket = zip(*(column[mine].tolist() for column in columns))
+    for number, (row, stay, arrival, required, follows) in enumerate(of_socket, start=1):
         if row > 0 and not follows:
             lines[row - 1] = f"2,{vehicle},,,1,{arrival:.4f},\n"
         lines[row] = f"1,{vehicle},{stay - 1},{required:.4f},,{arrival:.4f},v{number}\n"

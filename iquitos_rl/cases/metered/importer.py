@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from iquitos_rl.cases.iquitos.build import (
-    WEATHER_STREAM,
-    case_data,
-    modelled_pv,
-    performance_ratio,
-    resolve,
-    stream,
-)
+from iquitos_rl.cases.iquitos.build import WEATHER_STREAM, finish_case, modelled_pv, performance_ratio, resolve, stream
 from iquitos_rl.cases.iquitos.presets import CaseSettings
 from iquitos_rl.cases.iquitos.solar import (
     Calendar,
@@ -27,7 +20,6 @@ from iquitos_rl.cases.iquitos.solar import (
     synthetic_humidity,
     synthetic_weather,
 )
-from iquitos_rl.cases.iquitos.write import write_case
 from iquitos_rl.cases.metered.meter_file import HourlySeries, MeterFile, column_values, hourly, read_meter_file, runs
 from iquitos_rl.cases.site import Floats
 from iquitos_rl.errors import UserError
@@ -95,10 +87,8 @@ def import_case(
     notes.append(
         f"PV nameplate pv.dc_kw={resolved.pv.dc_kw:,.0f} kW, battery, sockets and tariff are those of {preset}"
     )
-    data = case_data(
-        preset, year_seed, resolved, calendar, sun, weather, load.values[keep], pv_kw, warnings, assumptions=notes
-    )
-    return write_case(data, output), notes
+    series = calendar, sun, weather, load.values[keep], pv_kw
+    return finish_case(output, preset, year_seed, resolved, *series, warnings, notes), notes
 
 
 def read_load(path: Path, column: str | None, utc_offset: float, notes: list[str]) -> HourlySeries:
@@ -147,19 +137,19 @@ def pick_energy_column(file: MeterFile, preferred: tuple[str, ...], option: str,
         UserError: no column is left, or several.
     """
     candidates = _energy_columns(file)
-    for narrower in (
-        [name for name in candidates if not name.lower().startswith("dc")],
-        [name for name in candidates if any(word in name.lower() for word in preferred)],
-        [name for name in candidates if "wh" in name.lower()],
-    ):
-        kept = [name for name in narrower if name in candidates]
-        candidates = kept or candidates
+    narrower: tuple[Callable[[str], bool], ...] = (
+        lambda name: not name.startswith("dc"),
+        lambda name: any(word in name for word in preferred),
+        lambda name: "wh" in name,
+    )
+    for fits in narrower:
+        candidates = [name for name in candidates if fits(name.lower())] or candidates
+    titles = ", ".join(file.header)
     if len(candidates) != 1:
-        what = (
-            f"several columns may hold the energy ({', '.join(candidates)})" if candidates else "no column holds energy"
-        )
-        raise UserError(f"{file.path.name}: {what}; name one of {', '.join(file.header)} with {option}")
-    notes.append(f"{file.path.name}: energy from column {candidates[0]} (of {', '.join(file.header)})")
+        several = f"several columns may hold the energy ({', '.join(candidates)})"
+        what = several if candidates else "no column holds energy"
+        raise UserError(f"{file.path.name}: {what}; name one of {titles} with {option}")
+    notes.append(f"{file.path.name}: energy from column {candidates[0]} (of {titles})")
     return candidates[0]
 
 
@@ -175,9 +165,8 @@ def _unit(name: str, column: str, notes: list[str]) -> tuple[float, bool]:
     for text, unit, factor in UNITS:
         if re.search(rf"{text}(?![a-z])", column.lower()):
             energy = text.endswith("wh")
-            notes.append(
-                f"{name}: {column} read as {f'{unit} per interval' if energy else f'mean {unit} of the interval'}"
-            )
+            meaning = f"{unit} per interval" if energy else f"mean {unit} of the interval"
+            notes.append(f"{name}: {column} read as {meaning}")
             return factor, energy
     notes.append(f"{name}: {column} names no unit, read as kWh per interval")
     return 1.0, True
@@ -212,13 +201,9 @@ def _check_sun(name: str, series: Mapping[str, HourlySeries], notes: list[str]) 
 
 
 def _same_hours(series: Mapping[str, HourlySeries]) -> dict[str, HourlySeries]:
-    first = max(s.begin[0] for s in series.values())
-    last = min(s.begin[-1] for s in series.values())
-    cut = {}
-    for name, s in series.items():
-        inside = (s.begin >= first) & (s.begin <= last)
-        cut[name] = HourlySeries(s.begin[inside], s.values[inside])
-    return cut
+    first, last = max(s.begin[0] for s in series.values()), min(s.begin[-1] for s in series.values())
+    inside = {name: (s.begin >= first) & (s.begin <= last) for name, s in series.items()}
+    return {name: HourlySeries(s.begin[inside[name]], s.values[inside[name]]) for name, s in series.items()}
 
 
 def _common_hours(
@@ -227,13 +212,13 @@ def _common_hours(
     """The hours of the case (whole days, at most 8,760 hours), and the PV file's row for each hour.
 
     Raises:
-        UserError: the files share fewer than two days.
+        UserError: the files share fewer than two days, or a day between them is missing.
     """
     hours, pv_rows = load.begin, np.zeros(len(load.begin), np.int64)
     if pv:
         hours, pv_rows = _align(hours, next(iter(pv.values())).begin, load_name, pv_name, notes)
-    day = hours.astype("datetime64[D]")
-    whole = np.repeat(*_run_lengths(day)) == 24
+    _, day, count = np.unique(hours.astype("datetime64[D]"), return_inverse=True, return_counts=True)
+    whole = count[day] == 24
     if not whole.all():
         notes.append(f"{load_name}: {int((~whole).sum())} hours of incomplete days left out")
     hours, pv_rows = hours[whole], pv_rows[whole]
@@ -251,22 +236,11 @@ def _common_hours(
         notes.append(f"{load_name}: {len(hours) - rows} hours beyond one year left out")
     if rows < YEAR:
         notes.append(f"{load_name}: {rows // 24} days, the case is shorter than a year")
-    _check_consecutive(hours[:rows], pv_name or load_name)
+    days = np.unique(hours[:rows].astype("datetime64[D]"))
+    for last in days[:-1][np.diff(days).astype(np.int64) > 1]:
+        if str(last)[5:] != "02-28" or last + 2 not in days:  # only 29 February may be missing
+            raise UserError(f"{pv_name or load_name}: {last + 1} is missing or incomplete")
     return hours[:rows], pv_rows[:rows]
-
-
-def _run_lengths(day: NDArray[np.datetime64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Length of each run of equal days, twice: the two arguments of np.repeat."""
-    edges = np.flatnonzero(np.concatenate(([True], day[1:] != day[:-1], [True])))
-    return np.diff(edges), np.diff(edges)
-
-
-def _check_consecutive(hours: NDArray[np.datetime64], name: str) -> None:
-    """Raise UserError if a day other than 29 February is missing inside the period."""
-    day = np.unique(hours.astype("datetime64[D]"))
-    for last in day[:-1][np.diff(day).astype(np.int64) > 1]:
-        if str(last)[5:] != "02-28" or last + 2 not in day:
-            raise UserError(f"{name}: {last + 1} is missing or incomplete")
 
 
 def _align(
@@ -306,7 +280,7 @@ def _weather(
         return synthetic_weather(calendar, sun, settings.weather, rng)
     ghi = np.maximum(found["ghi"], 0.0)
     if "dhi" in found and "dni" in found:
-        dhi, dni = np.maximum(found["dhi"], 0.0), np.maximum(found["dni"], 0.0)
+        dhi, dni = (np.maximum(found[part], 0.0) for part in ("dhi", "dni"))
     else:
         dhi, dni = split_irradiance(ghi, sun)
         notes.append("weather: diffuse and direct irradiance derived from the global one (Erbs)")

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import csv
 import re
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +18,13 @@ from numpy.typing import NDArray
 from iquitos_rl.cases.site import Floats, Ints
 from iquitos_rl.errors import UserError
 
+T = TypeVar("T")
 SLASHED = re.compile(r"(\d{1,2})[/.-](\d{1,2})[/.-](\d{4})(?:[ T]+(\d{1,2}):(\d{2})(?::(\d{2}))?)?$")
 LONGEST_FILLED_GAP = 24
 """Hours; longer gaps must be filled by the user."""
 
 
-@dataclass(frozen=True)
-class MeterFile:
+class MeterFile(NamedTuple):
     """A table of rows at equal intervals, in local time."""
 
     path: Path
@@ -37,11 +38,10 @@ class MeterFile:
     seconds: int
     """Length of an interval."""
     decimal_comma: bool
-    notes: list[str] = field(default_factory=list)
+    notes: list[str]
 
 
-@dataclass(frozen=True)
-class HourlySeries:
+class HourlySeries(NamedTuple):
     """Hourly values without gaps."""
 
     begin: NDArray[np.datetime64]
@@ -105,14 +105,32 @@ def _read_cells(path: Path, notes: list[str]) -> tuple[tuple[str, ...], list[tup
     return header, rows, lines, delimiter
 
 
+def _iso(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def _slashed(text: str) -> list[int]:
+    """The six numbers of a date such as 31/12/2024 0:15, day or month first."""
+    match = SLASHED.match(text)
+    if match is None:
+        raise ValueError
+    return [int(part or 0) for part in match.groups()]
+
+
 def _looks_like_date(cell: str) -> bool:
-    if SLASHED.match(cell):
-        return True
     try:
-        datetime.fromisoformat(cell.replace("Z", "+00:00"))
+        _iso(cell)
     except ValueError:
-        return False
+        return SLASHED.match(cell) is not None
     return not cell.isdigit()
+
+
+def _each(read: Callable[[str], T], texts: list[str], lines: list[int], name: str) -> Iterator[T]:
+    for text, line in zip(texts, lines):
+        try:
+            yield read(text)
+        except ValueError:
+            raise UserError(f"{name}, line {line}: {text!r} is not a date and time") from None
 
 
 def _parse_stamps(
@@ -123,11 +141,7 @@ def _parse_stamps(
     zone = timezone(timedelta(hours=utc_offset))
     stamps: list[datetime] = []
     offsets: set[timedelta | None] = set()
-    for text, line in zip(texts, lines):
-        try:
-            stamp = datetime.fromisoformat(text.replace("Z", "+00:00"))
-        except ValueError:
-            raise UserError(f"{name}, line {line}: {text!r} is not a date and time") from None
+    for stamp, text, line in zip(_each(_iso, texts, lines, name), texts, lines):
         offsets.add(stamp.utcoffset())
         if len(offsets) > 1:
             raise UserError(f"{name}, line {line}: {text!r} has another UTC offset than the rows before it")
@@ -142,36 +156,26 @@ def _parse_stamps(
 
 def _parse_slashed(texts: list[str], lines: list[int], name: str, notes: list[str]) -> NDArray[np.datetime64]:
     """Dates such as 31/12/2024 0:15. If both orders of day and month are possible, the shorter span is chosen."""
-    parts: list[list[int]] = []
-    for text, line in zip(texts, lines):
-        match = SLASHED.match(text)
-        if match is None:
-            raise UserError(f"{name}, line {line}: {text!r} is not a date and time")
-        parts.append([int(part or 0) for part in match.groups()])
-    first, second = max(part[0] for part in parts), max(part[1] for part in parts)
+
+    def dates(first_is_day: bool) -> NDArray[np.datetime64]:
+        def read(text: str) -> datetime:
+            first, second, year, hour, minute, seconds = _slashed(text)
+            month, day = (second, first) if first_is_day else (first, second)
+            return datetime(year, month, day, hour, minute, seconds)
+
+        return np.array(list(_each(read, texts, lines, name)), dtype="datetime64[s]")
+
+    first, second = np.array(list(_each(_slashed, texts, lines, name)))[:, :2].max(axis=0)
     if first <= 12 and second <= 12:
-        day_first, month_first = (_dates(parts, texts, lines, name, first_is_day) for first_is_day in (True, False))
+        day_first, month_first = dates(True), dates(False)
         spans = [np.ptp(stamps.astype(np.int64)) for stamps in (day_first, month_first)]
         if spans[0] == spans[1] and (day_first != month_first).any():
             raise UserError(f"{name}: the dates do not tell day from month; write them as 2024-12-31 00:15")
         first_is_day = bool(spans[0] <= spans[1])
     else:
-        first_is_day = first > 12
+        first_is_day = bool(first > 12)
     notes.append(f"{name}: dates read as {'day/month/year' if first_is_day else 'month/day/year'}")
-    return _dates(parts, texts, lines, name, first_is_day)
-
-
-def _dates(
-    parts: list[list[int]], texts: list[str], lines: list[int], name: str, first_is_day: bool
-) -> NDArray[np.datetime64]:
-    stamps: list[datetime] = []
-    for (first, second, year, hour, minute, second_of_minute), text, line in zip(parts, texts, lines):
-        day, month = (first, second) if first_is_day else (second, first)
-        try:
-            stamps.append(datetime(year, month, day, hour, minute, second_of_minute))
-        except ValueError:
-            raise UserError(f"{name}, line {line}: {text!r} is not a date and time") from None
-    return np.array(stamps, dtype="datetime64[s]")
+    return dates(first_is_day)
 
 
 def _interval(stamps: NDArray[np.datetime64], lines: list[int], name: str) -> int:
@@ -211,10 +215,10 @@ def column_values(file: MeterFile, column: str) -> Floats:
     for row, cell in enumerate(file.cells[file.header.index(column)]):
         try:
             values[row] = float(cell.replace(",", ".") if file.decimal_comma else cell) if cell else np.nan
+            if np.isinf(values[row]):
+                raise ValueError
         except ValueError:
             raise UserError(f"{file.path.name}, line {file.lines[row]}: {column} {cell!r} is not a number") from None
-        if np.isinf(values[row]):
-            raise UserError(f"{file.path.name}, line {file.lines[row]}: {column} {cell!r} is not a number")
     return values
 
 
