@@ -26,20 +26,13 @@ from iquitos_rl.errors import UserError
 class Horizon(NamedTuple):
     """What is known, or expected, of the hours ahead."""
 
-    surplus_load: Floats
-    """(H, B) load less PV, and whatever else is not to be planned."""
-    price: Floats
-    """(H, B)."""
-    carbon: Floats
-    """(H, B) kg per kWh."""
-    month: Ints
-    """(H,) counts months, the present one 0."""
-    peak_period: Bools
-    """(H,)."""
-    running_peak: Floats
-    """(B, 2) kW so far in the present month, peak and off-peak period."""
-    battery_soc: Floats
-    """(B,) SOC at the start; ignored where a building has no battery."""
+    surplus_load: Floats  # (H, B) load less PV, and whatever else is not to be planned
+    price: Floats  # (H, B)
+    carbon: Floats  # (H, B) kg per kWh
+    month: Ints  # (H,) counts months, the present one 0
+    peak_period: Bools  # (H,)
+    running_peak: Floats  # (B, 2) kW so far in the present month, peak and off-peak period
+    battery_soc: Floats  # (B,) SOC at the start; ignored where a building has no battery
     hours_per_step: float
     levelling: float = 0.0
     """Price of the highest import in each stretch of hours of one period, as a share of the month's: keeps a plan level
@@ -53,31 +46,22 @@ class Horizon(NamedTuple):
 class Plan(NamedTuple):
     """What to do in each hour."""
 
-    net: Floats
-    """(H, B)."""
-    battery: Floats
-    """(H, B) energy taken, negative where given."""
-    battery_soc: Floats
-    """(H, B) after the hour."""
-    vehicles: Floats
-    """(H, B)."""
+    net: Floats  # (H, B)
+    battery: Floats  # (H, B) energy taken, negative where given
+    battery_soc: Floats  # (H, B) after the hour
+    vehicles: Floats  # (H, B)
     cost: float
     """The weighted bill of these hours with the demand charge already run up, and what levelling and readiness add."""
 
 
 def year_horizon(site: Site, objective: Objective) -> Horizon:
-    """A whole year, known in advance, without the last row, which CityLearn never simulates.
-
-    Raises:
-        UserError: a price or a carbon intensity is negative, so that wasting energy could pay, or the site has what
-            is not planned here.
-    """
+    """A whole year, known in advance, without the last row, which CityLearn never simulates. Raises UserError: a price
+    or a carbon intensity is negative, so that wasting energy could pay, or the site has what is not planned here."""
     if site.unsupported:
         raise UserError(f"{site.path}: the optimum does not know {'; '.join(site.unsupported)}")
     if site.drift is not None:
-        raise UserError(
-            f"{site.path}: the optimum needs the SOC of every arriving vehicle, which the files leave blank"
-        )
+        missing = "the SOC of every arriving vehicle, which the files leave blank"
+        raise UserError(f"{site.path}: the optimum needs {missing}")
     rows = site.rows - 1
     load, pv, price, carbon = (series(site, name)[:rows] for name in ("load", "pv", "price", "carbon"))
     for name, values in (("price", price), ("carbon intensity", carbon)):
@@ -119,19 +103,19 @@ def solve(horizon: Horizon, batteries: Sequence[Battery | None], stays: Stays, o
     net_rows = programme.rows(-horizon.surplus_load.ravel()).reshape(count, buildings)  # planned - import <= PV - load
     programme.put(net_rows, imported, -1.0)
     _add_demand(programme, horizon, objective, imported)
-    stored = [
-        (b, battery, *_add_battery(programme, battery, b, horizon, net_rows[:, b]))
-        for b, battery in enumerate(batteries)
-        if battery is not None
-    ]
-    fleet = add_fleet(programme, stays, net_rows, weights.shortfall * settings.shortfall_price)
+    planned = {b: battery for b, battery in enumerate(batteries) if battery is not None}
+    of_battery = {
+        b: _add_battery(programme, battery, float(horizon.battery_soc[b]), horizon, net_rows[:, b])
+        for b, battery in planned.items()
+    }
+    energy_of = add_fleet(programme, stays, net_rows, weights.shortfall * settings.shortfall_price)
     x, total = programme.solve()
 
-    battery_kwh, soc = np.zeros((count, buildings)), np.zeros((count, buildings))
-    for b, battery, charge, discharge, level in stored:
+    battery_kwh, soc = np.zeros((2, count, buildings))
+    for b, (charge, discharge, level) in of_battery.items():
         battery_kwh[:, b] = x[charge] - x[discharge]
-        soc[:, b] = x[level] / battery.capacity
-    vehicles = fleet.energy(x)
+        soc[:, b] = x[level] / planned[b].capacity
+    vehicles = energy_of(x)
     return Plan(horizon.surplus_load + battery_kwh + vehicles, battery_kwh, soc, vehicles, total)
 
 
@@ -153,11 +137,9 @@ def _add_demand(programme: Programme, horizon: Horizon, objective: Objective, im
         programme.put(rows, highest[span, :, np.where(horizon.peak_period, 0, 1)], -1.0)
 
 
-def _add_battery(
-    programme: Programme, battery: Battery, building: int, horizon: Horizon, net_rows: Ints
-) -> tuple[Ints, Ints, Ints]:
+def _add_battery(programme: Programme, battery: Battery, soc: float, horizon: Horizon, net_rows: Ints) -> list[Ints]:
     """Add a battery; returns the variables of charging, discharging and energy stored after each step."""
-    count, hours, soc = len(net_rows), horizon.hours_per_step, float(horizon.battery_soc[building])
+    count, hours = len(net_rows), horizon.hours_per_step
     root, lowest, kept = best_root(battery), lowest_soc(battery) * battery.capacity, kept_share(battery, hours)
     limit = best_power(battery) * hours
     charge, discharge = (programme.variables(count, 0.0, upper=limit) for _ in range(2))
@@ -172,4 +154,4 @@ def _add_battery(
     programme.put(balance, charge, -root)
     programme.put(balance, discharge, 1 / root)
     programme.put(balance[1:], stored[:-1], -kept)
-    return charge, discharge, stored
+    return [charge, discharge, stored]

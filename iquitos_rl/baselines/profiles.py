@@ -19,8 +19,7 @@ class Profiles(NamedTuple):
 
     load: Floats
     pv: Floats
-    vehicles: Floats
-    """Every vehicle charging at full power on arrival."""
+    vehicles: Floats  # every vehicle charging at full power on arrival
     season: Floats
     """(12, B) mean load of each calendar month as a multiple of the year's; 1 for a month that never occurs."""
 

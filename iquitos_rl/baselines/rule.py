@@ -63,11 +63,7 @@ class Rule:
     def __init__(self, task: SiteTask, settings: RuleSettings, candidates: Mapping[str, Tensor] | None = None) -> None:
         self._act = RULES[settings.name].act
         self.view = view = SiteView(task)
-
-        def tensor(values: NDArray[Any]) -> Tensor:
-            return torch.from_numpy(values).to(view.device, torch.float32)
-
-        profiles = (tensor(values) for values in settings.profiles)
+        profiles = (torch.from_numpy(values).to(view.device, torch.float32) for values in settings.profiles)
         self._facts = Facts(view.expensive, view.power, view.usable, *profiles)
         given = candidates or {key: torch.tensor([value]) for key, value in settings.parameters.items()}
         self._parameters = {key: value.to(view.device, torch.float32).unsqueeze(-1) for key, value in given.items()}

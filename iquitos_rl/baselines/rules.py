@@ -23,20 +23,13 @@ DAY = 24
 class Facts(NamedTuple):
     """What a rule knows beforehand: of the batteries as in `SiteView`, and the fields of `Profiles`."""
 
-    expensive: Tensor
-    """(24,) bool, see `expensive_hours`."""
-    power_kw: Tensor
-    """(B,)."""
-    usable_kwh: Tensor
-    """(B,)."""
-    load_kw: Tensor
-    """(24, B)."""
-    pv_kw: Tensor
-    """(24, B)."""
-    vehicles_kw: Tensor
-    """(24, B)."""
-    season: Tensor
-    """(12, B)."""
+    expensive: Tensor  # (24,) bool, see `expensive_hours`
+    power_kw: Tensor  # (B,)
+    usable_kwh: Tensor  # (B,)
+    load_kw: Tensor  # (24, B)
+    pv_kw: Tensor  # (24, B)
+    vehicles_kw: Tensor  # (24, B)
+    season: Tensor  # (12, B)
 
 
 Parameters = Mapping[str, Tensor]
@@ -132,19 +125,17 @@ class Spec(NamedTuple):
 
 
 START, SHARE = Range(0.3, 1.1, 0.8), partial(Range, 0, 1)
+HOLD = {"reserve": Range(0, 0.8, 0.0), "power": Range(0.05, 1, 1.0)}
+SHAVE = {"peak_start": START, "off_peak_start": START, "refill": SHARE(0.5), "target_soc": SHARE(0.9)}
+STRONGEST = {"cap": START, "reserve": SHARE(0.7), "night_soc": SHARE(0.7), "patience": SHARE(0.0)}
 RULES: dict[str, Spec] = {
     "uncontrolled": Spec(uncontrolled, {}),
     "self-consumption": Spec(self_consumption, {}),
-    "peak-hold": Spec(peak_hold, {"reserve": Range(0, 0.8, 0.0), "power": Range(0.05, 1, 1.0)}),
-    "peak-shave": Spec(
-        peak_shave,
-        {"peak_start": START, "off_peak_start": START, "refill": SHARE(0.5), "target_soc": SHARE(0.9)},
-    ),
+    "peak-hold": Spec(peak_hold, HOLD),
+    "peak-shave": Spec(peak_shave, SHAVE),
     "water-filling": Spec(water_filling, {"cap": SHARE(0.5), "target_soc": SHARE(0.9)}),
     "smart-ev": Spec(smart_ev, {"cap": Range(0, 1.1, 0.8)}),
-    "strongest": Spec(
-        strongest, {"cap": START, "reserve": SHARE(0.7), "night_soc": SHARE(0.7), "patience": SHARE(0.0)}
-    ),
+    "strongest": Spec(strongest, STRONGEST),
 }
 
 

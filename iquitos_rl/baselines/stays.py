@@ -23,26 +23,17 @@ class Stays(NamedTuple):
     building: Ints
     socket: Ints
     vehicle: Ints
-    first: Ints
-    """Row of the first step."""
-    last: Ints
-    """Row of the last step that is simulated."""
-    arrival: Floats
-    """SOC before the first step; NaN where it is what the vehicle's previous stay left."""
-    required: Floats
-    """SOC wanted after the last step; 0 where the stay goes on beyond the last simulated row."""
+    first: Ints  # row of the first step
+    last: Ints  # row of the last step that is simulated
+    arrival: Floats  # SOC before the first step; NaN where it is what the vehicle's previous stay left
+    required: Floats  # SOC wanted after the last step; 0 where the stay goes on beyond the last simulated row
     capacity: Floats
-    lowest: Floats
-    """SOC below which the battery never is."""
-    kept: Floats
-    """Share of the SOC above `lowest` that standing leaves, at best."""
-    charge_limit: Floats
-    """Energy per step."""
-    gain: Floats
-    """kWh in the battery for each kWh at the meter."""
+    lowest: Floats  # SOC below which the battery never is
+    kept: Floats  # share of the SOC above `lowest` that standing leaves, at best
+    charge_limit: Floats  # energy per step
+    gain: Floats  # kWh in the battery for each kWh at the meter
     discharge_limit: Floats
-    drop: Floats
-    """kWh out of the battery for each kWh given at the meter."""
+    drop: Floats  # kWh out of the battery for each kWh given at the meter
     most_missing: Floats
     """kWh that may at most be missing at the end: the EV guard keeps a departure safe; infinite where it cannot."""
 
@@ -134,8 +125,7 @@ def read_stays(site: Site, guard: bool) -> Stays:
         for n, v in sorted(set(zip(socket.tolist(), vehicle.tolist())))
     }
     own = [pairs[key] for key in zip(socket.tolist(), vehicle.tolist())]
-    limits = np.array(own, dtype=np.float64).reshape(-1, 6).T.copy()
-    charge_limit, gain, discharge_limit, drop, guarded, overshoot = limits
+    charge_limit, gain, discharge_limit, drop, guarded, overshoot = np.array(own, np.float64).reshape(-1, 6).T.copy()
 
     def from_vehicle(values: list[float]) -> Floats:
         return np.array(values, dtype=np.float64)[vehicle]

@@ -19,8 +19,7 @@ from iquitos_rl.envs.district.env import DistrictSite
 from iquitos_rl.envs.task.site_task import TaskSettings
 
 ELITE_SHARE = 0.2
-LEAST_SPREAD = 0.01
-"""Standard deviation, as a share of a parameter's range, below which the search does not narrow."""
+LEAST_SPREAD = 0.01  # standard deviation, as a share of a parameter's range, below which the search does not narrow
 
 
 def tune(

@@ -21,42 +21,29 @@ from iquitos_rl.envs.task.observation import sockets_by_building
 from iquitos_rl.envs.task.site_task import SiteTask
 from iquitos_rl.errors import UserError
 
-EXPENSIVE = 1.02
-"""An hour of the day is expensive where its mean price exceeds the mean of all by this factor."""
+EXPENSIVE = 1.02  # an hour of the day is expensive where its mean price exceeds the mean of all by this factor
 
 
 class Now(NamedTuple):
     """The present hour, before the action; (E, B) where nothing else is said."""
 
-    hour: Tensor
-    """(E,) int64, 0 to 23."""
-    month: Tensor
-    """(E,) int64, 1 to 12."""
-    expensive: Tensor
-    """(E, 1) bool, see `expensive_hours`."""
+    hour: Tensor  # (E,) int64, 0 to 23
+    month: Tensor  # (E,) int64, 1 to 12
+    expensive: Tensor  # (E, 1) bool, see `expensive_hours`
     load_kw: Tensor
     pv_kw: Tensor
-    battery_soc: Tensor
-    """0 where there is no battery."""
-    stored_kwh: Tensor
-    """What the battery could still give at the meter."""
-    room_kwh: Tensor
-    """What it could still take at the meter."""
-    peak_kw: Tensor
-    """Highest import of the month so far in the peak period."""
-    off_peak_kw: Tensor
-    """The same for the other hours."""
-    ev_least_kw: Tensor
-    """What vehicles must take now to leave charged in time."""
-    ev_most_kw: Tensor
-    """What they could take."""
+    battery_soc: Tensor  # 0 where there is no battery
+    stored_kwh: Tensor  # what the battery could still give at the meter
+    room_kwh: Tensor  # what it could still take at the meter
+    peak_kw: Tensor  # highest import of the month so far in the peak period
+    off_peak_kw: Tensor  # the same for the other hours
+    ev_least_kw: Tensor  # what vehicles must take now to leave charged in time
+    ev_most_kw: Tensor  # what they could take
 
 
 class Decision(NamedTuple):
-    battery_kw: Tensor
-    """(E, B) at the meter, positive to charge."""
-    ev_share: Tensor
-    """(E, B) in [0, 1], from what vehicles must take to what they could take."""
+    battery_kw: Tensor  # (E, B) at the meter, positive to charge
+    ev_share: Tensor  # (E, B) in [0, 1], from what vehicles must take to what they could take
 
 
 def expensive_hours(site: Site, tariff: Tariff) -> Bools:
@@ -69,11 +56,8 @@ def expensive_hours(site: Site, tariff: Tariff) -> Bools:
 
 
 class SiteView:
-    """Decodes observations of a site and encodes decisions about it.
-
-    Raises:
-        UserError: the task has no EV guard, or sockets are to be moved one by one.
-    """
+    """Decodes observations of a site and encodes decisions about it. Raises UserError: the task has no EV guard, or
+    sockets are to be moved one by one."""
 
     def __init__(self, task: SiteTask) -> None:
         if not task.settings.ev_guard or task.settings.sockets != "fleet":
@@ -96,9 +80,7 @@ class SiteView:
         everyone, with_sockets = range(self.buildings), list(sockets_by_building(site))
         batteries = {b: building.battery for b, building in enumerate(site.buildings) if building.battery is not None}
         acting = {b: battery for b, battery in batteries.items() if site.buildings[b].battery_action}
-        self._hour, self._month = (
-            index(place[f"{name}_{part}"] for part in ("sin", "cos")) for name in ("hour", "month")
-        )
+        self._hour, self._month = (index([place[f"{of}_sin"], place[f"{of}_cos"]]) for of in ("hour", "month"))
         self._meter = columns(everyone, "load", "pv", "peak_running", "off_peak_running")
         self._soc = columns(batteries, "battery_soc")
         self._fleet_kw = columns(with_sockets, "fleet_least", "fleet_most")
