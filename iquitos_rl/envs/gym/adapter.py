@@ -84,11 +84,8 @@ class GymnasiumVector(BoxVector):
         return self._obs
 
     def step(self, action: Tensor) -> StepResult:
-        """Step every environment once and reset those whose episode ends.
-
-        Raises:
-            UserError: an action or an observation is NaN (the column is named), or a reward is not finite.
-        """
+        """Step every environment once and reset those whose episode ends. Raises UserError: an action or an observation
+        is NaN (the column is named), or a reward is not finite."""
         actions = self.stretch(action)
         rows, first_rows, next_row, steps = [], [], [], []
         for env, obs, *step in self._step_all(zip(self.envs, actions)):
@@ -107,22 +104,16 @@ class GymnasiumVector(BoxVector):
         return StepResult(self._obs, reward, *ends, next_obs, self._figures(infos))
 
     def state_dict(self) -> dict[str, Any]:
-        """How each environment came to where it stands: the start of its episode and the actions since.
-
-        Raises:
-            UserError: the environments are not resumable, see `Description`.
-        """
+        """How each environment came to where it stands: the start of its episode and the actions since. Raises
+        UserError: the environments are not resumable, see `Description`."""
         if not self._resumable:
             raise UserError("this environment's state cannot be saved: it has no start_state and restart")
         taken = [np.array(actions).reshape(len(actions), *self._low.shape) for actions in self._taken]
         return {"starts": self._starts, "taken": taken, "obs": self._obs}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Simulate the open episodes again, up to where a `state_dict` left them.
-
-        Raises:
-            UserError: another observation came out than was saved: the simulator is not deterministic on this data.
-        """
+        """Simulate the open episodes again, up to where a `state_dict` left them. Raises UserError: another observation
+        came out than was saved: the simulator is not deterministic on this data."""
         results = [env.restart(start) for env, start in zip(self._resumable, state["starts"])]
         self._starts, self._taken = list(state["starts"]), [list(actions) for actions in state["taken"]]
         for t in range(max(len(actions) for actions in self._taken)):

@@ -42,12 +42,8 @@ class AutoresetVector(BoxVector):
         return self.observations(self._rows(self.env.reset(seed=seed)[0]))
 
     def step(self, action: Tensor) -> StepResult:
-        """Step every environment once and reset those whose episode ends.
-
-        Raises:
-            UserError: an action or an observation is NaN, a reward is not finite, or the environment resets in another
-                way than it says.
-        """
+        """Step every environment once and reset those whose episode ends. Raises UserError: an action or an observation
+        is NaN, a reward is not finite, or the environment resets in another way than it says."""
         obs, reward, terminated, truncated, info = self.env.step(self.stretch(action))
         rows, ended = self._rows(obs), terminated | truncated
         next_rows = rows

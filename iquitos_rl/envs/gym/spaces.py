@@ -14,39 +14,25 @@ from torch import Tensor
 from iquitos_rl.envs.vector import VectorEnv
 from iquitos_rl.errors import UserError
 
+Space = gymnasium.Space[Any]
+
 
 class BoxVector(VectorEnv):
-    """E environments with Box spaces, flattened; actions in [-1, 1] are stretched to the action space's bounds.
+    """E environments with Box spaces, flattened; actions in [-1, 1] are stretched to the action space's bounds. Raises
+    UserError: a space is no Box, or the action space is not bounded."""
 
-    Raises:
-        UserError: a space is no Box, or the action space is not bounded.
-    """
-
-    def __init__(
-        self,
-        num_envs: int,
-        obs_space: gymnasium.Space[Any],
-        action_space: gymnasium.Space[Any],
-        device: torch.device | str,
-    ) -> None:
+    def __init__(self, num_envs: int, obs_space: Space, action_space: Space, device: torch.device | str) -> None:
         obs_space, self._action_space = _box(obs_space, "observation"), _box(action_space, "action")
-        self._low, self._high = (
-            np.asarray(end, np.float64) for end in (self._action_space.low, self._action_space.high)
-        )
+        self._low, self._high = np.array([self._action_space.low, self._action_space.high], dtype=np.float64)
         if not (np.isfinite(self._low).all() and np.isfinite(self._high).all()):
             raise UserError("the action space has no finite bounds, so [-1, 1] cannot be stretched to it")
         self.num_envs, self.device = num_envs, torch.device(device)
         self.obs_dim, self.action_dim = int(np.prod(obs_space.shape)), int(np.prod(self._action_space.shape))
-        self.action_low, self.action_high = (
-            torch.as_tensor(end.reshape(-1), dtype=torch.float32) for end in (self._low, self._high)
-        )
+        self.action_low, self.action_high = torch.tensor(np.stack([self._low, self._high])).float().flatten(1)
 
     def stretch(self, action: Tensor) -> NDArray[Any]:
         """Actions (E, A) in [-1, 1] in the environment's range, type and shape (E, *shape), never beyond the bounds.
-
-        Raises:
-            UserError: an action is NaN.
-        """
+        Raises UserError: an action is NaN."""
         rows = action.detach().cpu().numpy().astype(np.float64)
         if np.isnan(rows).any():
             env, column = np.argwhere(np.isnan(rows))[0]
@@ -55,11 +41,8 @@ class BoxVector(VectorEnv):
         return np.clip(rows, self._low, self._high).astype(self._action_space.dtype)
 
     def observations(self, rows: NDArray[np.float32], names: Sequence[str] | None = None) -> Tensor:
-        """Observations (E, D) on the device.
-
-        Raises:
-            UserError: one is NaN; the column is named, by its name where `names` has it.
-        """
+        """Observations (E, D) on the device. Raises UserError: one is NaN; the column is named, by its name where
+        `names` has it."""
         if np.isnan(rows).any():
             env, column = np.argwhere(np.isnan(rows))[0]
             name = f" ({names[column]})" if names else ""
@@ -70,18 +53,14 @@ class BoxVector(VectorEnv):
         return torch.as_tensor(values, dtype=torch.bool, device=self.device)
 
     def rewards(self, values: Sequence[float] | NDArray[Any]) -> Tensor:
-        """Rewards (E,) on the device.
-
-        Raises:
-            UserError: one is not a finite number.
-        """
+        """Rewards (E,) on the device. Raises UserError: one is not a finite number."""
         if not np.isfinite(values).all():
             bad = int(np.flatnonzero(~np.isfinite(values))[0])
             raise UserError(f"the reward of environment {bad} is {values[bad]}, not a finite number")
         return torch.as_tensor(values, dtype=torch.float32, device=self.device)
 
 
-def _box(space: gymnasium.Space[Any], role: str) -> gymnasium.spaces.Box:
+def _box(space: Space, role: str) -> gymnasium.spaces.Box:
     if not isinstance(space, gymnasium.spaces.Box):
         raise UserError(f"the {role} space is {type(space).__name__}, only Box is supported")
     return space

@@ -26,7 +26,6 @@ class WorkerError(Failure):
 
 
 def _serve(pipe: Connection, factory: Callable[[], gymnasium.Env[Any, Any]]) -> None:
-    """What the worker does: answer requests until told to stop."""
     torch.set_num_threads(1)
     # Ctrl-C reaches every process of the console; what it means is the parent's decision, which ends this one.
     for number in (signal.SIGINT, signal.SIGTERM):
