@@ -18,7 +18,7 @@ from iquitos_rl.cases.schema.values import Block, is_number
 from iquitos_rl.cases.site import CONNECTED, Floats, Site
 
 DAYS = {month: (28, 29) if month == 2 else (30,) if month in (4, 6, 9, 11) else (31,) for month in range(1, 13)}
-"""Days of each month."""
+
 SHIFTED = "is the month column shifted against the data?"
 
 
@@ -224,7 +224,6 @@ def _check_schedule(schedule: Schedule) -> None:
 
 
 def _check_copies(schedules: tuple[Schedule, ...]) -> None:
-    """No schedule should be a copy of another."""
     seen: dict[bytes, str] = {}
     for schedule in schedules:
         connected = schedule.vehicle != NONE

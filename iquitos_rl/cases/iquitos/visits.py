@@ -13,21 +13,15 @@ from iquitos_rl.cases.site import Floats, Ints
 
 KINDS = ("moto", "mototaxi")
 
-CHARGER_COLUMNS = (
-    "electric_vehicle_charger_state",
-    "electric_vehicle_id",
-    "electric_vehicle_departure_time",
-    "electric_vehicle_required_soc_departure",
-    "electric_vehicle_estimated_arrival_time",
-    "electric_vehicle_estimated_soc_arrival",
-    "electric_vehicle_session_id",
+CHARGER_HEADER = (
+    "electric_vehicle_charger_state,electric_vehicle_id,electric_vehicle_departure_time,"
+    "electric_vehicle_required_soc_departure,electric_vehicle_estimated_arrival_time,"
+    "electric_vehicle_estimated_soc_arrival,electric_vehicle_session_id\n"
 )
 
-SMALLEST_NEED = 0.05
-"""Smallest share of a battery that a vehicle wants to charge."""
+SMALLEST_NEED = 0.05  # smallest share of a battery that a vehicle wants to charge
 
-STAY_SHARE = 0.6
-"""Share of the spare opening hours that lengthens stays; in the rest sockets are empty."""
+STAY_SHARE = 0.6  # share of the spare opening hours that lengthens stays; in the rest sockets are empty
 
 
 @dataclass(frozen=True)
@@ -35,12 +29,9 @@ class Visits:
     """The N visits at the sockets of one kind, sorted by socket and row; arrays are (N,)."""
 
     kind: str
-    socket: Ints
-    """0 to count - 1."""
-    row: Ints
-    """First connected row."""
-    stay: Ints
-    """Connected rows."""
+    socket: Ints  # 0 to count - 1
+    row: Ints  # first connected row
+    stay: Ints  # connected rows
     arrival_soc: Floats
     required_soc: Floats
     follows: NDArray[np.bool_]
@@ -69,8 +60,7 @@ def draw_visits(
     required = rng.normal(settings.required_soc_mean, settings.required_soc_std, exists.shape)
     required = np.clip(required, arrival + SMALLEST_NEED, 1.0)
     day_first = np.tile(first_rows, count)[:, None] + settings.open_hour
-    socket_number: Ints = np.repeat(np.arange(count), len(first_rows))
-    socket = np.broadcast_to(socket_number[:, None], exists.shape)
+    socket = np.broadcast_to(np.repeat(np.arange(count), len(first_rows))[:, None], exists.shape)
     row = (day_first + start)[exists]
     stay, socket = stay[exists], socket[exists]
     follows = np.zeros(len(row), bool)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from iquitos_rl.cases.iquitos.presets import BessSettings, CaseSettings, TariffSettings, VehicleSettings
 from iquitos_rl.cases.iquitos.solar import LEADS, WEATHER_NAMES, Calendar
-from iquitos_rl.cases.iquitos.visits import CHARGER_COLUMNS, Visits, charger_lines, socket_counts
+from iquitos_rl.cases.iquitos.visits import CHARGER_HEADER, Visits, charger_lines, socket_counts
 from iquitos_rl.cases.site import Floats, Ints
 from iquitos_rl.machine.files import new_folder
 
@@ -84,9 +84,9 @@ def write_case(
         _write_csv(folder / "carbon_intensity.csv", {"carbon_intensity": zeros + settings.carbon.kg_per_kwh})
         for kind in visits:
             for socket in range(socket_counts(settings)[kind.kind][0]):
-                lines = charger_lines(kind, socket, calendar.rows, vehicle_name(kind.kind, socket))
-                text = ",".join(CHARGER_COLUMNS) + "\n" + "".join(lines)
-                (folder / f"{socket_name(kind.kind, socket)}.csv").write_text(text, encoding="utf-8", newline="\n")
+                name = socket_name(kind.kind, socket)
+                text = CHARGER_HEADER + "".join(charger_lines(kind, socket, calendar.rows, f"ev_{name}"))
+                (folder / f"{name}.csv").write_text(text, encoding="utf-8", newline="\n")
         _write_json(folder / "schema.json", schema(settings, calendar.rows))
         _write_json(folder / "tariff.json", settings.tariff.model_dump(mode="json", include=tariff))
         _write_json(folder / "case.json", {**provenance, "settings": settings.model_dump(mode="json")})
@@ -97,25 +97,18 @@ def socket_name(kind: str, socket: int) -> str:
     return f"{kind}_{socket + 1:03d}"
 
 
-def vehicle_name(kind: str, socket: int) -> str:
-    return f"ev_{kind}_{socket + 1:03d}"
-
-
 def price_columns(hour: Ints, tariff: TariffSettings) -> dict[str, Floats]:
     """The four columns of pricing.csv; predictions are the exact tariff 6, 12 and 24 hours ahead."""
 
     def price(at: Ints) -> Floats:
         return np.where(np.isin(at, tariff.peak_hours), tariff.energy_peak, tariff.energy_off_peak)
 
-    columns = {"electricity_pricing": price(hour)}
-    for number, lead in enumerate(LEADS, start=1):
-        columns[f"electricity_pricing_predicted_{number}"] = price((hour + lead) % 24)
-    return columns
+    ahead = {f"electricity_pricing_predicted_{n}": price((hour + lead) % 24) for n, lead in enumerate(LEADS, start=1)}
+    return {"electricity_pricing": price(hour)} | ahead
 
 
 def schema(settings: CaseSettings, rows: int) -> dict[str, Any]:
     """The content of schema.json for CityLearn 3.0.2: one building, one battery, one vehicle per socket."""
-    bess = settings.bess
     chargers: dict[str, Any] = {}
     vehicles: dict[str, Any] = {}
     for kind, (count, power, capacity, _) in socket_counts(settings).items():
@@ -133,8 +126,9 @@ def schema(settings: CaseSettings, rows: int) -> dict[str, Any]:
                 },
             }
             battery = battery_block(capacity, power, settings.vehicles)
-            vehicles[vehicle_name(kind, socket)] = {"include": True, "battery": battery}
-    observations = (*SHARED_OBSERVATIONS, *OWN_OBSERVATIONS, *(SOCKET_OBSERVATIONS if chargers else ()))
+            vehicles[f"ev_{name}"] = {"include": True, "battery": battery}
+    seen = (*SHARED_OBSERVATIONS, *OWN_OBSERVATIONS, *(SOCKET_OBSERVATIONS if chargers else ()))
+    observations = {n: {"active": True, "shared_in_central_agent": n in SHARED_OBSERVATIONS} for n in seen}
     actions = ("electrical_storage", *(("electric_vehicle_storage",) if chargers else ()))
     building = {
         "include": True,
@@ -144,7 +138,7 @@ def schema(settings: CaseSettings, rows: int) -> dict[str, Any]:
         "pricing": "pricing.csv",
         "inactive_observations": [],
         "inactive_actions": [],
-        "electrical_storage": battery_block(bess.capacity_kwh, bess.power_kw, bess),
+        "electrical_storage": battery_block(settings.bess.capacity_kwh, settings.bess.power_kw, settings.bess),
         "pv": {
             "type": "citylearn.energy_model.PV",
             "autosize": False,
@@ -162,9 +156,7 @@ def schema(settings: CaseSettings, rows: int) -> dict[str, Any]:
         "rolling_episode_split": False,
         "random_episode_split": False,
         "seconds_per_time_step": 3600,
-        "observations": {
-            name: {"active": True, "shared_in_central_agent": name in SHARED_OBSERVATIONS} for name in observations
-        },
+        "observations": observations,
         "actions": {name: {"active": True} for name in actions},
         "agent": {"type": "citylearn.agents.base.BaselineAgent", "attributes": {}},
         "reward_function": {"type": "citylearn.reward_function.RewardFunction", "attributes": {}},

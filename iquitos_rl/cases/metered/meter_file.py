@@ -15,13 +15,13 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from iquitos_rl.cases.iquitos.solar import Times
 from iquitos_rl.cases.site import Floats, Ints
 from iquitos_rl.errors import UserError
 
 T = TypeVar("T")
 SLASHED = re.compile(r"(\d{1,2})[/.-](\d{1,2})[/.-](\d{4})(?:[ T]+(\d{1,2}):(\d{2})(?::(\d{2}))?)?$")
-LONGEST_FILLED_GAP = 24
-"""Hours; longer gaps must be filled by the user."""
+LONGEST_FILLED_GAP = 24  # hours; longer gaps must be filled by the user
 
 
 class MeterFile(NamedTuple):
@@ -29,14 +29,10 @@ class MeterFile(NamedTuple):
 
     path: Path
     header: tuple[str, ...]
-    cells: tuple[tuple[str, ...], ...]
-    """Column by column, as text."""
-    lines: Ints
-    """(N,) line of each row."""
-    begin: NDArray[np.datetime64]
-    """(N,) datetime64[s], start of each interval."""
-    seconds: int
-    """Length of an interval."""
+    cells: tuple[tuple[str, ...], ...]  # column by column, as text
+    lines: Ints  # (N,) line of each row
+    begin: Times  # (N,) datetime64[s], start of each interval
+    seconds: int  # length of an interval
     decimal_comma: bool
     notes: list[str]
 
@@ -44,8 +40,7 @@ class MeterFile(NamedTuple):
 class HourlySeries(NamedTuple):
     """Hourly values without gaps."""
 
-    begin: NDArray[np.datetime64]
-    """(T,) datetime64[h], consecutive."""
+    begin: Times  # (T,) datetime64[h], consecutive
     values: Floats
 
 
@@ -133,9 +128,7 @@ def _each(read: Callable[[str], T], texts: list[str], lines: list[int], name: st
             raise UserError(f"{name}, line {line}: {text!r} is not a date and time") from None
 
 
-def _parse_stamps(
-    texts: list[str], lines: list[int], name: str, utc_offset: float, notes: list[str]
-) -> NDArray[np.datetime64]:
+def _parse_stamps(texts: list[str], lines: list[int], name: str, utc_offset: float, notes: list[str]) -> Times:
     if SLASHED.match(texts[0]):
         return _parse_slashed(texts, lines, name, notes)
     zone = timezone(timedelta(hours=utc_offset))
@@ -154,10 +147,10 @@ def _parse_stamps(
     return np.array(stamps, dtype="datetime64[s]")
 
 
-def _parse_slashed(texts: list[str], lines: list[int], name: str, notes: list[str]) -> NDArray[np.datetime64]:
+def _parse_slashed(texts: list[str], lines: list[int], name: str, notes: list[str]) -> Times:
     """Dates such as 31/12/2024 0:15. If both orders of day and month are possible, the shorter span is chosen."""
 
-    def dates(first_is_day: bool) -> NDArray[np.datetime64]:
+    def dates(first_is_day: bool) -> Times:
         def read(text: str) -> datetime:
             first, second, year, hour, minute, seconds = _slashed(text)
             month, day = (second, first) if first_is_day else (first, second)
@@ -178,7 +171,7 @@ def _parse_slashed(texts: list[str], lines: list[int], name: str, notes: list[st
     return dates(first_is_day)
 
 
-def _interval(stamps: NDArray[np.datetime64], lines: list[int], name: str) -> int:
+def _interval(stamps: Times, lines: list[int], name: str) -> int:
     steps = np.diff(stamps).astype(np.int64)
     for row in np.flatnonzero(steps <= 0)[:1]:
         what = "repeats the row before" if steps[row] == 0 else "is earlier than the row before"
@@ -192,7 +185,7 @@ def _interval(stamps: NDArray[np.datetime64], lines: list[int], name: str) -> in
     return seconds
 
 
-def _stamped_at_end(stamps: NDArray[np.datetime64], seconds: int, notes: list[str], name: str) -> bool:
+def _stamped_at_end(stamps: Times, seconds: int, notes: list[str], name: str) -> bool:
     """Whether stamps are ends of intervals: the first is one interval after midnight and the last is midnight."""
     of_day = (stamps[[0, -1]] - stamps[[0, -1]].astype("datetime64[D]")).astype(np.int64)
     at_end = bool(of_day[0] == seconds and of_day[1] == 0)
@@ -204,11 +197,8 @@ def _stamped_at_end(stamps: NDArray[np.datetime64], seconds: int, notes: list[st
 
 
 def column_values(file: MeterFile, column: str) -> Floats:
-    """(N,) numbers of a column, NaN where a cell is blank.
-
-    Raises:
-        UserError: the column is missing, or a cell is not a number (with its line).
-    """
+    """(N,) numbers of a column, NaN where a cell is blank. Raises UserError: the column is missing, or a cell is not a
+    number (with its line)."""
     if column not in file.header:
         raise UserError(f"{file.path.name} has no column {column!r}; it has {', '.join(file.header)}")
     values = np.empty(len(file.lines))
@@ -224,10 +214,7 @@ def column_values(file: MeterFile, column: str) -> Floats:
 
 def hourly(file: MeterFile, column: str, energy: bool, notes: list[str]) -> HourlySeries:
     """Hourly sums (`energy`) or means of a column. Gaps up to a day are filled from the same hours of the day before.
-
-    Raises:
-        UserError: a longer gap, or fewer than two days of data.
-    """
+    Raises UserError: a longer gap, or fewer than two days of data."""
     values, name = column_values(file, column), file.path.name
     per_hour = 3600 // file.seconds
     hours = file.begin.astype("datetime64[h]")
@@ -256,7 +243,7 @@ def runs(mask: NDArray[np.bool_]) -> tuple[Ints, Ints]:
     return edges[::2], edges[1::2] - edges[::2]
 
 
-def _fill_gaps(grid: NDArray[np.datetime64], series: Floats, name: str, column: str, notes: list[str]) -> Floats:
+def _fill_gaps(grid: Times, series: Floats, name: str, column: str, notes: list[str]) -> Floats:
     missing = np.isnan(series)
     if not missing.any():
         return series
