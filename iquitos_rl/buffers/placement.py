@@ -35,6 +35,17 @@ NAMELESS_FILES = os.name == "posix"
 """Whether a mapped file may lose its name; a killed process then leaves nothing behind."""
 
 
+Where = Literal["device", "ram", "disk"]
+
+
+class Item(NamedTuple):
+    """A line of the memory plan."""
+
+    name: str
+    where: Where
+    nbytes: int
+
+
 def choose_placement(nbytes: int, device: torch.device) -> Placement:
     """The fastest place that has room for `nbytes`, by what is free now."""
     if device.type == "cuda" and nbytes <= free_device(device) * (1 - HEADROOM) - DEVICE_RESERVE:
@@ -52,11 +63,11 @@ def home_of(placement: Placement, device: torch.device) -> torch.device:
     """
     if placement not in PLACEMENTS:
         raise UserError(f"replay placement {placement!r} is none of {', '.join(PLACEMENTS)}, auto")
-    if placement in ("cuda", "pinned") and device.type != "cuda":
+    if placement in ("cuda", "pinned") and device.type not in ("cuda", "meta"):
         raise UserError(
             f"replay placement {placement} needs a CUDA device, and this agent is on {device}: use ram or disk"
         )
-    return device if placement == "cuda" else torch.device("cpu")
+    return device if placement == "cuda" or device.type == "meta" else torch.device("cpu")
 
 
 class Memory:
