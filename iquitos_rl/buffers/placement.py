@@ -32,6 +32,17 @@ NAMELESS_FILES = os.name == "posix"
 """Whether a mapped file may lose its name; a killed process then leaves nothing behind."""
 
 
+Where = Literal["device", "ram", "disk"]
+
+
+class Item(NamedTuple):
+    """A line of the memory plan."""
+
+    name: str
+    where: Where
+    nbytes: int
+
+
 def choose_placement(nbytes: int, device: torch.device) -> Placement:
     """The fastest place that has room for `nbytes`, by what is free now."""
     if device.type == "cuda" and nbytes <= free_device(device) * (1 - HEADROOM) - DEVICE_RESERVE:
@@ -48,11 +59,12 @@ class Memory:
     def __init__(self, placement: Placement, device: torch.device, folder: Path | str | None = None) -> None:
         if placement not in PLACEMENTS:
             raise UserError(f"replay placement {placement!r} is none of {', '.join(PLACEMENTS)}, auto")
-        if placement in ("cuda", "pinned") and device.type != "cuda":
+        if placement in ("cuda", "pinned") and device.type not in ("cuda", "meta"):
             raise UserError(
                 f"replay placement {placement} needs a CUDA device, and this agent is on {device}: use ram or disk"
             )
-        self.placement, self.device = placement, device if placement == "cuda" else torch.device("cpu")
+        self.placement = placement
+        self.device = device if placement == "cuda" or device.type == "meta" else torch.device("cpu")
         self._folder = Path(tempfile.gettempdir() if folder is None else folder)
         self._releases: list[Callable[[], object]] = []
 

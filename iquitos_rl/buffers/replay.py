@@ -20,7 +20,7 @@ from tensordict import TensorDict
 from torch import Generator, Tensor
 
 from iquitos_rl.buffers.codecs import CODECS, Layout
-from iquitos_rl.buffers.placement import Memory, Placement, Transfer, choose_placement
+from iquitos_rl.buffers.placement import Item, Memory, Placement, Transfer, Where, choose_placement
 from iquitos_rl.envs.vector import Exogenous, StepResult
 from iquitos_rl.errors import UserError
 
@@ -133,7 +133,9 @@ class ReplayBuffer:
         self.placement = choose_placement(self.nbytes, self.device) if placement == "auto" else placement
         self._memory = Memory(self.placement, self.device, folder)
         self._home = home = self._memory.device
-        self._transfer = None if home == self.device else Transfer(self.device)
+        self._episode_steps = episode_steps
+        direct = self.placement == "cuda" or self.device.type == "cpu"
+        self._transfer = None if direct else Transfer(self.device)
         # The side cache lies behind the ring in the same storage: every successor is one gather, no second look.
         self._obs = self._memory.matrix(sizes.ring_rows + self._final_rows, self._obs_layout.nbytes)
         self._action = self._memory.matrix(sizes.ring_rows, self._action_layout.nbytes)
@@ -142,7 +144,8 @@ class ReplayBuffer:
         self._end = torch.full((sizes.ring_rows,), GOES_ON, dtype=torch.int32, device=home)
         self._final_owner = torch.full((self._final_rows,), -1)  # the step that each side-cache place belongs to
         self._finals = 0  # side-cache places ever used
-        self._steps = 0  # steps ever added; step s lies in row s % ring
+        # Steps ever added; step s lies in row s % ring. On the meta device any step can be sampled.
+        self._steps = int(home.type == "meta")
         self._oldest = 0  # the oldest step that may be sampled
         self._saturated = torch.zeros((), dtype=torch.int64, device=self.device)
         self._gamma_powers = torch.tensor([gamma**k for k in range(n_step + 1)], device=home)
@@ -221,6 +224,17 @@ class ReplayBuffer:
             present, sent = sent, self._send(*following)
             yield self._receive(present)
         yield self._receive(sent)
+
+    def items(self, capacity: int, placement: Placement | Literal["auto"]) -> list[Item]:
+        """What a buffer like this one takes with another capacity, in another place, by default in RAM."""
+        sizes = Sizes.of(capacity, self.num_envs, episode_steps=self._episode_steps)
+        nbytes = sizes.nbytes(self._obs_layout.nbytes, self._action_layout.nbytes)
+        if placement == "disk":
+            # Pages of the file that are in RAM are the system's to take back, so they count nowhere.
+            index = sizes.ring_rows * 8
+            return [Item("replay file", "disk", nbytes - index), Item("replay index", "ram", index)]
+        where: Where = "device" if placement == "cuda" else "ram"
+        return [Item(f"replay of {capacity:,}, {self.storage}", where, nbytes)]
 
     def close(self) -> None:
         """Give back page-locked memory and files; the buffer must not be used any more."""
