@@ -51,7 +51,6 @@ class A2C(OnPolicy):
     """An A2C agent; see `OnPolicy`."""
 
     name, config_type = "a2c", A2CConfig
-    advice = "agent.hidden or num_envs"
     config: A2CConfig
 
     def build(self, actor: nn.Module | None, critic: nn.Module | None) -> None:

@@ -5,7 +5,7 @@ An algorithm is a subclass with settings, losses and `rounds`: experience, and t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -22,10 +22,12 @@ from iquitos_rl.agents.metrics import Metrics
 from iquitos_rl.agents.policy_file import ArrayOrTensor, PolicySpec, apply_policy, load_policy, save_policy
 from iquitos_rl.agents.progress import EpisodeTracker, Progress
 from iquitos_rl.agents.registry import AGENTS
+from iquitos_rl.buffers.placement import Item
 from iquitos_rl.envs.gym.adapter import TrainingEnv, as_vector
 from iquitos_rl.envs.vector import StepResult, VectorEnv
 from iquitos_rl.errors import UserError
 from iquitos_rl.memory.recovery import Parts, explained
+from iquitos_rl.memory.rehearsal import STEP
 
 A = TypeVar("A", bound="Agent")
 OnStep = Callable[[int], None] | None
@@ -119,8 +121,9 @@ class Agent:
 
     def spawn(self, *names: str) -> None:
         """Make a generator on the device for each name, all seeded from the agent's seed; `predict` is one of them."""
-        seeds: list[int] = torch.randint(2**62, (len(names),), generator=self.init).tolist()
-        self.generators = {name: Generator(self.device).manual_seed(seed) for name, seed in zip(names, seeds)}
+        seeds: list[int] = torch.randint(2**62, (len(names),), generator=self.init, device="cpu").tolist()
+        device = "cpu" if self.device.type == "meta" else self.device  # where there are no generators
+        self.generators = {name: Generator(device).manual_seed(seed) for name, seed in zip(names, seeds)}
 
     # --- for each algorithm to say
 
@@ -199,8 +202,39 @@ class Agent:
             self.metrics.found.fill_(1.0)  # so that the step makes the moments and changes nothing
             self.optimizers[name].step()
             self.metrics.found.zero_()
-        for optimizer in self.optimizers.values():
-            optimizer.zero_grad()
+
+    # --- what the memory plan asks an agent on the meta device (`memory/rehearsal.py`)
+
+    def weights(self) -> dict[str, Iterable[Tensor]]:
+        """The networks' tensors, by names for the plan."""
+        return {"networks": self.networks.state_dict().values()}
+
+    def held(self) -> dict[str, int]:
+        """Bytes that stay from the first update on, by name."""
+        gradients = [p for gradient in self.gradients.values() for p in gradient.parameters]
+        states = [state for optimizer in self.optimizers.values() for state in optimizer.state.values()]
+        moments = [x for state in states for name, x in state.items() if name != "step"]
+        groups = {**self.weights(), "gradients": gradients, "optimiser's moments": moments}
+        return {name: sum(x.nbytes for x in tensors) for name, tensors in groups.items()}
+
+    def stored(self, config: Any) -> list[Item]:
+        """What experience takes with these settings, which may have another buffer's size and placement."""
+        return []
+
+    def batches(self) -> list[int]:
+        """The different numbers of transitions that gradients are taken of, the largest first."""
+        return [rows_of(self.example())]
+
+    def moments(self) -> dict[str, Callable[[], object]]:
+        """What needs memory only while it runs, by name; without what the environments need in a step."""
+        obs = torch.zeros(self.environment().num_envs, self.spec.obs_dim, device=self.device)
+        act = torch.no_grad()(partial(self.act, obs, self.generators["predict"]))
+        return {f"a gradient from {self.part()} transitions": self.rehearse, STEP: act}
+
+    def part(self) -> int:
+        """Transitions of one backward pass."""
+        rows = self.batches()[0]
+        return min(self.config.micro_batch or rows, rows)
 
     # --- acting and keeping
 

@@ -21,6 +21,9 @@ from iquitos_rl.memory.recovery import Parts
 
 VALUE_CHUNK = 2_048
 """Observations given to the critic at once: the layers' outputs for a whole rollout might not fit in memory."""
+ESTIMATE_BYTES = 8 * 4
+"""What a transition's advantage is computed from, in float32: reward, value and the next one, continuation, advantage,
+return, and in float64 the discounted reward."""
 
 
 class Batch(NamedTuple):
@@ -80,7 +83,7 @@ class Collector:
         device, draws the actions."""
         self.env, self.policy, self.seed, self.generator = env, policy, seed, generator
         self.gamma, self.gae_lambda = gamma, gae_lambda
-        self.device = generator.device
+        self.device = policy.log_std.device
         self.rollout = Rollout(
             horizon,
             env.num_envs,
@@ -98,7 +101,7 @@ class Collector:
 
     def reset(self) -> None:
         """Start new episodes; the unfinished ones and the rollout in flight are forgotten."""
-        self.obs = self._receive(self.env.reset(self.seed).to(self.device))
+        self.obs = self.receive(self.env.reset(self.seed).to(self.device))
         self.rollout.clear()
         self.tracker.abandon_episodes()
         if self.scaler is not None:
@@ -130,7 +133,7 @@ class Collector:
             step = take_step(self.env, action.clamp(-1.0, 1.0), self.device)
             rollout.add(stored, action, log_prob, live, step, self._encode(step.next_obs))
             self.tracker.update(step)
-            self.obs = self._receive(step.obs)
+            self.obs = self.receive(step.obs)
             if on_step is not None:
                 on_step(taken + rollout.steps * rollout.num_envs)
         assert self.obs is not None
@@ -140,6 +143,11 @@ class Collector:
         batch = self._estimate(last_obs)
         rollout.clear()  # its tensors stay as they are until the next `collect`
         return batch
+
+    @torch.no_grad()
+    def rehearse_values(self) -> None:
+        """Compute as many values of a rollout as are computed at once."""
+        self._values(self.rollout.obs.flatten(0, 1)[:VALUE_CHUNK])
 
     def stored(self) -> Batch:
         """What the rollout holds now, zeros at first, as a batch that takes no memory; rewards for all estimates."""
@@ -165,7 +173,7 @@ class Collector:
             self.scaler.load_state_dict(state["scaler"])
         self.tracker.load_state_dict(state["tracker"])
 
-    def _receive(self, obs: Tensor) -> Tensor:
+    def receive(self, obs: Tensor) -> Tensor:
         """Take an observation into the statistics before it is acted on, once."""
         if self.policy.normaliser is not None:
             self.policy.normaliser.update(obs)

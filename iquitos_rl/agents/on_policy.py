@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, ClassVar
 
@@ -15,11 +15,13 @@ from torch.optim import Optimizer
 from iquitos_rl.agents import actor_critic
 from iquitos_rl.agents.actor_critic import ActorCritic
 from iquitos_rl.agents.agent import Agent, AgentConfig, OnStep, trainable
-from iquitos_rl.agents.collector import Batch, Collector
+from iquitos_rl.agents.collector import ESTIMATE_BYTES, Batch, Collector
 from iquitos_rl.agents.compiled import Gradient, Loss
 from iquitos_rl.agents.gae import explained_variance
 from iquitos_rl.agents.layers import Activation
+from iquitos_rl.buffers.placement import Item
 from iquitos_rl.buffers.rollout import RolloutStorage, storage_type
+from iquitos_rl.memory.rehearsal import STEP
 
 
 class OnPolicyConfig(AgentConfig):
@@ -60,6 +62,7 @@ class OnPolicy(Agent):
         critic: maps normalised observations (B, D) to values (B, 1); by default an `MLP`.
     """
 
+    advice = "agent.horizon or agent.hidden"
     config: OnPolicyConfig
     optimizer: Optimizer
 
@@ -149,6 +152,26 @@ class OnPolicy(Agent):
     def example(self) -> tuple[Any, ...]:
         """See `Agent.example`."""
         return (self.collector.stored(),)
+
+    def weights(self) -> dict[str, Iterable[Tensor]]:
+        """See `Agent.weights`."""
+        return {"actor and critic": self.policy.parameters()}
+
+    def stored(self, config: Any) -> list[Item]:
+        """See `Agent.stored`."""
+        rollout, steps = self.collector.rollout, self.collector.stored().size
+        estimates = Item("advantages and returns", "device", ESTIMATE_BYTES * steps)
+        return [Item(f"rollout of {steps:,}", "device", rollout.nbytes), estimates]
+
+    def moments(self) -> dict[str, Callable[[], object]]:
+        """See `Agent.moments`."""
+        moments = super().moments()
+        act, obs = moments[STEP], torch.zeros(self.environment().num_envs, self.spec.obs_dim, device=self.device)
+        return {
+            **moments,
+            STEP: lambda: (self.collector.receive(obs), act()),
+            "values of a rollout": self.collector.rehearse_values,
+        }
 
     def act(self, obs: Tensor, generator: Generator | None) -> Tensor:
         """See `Agent.act`. The statistics of the observations stay as training left them."""

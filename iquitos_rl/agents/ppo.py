@@ -88,7 +88,6 @@ class PPO(OnPolicy):
     """A PPO agent; see `OnPolicy`."""
 
     name, config_type = "ppo", PPOConfig
-    advice = "agent.hidden or agent.horizon"
     random_for = ("act", "shuffle", "predict")
     config: PPOConfig
 
@@ -104,16 +103,26 @@ class PPO(OnPolicy):
     def update(self, batch: Batch) -> None:
         """All epochs over a rollout's transitions."""
         for index in minibatches(batch.size, self.config.batch_size, self.config.epochs, self.generators["shuffle"]):
-            part = batch.take(index)
-            if self.config.normalise_advantage:
-                part = part._replace(advantage=normalised(part.advantage))
-            metrics = self.clipped_gradient(part)
+            metrics = self.minibatch(batch, index)
             # The one place where an update waits for the device, and only where asked to: whether to stop is the
             # host's decision, and asking once per epoch would let through the very steps that this is to prevent.
             if self.config.target_kl is not None and float(metrics["kl"]) > 1.5 * self.config.target_kl:
                 break
             self.optimizer.step()
             self.updates += 1
+
+    def minibatch(self, batch: Batch, index: Tensor) -> dict[str, Tensor]:
+        """The gradient of some of a rollout's transitions, which are gone before the next ones are taken."""
+        part = batch.take(index)
+        if self.config.normalise_advantage:
+            part = part._replace(advantage=normalised(part.advantage))
+        return self.clipped_gradient(part)
+
+    def batches(self) -> list[int]:
+        """See `Agent.batches`."""
+        steps = self.collector.stored().size
+        size = min(steps, self.config.batch_size)
+        return [size, steps % size] if steps % size else [size]
 
     def example(self) -> tuple[Any, ...]:
         """See `Agent.example`."""

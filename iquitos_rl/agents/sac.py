@@ -7,11 +7,11 @@ a scalar and metrics by name; a new term is one more summand, a new metric one m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from fractions import Fraction
 from functools import partial
-from math import sqrt
+from math import ceil, sqrt
 from typing import Any, Literal
 
 import torch
@@ -25,9 +25,10 @@ from iquitos_rl.agents.compiled import Gradient
 from iquitos_rl.agents.networks import MLP, Critics
 from iquitos_rl.agents.progress import EpisodeTracker
 from iquitos_rl.agents.registry import AgentEntry
-from iquitos_rl.buffers.placement import Placement
+from iquitos_rl.buffers.placement import Item, Placement
 from iquitos_rl.buffers.replay import ReplayBuffer, Storage
 from iquitos_rl.envs.vector import action_mask
+from iquitos_rl.memory.rehearsal import STEP
 
 BATCHES_PER_GATHER = 8
 """Most update batches fetched from the buffer at once: many updates may follow one step of many environments."""
@@ -233,13 +234,18 @@ class SAC(Agent):
 
     def train(self, updates: int) -> None:
         """Make the given number of updates on freshly sampled batches."""
-        size, a = self.config.batch_size, self.spec.action_dim
         while updates > 0:
             count = min(updates, BATCHES_PER_GATHER)
-            noise = torch.randn(count, 2, size, a, device=self.device, generator=self.generators["noise"])
-            for i, batch in enumerate(self.buffer.batches(size, count)):
-                self.update(batch, noise[i])
+            for batch, noise in self.fetch(count):
+                self.update(batch, noise)
+            del batch, noise  # before the next ones are there
             updates -= count
+
+    def fetch(self, count: int) -> Iterator[tuple[Batch, Tensor]]:
+        """Freshly sampled batches, each with noise (2, B, A) for `update`."""
+        size, a = self.config.batch_size, self.spec.action_dim
+        noise = torch.randn(count, 2, size, a, device=self.device, generator=self.generators["noise"])
+        yield from zip(self.buffer.batches(size, count), noise)
 
     def update(self, batch: Batch, noise: Tensor) -> None:
         """A gradient step of the critics, then one of actor and temperature; noise (2, B, A): next and own actions."""
@@ -259,6 +265,26 @@ class SAC(Agent):
         shapes = zip(FIELDS, ((b, d), (b, a), (b,), (b,), (b, d)))
         batch = {name: torch.zeros(shape, device=self.device) for name, shape in shapes}
         return batch, batch["action"]
+
+    def weights(self) -> dict[str, Iterable[Tensor]]:
+        """See `Agent.weights`."""
+        trained = [*self.actor.parameters(), *self.critic.parameters()]
+        return {"actor and critics": trained, "target critics": self.target_critic.parameters()}
+
+    def stored(self, config: SACConfig) -> list[Item]:
+        """See `Agent.stored`."""
+        return self.buffer.items(config.buffer_size, config.placement)
+
+    def moments(self) -> dict[str, Callable[[], object]]:
+        """See `Agent.moments`; an update comes with the batches that one step of the environments pays for."""
+        count = min(ceil(self.config.update_ratio * self.environment().num_envs), BATCHES_PER_GATHER)
+
+        def update() -> None:
+            batches = self.fetch(count)
+            self.update(*next(batches))
+
+        moments = super().moments()
+        return {f"{count} batches, a gradient from {self.part()} transitions": update, STEP: moments[STEP]}
 
     def act(self, obs: Tensor, generator: Generator | None) -> Tensor:
         """See `Agent.act`."""

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from iquitos_rl.baselines.profiles import series
 from iquitos_rl.cases.site import Floats, Site
 from iquitos_rl.envs.district.env import DistrictSite
 from iquitos_rl.envs.district.physics import named_tensors
@@ -97,19 +98,13 @@ def run_year(env: DistrictSite, controller: BatchController, years: Sequence[int
 def bill_of(site: Site, objective: Objective, net_kwh: Floats) -> Bill:
     """The bill of given net consumption (K, B) from the site's first row on, kWh per step; nothing is missing."""
     count, buildings = net_kwh.shape
-    net = torch.from_numpy(net_kwh).unsqueeze(1)
-    price, carbon = (
-        torch.from_numpy(np.stack([getattr(b, name)[:count] for b in site.buildings], axis=-1)).unsqueeze(1)
-        for name in ("price", "carbon")
-    )
-    peak = torch.from_numpy(is_peak(site, objective.tariff)[:count]).unsqueeze(1)
-    nothing_missing = torch.zeros(1, dtype=torch.float64)
-    running, starts = torch.zeros((1, buildings, 2), dtype=torch.float64), is_month_start(site)
-    total = torch.zeros(4, dtype=torch.float64)
+    hours, peak_period, starts = site.hours_per_step, is_peak(site, objective.tariff)[:count], is_month_start(site)
+    columns = net_kwh, series(site, "price")[:count], series(site, "carbon")[:count], peak_period
+    net, price, carbon, peak = (torch.from_numpy(column).unsqueeze(1) for column in columns)
+    nothing_missing, total = torch.zeros(1, dtype=torch.float64), torch.zeros(4, dtype=torch.float64)
+    running = torch.zeros((1, buildings, 2), dtype=torch.float64)
     for t in range(count):
         running = running * (not starts[t])
-        terms, running = step_bill(
-            objective, net[t], price[t], carbon[t], running, peak[t], nothing_missing, site.hours_per_step
-        )
+        terms, running = step_bill(objective, net[t], price[t], carbon[t], running, peak[t], nothing_missing, hours)
         total += torch.stack(terms[: len(Bill._fields)])[:, 0]
     return Bill(*(np.asarray(term) for term in total.tolist()))

@@ -15,7 +15,7 @@ from iquitos_rl.envs.task.site_task import SERVED_TOLERANCE
 from iquitos_rl.envs.task.sockets import socket_tables
 from iquitos_rl.envs.task.thermal import action_names as thermal_names
 from iquitos_rl.judging.simulate import Year
-from iquitos_rl.judging.summary import bill_terms, planned_co2, planned_flows
+from iquitos_rl.judging.summary import bill_terms, import_co2, planned_flows
 from iquitos_rl.machine.files import write_text
 
 
@@ -52,7 +52,7 @@ def timeseries(year: Year) -> pd.DataFrame:
 
 def planned_timeseries(site: Site, plan: Plan) -> pd.DataFrame:
     """The hours of a plan that no simulator ran."""
-    return energies(site, planned_flows(site, plan)).assign(co2_kg=planned_co2(site, plan).sum(-1))
+    return energies(site, planned_flows(site, plan)).assign(co2_kg=import_co2(site, plan.net).sum(-1))
 
 
 def trace(year: Year, env: CityLearnSite) -> pd.DataFrame:

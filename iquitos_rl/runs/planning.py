@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel
 
+from iquitos_rl.agents.registry import AGENTS
 from iquitos_rl.baselines.profiles import fit_profiles
 from iquitos_rl.baselines.rule import default_settings
 from iquitos_rl.cases.schema.reader import read_site
@@ -18,9 +19,8 @@ from iquitos_rl.envs.vector import VectorEnv
 from iquitos_rl.judging.references import STRONGEST
 from iquitos_rl.machine.device import choose_device
 from iquitos_rl.memory.measure import context_bytes, measured_limits, process_bytes
-from iquitos_rl.memory.planner import Dims, DoesNotFitError, Limits, Plan, fit
-from iquitos_rl.runs.engine import make_engine
-from iquitos_rl.runs.guidance import obstacle
+from iquitos_rl.memory.planner import DoesNotFitError, Limits, Plan, fit
+from iquitos_rl.runs.engine import make_engine, obstacle
 from iquitos_rl.runs.years import prepare_years
 
 
@@ -48,7 +48,7 @@ def plan_agent(
         measured.device if device_memory is None else device_memory, measured.ram if ram is None else ram, measured.disk
     )
     try:
-        return fit(algorithm, Dims.of(env), config, limits, process, context)
+        return fit(AGENTS[algorithm].agent, env, config, limits, process, context)
     except DoesNotFitError as error:
         print(error.plan.table(), file=sys.stderr, flush=True)
         raise
@@ -62,7 +62,7 @@ def planned_settings(algorithm: str, config: BaseModel, env: VectorEnv, device: 
     """
     plan = plan_agent(algorithm, config, env, device)
     print(f"memory plan\n{plan.table()}", flush=True)
-    return plan.apply(config)
+    return plan.config
 
 
 def plan_run(name: str, settings: AgentSettings, device_memory: int | None, ram: int | None) -> str:

@@ -7,7 +7,6 @@ from iquitos_rl import A2C, PPO, SAC
 from iquitos_rl.agents.policy_file import PolicySpec
 from iquitos_rl.envs.vector import StepResult, VectorEnv
 from iquitos_rl.errors import UserError
-from iquitos_rl.memory.planner import Dims
 
 
 class Least(VectorEnv):
@@ -35,8 +34,7 @@ def test_the_rest_has_defaults():
     spec = PolicySpec.of(env)
     assert (spec.action_low, spec.action_high) == ([-1, -1], [1, 1])
     assert (spec.action_mask_columns, spec.environment) == (None, {})
-    dims = Dims.of(env)
-    assert (dims.masked, dims.episode_steps, dims.table_columns, dims.state_bytes) == (False, None, 0, 0)
+    assert (env.action_mask_columns, env.episode_steps, env.exogenous, env.state_bytes) == (None, None, None, 0)
     env.capture()
     env.close()
 

@@ -89,10 +89,10 @@ def _battery(attributes: Block, seed: int, **resolved: float) -> Battery:
             [1.0, draw(seed, efficiency * 0.95, efficiency * 0.98)],
         ],
     )
-    if power_efficiency_curve[1].min() <= 0 or power_efficiency_curve[1].max() > 1:
-        attributes.error("power_efficiency_curve must lie above 0 and at most at 1")
-    elif min(_extended(power_efficiency_curve, x) for x in (0.0, 1.0)) <= 0:
-        attributes.error("power_efficiency_curve, extended in straight lines to 0 and 1 as CityLearn does, falls to 0")
+    # CityLearn extends the curve in straight lines where it does not reach 0 or 1, and stops beyond an efficiency of 1.
+    values = [*power_efficiency_curve[1], *(_extended(power_efficiency_curve, x) for x in (0.0, 1.0))]
+    if not all(0 < value <= 1 + 1e-12 for value in values):
+        attributes.error("power_efficiency_curve must lie above 0 and at most at 1, for every power from 0 to 1")
     return Battery(
         efficiency=efficiency,
         capacity_loss_coefficient=attributes.number("capacity_loss_coefficient", 0, 1, default=draw(seed, 1e-5, 1e-4)),

@@ -9,7 +9,7 @@ from iquitos_rl.assignments import read_value
 from iquitos_rl.cases.iquitos.presets import case_settings
 from iquitos_rl.cases.presets import PRESETS
 from iquitos_rl.config import RunSettings, load_settings, shipped_agents
-from iquitos_rl.listing import describe_type, rows
+from iquitos_rl.settings import describe_type, rows
 
 
 @pytest.mark.parametrize("model", MODELS)
