@@ -52,7 +52,8 @@ class Reinforce(Agent):
         self.obs = self.environment().reset(self.seed + self.steps)
 
     def example(self):
-        return ()
+        rows = self.config.horizon * self.environment().num_envs
+        return (torch.zeros(rows, self.spec.obs_dim, device=self.device),)
 
     def act(self, obs, generator):
         return self.networks(obs)

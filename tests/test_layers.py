@@ -12,6 +12,7 @@ LAYERS = (
     ("errors", "version"),
     ("assignments", "registry"),
     ("machine",),
+    ("cases.thermal",),
     ("cases.site",),
     ("cases.schema",),
     ("cases.presets",),

@@ -184,9 +184,11 @@ BROKEN_CASES = {
     "misspelled charger attribute": (
         lambda f: edit_schema(
             f,
-            lambda s: next(iter(s["buildings"]["Building_1"]["chargers"].values()))["attributes"].update(max_power=3),
+            lambda s: next(iter(s["buildings"]["Building_1"]["chargers"].values())).update(
+                attributes={"max_charging_powr": 3}
+            ),
         ),
-        "max_power",
+        "max_charging_powr",
     ),
     "broken tariff": (lambda f: (f / "tariff.json").write_text("[]", encoding="utf-8"), "tariff.json"),
 }
