@@ -28,12 +28,12 @@ from iquitos_rl.baselines.bill import Bill, start_at
 from iquitos_rl.baselines.guided import Guide, GuidedSite
 from iquitos_rl.baselines.recording import record_years
 from iquitos_rl.baselines.rule import Rule, RuleSettings
-from iquitos_rl.cases.iquitos.presets import PRESETS
+from iquitos_rl.cases.presets import PRESETS
 from iquitos_rl.cases.schema.reader import read_site
-from iquitos_rl.config import Algorithm, Settings, load_settings
+from iquitos_rl.config import AgentSettings, load_settings
 from iquitos_rl.envs.district.env import DistrictSite
-from iquitos_rl.envs.district.trajectory import Trajectory
 from iquitos_rl.envs.task.objective import is_month_start
+from iquitos_rl.envs.task.trajectory import Trajectory
 from iquitos_rl.judging.references import STRONGEST, find_rule
 from iquitos_rl.machine.facts import machine, versions
 from iquitos_rl.machine.files import write_json, write_text
@@ -67,7 +67,7 @@ def not_counted(trajectory: Trajectory) -> Trajectory:
     return trajectory._replace(reward=torch.zeros_like(trajectory.reward))
 
 
-CHANGES: dict[Algorithm, dict[str, Change]] = {
+CHANGES: dict[str, dict[str, Change]] = {
     "ppo": {
         "defaults": Change(),
         "demand charges as they fall due, gamma 0.999": Change(
@@ -104,7 +104,7 @@ class Months:
 
     def __init__(self, years: list[Path], rule: RuleSettings, blind_to: tuple[str, ...]) -> None:
         sites = [read_site(year) for year in years]
-        self._start = record_years(sites, rule, load_settings("ppo", AGENTS["ppo"].config).run.task)
+        self._start = record_years(sites, rule, load_settings(["ppo"]).run.task)
         first = np.flatnonzero(is_month_start(sites[0]))
         length = np.diff([*first, sites[0].rows - 1])
         self.years, months = len(sites), len(first)
@@ -145,11 +145,12 @@ def blind(env: DistrictSite, endings: tuple[str, ...]) -> None:
     env.task.table[:, [i for i, name in enumerate(names) if endings and name.endswith(endings)]] = 0
 
 
-def settings_of(case: str, algorithm: Algorithm, change: Change, seed: int) -> Settings:
-    return load_settings(algorithm, AGENTS[algorithm].config, sets=[f"case={case}", f"seed={seed}", *change.sets])
+def settings_of(case: str, algorithm: str, change: Change, seed: int) -> AgentSettings:
+    sets = [f"case={case}", f"seed={seed}", *change.sets]
+    return load_settings([algorithm], sets=sets).agents[algorithm]
 
 
-def measure(case: str, algorithm: Algorithm, change: Change, seed: int, cache: Path) -> dict[str, Any]:
+def measure(case: str, algorithm: str, change: Change, seed: int, cache: Path) -> dict[str, Any]:
     """Train once with one change, and judge."""
     settings = settings_of(case, algorithm, change, seed)
     run = settings.run

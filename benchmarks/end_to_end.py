@@ -33,7 +33,7 @@ from iquitos_rl.baselines.profiles import fit_profiles
 from iquitos_rl.baselines.rule import default_settings
 from iquitos_rl.cases.iquitos.build import build_case
 from iquitos_rl.cases.schema.reader import read_site
-from iquitos_rl.config import Algorithm, load_settings
+from iquitos_rl.config import load_settings
 from iquitos_rl.judging.references import STRONGEST
 from iquitos_rl.machine.facts import machine, versions
 from iquitos_rl.machine.files import write_json, write_text
@@ -51,9 +51,9 @@ TIMES_PEER, MINUTES = 50.0, 10
 """Bars: least ratio of site-steps per second for PPO, and longest time to a policy that beats the strongest rule."""
 
 
-def guided_agent(name: Algorithm, folder: Path, device: torch.device, *sets: str) -> Any:
+def guided_agent(name: str, folder: Path, device: torch.device, *sets: str) -> Any:
     """An agent as `python -m iquitos_rl.train` makes it, around an untuned rule: tuning is not training."""
-    settings = load_settings(name, AGENTS[name].config, sets=[f"case={CASE}", *sets])
+    settings = load_settings([name], sets=[f"case={CASE}", *sets]).agents[name]
     rule = default_settings(STRONGEST, fit_profiles([read_site(folder)]))
     engine = make_engine(settings.run, [folder], device, rule)
     return AGENTS[name].agent(engine.env, settings.agent, device=device)
@@ -90,7 +90,7 @@ def peer(folder: Path) -> dict[str, Any]:
 
     from iquitos_rl.envs.citylearn.env import CityLearnSite
 
-    shipped: Any = load_settings("ppo", AGENTS["ppo"].config, sets=[f"case={CASE}"]).agent
+    shipped: Any = load_settings(["ppo"], sets=[f"case={CASE}"]).agents["ppo"].agent
     net = {"net_arch": list(shipped.hidden)}
     model = PPO(
         "MlpPolicy",

@@ -22,7 +22,7 @@ def saving_cost(case: Path, steps: int) -> dict[str, float]:
     The share is that of the training thread: from asking for a checkpoint to going on. What the second thread takes
     from the same cores shows in the speed with saving over that without, three times in turns.
     """
-    settings = load_settings("sac", AGENTS["sac"].config)
+    settings = load_settings(["sac"]).agents["sac"]
     site = read_site(case)
 
     def train(folder: Path | None) -> tuple[float, Checkpoints | None]:

@@ -23,26 +23,23 @@ from hypothesis import strategies as st
 from iquitos_rl import case as case_command
 from iquitos_rl import train
 from iquitos_rl.agents import AGENTS
-from iquitos_rl.cases.check import check_case
-from iquitos_rl.cases.iquitos.presets import PRESETS
+from iquitos_rl.cases.plausibility import check_case
+from iquitos_rl.cases.presets import PRESETS
 from iquitos_rl.cases.schema.reader import read_site
-from iquitos_rl.config import ALGORITHMS, RunSettings
+from iquitos_rl.config import RunSettings, shipped_agents
 from iquitos_rl.envs.district.env import DistrictSite
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.references import UNCONTROLLED, Reference, prepare
+from iquitos_rl.runs import session
 from iquitos_rl.runs.years import prepare_years
+from iquitos_rl.settings import rows
 
 
 def outcome(body: Callable[[], int], most: int = 1) -> str:
     """Accepted or refused; anything but success, or `most` sentences and status 2, is an AssertionError."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            status = body()
-        except SystemExit as error:  # argparse: usage, then one sentence
-            status = int(error.code or 0)
-            assert status in (0, 2), status
-            return "refused" if status else "accepted"
+        status = body()
     sentences = [line for line in err.getvalue().splitlines() if line.startswith("error: ")]
     others = [line for line in err.getvalue().splitlines() if not line.startswith(("error: ", "warning: "))]
     assert status in (0, 2), (status, err.getvalue())
@@ -56,8 +53,8 @@ def outcome(body: Callable[[], int], most: int = 1) -> str:
 def without_training(check: bool = False) -> Iterator[None]:
     """Commands stop where training would begin; with `check` after reading and checking the case."""
 
-    def stop(run: Any, settings: Any, device: Any, arguments: Any, interrupts: Any) -> int:
-        first = next(iter(settings.values())).run
+    def stop(run: Any, settings: Any, device: Any, request: Any, interrupts: Any) -> int:
+        first = settings.run
         if first.case in PRESETS and not first.case_settings:
             return 0
         if first.case not in PRESETS:
@@ -72,12 +69,12 @@ def without_training(check: bool = False) -> Iterator[None]:
                 prepare(Reference(UNCONTROLLED, years.evaluate, "", first.task))
         return 0
 
-    original = train.train_in
-    train.train_in = stop
+    original = session.train_in
+    session.train_in = stop
     try:
         yield
     finally:
-        train.train_in = original
+        session.train_in = original
 
 
 def fuzz(cases: int, strategy: Any, body: Callable[[Any], str]) -> Counter[str]:
@@ -103,15 +100,9 @@ def fuzz(cases: int, strategy: Any, body: Callable[[Any], str]) -> Counter[str]:
 def setting_keys() -> list[str]:
     """Every setting's full name, and some that are none."""
 
-    def names(model: Any, prefix: str = "") -> list[str]:
-        found = []
-        for name, field in model.model_fields.items():
-            inner = field.annotation
-            found += names(inner, f"{prefix}{name}.") if hasattr(inner, "model_fields") else [f"{prefix}{name}"]
-        return found
-
-    agents = [name for entry in AGENTS.values() for name in names(entry.config, "agent.")]
-    return [*names(RunSettings), *agents, "agent", "task", "sac", "sac.agent", "agent.", ".", "case_settings.pv", "x"]
+    found = [row.key for row in rows(RunSettings())]
+    agents = [row.key for entry in AGENTS.values() for row in rows(entry.config(), "agent.")]
+    return [*found, *agents, "agent", "task", "sac", "sac.agent", "agent.", ".", "case_settings.pv", "x"]
 
 
 values = st.one_of(
@@ -160,7 +151,9 @@ def fuzz_settings(work: Path, cases: int) -> Counter[str]:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    example = st.tuples(st.sampled_from([*ALGORITHMS, "all"]), st.lists(assignments, max_size=3), documents | st.none())
+    example = st.tuples(
+        st.sampled_from([*shipped_agents(), "all"]), st.lists(assignments, max_size=3), documents | st.none()
+    )
     with without_training():
         return fuzz(cases, example, body)
 
@@ -276,8 +269,8 @@ def meter_files(folder: Path) -> Path:
     stamps = [datetime(2023, 1, 1) + timedelta(hours=hour) for hour in range(8_760)]
     load = ["datetime,demand_kwh", *(f"{stamp},{500 + 9 * stamp.hour}" for stamp in stamps)]
     pv = ["datetime,pv_kwh", *(f"{stamp},{max(0, 6 - abs(stamp.hour - 12)) * 90}" for stamp in stamps)]
-    for name, rows in (("load.csv", load), ("pv.csv", pv)):
-        (folder / name).write_text("\n".join(rows) + "\n", encoding="utf-8")
+    for name, lines in (("load.csv", load), ("pv.csv", pv)):
+        (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
 
 

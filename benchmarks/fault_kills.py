@@ -22,8 +22,9 @@ import pandas as pd
 
 from iquitos_rl import train
 from iquitos_rl.checkpoints.checkpoint import Checkpoints
-from iquitos_rl.config import ALGORITHMS
+from iquitos_rl.config import shipped_agents
 from iquitos_rl.errors import UserError
+from iquitos_rl.runs import session
 
 SMALL = {
     "sac": {"hidden": [8], "learning_starts": 30, "batch_size": 16, "log_every": 3, "buffer_size": 300},
@@ -34,7 +35,7 @@ STEPS = 300
 
 
 def command(algorithm: str, folder: Path, output: Path) -> list[str]:
-    """A run of a few seconds that saves at every step, and goes on where there is something to go on with."""
+    """A run of a few seconds that saves at every step, and resumes what is there."""
     sets = ["--set", "checkpoint_minutes=0", "--set", "threads=1", "--set", f"agent={json.dumps(SMALL[algorithm])}"]
     size = ["--steps", str(STEPS), "--num-envs", "3"]
     return [algorithm, "--case", str(folder), *size, *sets, "--output", str(output), "--resume"]
@@ -51,7 +52,7 @@ def start(argv: list[str], log: Path) -> int:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
         sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115 - not pytest's
-        train.write_report = lambda folder: folder / "report.html"
+        session.write_report = lambda folder: folder / "report.html"
         status = train.main(argv)
         sys.stdout.flush()
     except BaseException:
@@ -115,14 +116,15 @@ def kill_runs(
     """Kill commands at random moments until `kills` have been killed; each goes on until it ends by itself.
 
     Args:
-        counts: what an earlier call has counted, to be gone on with.
+        counts: what an earlier call has counted, to be continued.
         done: called with the counts after every run.
     """
     counts = Counter() if counts is None else counts
     rng = random.Random(f"{seed} {counts['kills']}")
     references: dict[str, tuple[dict[str, Any], float]] = {}
+    agents = shipped_agents()
     while counts["kills"] < kills:
-        algorithm = ALGORITHMS[counts["runs"] % len(ALGORITHMS)]
+        algorithm = agents[counts["runs"] % len(agents)]
         (work / algorithm).mkdir(exist_ok=True)
         log = work / algorithm / "log.txt"
         if algorithm not in references:
@@ -166,6 +168,6 @@ def phase(text: str) -> str:
     """Where a killed command was, from what it had printed."""
     if "results in" in text:
         return "killed at the end"
-    if any(f"evaluate {name}" in text for name in ALGORITHMS):
+    if any(f"evaluate {name}" in text for name in shipped_agents()):
         return "killed while judging"
     return "killed while training and saving" if "training on" in text else "killed before training"

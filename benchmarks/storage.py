@@ -25,18 +25,17 @@ from learning import train as train_row
 from learning_rows import ROWS
 from learning_table import RESAMPLES, interval, verdict
 
-from iquitos_rl.agents.sac import SAC, SACConfig
+from iquitos_rl.agents.sac import SAC
 from iquitos_rl.baselines.bill import BatchController, run_year
 from iquitos_rl.baselines.guided import Guide
 from iquitos_rl.baselines.rule import Rule
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.cli import run_command
-from iquitos_rl.config import Settings, load_settings
+from iquitos_rl.config import load_settings
 from iquitos_rl.envs.district.env import DistrictSite
 from iquitos_rl.machine.facts import machine, versions
 from iquitos_rl.machine.files import write_json, write_text
-from iquitos_rl.runs.engine import make_engine
-from iquitos_rl.runs.guidance import choose_guidance
+from iquitos_rl.runs.engine import choose_guidance, make_engine
 from iquitos_rl.runs.years import prepare_years, preset_year
 
 CPU = torch.device("cpu")
@@ -79,10 +78,10 @@ def pendulum() -> Task:
 
 def site(folder: Path) -> Task:
     """The shipped settings; the rule that they steer around is tuned once and kept in `folder`."""
-    settings: Settings = load_settings("sac", SACConfig, None, {"case": PRESET}, [])
+    settings = load_settings(["sac"], None, {"case": PRESET}).agents["sac"]
     years = prepare_years(settings.run, folder).train
     validation = [read_site(preset_year(PRESET, seed, {}, folder)) for seed in VALIDATION_YEARS]
-    rule = choose_guidance(settings.run, years, folder).rule
+    rule, _ = choose_guidance(settings.run, years, folder)
     assert rule is not None, "the shipped settings steer around a rule"
     judged = DistrictSite(validation, len(validation), settings.run.task)
     engine = cache(lambda: make_engine(settings.run, years, CPU, rule))  # once: a run starts it anew from its own seed

@@ -129,13 +129,13 @@ def run_ours(job: Job) -> dict[str, Any]:
     plan = plan_agent(job["algorithm"], config, env, device, device_memory=job["cap"])
     before = int(psutil.Process().memory_info().rss)
     peak_rss(reset=True)
-    agent = entry.agent(env, plan.apply(config), device=device, seed=0)
+    agent = entry.agent(env, plan.config, device=device, seed=0)
     agent.learn(job["steps"])
     result: dict[str, Any] = {
         "predicted_ram": plan.total("ram"),
         "rss": peak_rss(),
         "before": before,
-        "placement": plan.choice.placement,
+        "placement": getattr(plan.config, "placement", None),
         "obs_dim": env.obs_dim,
         "action_dim": env.action_dim,
         "updates": agent.updates,

@@ -2,78 +2,69 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
-from iquitos_rl.cases.check import check_case
-from iquitos_rl.cases.iquitos.build import build_case
-from iquitos_rl.cases.iquitos.calibration import calibration_table, format_table
-from iquitos_rl.cases.iquitos.presets import PRESETS, parse_overrides
-from iquitos_rl.cases.metered.importer import import_case
-from iquitos_rl.errors import UserError
+from cyclopts import App, Parameter
 
+from iquitos_rl.assignments import parse_assignments
+from iquitos_rl.cli import make_app, run_app
 
-def main(argv: list[str] | None = None) -> int:
-    """Run one subcommand. Returns 0, or 2 where the input is at fault (an error on stderr says what)."""
-    for console in (sys.stdout, sys.stderr):
-        if hasattr(console, "reconfigure"):
-            console.reconfigure(errors="replace")  # file names may not fit a Windows code page
-    arguments = _parser().parse_args(argv)
-    try:
-        return {"build": _build, "import": _import, "check": _check}[arguments.command](arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+YearSeed = Annotated[int, Parameter(help="draws whatever is random")]
+Sets = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--set",
+        help="GROUP.KEY=VALUE, any that `iquitos-rl settings --case PRESET` lists, e.g. tariff.kind=flat; may be "
+        "repeated",
+    ),
+]
+Output = Annotated[Path, Parameter(help="a new or empty folder")]
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m iquitos_rl.case", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    build = commands.add_parser("build", help="write the synthetic Iquitos case as a CityLearn schema folder")
-    build.add_argument("preset", choices=list(PRESETS))
-    meter = commands.add_parser("import", help="write a case from metered files")
-    meter.add_argument("--load", type=Path, required=True, metavar="FILE", help="CSV file with the site's demand")
-    meter.add_argument("--pv", type=Path, metavar="FILE", help="CSV file with PV energy and, if it has it, weather")
-    meter.add_argument("--load-column", metavar="NAME", help="column of the load file, where its name does not tell")
-    meter.add_argument("--pv-column", metavar="NAME", help="column of the PV file, where its name does not tell")
-    meter.add_argument("--preset", choices=list(PRESETS), default="iquitos-38", help="sockets, battery and tariff")
-    for command in (build, meter):
-        command.add_argument(
-            "--year-seed", type=int, default=0, metavar="N", help="draws whatever is random (default 0)"
-        )
-        command.add_argument(
-            "--set",
-            action="append",
-            default=[],
-            metavar="GROUP.KEY=VALUE",
-            help="override a setting, e.g. tariff.kind=flat",
-        )
-        command.add_argument("--output", type=Path, required=True, metavar="DIR", help="a new or empty folder")
-    check = commands.add_parser("check", help="validate a CityLearn schema folder")
-    check.add_argument("folder", type=Path, metavar="DIR")
-    return parser
+def build(
+    preset: Annotated[str, Parameter(help="iquitos-38, iquitos-128")],
+    /,
+    *,
+    output: Output,
+    year_seed: YearSeed = 0,
+    sets: Sets = (),
+) -> int:
+    """Write a year of a preset as a CityLearn schema folder."""
+    from iquitos_rl.cases.iquitos.calibration import calibration_table, format_table
+    from iquitos_rl.cases.iquitos.presets import IQUITOS
+    from iquitos_rl.cases.presets import build_preset
 
-
-def _build(arguments: argparse.Namespace) -> int:
-    overrides = parse_overrides(arguments.set)
-    folder = build_case(arguments.preset, arguments.year_seed, arguments.output, overrides)
-    print(format_table(calibration_table(folder)))
-    _print_record(folder)
+    folder = build_preset(preset, year_seed, output, parse_assignments(sets))
+    if preset in IQUITOS:
+        print(format_table(calibration_table(folder)))
+        _print_record(folder)
+    else:
+        print(f"written to {folder}")
     return 0
 
 
-def _import(arguments: argparse.Namespace) -> int:
+def import_files(
+    *,
+    load: Annotated[Path, Parameter(help="CSV file with the site's demand")],
+    output: Output,
+    pv: Annotated[
+        Path | None, Parameter(help="CSV file with PV energy and, if it has it, weather (default: none)")
+    ] = None,
+    load_column: Annotated[str | None, Parameter(help="column of the load file (default: found by its name)")] = None,
+    pv_column: Annotated[str | None, Parameter(help="column of the PV file (default: found by its name)")] = None,
+    preset: Annotated[str, Parameter(help="sockets, battery and tariff")] = "iquitos-38",
+    year_seed: YearSeed = 0,
+    sets: Sets = (),
+) -> int:
+    """Write a case from metered files."""
+    from iquitos_rl.cases.metered.importer import import_case
+
     folder, notes = import_case(
-        arguments.load,
-        arguments.pv,
-        arguments.preset,
-        arguments.year_seed,
-        arguments.output,
-        parse_overrides(arguments.set),
-        load_column=arguments.load_column,
-        pv_column=arguments.pv_column,
+        load, pv, preset, year_seed, output, parse_assignments(sets), load_column=load_column, pv_column=pv_column
     )
     print("\n".join(notes))
     _print_record(folder)
@@ -87,16 +78,37 @@ def _print_record(folder: Path) -> None:
     print(f"written to {folder}")
 
 
-def _check(arguments: argparse.Namespace) -> int:
-    report = check_case(arguments.folder)
+def check(folder: Annotated[Path, Parameter(help="a CityLearn schema folder")], /) -> int:
+    """Validate a CityLearn schema folder."""
+    from iquitos_rl.cases.plausibility import check_case
+
+    report = check_case(folder)
     print("\n".join(f"{name}: {value:,.6g}" for name, value in report.figures.items()))
     for text in report.warnings:
         print(f"warning: {text}")
     for text in report.errors:
         print(f"error: {text}", file=sys.stderr)
     verdict = "is valid" if not report.errors else f"has {len(report.errors)} errors"
-    print(f"{arguments.folder} {verdict}, {len(report.warnings)} warnings")
+    print(f"{folder} {verdict}, {len(report.warnings)} warnings")
     return 2 if report.errors else 0
+
+
+def commands(name: str) -> App:
+    """The parser of the three subcommands."""
+    app = make_app(name, help="Build the Iquitos case, import metered files, check a schema folder.")
+    app.command(build)
+    app.command(import_files, name="import")
+    app.command(check)
+    return app
+
+
+APP = commands("case")
+"""For `iquitos-rl case`."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand; returns its exit status."""
+    return run_app(commands("python -m iquitos_rl.case"), argv)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The one exception that a user's input may cause."""
+"""Exceptions that end a command with one sentence."""
 
 
 class UserError(Exception):
@@ -6,3 +6,9 @@ class UserError(Exception):
 
     Commands print the sentence and exit with status 2; library code raises it before anything is written.
     """
+
+
+class Failure(Exception):
+    """Something failed that is not the user's input: commands print the sentence and exit with status 1."""
+
+    prefix = "error"

@@ -7,16 +7,21 @@ separated by commas. Processes that a command starts inherit the variable, so th
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 
 from iquitos_rl.errors import UserError
 
@@ -82,6 +87,30 @@ class Registry(Mapping[str, T], Generic[T]):
             raise UserError(f"there is no {self.kind} {name!r}; there are {', '.join(self)}")
         return self[name]
 
+    def named(self, *more: str, only: Callable[[T], bool] = lambda entry: True) -> Any:
+        """For `Annotated[str, ...]`: a pydantic field that takes the names of this table.
+
+        Args:
+            more: further words, such as "auto".
+            only: which entries; by default all.
+        """
+        return AfterValidator(Names(self.kind, lambda: [*more, *(name for name in self if only(self[name]))]))
+
+
+@dataclass(frozen=True)
+class Names:
+    """Validates a field's value, which must be one of some names."""
+
+    kind: str
+    choices: Callable[[], list[str]]
+    """The names; asked late, since plugins add some."""
+
+    def __call__(self, name: str) -> str:
+        """The name itself; a pydantic error where it is none of the choices."""
+        if name not in (choices := self.choices()):
+            raise PydanticCustomError("unknown_name", f"there is no such {self.kind}; there are {', '.join(choices)}")
+        return name
+
 
 def load_plugins() -> None:
     """Import every plugin that was not imported before.
@@ -102,6 +131,19 @@ def load_plugins() -> None:
         except (ImportError, OSError, SyntaxError) as error:
             _loaded.discard(name)
             raise UserError(f"the plugin {name} cannot be imported: {error}") from error
+
+
+def plugin_source(*functions: Any) -> list[str]:
+    """For the key of a stored result: digests of the files in which plugins define these functions, so that a result
+    from before a change is not used again. Nothing for this package's own, whose version stands for them."""
+    found = []
+    for function in functions:
+        while isinstance(function, partial):
+            function = function.func
+        module = sys.modules.get(getattr(function, "__module__", ""))
+        if module is not None and not module.__name__.startswith("iquitos_rl.") and module.__file__ is not None:
+            found.append(hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest())
+    return found
 
 
 @cache

@@ -9,10 +9,13 @@ import torch
 from cpu_graphs import graphs_on_cpu
 from short_case import shorten
 
-from iquitos_rl import train
+from iquitos_rl.baselines.profiles import fit_profiles
+from iquitos_rl.baselines.rule import default_settings
 from iquitos_rl.cases.iquitos.build import build_case
+from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.memory import recovery
 from iquitos_rl.report import markup
+from iquitos_rl.runs import session
 
 torch.set_num_threads(1)  # two threads on a busy machine are many times slower than one
 
@@ -37,10 +40,21 @@ def week_38(year_38, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def site(week_38):
+    return read_site(week_38)
+
+
+@pytest.fixture(scope="module")
+def rule(site):
+    """The rule that guides on that week."""
+    return default_settings("strongest", fit_profiles([site]))
+
+
+@pytest.fixture(scope="module")
 def without_report():
     """Commands write no report.html, which takes more time than everything else that a short run does."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "write_report", lambda folder: folder / "report.html")
+        patch.setattr(session, "write_report", lambda folder: folder / "report.html")
         yield
 
 

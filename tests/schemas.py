@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
-from iquitos_rl.cases.schema.reader import PRICE_COLUMNS, WEATHER_COLUMNS
+from iquitos_rl.cases.schema.names import PRICE_COLUMNS, WEATHER_COLUMNS
 
 CHARGER_COLUMNS = [
     "electric_vehicle_charger_state",
@@ -52,6 +52,8 @@ class Features:
     omit: float = 0.4
     offset: float = 0.3
     inactive: float = 0.1
+    blank_soc: float = 0.0
+    """Of a visit, that the file does not say its arrival SOC; CityLearn then lets the vehicle drift."""
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -67,7 +69,7 @@ def write_schema(folder: Path, seed: int, features: Features | None = None) -> P
     chargers = [f"charger_{n}" for n in range(int(rng.integers(f.sockets[0], f.sockets[1] + 1)))]
     roaming = _chance(rng, f.roaming)
     vehicles = [f"EV {v}" for v in range(max(len(chargers) + (int(rng.integers(0, 4)) if roaming else 0), 0))]
-    _write_visits(folder, rng, chargers, vehicles, total, roaming)
+    _write_visits(folder, rng, chargers, vehicles, total, roaming, f.blank_soc)
     homes: list[list[str]] = [[] for _ in range(count)]
     for charger in chargers:
         homes[int(rng.integers(count))].append(charger)
@@ -242,7 +244,7 @@ def _charger(rng: Generator, f: Features, name: str) -> dict[str, Any]:
 
 
 def _write_visits(
-    folder: Path, rng: Generator, chargers: list[str], vehicles: list[str], rows: int, roaming: bool
+    folder: Path, rng: Generator, chargers: list[str], vehicles: list[str], rows: int, roaming: bool, blank_soc: float
 ) -> None:
     """Visits of random length and spacing, back to back too, in every convention that CityLearn reads."""
     busy = {vehicle: np.zeros(rows, dtype=bool) for vehicle in vehicles}
@@ -263,6 +265,7 @@ def _write_visits(
             vehicle = str(rng.choice(free))
             busy[vehicle][row:end] = True
             soc = f"{percent * rng.uniform(0.02, 0.98):.4f}"
+            soc = "" if blank_soc and _chance(rng, blank_soc) else soc
             _write_visit(cells, rng, row, end, vehicle, soc, f"{percent * rng.uniform(0.4, 1):.4f}", last_count, place)
             sessions[row:end] = [f"{charger} from {row}"] * (end - row)
             current[row] = soc

@@ -70,8 +70,22 @@ def test_import_prints_its_assumptions(tmp_path: Path, capsys: pytest.CaptureFix
     ("arguments", "message"),
     [
         (["build", "iquitos-38", "--set", "pv.x=1"], "error: unknown setting 'pv.x': pv has model, "),
-        (["build", "iquitos-38", "--set", "pv.model"], "error: --set 'pv.model': write group.key=value"),
+        (["build", "iquitos-38", "--set", "pv.model"], "error: --set pv.model: expected key=value"),
         (["build", "iquitos-38", "--year-seed", "-1"], "error: year seed -1: must not be negative"),
+        (
+            ["build", "iquitos-38", "--set", "bess.power_kw=off"],
+            "error: setting bess.power_kw: Input should",
+        ),
+        (
+            ["build", "iquitos-38", "--set", "sockets.moto_count=1.5"],
+            "error: setting sockets.moto_count: Input should",
+        ),
+        (["build", "iquitos-39"], "error: unknown preset 'iquitos-39': choose one of iquitos-128, iquitos-38"),
+        (["bild"], 'error: unknown command "bild". Did you mean "build"?'),
+        (
+            ["import", "--lod", "x"],
+            'error: command "import" parameter --load requires an argument. Did you mean --load instead',
+        ),
         (["import", "--load", "missing.csv"], "error: missing.csv cannot be read: No such file or directory"),
     ],
 )

@@ -14,7 +14,7 @@ from iquitos_rl.judging import references
 
 pytestmark = pytest.mark.usefixtures("without_drawings")
 
-TINY = ["--agents", "a2c", "ppo", "--steps", "96", "--set", "num_envs=2", "--set", "agent.hidden=[8]"]
+TINY = ["--steps", "96", "--set", "num_envs=2", "--set", "agent.hidden=[8]"]
 TINY += ["--set", "agent.horizon=4", "--set", "ppo.agent.batch_size=8", "--set", "episode_hours=20"]
 
 
@@ -26,9 +26,9 @@ def days(tmp_path_factory):
     return [shorten(shutil.copytree(site, root / f"days-{first}"), 40, first) for first in (24, 64, 104)]
 
 
-def arguments(days, output, *more):
+def arguments(days, output, *more, agents=("a2c", "ppo")):
     cases = ["--case", str(days[0]), "--eval-cases", *map(str, days[1:])]
-    return [*cases, *TINY, "--output", str(output), *more]
+    return [*cases, "--agents", *agents, *TINY, "--output", str(output), *more]
 
 
 @pytest.fixture(scope="module")
@@ -112,9 +112,9 @@ def test_what_is_finished_is_reused_and_more_seeds_are_added(finished, days, mon
 def failing(seed):
     """Training that fails with one seed."""
 
-    def task(words, log, interrupts):
+    def task(request, log, interrupts):
         log.write_text("...\nerror: it broke\n", encoding="utf-8")
-        return 1 if words[words.index("--seed") + 1] == str(seed) else train_task(words, log, interrupts)
+        return 1 if request.flags["seed"] == seed else train_task(request, log, interrupts)
 
     return task
 
@@ -125,7 +125,7 @@ def test_a_training_that_fails_is_reported_and_the_others_stand(finished, days, 
     shutil.copytree(finished, output)
     shutil.rmtree(output / "a2c-seed-1")
     monkeypatch.setattr(runner, "train_task", failing(1))
-    assert compare.main(arguments(days, output, "--agents", "a2c", "--seeds", "2")) == 1
+    assert compare.main(arguments(days, output, "--seeds", "2", agents=["a2c"])) == 1
     summary = read(output)
     assert summary["failed"] == {"a2c-seed-1": "error: it broke (status 1, a2c-seed-1.log)"}
     assert summary["standings"]["a2c"]["seeds"] == 1
@@ -141,7 +141,7 @@ def test_a_training_that_fails_is_reported_and_the_others_stand(finished, days, 
         (["--eval-years", "-1"], "--eval-years -1: at least 1"),
         (["--steps", "97"], "steps was 96 and is 97): choose another --output"),
         (["--set", "agent.hidden=[9]"], "choose another --output"),
-        (["--set", "ppo.task.objective.carbon_price=1"], "a2c has another case, objective or EV guard than"),
+        (["--set", "ppo.task.objective.carbon_price=1"], "a2c has another task.objective than ppo"),
         (["--set", "nonsense=1"], "nonsense is not a setting"),
     ],
 )
@@ -160,8 +160,8 @@ def test_years_trained_on_and_foreign_folders_are_refused(days, tmp_path, capsys
     assert compare.main(arguments(days, tmp_path)) == 2
     assert "holds something, but no comparison" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
-    assert compare.main(["--case", str(days[0]), *TINY, "--output", str(tmp_path / "new")]) == 2
+    assert compare.main(["--case", str(days[0]), "--agents", "a2c", *TINY, "--output", str(tmp_path / "new")]) == 2
     assert "name them with --eval-cases" in capsys.readouterr().err
     cases = ["--case", str(days[0]), "--eval-cases", str(days[0])]
-    assert compare.main([*cases, *TINY, "--output", str(tmp_path / "new")]) == 2
+    assert compare.main([*cases, "--agents", "a2c", *TINY, "--output", str(tmp_path / "new")]) == 2
     assert "a year that is trained on cannot judge" in capsys.readouterr().err

@@ -117,7 +117,7 @@ def test_weights_that_are_not_finite_are_named_and_never_saved(days, outputs, mo
 
     monkeypatch.setattr(AGENTS["a2c"].agent, "update", failing)
     assert train.main(command(days, outputs / "weights-that")) == 2
-    assert "agent.policy.log_std is not finite at step" in capsys.readouterr().err
+    assert "agent.networks.log_std is not finite at step" in capsys.readouterr().err
     assert last_checkpoint(outputs / "weights-that") <= 126
 
 
@@ -133,7 +133,7 @@ def test_a_dead_simulator_stops_the_run_with_a_checkpoint(days, outputs, monkeyp
         patch.setattr(GuidedSite, "step", dying)
         assert train.main(command(days, outputs / "a-dead-sim")) == 1
     error = capsys.readouterr().err
-    assert "simulator 1 died with exit code 9; saved at step 120 of 300; to go on: " in error
+    assert "simulator 1 died with exit code 9; saved at step 120 of 300; to resume: " in error
     assert last_checkpoint(outputs / "a-dead-sim") == 120
     assert train.main(["a2c", "--resume", str(outputs / "a-dead-sim")]) == 0
 
@@ -190,7 +190,7 @@ def test_a_real_disk_that_is_full_keeps_the_last_checkpoint(tiny_disk):
         assert newest.step == (step if step != 3 else 2)
         assert newest.state["x"].unique().tolist() == [newest.step]
     assert "No space left on device" in told[0]
-    assert "that of step 2 stays" in told[0]
+    assert "that of step 2 is kept" in told[0]
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path, capsys):

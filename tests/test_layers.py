@@ -10,18 +10,22 @@ import iquitos_rl
 ROOT = Path(iquitos_rl.__file__).parent
 LAYERS = (
     ("errors", "version"),
-    ("registry",),
+    ("assignments", "registry"),
     ("machine",),
+    ("cases.thermal",),
     ("cases.site",),
     ("cases.schema",),
+    ("cases.presets",),
     ("cases.iquitos",),
     ("cases.metered",),
     ("cases",),
-    ("envs.vector",),
+    ("envs.vector", "envs.described"),
+    ("envs.task.settings",),
     ("envs.task",),
+    ("envs.engines",),
     ("envs.district",),
-    ("envs.citylearn",),
     ("envs.gym",),
+    ("envs.citylearn",),
     ("envs",),
     ("buffers",),
     ("memory",),
@@ -32,9 +36,10 @@ LAYERS = (
     ("judging",),
     ("report",),
     ("runs",),
-    ("comparison",),
     ("cli",),
-    ("train", "evaluate", "plan", "case", "compare", "report.__main__"),
+    ("comparison",),
+    ("train", "evaluate", "plan", "case", "compare", "report.__main__", "settings"),
+    ("__main__",),
 )
 """From the bottom to the top; the longest name that fits a module is its layer."""
 

@@ -1,12 +1,16 @@
 """Named entries: built-in ones imported late, plugins found by a variable or an entry point."""
 
+import importlib
 import sys
+from functools import partial
+from typing import Annotated
 
 import pytest
+from pydantic import BaseModel, ValidationError
 
 from iquitos_rl import registry
 from iquitos_rl.errors import UserError
-from iquitos_rl.registry import VARIABLE, Registry
+from iquitos_rl.registry import VARIABLE, Registry, plugin_source
 
 NUMBERS: Registry[float] = Registry("number", {"pi": "math:pi", "late": "no_such_module:thing"})
 
@@ -67,3 +71,27 @@ def test_a_plugin_that_cannot_be_imported_is_named(plugin, monkeypatch):
     monkeypatch.setenv(VARIABLE, "no_such_plugin")
     with pytest.raises(UserError, match="plugin no_such_plugin cannot be imported"):
         len(NUMBERS)
+
+
+class Setting(BaseModel):
+    number: Annotated[str, NUMBERS.named("none", only=lambda value: value > 3)] = "none"
+
+
+def test_a_setting_takes_the_names_of_a_registry(plugin, monkeypatch):
+    monkeypatch.setitem(NUMBERS._entries, "late", 1.0)
+    monkeypatch.setenv(VARIABLE, str(plugin))
+    assert [Setting(number=name).number for name in ("none", "pi", "added")] == ["none", "pi", "added"]
+    for wrong in ("late", "tau"):
+        with pytest.raises(ValidationError, match="there is no such number; there are none, pi, added"):
+            Setting(number=wrong)
+
+
+def test_a_plugins_functions_are_told_from_before_a_change(plugin, monkeypatch):
+    monkeypatch.syspath_prepend(plugin.parent)
+    plugin.write_text("def f():\n    pass\n", encoding="utf-8")
+    function = importlib.import_module("added_number").f
+    before = plugin_source(function)
+    assert before == plugin_source(partial(function)) != []
+    plugin.write_text("def f():\n    return 1\n", encoding="utf-8")
+    assert plugin_source(function) != before
+    assert plugin_source(registry.load_plugins, None) == [], "the package's version stands for its own functions"

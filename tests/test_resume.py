@@ -1,4 +1,4 @@
-"""Runs that are interrupted and gone on with end as if nothing had happened."""
+"""Runs that are interrupted and resumed end as if nothing had happened."""
 
 import copy
 import json
@@ -30,8 +30,10 @@ from iquitos_rl.envs.gym.worker import WorkerEnv
 from iquitos_rl.errors import UserError
 from iquitos_rl.machine.interrupt import Interrupted, Interrupts
 from iquitos_rl.report import metrics
-from iquitos_rl.runs import resume, training
+from iquitos_rl.runs import folder as run_folder
+from iquitos_rl.runs import session, training
 from iquitos_rl.runs.training import Session, Training
+from iquitos_rl.runs.years import Years
 
 pytestmark = pytest.mark.usefixtures("without_report")
 
@@ -116,7 +118,7 @@ def test_from_any_step_the_district_engine_goes_on_to_the_same_bits(algorithm, d
 def test_the_citylearn_engine_goes_on_from_any_step(week, tmp_path, monkeypatch):
     """In the middle of an episode and just after its end: the open episode is simulated again up to where it was."""
     sets = [*options("sac"), "engine=citylearn", "agent.log_every=1"]
-    settings = load_settings("sac", AGENTS["sac"].config, None, {"case": str(week), "steps": 190, "num_envs": 1}, sets)
+    settings = load_settings(["sac"], None, {"case": str(week), "steps": 190, "num_envs": 1}, sets).agents["sac"]
     final = {}
     keep = Training._save
 
@@ -129,8 +131,9 @@ def test_the_citylearn_engine_goes_on_from_any_step(week, tmp_path, monkeypatch)
 
         monkeypatch.setattr(Training, "_save", save)
         output.mkdir(exist_ok=True)
-        session = Session(Interrupts(), resume, False, "", output.parent / "cache", "")
-        run = Training("sac", settings, [week, week], torch.device("cpu"), output, session)
+        device, years = torch.device("cpu"), Years("week", [week, week], week, unseen=False)
+        session = Session(Interrupts(), resume, False, "", output.parent / "cache", device, years, "")
+        run = Training("sac", settings, output, session)
         first = run.agent.steps
         run.checkpoints.due = lambda: True
         run.run()
@@ -218,7 +221,7 @@ def test_an_interrupted_command_ends_as_an_undisturbed_one(algorithm, undisturbe
         signal_at(patch, step=7, number=signal.SIGTERM)
         assert train.main(arguments(algorithm, week, tmp_path / "run")) == 143
     error = capsys.readouterr().err
-    assert f"saved at step {7 * ENVS} of {TOTAL}; to go on: " in error  # the step in flight was finished, and no other
+    assert f"saved at step {7 * ENVS} of {TOTAL}; to resume: " in error  # the step in flight was finished, and no other
     assert f"python -m iquitos_rl.train {algorithm} --resume {tmp_path / 'run'}" in error
     with monkeypatch.context() as patch:
         signal_at(patch, step=15)
@@ -234,7 +237,7 @@ def test_three_agents_go_on_where_the_second_was_interrupted(week, tmp_path, mon
     with monkeypatch.context() as patch:
         signal_at(patch, step=60 // ENVS + 7)
         assert train.main(["all", *budget, *sets, "--output", str(tmp_path / "run")]) == 130
-    hint = f"saved at step {7 * ENVS} of 60; to go on: python -m iquitos_rl.train all --resume {tmp_path / 'run'}"
+    hint = f"saved at step {7 * ENVS} of 60; to resume: python -m iquitos_rl.train all --resume {tmp_path / 'run'}"
     assert hint in capsys.readouterr().err
     with monkeypatch.context() as patch:
         patch.setattr(AGENTS["sac"].agent, "update", None)  # whoever trains SAC again fails
@@ -252,14 +255,14 @@ def test_a_run_interrupted_while_it_is_judged_is_judged_again(undisturbed, week,
         hours = 0
 
         def check(self, message="interrupted"):
-            if "not judged" in message:
+            if "not evaluated" in message:
                 self.hours += 1
                 if self.hours == 10:
                     os.kill(os.getpid(), signal.SIGINT)
             super().check(message)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "Interrupts", Late)
+        patch.setattr(session, "Interrupts", Late)
         assert train.main(arguments("a2c", week, tmp_path / "run")) == 130
     assert not (tmp_path / "run" / "timeseries_a2c.csv").exists()
     monkeypatch.setattr(AGENTS["a2c"].agent, "update", None)  # whoever trains now fails
@@ -360,7 +363,7 @@ def test_a_folder_that_never_got_beyond_its_first_second_starts(tmp_path, monkey
     (tmp_path / "run" / ".lock").touch()
     (tmp_path / "run" / "settings.yaml.tmp").write_text("ca", encoding="utf-8")
     started = []
-    monkeypatch.setattr(train, "train_in", lambda run, *_: started.append(run.folder) or 0)
+    monkeypatch.setattr(session, "train_in", lambda run, *_: started.append(run.folder) or 0)
     assert train.main(["sac", "--resume", "--output", str(tmp_path / "run")]) == 0
     assert started == [tmp_path / "run"]
     (tmp_path / "run" / "thesis.txt").touch()
@@ -369,10 +372,10 @@ def test_a_folder_that_never_got_beyond_its_first_second_starts(tmp_path, monkey
 
 
 def test_a_second_process_is_refused_until_the_first_ends(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(train, "train_in", None)
+    monkeypatch.setattr(session, "train_in", None)
     code = "import sys, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); print(1, flush=True); input()"
     other = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path / resume.LOCK)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", code, str(tmp_path / run_folder.LOCK)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert other.stdout.readline()
     (tmp_path / "settings.yaml").touch()
@@ -380,7 +383,7 @@ def test_a_second_process_is_refused_until_the_first_ends(tmp_path, monkeypatch,
     assert "another process is training there" in capsys.readouterr().err
     other.kill()  # as a crash: nobody removes the file
     other.wait()
-    with resume.lock_output(tmp_path):
+    with run_folder.lock_output(tmp_path):
         pass
 
 
@@ -396,7 +399,7 @@ def test_a_second_signal_ends_the_process_at_once():
     root = Path(train.__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
     assert (done.returncode, done.stdout) == (143, "")
-    assert "once more to stop at once" in done.stderr
+    assert "interrupt again to stop at once" in done.stderr
 
 
 def test_one_signal_is_never_an_exception_inside_the_simulator():
@@ -433,6 +436,6 @@ def test_metrics_keep_whole_rows_up_to_the_checkpoint(tmp_path):
 def test_differences_leave_out_what_may_change():
     before = {"steps": 5, "task": {"ev_guard": True}, "seed": 1}
     now = {"steps": 9, "task": {"ev_guard": False}, "seed": 1, "new": None}
-    assert resume.differences(before, now) == ["task.ev_guard was true and is false"]
+    assert run_folder.differences(before, now) == ["task.ev_guard was true and is false"]
     with pytest.raises(UserError, match="allow-changes"):
-        resume.refuse_changes(Path("run"), ["x"], allowed=False)
+        run_folder.refuse_changes(Path("run"), ["x"], allowed=False)

@@ -10,6 +10,7 @@ from short_case import shorten
 
 from iquitos_rl import evaluate, train
 from iquitos_rl.agents import AGENTS
+from iquitos_rl.runs import session
 
 pytestmark = pytest.mark.usefixtures("without_drawings")
 
@@ -112,10 +113,10 @@ def test_all_goes_on_when_one_agent_fails(week_38, tmp_path, monkeypatch, capsys
         def __init__(self, *args, **kwargs):
             raise FloatingPointError("the loss is NaN")
 
-    monkeypatch.setitem(AGENTS, "a2c", AGENTS["a2c"]._replace(agent=Broken))
-    monkeypatch.setattr(train, "ALGORITHMS", ("a2c", "sac"))
-    judged, judge = [], train.evaluate_policy
-    monkeypatch.setattr(train, "evaluate_policy", lambda name, *rest: judged.append(rest[0]) or judge(name, *rest))
+    monkeypatch.setitem(AGENTS._entries, "a2c", AGENTS["a2c"]._replace(agent=Broken))
+    monkeypatch.setattr(session, "shipped_agents", lambda: ["a2c", "sac"])
+    judged, judge = [], session.evaluate_policy
+    monkeypatch.setattr(session, "evaluate_policy", lambda name, *rest: judged.append(rest[0]) or judge(name, *rest))
     output = tmp_path / "all"
     assert train.main(["all", "--case", str(week_38), "--steps", "60", "--output", str(output)]) == 1
     summary = json.loads((output / "simulation_summary.json").read_text(encoding="utf-8"))
@@ -183,9 +184,11 @@ BROKEN_CASES = {
     "misspelled charger attribute": (
         lambda f: edit_schema(
             f,
-            lambda s: next(iter(s["buildings"]["Building_1"]["chargers"].values()))["attributes"].update(max_power=3),
+            lambda s: next(iter(s["buildings"]["Building_1"]["chargers"].values())).update(
+                attributes={"max_charging_powr": 3}
+            ),
         ),
-        "max_power",
+        "max_charging_powr",
     ),
     "broken tariff": (lambda f: (f / "tariff.json").write_text("[]", encoding="utf-8"), "tariff.json"),
 }
@@ -228,12 +231,28 @@ def test_a_wrong_argument_is_one_sentence_and_status_2(tmp_path, monkeypatch, ca
 
 
 @pytest.mark.parametrize(
-    "arguments", [["dqn"], ["sac", "--engine", "warp"], ["sac", "--steps", "1", "--episodes", "1"], []]
+    ("arguments", "message"),
+    [
+        (["dqn"], "there is no agent 'dqn'; there are sac, ppo, a2c"),
+        (["sac", "--engine", "warp"], "engine = 'warp': there is no such engine; there are auto, district, citylearn"),
+        (["sac", "--steps", "1", "--episodes", "1"], "utually exclusive arguments: {--episodes, --steps}"),
+        ([], "AGENT requires an argument"),
+        (["sac", "--sead", "1"], "unknown option: --sead. Did you mean --seed?"),
+        (["sac", "--eng", "district"], "unknown option: --eng. Did you mean --engine?"),
+        (["sac", "--steps", "1.5"], "--steps: 1.5 is not a whole number"),
+        (["sac", "ppo"], "error: unexpected argument: ppo"),
+        (["sac", "--seed", "many"], "--seed: many is not a whole number"),
+        (["sac", "--device", "gpu"], 'value "gpu" for --device. Choose from: "auto", "cpu", "cuda"'),
+        (["sac", "--set"], "--set requires an argument"),
+    ],
 )
-def test_a_command_line_that_cannot_be_read_ends_with_status_2(arguments):
-    with pytest.raises(SystemExit) as error:
-        train.main(arguments)
-    assert error.value.code == 2
+def test_a_command_line_that_cannot_be_read_is_one_sentence_and_status_2(arguments, message, tmp_path, capsys):
+    assert train.main([*arguments, "--output", str(tmp_path / "out")] if arguments else []) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_relative_paths_mean_what_they_say(week_38, tmp_path, monkeypatch):

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-from iquitos_rl.agents.a2c import A2C, A2CConfig
-from iquitos_rl.agents.ppo import PPO, PPOConfig
-from iquitos_rl.agents.registry import AGENTS
-from iquitos_rl.agents.sac import SAC, SACConfig
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["A2C", "AGENTS", "PPO", "SAC", "A2CConfig", "PPOConfig", "SACConfig"]
+if TYPE_CHECKING:
+    from iquitos_rl.agents.a2c import A2C, A2CConfig
+    from iquitos_rl.agents.agent import Agent, load_agent
+    from iquitos_rl.agents.ppo import PPO, PPOConfig
+    from iquitos_rl.agents.registry import AGENTS
+    from iquitos_rl.agents.sac import SAC, SACConfig
+
+__all__ = ["A2C", "AGENTS", "PPO", "SAC", "A2CConfig", "Agent", "PPOConfig", "SACConfig", "load_agent"]
+MODULES = {"AGENTS": "registry", "load_agent": "agent"}
+
+
+def __getattr__(name: str) -> Any:
+    # Only what is asked for is imported: the agents need torch, the registry of their names does not.
+    if name in __all__:
+        module = MODULES.get(name, name.removesuffix("Config").lower())
+        return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

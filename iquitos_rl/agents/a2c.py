@@ -1,67 +1,31 @@
 """Advantage actor-critic, the synchronous form of A3C (Mnih et al. 2016, arXiv 1602.01783), for continuous actions.
 
 One gradient step on each short rollout, which is then thrown away: PPO without a ratio to clip. Settings after the
-published results: short rollouts, plain advantages, RMSprop by TensorFlow's rule (`rmsprop.py`). The action
-distribution is an unsquashed Gaussian: why, see `actor_critic.py`.
+published results: short rollouts, plain advantages, RMSprop by TensorFlow's rule (`rmsprop.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from copy import deepcopy
-from pathlib import Path
-from typing import Any, Literal
+from functools import partial
 
-import torch
-from pydantic import BaseModel, ConfigDict, Field
-from torch import Generator, Tensor, nn
+from pydantic import Field
+from torch import Tensor, nn
 
-from iquitos_rl.agents import actor_critic
-from iquitos_rl.agents.actor_critic import ActorCritic, read_actor_critic, spawn, spec_of
-from iquitos_rl.agents.collector import NO_ENVIRONMENT, Batch, Collector, report
-from iquitos_rl.agents.compiled import Compile, Gradient, differentiated, elsewhere, join_graphs, traced
-from iquitos_rl.agents.figures import Figures
-from iquitos_rl.agents.layers import Activation, Amp
-from iquitos_rl.agents.policy_file import ArrayOrTensor, PolicySpec, apply_policy, save_policy
-from iquitos_rl.agents.progress import Progress
+from iquitos_rl.agents.actor_critic import ActorCritic
+from iquitos_rl.agents.collector import Batch
+from iquitos_rl.agents.compiled import Loss
+from iquitos_rl.agents.on_policy import OnPolicy, OnPolicyConfig, evaluate
 from iquitos_rl.agents.registry import AgentEntry
 from iquitos_rl.agents.rmsprop import RMSpropTF
-from iquitos_rl.envs.gym.adapter import TrainingEnv, as_vector
-from iquitos_rl.errors import UserError
-from iquitos_rl.memory.recovery import Parts
-
-ADVICE = "python -m iquitos_rl.plan a2c shows what each setting needs; lower agent.hidden or num_envs"
-METRICS = ("policy_loss", "value_loss", "entropy", "grad_norm")
-GRAD_NORM = METRICS.index("grad_norm")
 
 
-class A2CConfig(BaseModel):
+class A2CConfig(OnPolicyConfig):
     """Settings of A2C. Steps are transitions of one environment: a step of E environments counts E."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    hidden: tuple[int, ...] = Field(
-        (64, 64), min_length=1, description="Widths of the hidden layers, actor and critic."
-    )
-    activation: Activation = Field("tanh", description="Activation between the layers.")
     horizon: int = Field(5, ge=1, description="Steps of every environment between updates.")
     learning_rate: float = Field(7e-4, gt=0, description="RMSprop's step size at the start.")
-    anneal: bool = Field(True, description="Lower the step size linearly, to zero at the last step.")
-    gamma: float = Field(0.99, ge=0, le=1, description="Discount per step.")
     gae_lambda: float = Field(1.0, ge=0, le=1, description="Weight of the longer estimates in the advantage.")
-    entropy_coef: float = Field(0.0, ge=0, description="Weight of the policy's entropy in the loss.")
-    value_coef: float = Field(0.5, gt=0, description="Weight of the value loss.")
-    max_grad_norm: float = Field(0.5, gt=0, description="Longer gradients are shortened to this.")
-    normalise_obs: bool = Field(True, description="Running normalisation of each observation column.")
-    scale_rewards: bool = Field(True, description="Divide rewards by the deviation of the discounted return.")
-    log_std_init: float = Field(0.0, ge=-5, le=2, description="Log deviation of the actions at the start.")
-    storage: Literal["float32", "float16"] = Field("float32", description="Type of stored observations.")
     log_every: int = Field(1_000, ge=1, description="Transitions between two progress reports.")
-    micro_batch: int | None = Field(None, ge=1, description="Most transitions per backward pass; null for the batch.")
-    amp: Amp = Field("off", description="bf16: the networks' products in bfloat16, the rest in float32.")
-    compile: Compile = Field(
-        "auto", description="graphs: CUDA graphs, as auto on a GPU; default: torch.compile; or off."
-    )
 
 
 def policy_loss(log_prob: Tensor, advantage: Tensor) -> Tensor:
@@ -75,206 +39,38 @@ def value_loss(value: Tensor, returns: Tensor) -> Tensor:
     return 0.5 * (value - returns).square().mean()
 
 
-class A2C:
-    """A A2C agent on the transitions of one gymnasium environment, of several, or of a `VectorEnv`.
+def loss(policy: ActorCritic, value_coef: float, entropy_coef: float, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of a batch of n transitions, a scalar, and its parts by name."""
+    log_prob, value, entropy = evaluate(policy, batch)
+    of_policy, of_value = policy_loss(log_prob, batch.advantage), value_loss(value, batch.returns)
+    total = of_policy + value_coef * of_value - entropy_coef * entropy
+    return total, {"policy_loss": of_policy, "value_loss": of_value, "entropy": entropy}
 
-    All randomness comes from generators that the agent owns: the same seed gives the same weights, whatever else the
-    process draws.
 
-    Args:
-        env: an environment, a list of functions that each make one, or None together with `spec`, for an agent that
-            predicts but does not learn.
-        spec: what to know of the environment, taken from `env` where there is one.
+class A2C(OnPolicy):
+    """An A2C agent; see `OnPolicy`."""
 
-    Raises:
-        UserError: the environment's spaces cannot be handled.
-    """
+    name, config_type = "a2c", A2CConfig
+    config: A2CConfig
 
-    def __init__(
-        self,
-        env: TrainingEnv | None,
-        config: A2CConfig = A2CConfig(),
-        device: torch.device | str = "cpu",
-        seed: int = 0,
-        *,
-        spec: PolicySpec | None = None,
-    ) -> None:
-        self.config = c = config
-        self.device, self.seed = torch.device(device), seed
-        self.env = None if env is None else as_vector(env, self.device)
-        self.spec = spec_of(self.env, spec)
-        init = Generator().manual_seed(seed)
-        self.policy = ActorCritic(
-            self.spec,
-            c.hidden,
-            c.activation,
-            log_std=c.log_std_init,
-            normalise_obs=c.normalise_obs,
-            generator=init,
-            amp=c.amp,
-        ).to(self.device)
-        parameters = list(self.policy.parameters())
-        evaluate = differentiated(traced(self._loss, c.compile), parameters)
-        self._gradient = Gradient(evaluate, parameters, c.compile, self.device)
-        self.optimizer = RMSpropTF(self.policy.parameters(), lr=c.learning_rate)
-        self.generators = spawn(init, ("act", "predict"), self.device)
-        self.figures = Figures(METRICS, [self.optimizer], self.device)
-        self.steps = self.updates = 0
-        self._recent: list[tuple[Tensor, Tensor]] = []
-        """Values and returns of the updates since the last report."""
-        self.micro_batch = Parts("gradient", self.device, c.micro_batch, lambda: ADVICE)
-        self.acting = Parts("policy", self.device, advice=lambda: ADVICE)
-        if self.env is not None:
-            join_graphs(self.env, c.compile, self.device)
-            self.collector = Collector(
-                self.env,
-                self.policy,
-                horizon=c.horizon,
-                gamma=c.gamma,
-                gae_lambda=c.gae_lambda,
-                scale_rewards=c.scale_rewards,
-                storage=getattr(torch, c.storage),
-                seed=seed,
-                generator=self.generators["act"],
-            )
+    def build(self, actor: nn.Module | None, critic: nn.Module | None) -> None:
+        """See `Agent.build`."""
+        super().build(actor, critic)
+        self.log_every = self.config.log_every
 
-    # --- learning
+    def loss(self) -> Loss:
+        """See `OnPolicy.loss`."""
+        return partial(loss, self.policy, self.config.value_coef, self.config.entropy_coef)
 
-    def learn(
-        self,
-        total_steps: int,
-        on_log: Callable[[Progress], None] | None = None,
-        on_step: Callable[[int], None] | None = None,
-    ) -> A2C:
-        """Train until `steps` reaches `total_steps`, in whole rollouts; report every `log_every` steps and at the end.
-
-        A second call goes on where the first one stopped, the step size annealed over the new total.
-
-        Args:
-            on_log: called with every report.
-            on_step: called with the transitions so far after every step of the environments. The state is complete
-                then, so what it raises ends training at a point from which it can go on.
-
-        Raises:
-            UserError: there is no environment, it yields numbers that are not finite, or training diverged.
-        """
-        if self.env is None:
-            raise UserError(NO_ENVIRONMENT)
-        while self.steps < total_steps:
-            if self.config.anneal:
-                self.optimizer.param_groups[0]["lr"] = self.config.learning_rate * (1 - self.steps / total_steps)
-            batch = self.collector.collect(on_step, self.steps)
-            before, self.steps = self.steps, self.steps + batch.size
-            self.figures.at_step(self.steps)
-            self.update(batch)
-            self._recent.append((batch.value, batch.returns))
-            if self.steps // self.config.log_every > before // self.config.log_every or self.steps >= total_steps:
-                value, returns = (torch.cat(tensors) for tensors in zip(*self._recent))
-                metrics = self.figures.means() | report(value, returns, self.policy, self.optimizer)
-                metrics |= self.collector.tracker.collect()
-                self._recent.clear()
-                if on_log is not None:
-                    on_log(Progress(self.steps, self.updates, self.collector.tracker.episodes, metrics))
-        return self
-
-    def reset(self) -> None:
-        """Start new episodes; the unfinished ones are forgotten."""
-        if self.env is None:
-            raise UserError(NO_ENVIRONMENT)
-        self.collector.reset()
+    def make_optimizer(self, parameters: list[nn.Parameter]) -> RMSpropTF:
+        """See `OnPolicy.make_optimizer`."""
+        return RMSpropTF(parameters, lr=self.config.learning_rate)
 
     def update(self, batch: Batch) -> None:
         """One gradient step on a rollout's transitions."""
-        figures = self.gradient(batch)
-        figures[GRAD_NORM] = nn.utils.clip_grad_norm_(self.policy.parameters(), self.config.max_grad_norm)
-        self.figures.add(figures)
+        self.clipped_gradient(batch)
         self.optimizer.step()
         self.updates += 1
-
-    def gradient(self, batch: Batch) -> Tensor:
-        """Set the gradient of a batch's loss, as many transitions at a time as memory allows.
-
-        The parts are weighted by their share, so their size changes memory and nothing else. Returns the figures in the
-        order of `METRICS`.
-        """
-        return self.micro_batch.run(
-            batch.size, lambda size: self._gradient.set(map(tuple, batch.split(size)), batch.size)
-        )
-
-    def _loss(self, *fields: Tensor | None) -> tuple[Tensor, Tensor]:
-        c, net, part = self.config, self.policy, Batch(*fields)  # type: ignore[arg-type]
-        log_prob = actor_critic.log_prob(part.action, net.mean(part.obs), net.log_std, part.live)
-        policy_part = policy_loss(log_prob, part.advantage)
-        value_part = value_loss(net.value(part.obs), part.returns)
-        entropy = actor_critic.entropy(net.log_std, part.live)
-        loss = policy_part + c.value_coef * value_part - c.entropy_coef * entropy
-        return loss, torch.stack([policy_part, value_part, entropy, torch.zeros_like(entropy)]).detach()
-
-    # --- acting and keeping
-
-    def predict(self, obs: ArrayOrTensor, deterministic: bool = True) -> ArrayOrTensor:
-        """Actions in the environment's own range for observations (D,) or (B, D); an array gives an array, a tensor a
-        tensor. The statistics of the observations stay as training left them.
-
-        Raises:
-            UserError: the observation has another width or is not finite.
-        """
-        generator = None if deterministic else self.generators["predict"]
-        return apply_policy(lambda rows: self.policy.act(rows, generator, self.acting), obs, self.spec, self.device)
-
-    def save(self, directory: str | Path) -> None:
-        """Write networks and observation statistics with the settings, for `load`. Not the optimiser."""
-        tensors = self.policy.state_dict()
-        config = self.config.model_copy(update={"compile": elsewhere(self.config.compile)})
-        save_policy(directory, algorithm="a2c", config=config, spec=self.spec.model_dump(), tensors=tensors)
-
-    @classmethod
-    def load(
-        cls,
-        directory: str | Path,
-        env: TrainingEnv | None = None,
-        device: torch.device | str = "cpu",
-        seed: int = 0,
-    ) -> A2C:
-        """The agent that `save` wrote; without an environment it predicts only, with one it can go on learning.
-
-        Raises:
-            UserError: the files are not a A2C policy, or not one for this environment.
-        """
-        config, spec, tensors = read_actor_critic(directory, "a2c", A2CConfig)
-        agent = cls(env, config, device, seed, spec=spec)
-        agent.spec.must_match(spec)
-        agent.policy.adopt(tensors, directory)
-        return agent
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything but the environment's own state, for an exact continuation. Tensors are the agent's own, not
-        copies; the rollout in flight is among it."""
-        return {
-            "policy": self.policy.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "generators": {name: generator.get_state() for name, generator in self.generators.items()},
-            "counters": {"steps": self.steps, "updates": self.updates},
-            "micro_batch": self.micro_batch.state_dict(),
-            "figures": self.figures.state_dict(),
-            "recent": list(self._recent),
-            "collector": None if self.env is None else self.collector.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state of an agent with the same settings; the caller brings the environment to the same
-        point, or calls `reset`."""
-        self.policy.load_state_dict(state["policy"])
-        self.optimizer.load_state_dict(deepcopy(state["optimizer"]))  # which otherwise shares its tensors
-        for name, generator in self.generators.items():
-            generator.set_state(state["generators"][name].cpu())
-        counters = state["counters"]
-        self.steps, self.updates = counters["steps"], counters["updates"]
-        self.micro_batch.load_state_dict(state["micro_batch"])
-        self.figures.load_state_dict(state["figures"])
-        self._recent = [(value.to(self.device), returns.to(self.device)) for value, returns in state["recent"]]
-        if self.env is not None:
-            self.collector.load_state_dict(state["collector"])
 
 
 ENTRY = AgentEntry(A2C, A2CConfig, "A2C", "#56B4E9")

@@ -11,26 +11,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TypeVar
 
 import torch
-from pydantic import BaseModel, ValidationError
 from torch import Generator, Tensor, nn
 
 from iquitos_rl.agents.layers import Activation, Amp
 from iquitos_rl.agents.networks import MLP
 from iquitos_rl.agents.normalisation import ObservationNormaliser
-from iquitos_rl.agents.policy_file import PolicySpec, load_policy
-from iquitos_rl.envs.vector import VectorEnv, action_mask
-from iquitos_rl.errors import UserError
+from iquitos_rl.agents.policy_file import PolicySpec
+from iquitos_rl.envs.vector import action_mask
 from iquitos_rl.memory.recovery import Parts
-
-Config = TypeVar("Config", bound=BaseModel)
 
 
 class ActorCritic(nn.Module):
-    """Separate perceptrons for the mean action and for the value, one log deviation per action."""
+    """Separate networks for the mean action and for the value, one log deviation per action."""
 
     def __init__(
         self,
@@ -42,15 +36,19 @@ class ActorCritic(nn.Module):
         normalise_obs: bool,
         generator: Generator,
         amp: Amp = "off",
+        actor: nn.Module | None = None,
+        critic: nn.Module | None = None,
     ) -> None:
         """`log_std` is its first value; `generator`, on the CPU so that a seed means the same weights on every device,
-        draws the weights."""
+        draws the weights. `actor` and `critic` take the place of the perceptrons."""
         super().__init__()
+
+        def perceptron(outputs: int, gain: float) -> nn.Module:
+            return orthogonal_(MLP([spec.obs_dim, *hidden, outputs], activation, generator, amp), gain, generator)
+
         # The small last layer makes the first policy do the same everywhere, whatever the observations' scale.
-        self.actor, self.critic = (
-            orthogonal_(MLP([spec.obs_dim, *hidden, outputs], activation, generator, amp), gain, generator)
-            for outputs, gain in ((spec.action_dim, 0.01), (1, 1.0))
-        )
+        self.actor = perceptron(spec.action_dim, 0.01) if actor is None else actor
+        self.critic = perceptron(1, 1.0) if critic is None else critic
         self.log_std = nn.Parameter(torch.full((spec.action_dim,), log_std))
         self.normaliser = ObservationNormaliser((spec.obs_dim,)) if normalise_obs else None
         columns = spec.action_mask_columns
@@ -81,17 +79,6 @@ class ActorCritic(nn.Module):
         mean = self.mean(normalised) if parts is None else parts.map(self.mean, normalised)
         return live_only(mean, live) if generator is None else sample(mean, self.log_std, live, generator)
 
-    def adopt(self, tensors: dict[str, Tensor], directory: str | Path) -> None:
-        """Take over the weights and statistics that were read from a directory.
-
-        Raises:
-            UserError: they are not this policy's.
-        """
-        try:
-            self.load_state_dict(tensors)
-        except RuntimeError as error:
-            raise UserError(f"{directory}: the weights do not fit the settings in policy.json") from error
-
 
 def orthogonal_(net: MLP, last_gain: float, generator: Generator) -> MLP:
     """Give a perceptron orthogonal weights of gain sqrt(2), `last_gain` in the last layer, and zero biases."""
@@ -119,44 +106,6 @@ def entropy(log_std: Tensor, live: Tensor | None) -> Tensor:
     return each.sum() if live is None else live_only(each.expand(live.shape), live).sum(-1).mean()
 
 
-def live_only(figures: Tensor, live: Tensor | None) -> Tensor:
-    """Figures (N, A) of the live actions, zero for the dead."""
-    return figures if live is None else torch.where(live, figures, 0.0)
-
-
-def spec_of(env: VectorEnv | None, spec: PolicySpec | None) -> PolicySpec:
-    """What to know of `env`, or `spec` where there is none.
-
-    Raises:
-        UserError: there is neither.
-    """
-    if env is not None:
-        return PolicySpec.of(env)
-    if spec is None:
-        raise UserError("an agent needs an environment, or the description of one")
-    return spec
-
-
-def spawn(parent: Generator, names: Sequence[str], device: torch.device) -> dict[str, Generator]:
-    """A generator on the device for each name, seeded by the parent."""
-    seeds: list[int] = torch.randint(2**62, (len(names),), generator=parent).tolist()
-    return {name: Generator(device).manual_seed(seed) for name, seed in zip(names, seeds)}
-
-
-def read_actor_critic(
-    directory: str | Path, algorithm: str, config_type: type[Config]
-) -> tuple[Config, PolicySpec, dict[str, Tensor]]:
-    """Settings, environment and tensors of a policy that `algorithm` saved.
-
-    Raises:
-        UserError: the files are not such a policy.
-    """
-    meta, tensors = load_policy(directory)
-    if meta["algorithm"] != algorithm:
-        raise UserError(f"{directory}: the policy was trained by {meta['algorithm']!r}, not by {algorithm!r}")
-    try:
-        return config_type(**meta["config"]), PolicySpec(**meta["spec"]), tensors
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise UserError(f"{directory}: policy.json does not describe such a policy: {key}: {first['msg']}") from error
+def live_only(values: Tensor, live: Tensor | None) -> Tensor:
+    """Values (N, A) of the live actions, zero for the dead."""
+    return values if live is None else torch.where(live, values, 0.0)

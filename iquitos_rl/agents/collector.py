@@ -1,28 +1,29 @@
-"""Running the present policy in the environments, and turning what happened into a batch to learn from."""
+"""Running the current policy in the environments, and turning what happened into a batch to learn from."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor
-from torch.optim import Optimizer
 
 from iquitos_rl.agents import actor_critic
 from iquitos_rl.agents.actor_critic import ActorCritic
-from iquitos_rl.agents.gae import explained_variance, gae
+from iquitos_rl.agents.agent import take_step
+from iquitos_rl.agents.gae import gae
 from iquitos_rl.agents.normalisation import RewardScaler
 from iquitos_rl.agents.progress import EpisodeTracker
 from iquitos_rl.buffers.rollout import Rollout
-from iquitos_rl.envs.vector import StepResult, VectorEnv
+from iquitos_rl.envs.vector import VectorEnv
 from iquitos_rl.errors import UserError
-from iquitos_rl.memory.recovery import Parts, explained
+from iquitos_rl.memory.recovery import Parts
 
-NO_ENVIRONMENT = "this agent was made without an environment: it can predict but not learn"
 VALUE_CHUNK = 2_048
 """Observations given to the critic at once: the layers' outputs for a whole rollout might not fit in memory."""
+ESTIMATE_BYTES = 8 * 4
+"""What a transition's advantage is computed from, in float32: reward, value and the next one, continuation, advantage,
+return, and in float64 the discounted reward."""
 
 
 class Batch(NamedTuple):
@@ -61,12 +62,6 @@ class Batch(NamedTuple):
             self.returns[index],
         )
 
-    def split(self, size: int | None) -> Iterator[Batch]:
-        """Parts of at most `size` transitions, in order; one part with None."""
-        size = size or self.size
-        for start in range(0, self.size, size):
-            yield self.take(slice(start, start + size))
-
 
 class Collector:
     """E environments, the observation each is at, and the rollout that T steps of them fill."""
@@ -88,7 +83,7 @@ class Collector:
         device, draws the actions."""
         self.env, self.policy, self.seed, self.generator = env, policy, seed, generator
         self.gamma, self.gae_lambda = gamma, gae_lambda
-        self.device = generator.device
+        self.device = policy.log_std.device
         self.rollout = Rollout(
             horizon,
             env.num_envs,
@@ -106,7 +101,7 @@ class Collector:
 
     def reset(self) -> None:
         """Start new episodes; the unfinished ones and the rollout in flight are forgotten."""
-        self.obs = self._receive(self.env.reset(self.seed).to(self.device))
+        self.obs = self.receive(self.env.reset(self.seed).to(self.device))
         self.rollout.clear()
         self.tracker.abandon_episodes()
         if self.scaler is not None:
@@ -118,7 +113,7 @@ class Collector:
 
         Args:
             on_step: called after every step with the transitions so far, `taken` and those of this rollout. What it
-                raises leaves a state to go on from.
+                raises leaves a state that can be resumed.
 
         Raises:
             UserError: an observation or a reward is not finite, or too large for the storage type; nothing has been
@@ -131,16 +126,14 @@ class Collector:
             assert self.obs is not None
             live = policy.live(self.obs)
             stored = self._encode(self.obs)
-            mean = self.parts.map(
-                policy.mean, stored.float()
-            )  # of what is stored: the update starts from a ratio of one
+            # Of what is stored: the update starts from a ratio of one.
+            mean = self.parts.map(policy.mean, stored.float())
             action = actor_critic.sample(mean, policy.log_std, live, self.generator)
             log_prob = actor_critic.log_prob(action, mean, policy.log_std, live)
-            with explained("the environments' step", "lower num_envs", self.device):
-                step = to_device(self.env.step(action.clamp(-1.0, 1.0).to(self.env.device)), self.device)
+            step = take_step(self.env, action.clamp(-1.0, 1.0), self.device)
             rollout.add(stored, action, log_prob, live, step, self._encode(step.next_obs))
             self.tracker.update(step)
-            self.obs = self._receive(step.obs)
+            self.obs = self.receive(step.obs)
             if on_step is not None:
                 on_step(taken + rollout.steps * rollout.num_envs)
         assert self.obs is not None
@@ -150,6 +143,18 @@ class Collector:
         batch = self._estimate(last_obs)
         rollout.clear()  # its tensors stay as they are until the next `collect`
         return batch
+
+    @torch.no_grad()
+    def rehearse_values(self) -> None:
+        """Compute as many values of a rollout as are computed at once."""
+        self._values(self.rollout.obs.flatten(0, 1)[:VALUE_CHUNK])
+
+    def stored(self) -> Batch:
+        """What the rollout holds now, zeros at first, as a batch that takes no memory; rewards for all estimates."""
+        rollout = self.rollout
+        log_prob, reward = rollout.log_prob.flatten(), rollout.reward.flatten()
+        live = None if rollout.live is None else rollout.live.flatten(0, 1)
+        return Batch(rollout.obs.flatten(0, 1), rollout.action.flatten(0, 1), log_prob, live, reward, reward, reward)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the policy and the environments. Tensors are the collector's own, not copies."""
@@ -161,14 +166,14 @@ class Collector:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a `state_dict`. The environments must be brought to the same point by other means."""
+        """Continue from a `state_dict`. The environments must be brought to the same point by other means."""
         self.obs = None if state["obs"] is None else state["obs"].to(self.device, copy=True)
         self.rollout.load_state_dict(state["rollout"])
         if self.scaler is not None:
             self.scaler.load_state_dict(state["scaler"])
         self.tracker.load_state_dict(state["tracker"])
 
-    def _receive(self, obs: Tensor) -> Tensor:
+    def receive(self, obs: Tensor) -> Tensor:
         """Take an observation into the statistics before it is acted on, once."""
         if self.policy.normaliser is not None:
             self.policy.normaliser.update(obs)
@@ -189,36 +194,8 @@ class Collector:
         if final_obs.shape[0]:
             next_value = torch.where(row >= 0, self._values(final_obs)[row.clamp(min=0)], next_value)
         advantage = gae(reward, value, next_value, rollout.terminated, rollout.truncated, self.gamma, self.gae_lambda)
-        return Batch(
-            rollout.obs.flatten(0, 1),
-            rollout.action.flatten(0, 1),
-            rollout.log_prob.flatten(),
-            None if rollout.live is None else rollout.live.flatten(0, 1),
-            value.flatten(),
-            advantage.flatten(),
-            (advantage + value).flatten(),
-        )
+        estimates = {"value": value, "advantage": advantage, "returns": advantage + value}
+        return self.stored()._replace(**{name: x.flatten() for name, x in estimates.items()})
 
     def _values(self, obs: Tensor) -> Tensor:
         return self.value_parts.map(lambda part: self.policy.value(part.float()), obs)
-
-
-def to_device(step: StepResult, device: torch.device) -> StepResult:
-    """The step's tensors on the device, themselves where they are there already."""
-    return StepResult(
-        step.obs.to(device),
-        step.reward.to(device),
-        step.terminated.to(device),
-        step.truncated.to(device),
-        step.next_obs.to(device),
-        {name: figure.to(device) for name, figure in step.info.items()},
-    )
-
-
-def report(value: Tensor, returns: Tensor, policy: ActorCritic, optimizer: Optimizer) -> dict[str, float]:
-    """What both algorithms report: the share of the returns' variance that the critic explained (absent where they did
-    not vary), mean deviation of the actions, step size. Waits for the device."""
-    figures = [explained_variance(value, returns), policy.log_std.detach().exp().mean()]
-    explained, std = torch.stack(figures).tolist()
-    metrics = {"std": std, "learning_rate": optimizer.param_groups[0]["lr"]}
-    return metrics | ({"explained_variance": explained} if math.isfinite(explained) else {})

@@ -2,8 +2,8 @@
 
 What is compiled or captured is one loss and its gradient on one part of a batch: it has no side effect, draws no random
 number and takes all its memory inside, so recovery from out-of-memory (`memory/recovery.py`) works around it as it does
-without. Optimisers, averages and figures are a few fused kernels each and stay as they are. A batched engine's step,
-hundreds of kernels, is captured where the gradients are.
+without. Optimisers, averages and sums of metrics are a few fused kernels each and stay as they are. A batched engine's
+step, hundreds of kernels, is captured where the gradients are.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 from pydantic import BeforeValidator
-from torch import Tensor
+from torch import Tensor, nn
 
 from iquitos_rl.envs.vector import VectorEnv
 from iquitos_rl.errors import UserError
-from iquitos_rl.machine.graphs import Graphed
+from iquitos_rl.machine.graphs import Graphed, leaves, mapped
 from iquitos_rl.memory.recovery import taking_memory
 
 Compile = Annotated[
@@ -29,12 +29,8 @@ Compile = Annotated[
 ]
 """`auto`: the fastest that needs no compiler. YAML reads a bare `off` as false."""
 Mode = Literal["off", "default", "graphs"]
-Part = tuple[Tensor | None, ...]
-"""Tensors (n, ...) of n rows; None for a field that the batch does not have. The first is always there."""
-Loss = Callable[..., tuple[Tensor, Tensor]]
-"""From a part's tensors: the loss, a mean over the rows, and figures (k,) without gradient, means likewise."""
-Evaluate = Callable[..., tuple[Tensor, Sequence[Tensor]]]
-"""From a part's tensors: figures (k,) and the gradient by each parameter, means over the rows."""
+Loss = Callable[..., tuple[Tensor, dict[str, Tensor]]]
+Evaluate = Callable[..., tuple[dict[str, Tensor], tuple[Tensor, ...]]]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -76,56 +72,84 @@ def traced(function: F, setting: Compile) -> F:
     return compiled
 
 
-def differentiated(loss: Loss, parameters: Sequence[Tensor]) -> Evaluate:
-    """The gradient of a loss by autograd."""
-
-    def evaluate(*part: Tensor | None) -> tuple[Tensor, Sequence[Tensor]]:
-        value, figures = loss(*part)
-        return figures, torch.autograd.grad(value, list(parameters))
-
-    return evaluate
-
-
 class Gradient:
-    """Sets the gradients of `parameters` to what `evaluate` says.
+    """Sets the gradients of `parameters` to those of a loss.
+
+    Args:
+        loss: from tensors (n, ...) of n rows to a scalar, and metrics, scalars by name; all of them means over the
+            rows. A tensor may be None where a batch lacks it, and they may be nested in tuples and dicts.
+        frozen: other parameters that the loss reads, and whose gradients nobody needs.
 
     Raises:
         UserError: the setting is not possible on this device or machine.
     """
 
     def __init__(
-        self, evaluate: Evaluate, parameters: Sequence[Tensor], setting: Compile, device: torch.device
+        self,
+        loss: Loss,
+        parameters: Iterable[Tensor],
+        setting: Compile,
+        device: torch.device,
+        frozen: Iterable[Tensor] = (),
     ) -> None:
-        self.parameters, self.device = parameters, device
-        self._evaluate = Graphed(evaluate, device) if resolve(setting, device) == "graphs" else evaluate
+        self.parameters = list(parameters)
+        self.rehearsed = device.type == "meta"
+        evaluate = differentiated(traced(loss, setting), self.parameters, list(frozen))
+        self.evaluate = Graphed(evaluate, device) if resolve(setting, device) == "graphs" else evaluate
+        """From arguments of the loss: its metrics, and the gradient by each parameter."""
 
-    def set(self, parts: Iterable[Part], rows: int) -> Tensor:
-        """Gradients and figures (k,) of the batch of `rows` rows that the parts are: their weighted means. The figures
-        are overwritten by the next call."""
+    def set(self, arguments: tuple[Any, ...], size: int) -> dict[str, Tensor]:
+        """Take the gradient of a batch, `size` rows at a time: the weighted mean of its parts' gradients.
+
+        Returns the metrics, and `grad_norm`. They are overwritten by the next call.
+        """
         for p in self.parameters:
             p.grad = None  # also what a failed attempt has left
-        total: Tensor | None = None
-        for part in parts:
+        rows = rows_of(arguments)
+        metrics: dict[str, Tensor] = {}
+        starts = range(0, rows, size)
+        # A rehearsal needs no more: the parts between these take as much memory.
+        for start in sorted({*starts[:2], *starts[-1:]}) if self.rehearsed else starts:
             taking_memory("gradient")
-            total = self._add(part, rows, total)
-        assert total is not None
-        return total
+            part = arguments if size >= rows else mapped(lambda x, at=start: x[at : at + size], arguments)  # type: ignore[misc]
+            found, gradient = self.evaluate(*part)
+            share = min(size, rows - start) / rows
+            if share == 1:
+                metrics = dict(found)
+                for p, g in zip(self.parameters, gradient):
+                    p.grad = g
+            else:
+                metrics = {name: share * x + metrics.get(name, 0.0) for name, x in found.items()}
+                for p, g in zip(self.parameters, gradient):
+                    p.grad = share * g if p.grad is None else p.grad.add_(g, alpha=share)
+            del gradient, g  # gone before the next part's is there
+        metrics["grad_norm"] = nn.utils.get_total_norm([p.grad for p in self.parameters])  # type: ignore[misc]
+        return metrics
 
-    def _add(self, part: Part, rows: int, total: Tensor | None) -> Tensor:
-        """Add a part's share to the gradients and the figures; its own gradient is gone before the next one comes."""
-        assert part[0] is not None
-        share = len(part[0]) / rows
-        figures, gradient = self._evaluate(*part)
-        if share == 1:
-            for p, g in zip(self.parameters, gradient):
-                p.grad = g
-            return figures
-        for p, g in zip(self.parameters, gradient):
-            p.grad = share * g if p.grad is None else p.grad.add_(g, alpha=share)
-        return share * figures if total is None else total + share * figures
+
+def rows_of(arguments: tuple[Any, ...]) -> int:
+    """How many rows a batch has: all of its tensors have as many."""
+    return next(len(x) for x in leaves(arguments) if x is not None)
+
+
+def differentiated(loss: Loss, parameters: list[Tensor], frozen: list[Tensor]) -> Evaluate:
+    """Metrics and gradients of a loss by autograd."""
+
+    def evaluate(*part: Any) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+        for p in frozen:
+            p.requires_grad_(False)
+        try:
+            value, metrics = loss(*part)
+        finally:
+            for p in frozen:
+                p.requires_grad_(True)
+        metrics = {name: x.detach() for name, x in metrics.items()}
+        return metrics, torch.autograd.grad(value, parameters)
+
+    return evaluate
 
 
 def join_graphs(env: VectorEnv, setting: Compile, device: torch.device) -> None:
     """With graphs, let a batched engine on the same device step as graphs too."""
-    if resolve(setting, device) == "graphs" and env.device.type == device.type and hasattr(env, "capture"):
+    if resolve(setting, device) == "graphs" and env.device.type == device.type:
         env.capture()

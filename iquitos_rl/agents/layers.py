@@ -1,20 +1,21 @@
-"""Affine layers with an activation between them, forwards and backwards.
+"""Affine layers with an activation between them, forwards and backwards, as one operation of autograd.
 
-Autograd can differentiate `forward`, and does so for PPO and A2C. SAC, whose update is a dozen products, calls
-`backward`: a network of these sizes otherwise spends as long outside of its products as within. Autograd cannot know
-that a gradient may be overwritten, that nobody asks for the one by an observation, or which way round a narrow product
-is fast.
+For networks of these sizes autograd's own work is comparable to the matrix products. `Layers` makes a whole network one
+node of its graph, with a backward pass that overwrites gradients in place, leaves out what nobody asked for, and
+multiplies narrow matrices the faster way round. `forward` alone is the same formula in operations that autograd and
+`torch.compile` can differentiate themselves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from pydantic import BeforeValidator
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 Activation = Literal["relu", "tanh"]
 Amp = Annotated[Literal["off", "bf16"], BeforeValidator(lambda value: "off" if value is False else value)]
@@ -22,7 +23,7 @@ Amp = Annotated[Literal["off", "bf16"], BeforeValidator(lambda value: "off" if v
 EPS = 1e-5
 """Added to the variance by layer normalisation, as everywhere."""
 NARROW = 32
-"""Columns up to which a product is better the other way round."""
+"""Matrices with fewer columns are multiplied transposed, which is faster."""
 
 
 class Tape(NamedTuple):
@@ -76,16 +77,19 @@ def forward(
     return x, tape
 
 
-@torch.no_grad()
-def backward(tape: Tape, gradient: Tensor, columns: int = 0) -> list[Tensor]:
-    """The gradient by everything that `forward` was given, from the one by its output: by the weights,
-    the biases and the norms, in their order. With `columns`, by the last so many columns of the input instead, (B,
-    columns), summed over the networks. The tape is used up: what a layer has left is freed behind it."""
+def backward(
+    tape: Tape, gradient: Tensor, columns: int = 0, parameters: bool = True
+) -> tuple[Tensor | None, list[Tensor]]:
+    """The gradients, from the one by the output: by the last `columns` columns of the input (B, columns), summed over
+    the networks, None for 0; and by weights, biases and norms in their order, none without `parameters`.
+
+    The tape is used up: what a layer has left is freed as soon as it is not needed any more.
+    """
     dtype = gradient.dtype
     of_weights, of_biases, of_norms = [], [], []
     for layer in reversed(range(len(tape.inputs))):
         x, weight = tape.inputs.pop(), tape.weights.pop()
-        if not columns:
+        if parameters:
             of_weights.append(_product(gradient.mT, x).to(dtype).contiguous())
             of_biases.append(gradient.sum(-2, keepdim=gradient.dim() == 3, dtype=dtype))
         if layer == 0:
@@ -99,16 +103,73 @@ def backward(tape: Tape, gradient: Tensor, columns: int = 0) -> list[Tensor]:
         gradient = gradient.to(tape.inputs[-1].dtype)
         if tape.norms:
             raw, normal, mean, rstd, scale = tape.norms.pop()
-            if not columns:
+            if parameters:
                 of_norms.append(gradient.sum(-2, keepdim=True, dtype=dtype))
                 of_norms.append((gradient * normal).sum(-2, keepdim=True, dtype=dtype))
             gradient = torch.ops.aten.native_layer_norm_backward(
                 gradient.mul_(scale), raw, raw.shape[-1:], mean, rstd, None, None, [True, False, False]
             )[0]
             del raw, normal
+    by_input = None
     if columns:
-        return [_product(gradient, weight[..., -columns:]).to(dtype).sum_to_size(gradient.shape[-2], columns)]
-    return [*reversed(of_weights), *reversed(of_biases), *reversed(of_norms)]
+        by_input = _product(gradient, weight[..., -columns:]).to(dtype).sum_to_size(gradient.shape[-2], columns)
+    return by_input, [*reversed(of_weights), *reversed(of_biases), *reversed(of_norms)]
+
+
+class Layers(torch.autograd.Function):
+    """`forward` with the backward pass above; for gradients of first order, taken once.
+
+    Arguments are the activation, `amp`, the numbers of inputs, layers and norms, and then all these tensors: inputs
+    (B, n), which are joined, weights, biases, norms.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, activation: Activation, amp: Amp, counts: tuple[int, int, int], *tensors: Tensor
+    ) -> Tensor:
+        inputs, weights, biases, norms = _grouped(tensors, counts)
+        x = inputs[0] if len(inputs) == 1 else torch.cat(list(inputs), -1)
+        ctx.widths = [x.shape[-1] for x in inputs]
+        output, ctx.tape = forward(x, weights, biases, norms, activation, amp)
+        return output
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        tape, ctx.tape, widths = ctx.tape, None, ctx.widths
+        if tape is None:
+            raise RuntimeError("a network's gradient can be taken once: compute its output again")
+        needed = ctx.needs_input_grad[3:]
+        wanted = needed[: len(widths)]
+        first = wanted.index(True) if any(wanted) else len(widths)
+        parameters = any(needed[len(widths) :])
+        by_input, by_parameters = backward(tape, gradient, sum(widths[first:]), parameters)
+        by_inputs = [] if by_input is None else by_input.split(widths[first:], -1)
+        none = [None] * (len(needed) - len(widths))
+        return None, None, None, *[None] * first, *by_inputs, *(by_parameters if parameters else none)
+
+
+def network(
+    inputs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    norms: Sequence[Tensor] = (),
+    activation: Activation = "relu",
+    amp: Amp = "off",
+) -> Tensor:
+    """`forward` of the inputs (B, n), joined, by whichever way is the fastest here."""
+    if torch.is_grad_enabled() and inputs[0].dim() == 2 and not torch.compiler.is_compiling():
+        counts = len(inputs), len(weights), len(norms)
+        return Layers.apply(activation, amp, counts, *inputs, *weights, *biases, *norms)  # type: ignore[no-untyped-call]
+    x = inputs[0] if len(inputs) == 1 else torch.cat(list(inputs), -1)
+    return forward(x, weights, biases, norms, activation, amp)[0]
+
+
+def _grouped(tensors: Sequence[Tensor], counts: tuple[int, int, int]) -> tuple[Sequence[Tensor], ...]:
+    """Inputs, weights, biases, norms."""
+    inputs, layers, _ = counts
+    ends = inputs, inputs + layers, inputs + 2 * layers
+    return tensors[: ends[0]], tensors[ends[0] : ends[1]], tensors[ends[1] : ends[2]], tensors[ends[2] :]
 
 
 def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

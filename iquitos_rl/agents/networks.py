@@ -1,4 +1,6 @@
-"""Networks of the agents: a multilayer perceptron, and SAC's critics as one batched network.
+"""The agents' own networks: a multilayer perceptron, and SAC's critics as one batched network.
+
+Each is one operation of autograd (`layers.py`). Any `nn.Module` of the same inputs and outputs can take its place.
 
 Every weight is drawn from a generator that the caller owns, so building a network neither reads nor moves torch's
 global random state. The initialisation is that of torch's `nn.Linear`: uniform in +-1 / sqrt(fan_in), bias included.
@@ -14,7 +16,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from iquitos_rl.agents import layers
-from iquitos_rl.agents.layers import Activation, Amp, Tape
+from iquitos_rl.agents.layers import Activation, Amp
 
 
 class MLP(nn.Module):
@@ -34,11 +36,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, input) to (B, output)."""
-        return self.record(x)[0]
-
-    def record(self, x: Tensor) -> tuple[Tensor, Tape]:
-        """The same, and what `layers.backward` needs."""
-        return layers.forward(x, *self._given, (), self.activation, self.amp)
+        return layers.network((x,), *self._given, (), self.activation, self.amp)
 
 
 class Critics(nn.Module):
@@ -68,13 +66,8 @@ class Critics(nn.Module):
         self._given = list(self.weights), list(self.biases), list(self.norms)
 
     def forward(self, obs: Tensor, action: Tensor) -> Tensor:
-        return self.record(obs, action)[0]
-
-    def record(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tape]:
-        """The same, and what `layers.backward` needs."""
-        x = torch.cat([obs, action], -1)
-        q, tape = layers.forward(x, *self._given, "relu", self.amp)
-        return q.squeeze(-1), tape
+        """Observations (B, D) and actions (B, A) to values (N, B)."""
+        return layers.network((obs, action), *self._given, "relu", self.amp).squeeze(-1)
 
 
 def drawn(

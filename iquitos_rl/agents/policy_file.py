@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,15 +46,15 @@ class PolicySpec(BaseModel):
 
     @classmethod
     def of(cls, env: VectorEnv) -> PolicySpec:
-        """From an environment; one without `action_low` and `action_high` takes its actions in [-1, 1]."""
+        """From an environment."""
         columns = env.action_mask_columns
         return cls(
             obs_dim=env.obs_dim,
             action_dim=env.action_dim,
-            action_low=torch.as_tensor(getattr(env, "action_low", [-1.0] * env.action_dim)).tolist(),
-            action_high=torch.as_tensor(getattr(env, "action_high", [1.0] * env.action_dim)).tolist(),
+            action_low=env.action_low.expand(env.action_dim).tolist(),
+            action_high=env.action_high.expand(env.action_dim).tolist(),
             action_mask_columns=None if columns is None else columns.tolist(),
-            environment=getattr(env, "policy_spec", None) or {},
+            environment=env.policy_spec,
         )
 
     def must_match(self, saved: PolicySpec) -> None:
@@ -97,11 +97,20 @@ def apply_policy(
 
 
 def save_policy(
-    directory: str | Path, *, algorithm: str, config: BaseModel, spec: dict[str, Any], tensors: dict[str, Tensor]
+    directory: str | Path,
+    *,
+    algorithm: str,
+    config: BaseModel,
+    spec: dict[str, Any],
+    tensors: dict[str, Tensor],
+    networks: Sequence[str] = (),
 ) -> None:
     """Write the two files, each under a temporary name first: a reader sees the old file or the new one, never a half.
 
     policy.json goes last and holds the digest of the tensors, so a save cut off between the two is noticed at load.
+
+    Args:
+        networks: those that the settings do not describe, because the user made them.
 
     Raises:
         UserError: the directory cannot be written, or `spec` holds something that JSON cannot say.
@@ -113,6 +122,7 @@ def save_policy(
         "algorithm": algorithm,
         "config": config.model_dump(mode="json"),
         "spec": spec,
+        "networks": list(networks),
         "tensors_sha256": hashlib.sha256(weights).hexdigest(),
     }
     try:
@@ -128,7 +138,7 @@ def save_policy(
 
 
 def load_policy(directory: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The description (format_version, algorithm, config, spec, tensors_sha256) and the tensors, on the CPU.
+    """The description (format_version, algorithm, config, spec, networks, tensors_sha256) and the tensors, on the CPU.
 
     Raises:
         UserError: a file is missing, unreadable, of another format version, or not the one that the description names.
@@ -154,6 +164,8 @@ def _read_meta(path: Path) -> dict[str, Any]:
     for key, kind in _KEYS.items():
         if not isinstance(meta.get(key), kind):
             raise UserError(f"{path}: the key {key!r} is missing or not of type {kind.__name__}")
+    if not isinstance(meta.setdefault("networks", []), list):  # older files lack it
+        raise UserError(f"{path}: the key 'networks' is not of type list")
     if meta["format_version"] != FORMAT_VERSION:
         raise UserError(f"{path}: format_version is {meta['format_version']}, this program reads {FORMAT_VERSION}")
     return meta

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import BaseModel
 
 from iquitos_rl.registry import Registry
 
+if TYPE_CHECKING:
+    from iquitos_rl.agents.agent import Agent
+
 
 class AgentEntry(NamedTuple):
     """One agent, and what commands, planner and report need to know of it."""
 
-    agent: Any
-    """The class; its constructor takes (env, config, device, seed)."""
+    agent: type[Agent]
     config: type[BaseModel]
     """Its settings."""
     label: str

@@ -39,22 +39,6 @@ def sample(output: Tensor, noise: Tensor, mask: Tensor | None = None) -> tuple[T
     return action, log_prob.sum(-1)
 
 
-def backward(
-    output: Tensor, noise: Tensor, action: Tensor, by_action: Tensor, by_log_prob: Tensor, mask: Tensor | None = None
-) -> Tensor:
-    """The gradient by the network's output (B, 2A), from those by the actions (B, A) that `sample` drew with the noise
-    and by their log-probabilities, a number or (B, 1).
-
-    With a = tanh(u): da/du = 1 - a^2, and of the log-probability d/du = 2a and d/d(log std) = -1 where u stays.
-    """
-    log_std = split(output)[1]
-    by_u = by_action * (1 - action.square()) + 2 * by_log_prob * action
-    by_log_std = by_u * log_std.exp() * noise - by_log_prob
-    slope = LOG_STD_REACH - (log_std - LOG_STD_MIDDLE).square() / LOG_STD_REACH
-    by_output = torch.cat([by_u, by_log_std * slope], -1)
-    return by_output if mask is None else by_output.mul_(torch.cat([mask, mask], -1))
-
-
 def mode(output: Tensor, mask: Tensor | None = None) -> Tensor:
     """The deterministic action tanh(mean) (..., A), dead actions 0."""
     action = split(output)[0].tanh()

@@ -2,8 +2,7 @@
 
 Residual policy learning (Johannink et al. 2018, arXiv 1812.03201; Silver et al. 2018, arXiv 1812.06298). The agent sees
 the rule's action as further columns of its observation, and with an action of zero it is the rule. A demand charge
-makes this worth while: it bills the highest hour of a month, so that the noise with which an agent explores is dear in
-proportion to its size, and an agent that starts as a good rule needs little of it.
+bills the month's highest hour, so exploration noise is costly; an agent that starts from a good rule needs less of it.
 
 The month's highest import so far is an edge: beyond it a unit of action costs many times what it is worth elsewhere. A
 critic smooths such a cliff into slopes on either side, and an agent learns to keep away from an edge that it should
@@ -21,14 +20,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from iquitos_rl.baselines.controller import Controller
 from iquitos_rl.baselines.rule import Rule, RuleSettings
-from iquitos_rl.envs.district.env import DistrictSite
 from iquitos_rl.envs.task.site_task import SiteTask
-from iquitos_rl.envs.vector import Exogenous, StepResult
+from iquitos_rl.envs.task.site_vector import SiteVector
+from iquitos_rl.envs.vector import Exogenous, StepResult, VectorEnv
 from iquitos_rl.errors import UserError
 from iquitos_rl.machine.graphs import Graphed
-
-Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 class Guide:
@@ -80,7 +78,7 @@ class Guide:
         share = torch.lerp(edge / in_all, torch.ones_like(edge), self.beyond)
         return rule + torch.where(added > 0, departure * share[:, building], departure)
 
-    def around(self, predict: Predict) -> Predict:
+    def around(self, predict: Controller) -> Controller:
         """A controller of the site from a policy of the agent: one observation (D,) to the site's action (A,)."""
 
         def controller(obs: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -91,7 +89,7 @@ class Guide:
         return controller
 
 
-def controller(agent: Any, task: SiteTask) -> Predict:
+def controller(agent: Any, task: SiteTask) -> Controller:
     """What maps one observation (D,) of a site to its action (A,): the agent's policy, around its guide if it had one.
 
     Args:
@@ -101,50 +99,38 @@ def controller(agent: Any, task: SiteTask) -> Predict:
     Raises:
         UserError: the guide stored with the policy cannot be read, or cannot act with this task.
     """
-    guide = agent.spec.environment.get("guide")
-    predict: Predict = agent.predict
-    return predict if guide is None else Guide.from_json(task, guide).around(predict)
+    guide, predict = agent.spec.environment.get("guide"), agent.predict
+    return predict if guide is None else Guide.from_json(task, guide).around(predict)  # type: ignore[no-any-return]
 
 
-class GuidedSite:
-    """A `VectorEnv`: the district engine with its actions counted from a rule's."""
+class GuidedSite(VectorEnv):
+    """An engine with its actions counted from a rule's."""
 
-    def __init__(self, env: DistrictSite, rule: RuleSettings, reach: float, beyond: float) -> None:
+    def __init__(self, env: SiteVector, rule: RuleSettings, reach: float, beyond: float) -> None:
         self.env, self.guide = env, Guide(env.task, rule, reach, beyond)
         self.num_envs, self.action_dim, self.device = env.num_envs, env.action_dim, env.device
         self.obs_dim, self.episode_steps = self.guide.obs_dim, env.episode_steps
-        self.action_mask_columns = env.action_mask_columns
+        self.action_mask_columns, self.state_bytes = env.action_mask_columns, env.state_bytes
+        self.policy_spec = {**env.policy_spec, "guide": self.guide.to_json()}
         self._seen = torch.zeros((self.num_envs, self.obs_dim), device=self.device)
         self._see: Callable[[Tensor], Tensor] = self.guide.see
         self._act: Callable[[Tensor, Tensor], Tensor] = self.guide.act
 
     @property
-    def policy_spec(self) -> dict[str, Any]:
-        return {**self.env.policy_spec, "guide": self.guide.to_json()}
-
-    @property
-    def state_bytes(self) -> int:
-        """See `DistrictSite.state_bytes`."""
-        return self.env.state_bytes
-
-    @property
-    def exogenous(self) -> Exogenous:
+    def exogenous(self) -> Exogenous | None:
         return self.env.exogenous
 
     def reset(self, seed: int | None = None) -> Tensor:
-        """See `DistrictSite.reset`."""
         self._seen = self._see(self.env.reset(seed))
         return self._seen
 
     def step(self, action: Tensor) -> StepResult:
-        """See `DistrictSite.step`."""
         step = self.env.step(self._act(self._seen, action))
         next_obs = self._see(step.next_obs)
         self._seen = next_obs if step.obs is step.next_obs else self._see(step.obs)
         return step._replace(obs=self._seen, next_obs=next_obs)
 
     def capture(self) -> None:
-        """See `DistrictSite.capture`."""
         self.env.capture()
         see = Graphed(self.guide.see, self.device)
         self._see, self._act = (lambda obs: see(obs).clone()), Graphed(self.guide.act, self.device)
@@ -153,10 +139,8 @@ class GuidedSite:
         self.env.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on exactly where this environment stands."""
         return {"site": self.env.state_dict(), "seen": self._seen}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a `state_dict`."""
         self.env.load_state_dict(state["site"])
         self._seen = state["seen"].to(self.device, copy=True)

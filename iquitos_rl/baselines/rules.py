@@ -1,4 +1,4 @@
-"""Rule-based controllers, each a few lines: what agents are judged beside.
+"""Rule-based controllers, each a few lines, that agents are compared with.
 
 A rule is a pure function of the present hour, its parameters and facts known beforehand. Parameters are numbers, or
 (E, 1) tensors where many candidates run side by side. All quantities are kW and kWh at the meter, (E, B) for E
@@ -8,6 +8,7 @@ environments and B buildings; hours are the steps that a rule thinks in.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -20,22 +21,15 @@ DAY = 24
 
 
 class Facts(NamedTuple):
-    """What a rule knows beforehand."""
+    """What a rule knows beforehand: of the batteries as in `SiteView`, and the fields of `Profiles`."""
 
-    dear: Tensor
-    """(24,) bool, see `dear_hours`."""
-    power_kw: Tensor
-    """(B,) of the batteries, 0 where none obeys."""
-    usable_kwh: Tensor
-    """(B,) between the lowest SOC and full."""
-    load_kw: Tensor
-    """(24, B) mean day."""
-    pv_kw: Tensor
-    """(24, B) mean day."""
-    vehicles_kw: Tensor
-    """(24, B) mean day with every vehicle charging on arrival."""
-    season: Tensor
-    """(12, B) mean load of each calendar month as a multiple of the year's."""
+    expensive: Tensor  # (24,) bool, see `expensive_hours`
+    power_kw: Tensor  # (B,)
+    usable_kwh: Tensor  # (B,)
+    load_kw: Tensor  # (24, B)
+    pv_kw: Tensor  # (24, B)
+    vehicles_kw: Tensor  # (24, B)
+    season: Tensor  # (12, B)
 
 
 Parameters = Mapping[str, Tensor]
@@ -55,16 +49,16 @@ def uncontrolled(now: Now, p: Parameters, facts: Facts) -> Decision:
 
 
 def self_consumption(now: Now, p: Parameters, facts: Facts) -> Decision:
-    """Store what is left of the sun, and give it back as soon as something is drawn from the grid."""
+    """Store PV surplus, and discharge as soon as something is drawn from the grid."""
     net = now.load_kw - now.pv_kw + now.ev_most_kw
     return Decision(-net, torch.ones_like(net))
 
 
 def peak_hold(now: Now, p: Parameters, facts: Facts) -> Decision:
-    """Store surplus; discharge in dear hours only, at a set power, down to a reserve."""
+    """Store surplus; discharge in expensive hours only, at a set power, down to a reserve."""
     net = now.load_kw - now.pv_kw + now.ev_most_kw
     above = (now.stored_kwh - p["reserve"] * facts.usable_kwh).clamp(min=0)
-    give = torch.minimum(torch.minimum(net, above), p["power"] * facts.power_kw).clamp(min=0) * now.dear
+    give = torch.minimum(torch.minimum(net, above), p["power"] * facts.power_kw).clamp(min=0) * now.expensive
     return Decision((-net).clamp(min=0) - give, torch.ones_like(net))
 
 
@@ -72,57 +66,57 @@ def peak_shave(now: Now, p: Parameters, facts: Facts) -> Decision:
     """Hold the import under a threshold that follows the month's highest so far; refill under another."""
     net = now.load_kw - now.pv_kw + now.ev_most_kw
     reference = facts.load_kw.amax(0)
-    start = torch.where(now.dear, p["peak_start"] * reference, p["off_peak_start"] * reference)
-    threshold = torch.maximum(start, torch.where(now.dear, now.peak_kw, now.off_peak_kw))
+    start = torch.where(now.expensive, p["peak_start"] * reference, p["off_peak_start"] * reference)
+    threshold = torch.maximum(start, torch.where(now.expensive, now.peak_kw, now.off_peak_kw))
     give = (net - threshold).clamp(min=0)
-    refill = (p["refill"] * reference - net).clamp(min=0) * ~now.dear
+    refill = (p["refill"] * reference - net).clamp(min=0) * ~now.expensive
     take = torch.maximum(torch.minimum(refill, _room_to(now, facts, p["target_soc"])), (-net).clamp(min=0))
     return Decision(torch.where(give > 0, -give, take), torch.ones_like(net))
 
 
 def water_filling(now: Now, p: Parameters, facts: Facts) -> Decision:
-    """Level the rest of the dear hours with what is stored; before them, refill under a cap to a set SOC."""
+    """Level the rest of the expensive hours with what is stored; before them, refill under a cap to a set SOC."""
     net = now.load_kw - now.pv_kw + now.ev_most_kw
-    give = (net - _dear_level(now, facts, net, now.stored_kwh)).clamp(min=0)
+    give = (net - _expensive_level(now, facts, net, now.stored_kwh)).clamp(min=0)
     refill = (p["cap"] * facts.load_kw.amax(0) - net).clamp(min=0)
     take = torch.maximum(torch.minimum(refill, _room_to(now, facts, p["target_soc"])), (-net).clamp(min=0))
-    return Decision(torch.where(now.dear, torch.where(net > 0, -give, -net), take), torch.ones_like(net))
+    return Decision(torch.where(now.expensive, torch.where(net > 0, -give, -net), take), torch.ones_like(net))
 
 
 def smart_ev(now: Now, p: Parameters, facts: Facts) -> Decision:
-    """Charge vehicles from the sun and, outside dear hours, up to a cap; else only what they need to leave in time.
+    """Charge vehicles from PV and, in cheap hours, up to a cap; else only what they need to leave in time.
 
     The battery stays idle.
     """
     net = now.load_kw - now.pv_kw + now.ev_least_kw
-    cap = torch.maximum(now.off_peak_kw, p["cap"] * facts.load_kw.amax(0)) * ~now.dear
+    cap = torch.maximum(now.off_peak_kw, p["cap"] * facts.load_kw.amax(0)) * ~now.expensive
     return Decision(torch.zeros_like(net), _ev_share(now, cap - net))
 
 
 def strongest(now: Now, p: Parameters, facts: Facts) -> Decision:
-    """All of the above: level the dear hours, hold the others under a cap, fill the valleys before the dear hours.
+    """All of the above: level the expensive hours, hold the others under a cap, fill the battery in the valleys before.
 
-    The cap follows the seasons. Off peak, imports above it are shaved down to a reserve kept for the dear hours. The
-    battery is filled where the least is expected to be drawn until the dear hours begin, at night only to a set SOC:
-    the sun needs room. Vehicles wait for room under the cap.
+    The cap follows the seasons. Off peak, the battery shaves imports above it, down to a reserve that is kept for the
+    expensive hours. It is charged in the hours before those in which the lowest import is expected, at night only to a
+    set SOC, to leave room for PV. Vehicles wait for room under the cap.
     """
     reference = facts.load_kw.amax(0) * facts.season[now.month - 1]
     net = now.load_kw - now.pv_kw + now.ev_least_kw
-    level = _dear_level(now, facts, net, now.stored_kwh)
+    level = _expensive_level(now, facts, net, now.stored_kwh)
     level = level + p["patience"] * (now.peak_kw - level).clamp(min=0)
-    dear_kw = torch.where(net > 0, -(net - level).clamp(min=0), -net)
+    expensive_kw = torch.where(net > 0, -(net - level).clamp(min=0), -net)
 
     cap = torch.maximum(now.off_peak_kw, p["cap"] * reference)
-    share = _ev_share(now, torch.where(now.dear, torch.zeros_like(net), cap - net))
+    share = _ev_share(now, torch.where(now.expensive, 0.0, cap - net))
     net = net + share * (now.ev_most_kw - now.ev_least_kw)
     above = (now.stored_kwh - p["reserve"] * facts.usable_kwh).clamp(min=0)
     give = torch.minimum((net - cap).clamp(min=0), above)
     night = (now.pv_kw <= 0) & ((now.hour < DAY // 2) | (now.hour >= 3 * DAY // 4)).unsqueeze(-1)
-    target = torch.where(night, p["night_soc"], torch.ones_like(p["night_soc"]))
+    target = torch.where(night, p["night_soc"], 1.0)
     filled = torch.minimum(_valley_level(now, facts, net), cap)
     take = torch.minimum((filled - net).clamp(min=0), _room_to(now, facts, target))
     cheap_kw = torch.where(give > 0, -give, torch.maximum(take, (-net).clamp(min=0)))
-    return Decision(torch.where(now.dear, dear_kw, cheap_kw), share)
+    return Decision(torch.where(now.expensive, expensive_kw, cheap_kw), share)
 
 
 class Spec(NamedTuple):
@@ -130,30 +124,18 @@ class Spec(NamedTuple):
     ranges: dict[str, Range]
 
 
+START, SHARE = Range(0.3, 1.1, 0.8), partial(Range, 0, 1)
+HOLD = {"reserve": Range(0, 0.8, 0.0), "power": Range(0.05, 1, 1.0)}
+SHAVE = {"peak_start": START, "off_peak_start": START, "refill": SHARE(0.5), "target_soc": SHARE(0.9)}
+STRONGEST = {"cap": START, "reserve": SHARE(0.7), "night_soc": SHARE(0.7), "patience": SHARE(0.0)}
 RULES: dict[str, Spec] = {
     "uncontrolled": Spec(uncontrolled, {}),
     "self-consumption": Spec(self_consumption, {}),
-    "peak-hold": Spec(peak_hold, {"reserve": Range(0, 0.8, 0.0), "power": Range(0.05, 1, 1.0)}),
-    "peak-shave": Spec(
-        peak_shave,
-        {
-            "peak_start": Range(0.3, 1.1, 0.8),
-            "off_peak_start": Range(0.3, 1.1, 0.8),
-            "refill": Range(0, 1, 0.5),
-            "target_soc": Range(0, 1, 0.9),
-        },
-    ),
-    "water-filling": Spec(water_filling, {"cap": Range(0, 1, 0.5), "target_soc": Range(0, 1, 0.9)}),
+    "peak-hold": Spec(peak_hold, HOLD),
+    "peak-shave": Spec(peak_shave, SHAVE),
+    "water-filling": Spec(water_filling, {"cap": SHARE(0.5), "target_soc": SHARE(0.9)}),
     "smart-ev": Spec(smart_ev, {"cap": Range(0, 1.1, 0.8)}),
-    "strongest": Spec(
-        strongest,
-        {
-            "cap": Range(0.3, 1.1, 0.8),
-            "reserve": Range(0, 1, 0.7),
-            "night_soc": Range(0, 1, 0.7),
-            "patience": Range(0, 1, 0.0),
-        },
-    ),
+    "strongest": Spec(strongest, STRONGEST),
 }
 
 
@@ -167,8 +149,9 @@ def _ev_share(now: Now, room_kw: Tensor) -> Tensor:
     return (room_kw / (now.ev_most_kw - now.ev_least_kw).clamp(min=1e-3)).clamp(0, 1)
 
 
-def _expected(now: Now, facts: Facts, net: Tensor) -> tuple[Tensor, Tensor]:
-    """(E, B, 24) net consumption expected in this hour, where it is known, and the next 23, and (E, 24) their hours.
+def _expected(now: Now, facts: Facts, net: Tensor, expensive: bool) -> tuple[Tensor, Tensor]:
+    """(E, B, 24) net consumption expected in this hour, where it is known, and the next 23, and (E, 1, 24) which of
+    them follow this one without a break of `expensive` hours, or of cheap ones.
 
     The mean day, with load and sun scaled as they are now against what they are on average at this hour.
     """
@@ -176,23 +159,20 @@ def _expected(now: Now, facts: Facts, net: Tensor) -> tuple[Tensor, Tensor]:
     load, pv, vehicles = (profile[hours] for profile in (facts.load_kw, facts.pv_kw, facts.vehicles_kw))  # (E, 24, B)
     load_scale = (now.load_kw / load[:, 0].clamp(min=1e-3)).clamp(0.5, 1.5)
     bright = pv[:, 0] > 0.1 * facts.pv_kw.amax(0)
-    pv_scale = torch.where(bright, (now.pv_kw / pv[:, 0].clamp(min=1e-3)).clamp(0, 2), torch.ones_like(net))
+    pv_scale = torch.where(bright, (now.pv_kw / pv[:, 0].clamp(min=1e-3)).clamp(0, 2), 1.0)
     ahead = load * load_scale.unsqueeze(1) - pv * pv_scale.unsqueeze(1) + vehicles
-    ahead = torch.cat([net.unsqueeze(1), ahead[:, 1:]], dim=1)
-    return ahead.transpose(1, 2), hours
-
-
-def _dear_level(now: Now, facts: Facts, net: Tensor, energy: Tensor) -> Tensor:
-    """(E, B) kW to which the stored energy can lower what is left of the present dear hours."""
-    ahead, hours = _expected(now, facts, net)
-    window = facts.dear[hours].cumprod(-1).bool()
+    window = (facts.expensive[hours] == expensive).cumprod(-1).bool()
     window[:, 0].fill_(True)
-    return shave_level(ahead.clamp(min=0), facts.power_kw.expand_as(net), energy, window.unsqueeze(1))
+    return torch.cat([net.unsqueeze(1), ahead[:, 1:]], dim=1).transpose(1, 2), window.unsqueeze(1)
+
+
+def _expensive_level(now: Now, facts: Facts, net: Tensor, energy: Tensor) -> Tensor:
+    """(E, B) kW to which the stored energy can lower what is left of the present expensive hours."""
+    ahead, window = _expected(now, facts, net, expensive=True)
+    return shave_level(ahead.clamp(min=0), facts.power_kw.expand_as(net), energy, window)
 
 
 def _valley_level(now: Now, facts: Facts, net: Tensor) -> Tensor:
-    """(E, B) kW up to which the hours before the next dear ones must be filled for the battery to be full by then."""
-    ahead, hours = _expected(now, facts, net)
-    before = (~facts.dear[hours]).cumprod(-1).bool()
-    before[:, 0].fill_(True)
-    return fill_level(ahead, facts.power_kw.expand_as(net), now.room_kwh, before.unsqueeze(1))
+    """(E, B) kW up to which imports before the next expensive hours must be filled for a full battery by then."""
+    ahead, window = _expected(now, facts, net, expensive=False)
+    return fill_level(ahead, facts.power_kw.expand_as(net), now.room_kwh, window)

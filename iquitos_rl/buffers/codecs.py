@@ -1,4 +1,4 @@
-"""How numbers are stored: three types, and the layout of a row of columns that mixes them.
+"""How numbers are stored: the table of codecs, and the layout of a row of columns that mixes them.
 
 `uint8` is for columns that always lie in [-1, 1]: the numbers -127/127 ... 127/127, so that -1, 0 and 1 (an empty
 socket, an action that is not live, a full battery) come back exact and nothing else is off by more than 1/254. Beyond
@@ -8,48 +8,69 @@ larger. Columns that are a row of a known table are stored as that row's number 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from iquitos_rl.errors import UserError
+from iquitos_rl.registry import Registry
 
-Codec = Literal["float32", "float16", "uint8"]
-DTYPES: dict[Codec, torch.dtype] = {"float32": torch.float32, "float16": torch.float16, "uint8": torch.uint8}
-"""From the widest to the narrowest: a record holds them in this order, so that each is aligned."""
 LEVELS = 127
 ROW_BYTES = 4
-LARGEST: dict[Codec, float] = {
-    "float32": torch.finfo(torch.float32).max,
-    "float16": torch.finfo(torch.float16).max,
-    "uint8": torch.finfo(torch.float32).max,
-}
+FLOAT32_MAX = torch.finfo(torch.float32).max
 
 
-def encode(values: Tensor, codec: Codec) -> Tensor:
-    """Finite numbers, any shape, in the storage type of `codec`."""
-    if codec == "uint8":
-        return (values.clamp(-1, 1) * LEVELS).round().add(LEVELS).to(torch.uint8)
-    return values.to(DTYPES[codec])
+class Codec(NamedTuple):
+    """How the numbers of a record that share it become bytes."""
+
+    nbytes: Callable[[int], int]
+    """Bytes that k numbers take, of each record."""
+    encode: Callable[[Tensor], Tensor]
+    """Finite numbers (n, k) float32 to bytes (n, nbytes(k)) uint8."""
+    decode: Callable[[Tensor, Tensor], object]
+    """Writes the numbers of bytes (n, nbytes(k)) uint8 into its second argument, (n, k) float32."""
+    align: int = 1
+    """The first byte's place in a record is a multiple of this."""
+    largest: float = FLOAT32_MAX
+    """Numbers of a larger magnitude are refused."""
+    bounded: bool = False
+    """Whether it saturates outside [-1, 1]: it stores actions and `Exogenous.coarse` columns, and float16 the rest."""
+    dtype: torch.dtype | None = None
+    """The type that it is a plain cast to, if it is one: only such codecs store rollouts."""
 
 
-def decode(stored: Tensor, codec: Codec, out: Tensor | None = None) -> Tensor:
-    """What `encode` stored, as float32; written into `out` where it is given, which takes no memory on the way."""
-    values = torch.empty(stored.shape, device=stored.device) if out is None else out
-    values.copy_(stored)
-    return values.sub_(LEVELS).div_(LEVELS) if codec == "uint8" else values
+def cast(dtype: torch.dtype) -> Codec:
+    """The codec that rounds to a floating-point type."""
+    return Codec(
+        nbytes=lambda count: count * dtype.itemsize,
+        encode=lambda values: values.to(dtype).contiguous().view(torch.uint8),
+        decode=lambda stored, out: out.copy_(stored.view(dtype)),
+        align=dtype.itemsize,
+        largest=min(torch.finfo(dtype).max, FLOAT32_MAX),
+        dtype=dtype,
+    )
+
+
+UINT8 = Codec(
+    nbytes=lambda count: count,
+    encode=lambda values: (values.clamp(-1, 1) * LEVELS).round().add(LEVELS).to(torch.uint8),
+    decode=lambda stored, out: out.copy_(stored).sub_(LEVELS).div_(LEVELS),
+    bounded=True,
+)
+CODECS: Registry[Codec] = Registry("codec", {})
+for _name, _codec in {"float32": cast(torch.float32), "float16": cast(torch.float16), "uint8": UINT8}.items():
+    CODECS.add(_name, _codec)
 
 
 class Part(NamedTuple):
     """The columns of a record that share a codec."""
 
     codec: Codec
-    columns: slice | Tensor
-    """Which columns of the observation; a slice wherever they lie side by side."""
-    place: slice
-    """Which bytes of the record."""
+    columns: slice | Tensor  # which columns of the observation; a slice where they are adjacent
+    numbers: int  # how many
+    place: slice  # which bytes of the record
 
 
 class Layout:
@@ -57,26 +78,27 @@ class Layout:
 
     Args:
         name: what the numbers are, for messages.
-        codecs: one for each column.
+        codecs: the name of one for each column.
         table: (R, X) float32, or None; the first X columns are always one of its rows, and their codecs are not used.
     """
 
-    def __init__(self, name: str, codecs: Sequence[Codec], table: Tensor | None, device: torch.device) -> None:
-        self.name, self.table, self.width = name, table, len(codecs)
+    def __init__(self, name: str, codecs: Sequence[str], table: Tensor | None, device: torch.device) -> None:
+        self.name, self.table, self.width, self._codecs = name, table, len(codecs), codecs
         known = 0 if table is None else table.shape[1]
         if known > self.width:
             raise UserError(f"the table of {name}s has {known} columns, more than the {self.width} of an {name}")
         offset = 0 if table is None else ROW_BYTES
         self.parts: list[Part] = []
-        limits = torch.full((self.width,), LARGEST["float32"])
-        for codec in DTYPES:
-            columns = [i for i in range(known, self.width) if codecs[i] == codec]
-            if columns:
-                size = len(columns) * DTYPES[codec].itemsize
-                self.parts.append(Part(codec, _compact(columns, device), slice(offset, offset + size)))
-                limits[columns] = LARGEST[codec]
-                offset += size
-        widest = max([ROW_BYTES if table is not None else 1] + [DTYPES[part.codec].itemsize for part in self.parts])
+        limits = torch.full((self.width,), FLOAT32_MAX)
+        used = {codec: CODECS.require(codec) for codec in codecs[known:]}
+        # The most aligned first: each part then starts where it must.
+        for kind, codec in sorted(used.items(), key=lambda item: -item[1].align):
+            columns = [i for i in range(known, self.width) if codecs[i] == kind]
+            size = codec.nbytes(len(columns))
+            self.parts.append(Part(codec, _compact(columns, device), len(columns), slice(offset, offset + size)))
+            limits[columns] = codec.largest
+            offset += size
+        widest = max([ROW_BYTES if table is not None else 1] + [part.codec.align for part in self.parts])
         self.nbytes = -(-offset // widest) * widest
         self._limits = limits.to(device)
 
@@ -84,14 +106,16 @@ class Layout:
         """(n, width) bool: which of the numbers can be stored; NaN, infinite and too large ones cannot."""
         return values.abs() <= self._limits
 
-    def refuse(self, values: Tensor, fits: Tensor) -> None:
-        """Raise the UserError that names the first number that does not fit."""
+    def check(self, values: Tensor, fits: Tensor) -> None:
+        """Raise the UserError that names the first number that does not fit, if there is one."""
+        if fits.all():
+            return
         row, column = (~fits).nonzero()[0].tolist()
         value = values[row, column].item()
-        kind = "float16" if self._limits[column] == LARGEST["float16"] else "any"
+        kind = self._codecs[column] if self._limits[column] < FLOAT32_MAX else "any"
         raise UserError(
             f"{self.name} column {column} of environment {row} is {value}, which {kind} storage cannot hold"
-            + ("; set agent.storage to float32" if kind == "float16" and abs(value) < float("inf") else "")
+            + ("; set agent.storage to float32" if kind != "any" and abs(value) < float("inf") else "")
         )
 
     def encode(self, values: Tensor, row: Tensor | None = None) -> Tensor:
@@ -100,8 +124,8 @@ class Layout:
         if self.table is not None:
             assert row is not None
             records[:, :ROW_BYTES] = row.to(torch.int32)[:, None].view(torch.uint8)
-        for codec, columns, place in self.parts:
-            records[:, place] = encode(values[:, columns], codec).contiguous().view(torch.uint8)
+        for codec, columns, _, place in self.parts:
+            records[:, place] = codec.encode(values[:, columns])
         return records
 
     def decode(self, records: Tensor) -> Tensor:
@@ -110,20 +134,20 @@ class Layout:
         if self.table is not None:
             row = records[:, :ROW_BYTES].view(torch.int32).squeeze(1)
             values[:, : self.table.shape[1]] = self.table.index_select(0, row)
-        for codec, columns, place in self.parts:
-            stored = records[:, place].view(DTYPES[codec])
+        for codec, columns, count, place in self.parts:
             if isinstance(columns, slice):
-                decode(stored, codec, out=values[:, columns])
+                codec.decode(records[:, place], values[:, columns])
             else:
-                values[:, columns] = decode(stored, codec)
+                scattered = values.new_empty(len(values), count)
+                codec.decode(records[:, place], scattered)
+                values[:, columns] = scattered
         return values
 
     def saturated(self, values: Tensor) -> Tensor:
-        """How many of the numbers (n, width) lie outside the range of uint8, a scalar on their device."""
-        columns = [columns for codec, columns, _ in self.parts if codec == "uint8"]
-        return sum((values[:, c].abs() > 1).sum() for c in columns) + torch.zeros(
-            (), dtype=torch.int64, device=values.device
-        )
+        """How many of the numbers (n, width) a codec saturates, a scalar on their device."""
+        columns = [part.columns for part in self.parts if part.codec.bounded]
+        nothing = torch.zeros((), dtype=torch.int64, device=values.device)
+        return sum(((values[:, c].abs() > 1).sum() for c in columns), nothing)
 
 
 def _compact(columns: list[int], device: torch.device) -> slice | Tensor:

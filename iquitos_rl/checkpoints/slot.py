@@ -1,8 +1,9 @@
-"""One checkpoint on disk: a folder of safetensors files named by their SHA-256, and the manifest that lists them.
+"""One checkpoint on disk: a folder of files named by the SHA-256 of their content, and a manifest that lists them.
 
-Large tensors are cut into blocks of rows with a file each. A block that has not changed has the same name and is there
-already, so writing a checkpoint again over an older one writes what differs: for a replay ring the rows added since.
-The manifest is replaced last, in one rename; until then the older checkpoint in the folder is whole.
+The rows of a large tensor are split into blocks, one file each: the rows' bytes as they are in memory. An unchanged
+block keeps its name, so a save over an older checkpoint writes only changed blocks: for a replay buffer, those with new
+rows. All other tensors are in one safetensors file. The manifest is replaced last, in one rename; until then the older
+checkpoint stays valid.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,66 +21,33 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor
 
-from iquitos_rl.errors import UserError
 from iquitos_rl.machine.files import digest, write_text
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
-SUFFIX = ".safetensors"
+MANIFEST_KEYS = {"serial": int, "step": int, "about": dict, "tree": dict, "packed": str, "large": dict}
+SUFFIX = ".bin"
 BLOCK_BYTES = 8 * 2**20
-"""Tensors above this are cut into blocks of about this size."""
-
-NAMES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
-"""safetensors' names of the types that a block may have."""
+"""Larger tensors are split into blocks of about this size."""
 
 
 class DamagedError(Exception):
-    """A checkpoint's file is missing, or is not the one that was written."""
-
-
-class Block:
-    """Some rows of a large tensor as the file they make; `body` is a view of the tensor's memory until `detach`."""
-
-    def __init__(self, rows: Tensor) -> None:
-        rows = rows.cpu().contiguous()
-        described = {"dtype": NAMES[rows.dtype], "shape": list(rows.shape), "data_offsets": [0, rows.nbytes]}
-        text = json.dumps({"rows": described}, separators=(",", ":")).encode()
-        text += b" " * (-len(text) % 8)  # the format wants the data aligned
-        self.head = len(text).to_bytes(8, "little") + text
-        self.body = rows.reshape(-1).view(torch.uint8).numpy()
-        content = hashlib.sha256(self.head)
-        content.update(self.body.data)
-        self.name = content.hexdigest()
-
-    def detach(self) -> Block:
-        """Keep the rows as they are now, whatever becomes of the tensor."""
-        self.body = self.body.copy()
-        return self
-
-
-def rows_per_block(tensor: Tensor) -> int:
-    """How many rows of a tensor (N, ...) make a block."""
-    return max(1, BLOCK_BYTES // max(1, tensor[:1].nbytes))
+    """A file of a checkpoint is missing or its content has changed."""
 
 
 def is_large(tensor: Tensor) -> bool:
-    """Whether a tensor is stored in blocks of its own."""
-    return tensor.nbytes > BLOCK_BYTES and tensor.ndim > 0 and tensor.dtype in NAMES
+    """Whether a tensor is stored in blocks."""
+    return tensor.nbytes > BLOCK_BYTES and tensor.ndim > 0
+
+
+def blocks_of(tensor: Tensor) -> Iterator[Any]:
+    """The blocks of a large tensor (N, ...), arrays of bytes: views of its memory where it is on the CPU."""
+    for rows in tensor.split(max(1, BLOCK_BYTES // tensor[:1].nbytes)):
+        yield rows.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
 
 
 class Slot:
-    """The folder. `put` any number of files, then `commit`.
+    """The folder of one checkpoint. `put` any number of files, then `commit`.
 
     Raises (each method):
         OSError: the folder cannot be written to.
@@ -88,18 +57,17 @@ class Slot:
         self.folder = folder
 
     def files(self) -> set[str]:
-        """Digests by which files are here."""
+        """Digests (names) of the files in the folder."""
         return {path.stem for path in self.folder.glob(f"*{SUFFIX}")}
 
-    def put(self, name: str, *parts: Any) -> None:
-        """Write the bytes of `parts`, whose SHA-256 is `name`, to a temporary name, flush them, rename."""
+    def put(self, name: str, data: Any) -> None:
+        """Write bytes, whose SHA-256 is `name`, to a temporary file, flush it, rename it."""
         path = self._path(name)
         temporary = path.with_suffix(".tmp")
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("wb") as file:
-                for part in parts:
-                    file.write(part)
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
@@ -109,16 +77,16 @@ class Slot:
             raise
 
     def commit(self, body: dict[str, Any]) -> None:
-        """Put the manifest in force, read every file back, and remove what the manifest does not name.
+        """Write the manifest, read every file back to verify it, and remove files that the manifest does not name.
 
         Raises:
             UserError: the manifest cannot be written.
-            DamagedError: a file is not what was written.
+            DamagedError: a file differs from what was written.
         """
-        _flush_names(self.folder)  # the files' names must reach the disk before the manifest that relies on them
+        _flush_names(self.folder)  # file names must reach the disk before the manifest
         write_text(self.folder / MANIFEST, json.dumps({"sha256": digest(body), "body": body}, allow_nan=False))
         _flush_names(self.folder)
-        named = set(body["files"])
+        named = {body["packed"], *(name for layout in body["large"].values() for name in layout["blocks"])}
         for name in named:
             self.read(name)
         for path in self.folder.iterdir():
@@ -126,35 +94,34 @@ class Slot:
                 path.unlink(missing_ok=True)
 
     def manifest(self) -> dict[str, Any] | None:
-        """The manifest's body, None where there is none.
+        """The manifest's body; None without a manifest.
 
         Raises:
-            DamagedError: it cannot be read, or is not what was written.
+            DamagedError: it cannot be read, its digest differs, or it has another format.
         """
         path = self.folder / MANIFEST
         try:
             found = json.loads(path.read_bytes())
+            body: dict[str, Any] = found["body"]
+            unchanged = isinstance(body, dict) and digest(body) == found["sha256"]
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise DamagedError(f"{path} cannot be read ({type(error).__name__})") from None
-        try:
-            whole = isinstance(found, dict) and isinstance(found["body"], dict)
-            whole = whole and digest(found["body"]) == found["sha256"]
-        except (KeyError, RecursionError):
-            whole = False
-        if not whole:
+        if not unchanged:
             raise DamagedError(f"{path} is not what was written (its SHA-256 differs)")
-        body: dict[str, Any] = found["body"]
         if body.get("format") != FORMAT_VERSION:
             raise DamagedError(f"{path} has format {body.get('format')!r}, this program reads {FORMAT_VERSION}")
+        for key, kind in MANIFEST_KEYS.items():
+            if not isinstance(body.get(key), kind):
+                raise DamagedError(f"{path}: {key} is missing or not a {kind.__name__}")
         return body
 
     def read(self, name: str) -> bytes:
-        """A file's bytes, checked. A file that is not what its name says is removed: it must not be taken for good.
+        """A file's bytes, verified. A damaged file is removed, so that a later save writes it again.
 
         Raises:
-            DamagedError: it is missing or not what was written.
+            DamagedError: it is missing or damaged.
         """
         path = self._path(name)
         try:
@@ -171,7 +138,7 @@ class Slot:
         """The tensors in a file.
 
         Raises:
-            DamagedError: as `read`, or the file is not safetensors.
+            DamagedError: the file is missing, damaged or not safetensors.
         """
         try:
             return load_tensors(self.read(name))
@@ -185,48 +152,41 @@ class Slot:
 
 
 def load_large(slot: Slot, layout: dict[str, Any], own: Tensor | None) -> Tensor:
-    """A large tensor from its blocks, put together in `own` where that has the same shape and type.
+    """Read a large tensor from its blocks, into `own` if that has the same shape and dtype.
 
     Raises:
-        DamagedError: a block is missing or does not belong there.
+        DamagedError: a block is missing or does not fit.
     """
-    names = {name: dtype for dtype, name in NAMES.items()}
     try:
-        shape, dtype, blocks = [int(n) for n in layout["shape"]], names[layout["dtype"]], list(layout["blocks"])
-        rows = shape[0]
-    except (KeyError, IndexError, OverflowError, TypeError, ValueError) as error:
+        shape, blocks = [int(n) for n in layout["shape"]], list(layout["blocks"])
+        rows, dtype = shape[0], getattr(torch, layout["dtype"])
+        if not isinstance(dtype, torch.dtype):
+            raise TypeError(f"{layout['dtype']} is no dtype")
+    except (LookupError, OverflowError, TypeError, ValueError, AttributeError) as error:
         raise DamagedError(f"{slot.folder / MANIFEST} does not describe a tensor ({error})") from None
     fits = own is not None and own.dtype == dtype and list(own.shape) == shape
     whole = own.detach() if own is not None and fits else None
     parts, row = [], 0
     for name in blocks:
-        part = slot.tensors(name).get("rows")
-        if part is None or part.dtype != dtype or list(part.shape[1:]) != shape[1:] or row + len(part) > rows:
+        data = bytearray(slot.read(name))
+        try:
+            part = torch.frombuffer(data, dtype=dtype).reshape(-1, *shape[1:])
+        except (RuntimeError, ValueError):
+            part = None
+        if part is None or row + len(part) > rows:
             raise DamagedError(f"{slot.folder / name} is not a part of a tensor of shape {shape}")
         if whole is None:
             parts.append(part)
         else:
             whole[row : row + len(part)] = part.to(whole.device)
         row += len(part)
-    if row != rows:
+    if row != rows or not blocks:
         raise DamagedError(f"{slot.folder / MANIFEST} names blocks for {row} of {rows} rows")
     return torch.cat(parts) if whole is None else whole
 
 
-def check_manifest(body: dict[str, Any], folder: Path) -> None:
-    """Check that a manifest has the parts that loading needs.
-
-    Raises:
-        UserError: a part is missing or of another kind.
-    """
-    kinds = {"serial": int, "step": int, "about": dict, "tree": dict, "packed": str, "large": dict, "files": list}
-    for key, kind in kinds.items():
-        if not isinstance(body.get(key), kind):
-            raise UserError(f"{folder / MANIFEST}: {key} is missing or not a {kind.__name__}")
-
-
 def _flush_names(folder: Path) -> None:
-    """Flush a folder's entries to the disk, where the system can."""
+    """Flush a folder's entries to the disk; Windows cannot."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)

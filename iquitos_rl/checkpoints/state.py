@@ -1,7 +1,7 @@
-"""A nested state as a JSON tree plus named tensors, and back: the form in which a run is written down.
+"""Converts a nested state to a JSON tree plus named tensors, and back.
 
-Dicts (with any keys), lists, tuples, tensors, arrays, integers of any size, floats, texts, booleans and None. The tree
-holds data only; reading it back makes these types and calls nothing that the file names.
+A state may hold dicts (with string or integer keys), lists, tuples, tensors, arrays, integers of any size, floats,
+strings, booleans and None. Unlike pickle, reading a tree makes only these types and runs no code that a file names.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from torch import Tensor
 from iquitos_rl.errors import UserError
 
 Tree = Any
-"""What `json` can write."""
+"""Anything that `json` can write."""
 
 
 def pack(state: Any) -> tuple[Tree, dict[str, Tensor]]:
-    """Split a state into its tree and its tensors by name (their path). Tensors are the state's own, not copies.
+    """Split a state into its tree and its tensors, named by their path. Tensors are not copied.
 
     Raises:
-        TypeError: the state holds something that is not plain data.
+        TypeError: the state holds an object of another type.
     """
     tensors: dict[str, Tensor] = {}
     return _pack(state, "state", tensors), tensors
@@ -41,7 +41,7 @@ def _pack(value: Any, path: str, tensors: dict[str, Tensor]) -> Tree:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else {"float": repr(value)}
-    if isinstance(value, Mapping):  # as pairs: JSON would turn the optimisers' integer keys into texts
+    if isinstance(value, Mapping):  # as pairs, since JSON would turn the optimisers' integer keys into strings
         return {"dict": [[key, _pack(item, f"{path}.{key}", tensors)] for key, item in value.items()]}
     if isinstance(value, list | tuple):
         items = [_pack(item, f"{path}.{i}", tensors) for i, item in enumerate(value)]
@@ -50,10 +50,10 @@ def _pack(value: Any, path: str, tensors: dict[str, Tensor]) -> Tree:
 
 
 def unpack(tree: Tree, tensors: Mapping[str, Tensor]) -> Any:
-    """The state that `pack` split.
+    """Inverse of `pack`.
 
     Raises:
-        UserError: the tree is not one that `pack` makes, or it names a tensor that is not there.
+        UserError: `pack` does not make such a tree, or a tensor that it names is missing.
     """
     if isinstance(tree, list):
         return [unpack(item, tensors) for item in tree]
@@ -80,7 +80,7 @@ def _pair(item: Tree, tensors: Mapping[str, Tensor]) -> tuple[Any, Any]:
 
 
 def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
-    """Name of a floating-point tensor with a NaN or infinite entry, None where there is none."""
+    """Name of the first floating-point tensor with a NaN or infinite entry, or None."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             return name

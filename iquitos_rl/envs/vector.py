@@ -7,9 +7,13 @@ ended the two are equal.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
 
-from torch import Tensor, device
+import torch
+from torch import Tensor
+
+from iquitos_rl.errors import UserError
 
 
 class StepResult(NamedTuple):
@@ -32,8 +36,7 @@ class StepResult(NamedTuple):
 class Exogenous(NamedTuple):
     """The part of the observations that no action changes and that is written down already.
 
-    An environment that has such a table offers this as its attribute `exogenous`, at any time for where it stands; a
-    replay buffer then keeps the row's number in place of the columns.
+    A replay buffer keeps the row's number in place of the columns, see `VectorEnv.exogenous`.
     """
 
     table: Tensor
@@ -47,26 +50,71 @@ class Exogenous(NamedTuple):
     1/127, such as the state of charge of one of many vehicles."""
 
 
-@runtime_checkable
-class VectorEnv(Protocol):
-    """E environments with flat float32 observations (E, D) and actions (E, A) in [-1, 1]."""
+class VectorEnv(ABC):
+    """E environments with flat float32 observations (E, D) and actions (E, A) in [-1, 1].
+
+    A subclass sets the first four attributes and has `reset` and `step`; everything else is optional.
+    """
 
     num_envs: int
+    """E."""
     obs_dim: int
+    """D."""
     action_dim: int
-    device: device
-    action_mask_columns: Tensor | None
+    """A."""
+    device: torch.device
+    """Of every tensor that goes in or comes out."""
+
+    action_mask_columns: Tensor | None = None
     """(A,) int64: for each action the observation column whose sign says whether it is live (> 0), -1 for always live.
     None where every action is always live."""
+    action_low: Tensor = torch.tensor(-1.0)
+    """(A,) or one for all: what an action of -1 means, in the unit of whatever is controlled. Stored with a policy."""
+    action_high: Tensor = torch.tensor(1.0)
+    """The same for an action of 1."""
+    episode_steps: int | None = None
+    """Length of every episode but the first, where all are equally long."""
+    policy_spec: dict[str, Any] = {}
+    """What a policy needs to see the same numbers elsewhere, such as names and bounds of columns; JSON."""
+    state_bytes: int = 0
+    """Bytes that one environment of a batched engine keeps between two steps, about."""
 
+    @property
+    def exogenous(self) -> Exogenous | None:
+        """Which rows of its table the environment is at, None where it has no table."""
+        return None
+
+    @abstractmethod
     def reset(self, seed: int | None = None) -> Tensor:
         """Start E new episodes and return their first observations (E, D)."""
 
+    @abstractmethod
     def step(self, action: Tensor) -> StepResult:
         """Apply actions (E, A) in [-1, 1]; environments whose episode ends are reset at once."""
 
     def close(self) -> None:
         """Release processes and files."""
+        return
+
+    def capture(self) -> None:
+        """Step as CUDA graphs from now on, where the environment can."""
+        return
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to continue exactly from here.
+
+        Raises:
+            UserError: this environment cannot be saved.
+        """
+        raise UserError(f"the state of a {type(self).__name__} cannot be saved: it has no state_dict")
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict`.
+
+        Raises:
+            UserError: this environment cannot be brought to where it was saved.
+        """
+        raise UserError(f"the state of a {type(self).__name__} cannot be restored: it has no load_state_dict")
 
 
 def action_mask(obs: Tensor, columns: Tensor | None) -> Tensor | None:

@@ -1,5 +1,6 @@
-"""What agents are judged beside, on the same year and the same bill: the uncontrolled site, rules, a receding horizon,
-CityLearn's own agents, and the optimum. Each is worked out once and stored under a digest of all that it depends on.
+"""What agents are compared with, on the same year and the same bill: every controller in `CONTROLLERS`.
+
+Each is evaluated once and stored under a digest of everything that it depends on.
 """
 
 from __future__ import annotations
@@ -9,17 +10,15 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from iquitos_rl.baselines.citylearn_agents import CITYLEARN_AGENTS, DeviceSite, citylearn_agent
 from iquitos_rl.baselines.controller import Controller
-from iquitos_rl.baselines.mpc import RecedingHorizon
 from iquitos_rl.baselines.optimum import optimum
 from iquitos_rl.baselines.profiles import Profiles, fit_profiles
-from iquitos_rl.baselines.rule import Rule, RuleSettings
+from iquitos_rl.baselines.registry import CONTROLLERS
+from iquitos_rl.baselines.rule import RuleSettings
 from iquitos_rl.baselines.rules import RULES
 from iquitos_rl.baselines.tune import tune
-from iquitos_rl.baselines.uncontrolled import uncontrolled
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.cases.site import Site
 from iquitos_rl.envs.citylearn.env import CityLearnSite
@@ -32,14 +31,10 @@ from iquitos_rl.judging.timeseries import planned_timeseries, write_csv, write_h
 from iquitos_rl.machine.facts import versions
 from iquitos_rl.machine.files import digest, write_json, write_text
 from iquitos_rl.machine.locks import only_process
+from iquitos_rl.registry import plugin_source
 
-UNCONTROLLED, STRONGEST, MPC, OPTIMUM = "uncontrolled", "strongest", "mpc", "optimum"
-SIMULATED = (UNCONTROLLED, *(name for name in RULES if name != UNCONTROLLED), MPC, *CITYLEARN_AGENTS)
-"""Those that CityLearn judges; the optimum is a bound that no simulator runs."""
-KEPT = (UNCONTROLLED, STRONGEST, OPTIMUM)
-"""Those whose hours are stored beside their figures."""
-
-
+T = TypeVar("T")
+UNCONTROLLED, STRONGEST, OPTIMUM = "uncontrolled", "strongest", "optimum"
 TUNING_YEARS = 3
 """Most training years that a rule is tuned on: it has few parameters, and more years take longer."""
 
@@ -54,7 +49,17 @@ class Reference(NamedTuple):
     """Of the year's files, see `Site`."""
     task: TaskSettings
     rule: RuleSettings | None = None
-    """What was learned on training years: a rule's parameters, and the mean day that `mpc` needs too."""
+    """What was learned on training years, see `learn`."""
+
+
+def compared() -> list[str]:
+    """What a comparison evaluates: everything that CityLearn simulates, and the optimum, a bound."""
+    return [name for name, entry in CONTROLLERS.items() if entry.make is not None or name == OPTIMUM]
+
+
+def kept() -> list[str]:
+    """What every run evaluates, with its hours stored next to its figures; the uncontrolled site first."""
+    return [name for name, entry in CONTROLLERS.items() if entry.kept]
 
 
 def plain_task(task: TaskSettings) -> TaskSettings:
@@ -70,7 +75,9 @@ def store_of(reference: Reference, cache: Path) -> Path:
     rule = None if reference.rule is None else reference.rule.to_json()
     guard = reference.task.ev_guard or reference.name != OPTIMUM
     settings = (objective.tariff.model_dump(mode="json"), objective.settings.model_dump(mode="json"))
-    name = digest(SCHEMA_VERSION, reference.name, reference.fingerprint, *settings, guard, rule, used)
+    entry = CONTROLLERS.require(reference.name)
+    source = plugin_source(entry.make, RULES[reference.name].act if entry.needs == "rule" else None)
+    name = digest(SCHEMA_VERSION, reference.name, reference.fingerprint, *settings, guard, rule, used, *source)
     return cache / "references" / f"{reference.name}-{name[:16]}"
 
 
@@ -81,12 +88,7 @@ def stored(reference: Reference, cache: Path) -> Judged | None:
         UserError: the stored file cannot be read.
     """
     path = store_of(reference, cache) / "judged.json"
-    if not path.is_file():
-        return None
-    try:
-        return Judged(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path} cannot be used: {error}") from None
+    return _load(path, lambda data: Judged(**data)) if path.is_file() else None
 
 
 def judge(reference: Reference, cache: Path, on_hour: Callable[[int], None] | None = None) -> Judged:
@@ -116,30 +118,34 @@ def judge(reference: Reference, cache: Path, on_hour: Callable[[int], None] | No
     judged = judged._replace(seconds=round(time.perf_counter() - started, 1))
     with only_process(store):
         store.mkdir(exist_ok=True)
-        if name in KEPT:
+        if CONTROLLERS[name].kept:
             write()
         write_json(store / "judged.json", judged._asdict())
     return judged
 
 
 def prepare(reference: Reference) -> tuple[CityLearnSite, Controller]:
-    """The year on CityLearn and the controller that is to run it.
+    """The year on CityLearn and the controller that is to run it, see `judge`."""
+    entry = CONTROLLERS.require(reference.name)
+    if entry.make is None:
+        raise ValueError(f"no simulator runs {reference.name}")
+    env = entry.site([reference.case], plain_task(reference.task))
+    return env, entry.make(env, reference.rule)
 
-    Raises:
-        UserError: see `judge`.
-    """
-    name, task = reference.name, plain_task(reference.task)
-    if name in CITYLEARN_AGENTS:
-        site = DeviceSite([reference.case], task)
-        return site, citylearn_agent(site, name)
-    env = CityLearnSite([reference.case], task)
-    if name == UNCONTROLLED:
-        return env, uncontrolled(env)
-    if reference.rule is None:
-        raise ValueError(f"{name} needs what was learned on training years")
-    if name == MPC:
-        return env, RecedingHorizon(env.task, reference.rule.profiles).predict
-    return env, Rule(env.task, reference.rule).predict
+
+def learn(
+    name: str,
+    train_years: Sequence[Path],
+    task: TaskSettings,
+    cache: Path,
+    skip: bool = False,
+    check: Callable[[], None] = lambda: None,
+) -> RuleSettings | None:
+    """What a controller needs of the training years: a tuned rule, see `find_rule`, or only the mean day in it."""
+    needs = CONTROLLERS.require(name).needs
+    if needs == "rule":
+        return find_rule(name, train_years, task, cache, skip, check)
+    return RuleSettings(UNCONTROLLED, {}, fit_profiles(_tuning_sites(train_years))) if needs == "profiles" else None
 
 
 def find_rule(
@@ -153,7 +159,7 @@ def find_rule(
     """Take what was tuned before on the same first training years, or tune a rule and store it.
 
     Args:
-        name: key of `RULES`, or `mpc`, of which only the mean day is learned.
+        name: key of `RULES`.
         skip: do not tune.
         check: called between rounds of tuning, and while another process tunes the same; what it raises ends it.
 
@@ -161,26 +167,25 @@ def find_rule(
         UserError: the district engine cannot reproduce the site, the stored file is damaged, none is stored and it is
             not to be tuned, or the cache cannot be written to.
     """
-    sites = [read_site(folder) for folder in train_years[:TUNING_YEARS]]
-    if name == MPC:
-        return RuleSettings(UNCONTROLLED, {}, fit_profiles(sites))
+    sites = _tuning_sites(train_years)
     path = _rule_path(name, sites, task, cache)
-    if path.is_file():
-        return _read_rule(path)
-    if skip:
-        raise UserError(f"{cache} holds no tuned rule {name} for these inputs, and none is to be worked out")
-    with only_process(path, check):
-        if path.is_file():
-            return _read_rule(path)
-        settings = tune(name, sites, plain_task(task), check=check)
-        write_json(path, settings.to_json())
-        return settings
+    if not path.is_file():
+        if skip:
+            raise UserError(f"{cache} holds no tuned rule {name} for these inputs, and none is to be worked out")
+        with only_process(path, check):
+            if not path.is_file():
+                write_json(path, tune(name, sites, plain_task(task), check=check).to_json())
+    return _load(path, RuleSettings.from_json)
 
 
-def _read_rule(path: Path) -> RuleSettings:
+def _tuning_sites(train_years: Sequence[Path]) -> list[Site]:
+    return [read_site(folder) for folder in train_years[:TUNING_YEARS]]
+
+
+def _load(path: Path, make: Callable[[Any], T]) -> T:
     try:
-        return RuleSettings.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+        return make(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path} cannot be used: {error}") from None
 
 
@@ -198,13 +203,10 @@ def copy_hours(reference: Reference, cache: Path, output: Path) -> None:
     Raises:
         UserError: they are gone, or the folder cannot be written to.
     """
-    store = store_of(reference, cache)
     for kind in ("timeseries", "trace", "sockets"):
-        source = store / f"{kind}.csv"
-        if kind != "timeseries" and not source.is_file():
-            continue
+        source = store_of(reference, cache) / f"{kind}.csv"
         try:
-            text = source.read_bytes().decode("utf-8")
+            if kind == "timeseries" or source.is_file():
+                write_text(output / f"{kind}_{reference.name}.csv", source.read_bytes().decode("utf-8"))
         except (OSError, ValueError) as error:
             raise UserError(f"{source} cannot be used: {error}") from None
-        write_text(output / f"{kind}_{reference.name}.csv", text)

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from iquitos_rl.baselines.bill import gap_share
+from iquitos_rl.baselines.horizon import Plan
 from iquitos_rl.baselines.optimum import Optimum
-from iquitos_rl.cases.site import Site
+from iquitos_rl.cases.site import Floats, Site
+from iquitos_rl.envs.citylearn.env import Flows
 from iquitos_rl.envs.task.objective import Objective, is_month_start, is_peak
 from iquitos_rl.judging.simulate import Year
 from iquitos_rl.machine.facts import peak_memory, versions
 
 SCHEMA_VERSION = 2
 DEMAND_AUDIT = "demand_charge_booked_minus_defined"
+TERMS = ("energy_cost", "demand_cost", "carbon_cost", "shortfall_cost")
+"""What a bill is the sum of."""
+THERMAL_TERMS = ("comfort_cost", "unserved_cost")
+"""And these, on a site with thermal devices."""
+
+
+def bill_terms(info: Collection[str]) -> tuple[str, ...]:
+    """The terms of a bill that a year has."""
+    return (*TERMS, *(term for term in THERMAL_TERMS if term in info))
 
 
 def figures(year: Year) -> dict[str, float]:
@@ -25,33 +36,39 @@ def figures(year: Year) -> dict[str, float]:
     `battery_cycles` are equivalent full cycles: half the battery's throughput over its capacity. `self_consumption` is
     the share of PV that was not exported. A share that does not exist (no PV, no departure) is left out.
     """
-    flows, info = year.flows, year.info
-    total = {name: float(values.sum()) for name, values in info.items()}
-    capacity = sum(b.battery.capacity for b in year.site.buildings if b.battery is not None)
-    pv, throughput = float(flows.pv.sum()), float(np.abs(flows.battery).sum())
+    total = {name: float(values.sum()) for name, values in year.info.items()}
     result = {
-        "bill": sum(total[f"{term}_cost"] for term in ("energy", "demand", "carbon", "shortfall")),
-        **{f"{term}_cost": total[f"{term}_cost"] for term in ("energy", "demand", "carbon", "shortfall")},
+        "bill": sum(total[term] for term in bill_terms(total)),
+        **{name: total[name] for name in (*bill_terms(total), "thermal_kwh", "unserved_kwh") if name in total},
         "co2_kg": total["carbon_kg"],
-        "import_kwh": total["import_kwh"],
-        "export_kwh": total["export_kwh"],
-        "load_kwh": float(flows.load.sum()),
-        "pv_kwh": pv,
+        **{key: total[key] for key in ("import_kwh", "export_kwh")},
+        **energy_figures(year.site, year.flows, total["export_kwh"]),
         "ev_kwh": total["ev_kwh"],
-        "battery_throughput_kwh": throughput,
-        "peak_import_kw": float(flows.net.clip(min=0).sum(-1).max()) / year.site.hours_per_step,
         "departures": total["departures"],
         "departures_served": total["served"],
         "ev_missing_kwh": total["missing_kwh"],
         "balance_residual_kwh": year.balance_residual_kwh,
         "reward": float(year.reward.sum()),
     }
+    departures = total["departures"]
+    return result | ({"served_share": total["served"] / departures} if departures > 0 else {})
+
+
+def energy_figures(site: Site, flows: Flows, exported: float) -> dict[str, float]:
+    """Figures that depend on a year's energies alone, whether they were simulated or planned."""
+    capacity = sum(b.battery.capacity for b in site.buildings if b.battery is not None)
+    pv, throughput = float(flows.pv.sum()), float(np.abs(flows.battery).sum())
+    result = {
+        "load_kwh": float(flows.load.sum()),
+        "pv_kwh": pv,
+        "ev_kwh": float(flows.sockets.sum()),
+        "battery_throughput_kwh": throughput,
+        "peak_import_kw": float(flows.net.clip(min=0).sum(-1).max()) / site.hours_per_step,
+    }
     if pv > 0:
-        result["self_consumption"] = 1 - total["export_kwh"] / pv
+        result["self_consumption"] = 1 - exported / pv
     if capacity > 0:
         result["battery_cycles"] = throughput / 2 / capacity
-    if total["departures"] > 0:
-        result["served_share"] = total["served"] / total["departures"]
     return result
 
 
@@ -65,47 +82,47 @@ def grid_only(year: Year, objective: Objective) -> dict[str, float]:
     vehicles = np.stack([flows.sockets[:, building == b].sum(-1) for b in range(len(site.buildings))], axis=-1)
     consumption = flows.load + flows.other + vehicles
     price = np.stack([b.price[:hours] for b in site.buildings], axis=-1)
-    carbon = np.stack([b.carbon[:hours] for b in site.buildings], axis=-1)
-    co2 = float((consumption * carbon).clip(min=0).sum())
+    co2 = float(import_co2(site, consumption).sum())
     costs = {
         "energy_cost": float((consumption * price).sum()),
         "demand_cost": demand_cost(site, objective, consumption),
         "carbon_cost": objective.settings.carbon_price * co2,
-        "shortfall_cost": float(year.info["shortfall_cost"].sum()),
+        **{term: float(year.info[term].sum()) for term in bill_terms(year.info)[3:]},
     }
     energy = {"import_kwh": consumption, "load_kwh": flows.load, "ev_kwh": vehicles}
     sums = {name: float(kwh.sum()) for name, kwh in energy.items()}
     return {"bill": sum(costs.values()), **costs, "co2_kg": co2, **sums}
 
 
+def planned_flows(site: Site, plan: Plan) -> Flows:
+    """The energies of a plan, in the form of a simulated year's; it has vehicles by building and no thermal device."""
+    rows = len(plan.net)
+    load = np.stack([b.load[:rows] for b in site.buildings], axis=-1)
+    pv = np.stack([b.pv[:rows] for b in site.buildings], axis=-1)
+    nothing = np.zeros_like(plan.net)
+    return Flows(load, pv, plan.battery, nothing, plan.vehicles, plan.net, plan.battery_soc, nothing)
+
+
+def import_co2(site: Site, net_kwh: Floats) -> Floats:
+    """(K, B) kg of CO2 of the import in net consumption (K, B) from the first row on; exports earn no credit."""
+    carbon = np.stack([b.carbon[: len(net_kwh)] for b in site.buildings], axis=-1)
+    return np.asarray((net_kwh * carbon).clip(min=0))
+
+
 def planned_figures(site: Site, objective: Objective, optimum: Optimum) -> dict[str, float]:
     """Figures of the perfect-foresight plan, as `figures` has them of a simulated year; departures are not counted,
     since the plan is a bound that no simulator ran."""
-    plan, bill, rows = optimum.plan, optimum.bill, len(optimum.plan.net)
-    price = objective.settings.shortfall_price
-    carbon = np.stack([b.carbon[:rows] for b in site.buildings], axis=-1)
-    capacity = sum(b.battery.capacity for b in site.buildings if b.battery is not None)
-    pv, exported = sum(float(b.pv[:rows].sum()) for b in site.buildings), float((-plan.net).clip(min=0).sum())
-    throughput = float(np.abs(plan.battery).sum())
+    plan, bill, price = optimum.plan, optimum.bill, objective.settings.shortfall_price
+    exported = float((-plan.net).clip(min=0).sum())
     result = {
         "bill": float(bill.total),
         **{f"{term}_cost": float(value) for term, value in bill._asdict().items()},
-        "co2_kg": float((plan.net * carbon).clip(min=0).sum()),
+        "co2_kg": float(import_co2(site, plan.net).sum()),
         "import_kwh": float(plan.net.clip(min=0).sum()),
         "export_kwh": exported,
-        "load_kwh": sum(float(b.load[:rows].sum()) for b in site.buildings),
-        "pv_kwh": pv,
-        "ev_kwh": float(plan.vehicles.sum()),
-        "battery_throughput_kwh": throughput,
-        "peak_import_kw": float(plan.net.clip(min=0).sum(-1).max()) / site.hours_per_step,
+        **energy_figures(site, planned_flows(site, plan), exported),
     }
-    if price > 0:
-        result["ev_missing_kwh"] = float(bill.shortfall) / price
-    if pv > 0:
-        result["self_consumption"] = 1 - exported / pv
-    if capacity > 0:
-        result["battery_cycles"] = throughput / 2 / capacity
-    return result
+    return result | ({"ev_missing_kwh": float(bill.shortfall) / price} if price > 0 else {})
 
 
 def demand_cost(site: Site, objective: Objective, import_kwh: np.ndarray[Any, Any]) -> float:
@@ -134,7 +151,7 @@ def audit_demand(year: Year, objective: Objective) -> float:
 
 
 class Judged(NamedTuple):
-    """What a controller that agents are judged beside costs in a year."""
+    """What a controller that agents are compared with costs in a year."""
 
     figures: dict[str, float]
     demand_audit: float
@@ -161,12 +178,12 @@ class Result(NamedTuple):
         return Result({}, failed=message)
 
 
-def gap_shares(controllers: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+def gap_shares(controllers: Mapping[str, Mapping[str, float]], key: str = "bill") -> dict[str, float]:
     """Share of the gap between uncontrolled and optimum that each controller closes; empty without a gap to close."""
-    idle, best = (controllers.get(name, {}).get("bill") for name in ("uncontrolled", "optimum"))
+    idle, best = (controllers.get(name, {}).get(key) for name in ("uncontrolled", "optimum"))
     if idle is None or best is None or best >= idle:
         return {}
-    return {name: gap_share(found["bill"], idle, best) for name, found in controllers.items() if "bill" in found}
+    return {name: gap_share(found[key], idle, best) for name, found in controllers.items() if key in found}
 
 
 def make_summary(
@@ -181,16 +198,12 @@ def make_summary(
     """The part of `simulation_summary.json` that the simulations decide; an agent that failed has no figures.
 
     Args:
-        references: `uncontrolled` first, then whatever else agents are judged beside.
+        references: `uncontrolled` first, then everything else that agents are compared with.
     """
-    judged = {name: result for name, result in results.items() if result.failed is None}
-    baseline = references["uncontrolled"]
-    controllers = {
-        "grid_only": baseline.grid_only,
-        **{name: reference.figures for name, reference in references.items()},
-        **{name: result.figures for name, result in judged.items()},
-    }
-    residuals = [found["balance_residual_kwh"] for found in controllers.values() if "balance_residual_kwh" in found]
+    judged, baseline = {name: own for name, own in results.items() if own.failed is None}, references["uncontrolled"]
+    simulated: list[Judged | Result] = [*references.values(), *judged.values()]
+    controllers = {"grid_only": baseline.grid_only}
+    controllers |= {name: found.figures for name, found in zip((*references, *judged), simulated)}
     return {
         "schema_version": SCHEMA_VERSION,
         "case": case,
@@ -209,11 +222,8 @@ def make_summary(
             for name, result in judged.items()
         },
         "audit": {
-            "largest_balance_residual_kwh": max(residuals),
-            DEMAND_AUDIT: max(
-                [found.demand_audit for found in references.values()]
-                + [found.demand_audit for found in judged.values()]
-            ),
+            "largest_balance_residual_kwh": max(own.get("balance_residual_kwh", 0.0) for own in controllers.values()),
+            DEMAND_AUDIT: max(found.demand_audit for found in simulated),
             **largest(found.parity for found in judged.values()),
             "warnings": warnings,
         },

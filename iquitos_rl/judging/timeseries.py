@@ -8,19 +8,20 @@ import numpy as np
 import pandas as pd
 
 from iquitos_rl.baselines.horizon import Plan
-from iquitos_rl.cases.site import Floats, Site
-from iquitos_rl.envs.citylearn.env import CityLearnSite
+from iquitos_rl.cases.site import Site
+from iquitos_rl.envs.citylearn.env import CityLearnSite, Flows
 from iquitos_rl.envs.task.observation import socket_names
 from iquitos_rl.envs.task.site_task import SERVED_TOLERANCE
 from iquitos_rl.envs.task.sockets import socket_tables
+from iquitos_rl.envs.task.thermal import action_names as thermal_names
 from iquitos_rl.judging.simulate import Year
+from iquitos_rl.judging.summary import bill_terms, import_co2, planned_flows
 from iquitos_rl.machine.files import write_text
 
 
-def timeseries(year: Year) -> pd.DataFrame:
-    """One row an hour, energies of the whole site in kWh; `battery_soc` is capacity-weighted over batteries."""
-    site, flows, rows = year.site, year.flows, year.hours
-    net = flows.net
+def energies(site: Site, flows: Flows) -> pd.DataFrame:
+    """One row an hour: the site's data and its energies in kWh; `battery_soc` is capacity-weighted over batteries."""
+    rows, net = len(flows.net), flows.net
     columns: dict[str, object] = {
         "step": np.arange(rows),
         "month": site.month[:rows],
@@ -40,49 +41,28 @@ def timeseries(year: Year) -> pd.DataFrame:
         columns["battery_soc"] = flows.battery_soc @ capacity / capacity.sum()
     columns["price"] = site.buildings[0].price[:rows]
     columns["carbon_intensity"] = site.buildings[0].carbon[:rows]
-    columns["cost"] = sum(year.info[f"{term}_cost"] for term in ("energy", "demand", "carbon", "shortfall"))
-    columns["co2_kg"] = year.info["carbon_kg"]
     return pd.DataFrame(columns)
+
+
+def timeseries(year: Year) -> pd.DataFrame:
+    """The hours of a simulated year, with what they cost."""
+    cost = sum(year.info[term] for term in bill_terms(year.info))
+    return energies(year.site, year.flows).assign(cost=cost, co2_kg=year.info["carbon_kg"])
+
+
+def planned_timeseries(site: Site, plan: Plan) -> pd.DataFrame:
+    """The hours of a plan that no simulator ran."""
+    return energies(site, planned_flows(site, plan)).assign(co2_kg=import_co2(site, plan.net).sum(-1))
 
 
 def trace(year: Year, env: CityLearnSite) -> pd.DataFrame:
     """One row an hour: every action as the controller gave it, the terms of the objective, and the reward."""
     names = [f"{b.name}/battery" for b in year.site.buildings if b.battery is not None and b.battery_action]
-    names += [f"other_{i}" for i in range(env.task.num_other_actions)]
+    names += thermal_names(year.site)
+    names += [f"other_{i}" for i in range(env.task.num_other_actions - env.task.num_thermal_actions)]
     names += env.task.socket_names
     actions = {f"action/{name}": year.actions[:, i] for i, name in enumerate(names)}
     return pd.DataFrame({"step": np.arange(year.hours), **actions, **year.info, "reward": year.reward})
-
-
-def planned_timeseries(site: Site, plan: Plan) -> pd.DataFrame:
-    """The hours of a plan that no simulator ran, in the columns of `timeseries` that a plan has."""
-    rows, net = len(plan.net), plan.net
-
-    def total(name: str) -> Floats:
-        return np.sum([getattr(building, name)[:rows] for building in site.buildings], axis=0)
-
-    first = site.buildings[0]
-    columns: dict[str, object] = {
-        "step": np.arange(rows),
-        "month": site.month[:rows],
-        "day_type": site.day_type[:rows],
-        "hour": site.hour[:rows],
-        "load_kwh": total("load"),
-        "pv_kwh": total("pv"),
-        "bess_kwh": plan.battery.sum(-1),
-        "ev_kwh": plan.vehicles.sum(-1),
-        "other_kwh": np.zeros(rows),
-        "net_kwh": net.sum(-1),
-        "import_kwh": net.clip(min=0).sum(-1),
-        "export_kwh": (-net).clip(min=0).sum(-1),
-    }
-    capacity = np.array([b.battery.capacity if b.battery is not None else 0.0 for b in site.buildings])
-    if capacity.sum() > 0:
-        columns["battery_soc"] = plan.battery_soc @ capacity / capacity.sum()
-    columns["price"], columns["carbon_intensity"] = first.price[:rows], first.carbon[:rows]
-    carbon = np.stack([b.carbon[:rows] for b in site.buildings], axis=-1)
-    columns["co2_kg"] = (net * carbon).clip(min=0).sum(-1)
-    return pd.DataFrame(columns)
 
 
 def socket_service(year: Year) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""How much memory there is, measured: the machine's, the container's, the GPU's."""
+"""Measures free memory: of the machine, of the container, of the GPU."""
 
 from __future__ import annotations
 
@@ -11,19 +11,8 @@ import torch
 from iquitos_rl.errors import UserError
 
 MIB = 1 << 20
-UNITS = {
-    "": 1,
-    "k": 10**3,
-    "m": 10**6,
-    "g": 10**9,
-    "t": 10**12,
-    "ki": 1 << 10,
-    "mi": 1 << 20,
-    "gi": 1 << 30,
-    "ti": 1 << 40,
-}
 NO_LIMIT = 1 << 60
-"""Control groups without a limit say "max", or a number near 2^63."""
+"""A control group without a limit reports "max" or a number near 2^63."""
 
 
 def parse_size(text: str) -> int:
@@ -32,21 +21,21 @@ def parse_size(text: str) -> int:
     Raises:
         UserError: the text is not a size.
     """
-    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgt]i?)?b?\s*", text.lower())
+    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(i?)b?\s*", text.lower())
     if found is None:
         raise UserError(f"{text!r} is not a size: expected e.g. 8GiB, 500MB")
-    return int(float(found[1]) * UNITS[found[2] or ""])
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** " kmgt".index(found[2] or " "))
 
 
 def show_size(size: float) -> str:
-    """A size for people, in MiB or GiB."""
+    """A size as text, in MiB or GiB."""
     return f"{size / (1 << 30):,.2f} GiB" if size >= 10 * (1 << 30) else f"{size / MIB:,.1f} MiB"
 
 
 def control_group_free(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int | None:
-    """Bytes that this process's control group (a container, a batch job) may still take; None where nothing limits it.
+    """Bytes that this process's control group (a container, a batch job) may still use; None without a limit.
 
-    Every group from the process's own up to the root counts. File pages that the kernel would drop are counted as free.
+    The tightest group between the process's own and the root counts. File pages that the kernel can drop count as free.
     """
     try:
         lines = own.read_text(encoding="utf-8").splitlines()
@@ -69,15 +58,15 @@ def control_group_free(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/p
 
 
 def free_ram() -> int:
-    """Bytes of RAM that this process can take without swapping."""
+    """Bytes of RAM that this process can use without swapping."""
     group = control_group_free()
     available = int(psutil.virtual_memory().available)
     return available if group is None else min(group, available)
 
 
 def free_device(device: torch.device) -> int:
-    """Bytes that this process can still take on a CUDA device: what the driver has left, which other processes share,
-    and what PyTorch holds without using it."""
+    """Bytes that this process can still use on a CUDA device: what the driver reports as free (shared with other
+    processes), plus what PyTorch has reserved but does not use."""
     free, _ = torch.cuda.mem_get_info(device)
     return int(free) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
@@ -85,7 +74,7 @@ def free_device(device: torch.device) -> int:
 def _number(path: Path) -> int | None:
     try:
         return int(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # "max", or no such controller here
+    except (OSError, ValueError):  # "max", or this controller does not exist
         return None
 
 

@@ -1,4 +1,4 @@
-"""What figures were computed with: versions of packages, the machine, and the memory that it took."""
+"""Facts stored with every result: package versions, the machine, and peak memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PACKAGES = ("torch", "citylearn", "gymnasium", "numpy", "tensordict", "pandas", 
 
 @cache
 def versions() -> dict[str, str]:
-    """Version of each package that the figures depend on; packages that are not installed are left out."""
+    """Version of each package that results depend on; packages that are not installed are left out."""
     found = {"python": platform.python_version(), "iquitos_rl": __version__}
     for package in PACKAGES:
         try:
@@ -29,7 +29,7 @@ def versions() -> dict[str, str]:
 
 
 def machine(device: torch.device, threads: int) -> dict[str, Any]:
-    """What the run ran on."""
+    """The hardware and system that a run used."""
     facts: dict[str, Any] = {
         "system": f"{platform.system()} {platform.machine()}",
         "cores": psutil.cpu_count(),
@@ -50,7 +50,7 @@ def peak_memory(device: torch.device) -> dict[str, float]:
     else:
         import resource
 
-        # Linux counts in KiB, macOS in bytes.
+        # Linux reports KiB, macOS bytes.
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     memory = {"ram_peak_mib": round(peak, 1)}
     if device.type == "cuda":

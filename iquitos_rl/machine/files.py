@@ -1,10 +1,14 @@
-"""Writing result files so that none is ever half there."""
+"""Writes result files atomically: a reader sees the old file or the new one, never half of one."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +16,10 @@ from iquitos_rl.errors import UserError
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text to a temporary name, flush it to the disk, then rename it.
+    """Write UTF-8 text to a temporary file, flush it to the disk, then rename it.
 
     Raises:
-        UserError: the folder cannot be written to or the disk is full; an older file stays as it was.
+        UserError: the folder cannot be written to or the disk is full; an existing file stays unchanged.
     """
     temporary = path.with_name(path.name + ".tmp")
     try:
@@ -30,10 +34,37 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write JSON; NaN is refused, since a missing figure must be missing."""
+    """Write JSON. NaN raises ValueError: leave an unknown value out instead."""
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def digest(*parts: Any) -> str:
-    """SHA-256 over JSON texts of the parts: equal inputs, equal digest."""
+    """SHA-256 of the parts as JSON: equal inputs give equal digests."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@contextmanager
+def new_folder(output: Path) -> Iterator[Path]:
+    """A temporary folder next to `output`, renamed to it when the block ends without an error.
+
+    Raises:
+        UserError: `output` exists and is not an empty folder, or cannot be written.
+    """
+    output = Path(output)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"{output} exists and is not an empty folder: nothing written")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    except OSError as error:
+        raise UserError(f"{output} cannot be written: {error.strerror}") from None
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        if output.exists():
+            output.rmdir()
+        os.replace(temporary, output)
+    except OSError as error:
+        raise UserError(f"{output} cannot be written: {error.strerror}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

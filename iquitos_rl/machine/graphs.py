@@ -1,8 +1,8 @@
-"""A pure function of tensors as a CUDA graph: its kernels are launched together.
+"""Runs a pure function of tensors as a CUDA graph: all its kernels are launched at once.
 
-One by one, the launches of small kernels cost more than their work. What is captured has no side effect, draws no
-random number and takes all its memory inside. Nothing in it may wait for the device, nor bring numbers from the host:
-a capture refuses both.
+For small kernels the separate launches take longer than the computation. A captured function must have no side effect,
+draw no random numbers and allocate all its memory inside. It must not synchronise with the device or copy numbers from
+the host; the capture fails if it does.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from torch import Tensor
 R = TypeVar("R")
 
 WARM_UP_CALLS = 3
-"""Before a capture: libraries take their workspaces, and kernels are loaded, in their first calls."""
+"""Calls before a capture: in its first calls a library allocates workspaces and loads kernels."""
 MOST_RECORDINGS = 4
-"""Shapes at once: whole parts and the last, smaller one, of whole minibatches and of the last, smaller one."""
+"""Shapes kept at once. A full and a last, smaller minibatch, each split into full parts and a last, smaller part."""
 
 
 class Recording(NamedTuple):
-    """A captured graph with the memory it reads and writes."""
+    """A captured graph and the tensors that it reads and writes."""
 
     graph: torch.cuda.CUDAGraph
     inputs: list[Tensor]
@@ -31,11 +31,11 @@ class Recording(NamedTuple):
 
 
 class Graphed(Generic[R]):
-    """The function, captured at the first call with tensors of some shapes and replayed from then on.
+    """Captures the function at the first call with each set of shapes, and replays the graph after that.
 
-    Arguments are tensors, None, or nested tuples and dicts of them; anything else in a result stays as it is. A result
-    is overwritten by the next call with the same shapes. It may be given back as an argument, so a state can be handed
-    from call to call.
+    Arguments are tensors, None, or nested tuples and dicts of them. Values of other types in a result are kept as they
+    were at the capture. The next call with the same shapes overwrites the result. A result may be passed as an argument
+    of the next call, for instance a state.
     """
 
     def __init__(self, function: Callable[..., R], device: torch.device) -> None:
@@ -51,8 +51,8 @@ class Graphed(Generic[R]):
             try:
                 self._recordings[key] = self._record(arguments)
             except RuntimeError as error:
-                self._recordings.clear()  # what they hold may be what is missing
-                # Ending a capture that ran out of memory raises an error of its own, which says nothing of memory.
+                self._recordings.clear()  # frees their memory, which may be what is missing
+                # When a capture runs out of memory, ending it raises another error that does not mention memory.
                 if isinstance(error.__context__, torch.OutOfMemoryError):
                     raise error.__context__ from None
                 raise
@@ -65,7 +65,7 @@ class Graphed(Generic[R]):
     def _record(self, arguments: tuple[Any, ...]) -> Recording:
         own = mapped(lambda x: x.clone(memory_format=torch.contiguous_format), arguments)
         graph, side = torch.cuda.CUDAGraph(), side_stream(self.device)
-        # The outer contexts also undo what a failed capture leaves behind.
+        # The outer contexts restore device and stream if the capture fails.
         with torch.cuda.device(self.device), torch.cuda.stream(torch.cuda.current_stream(self.device)):
             side.wait_stream(torch.cuda.current_stream(self.device))
             with torch.cuda.stream(side):
@@ -73,19 +73,19 @@ class Graphed(Generic[R]):
                     self.function(*own)
             torch.cuda.current_stream(self.device).wait_stream(side)
             with torch.cuda.graph(graph, stream=side):
-                outputs = mapped(Tensor.contiguous, self.function(*own))  # as `fill` can copy together
+                outputs = mapped(Tensor.contiguous, self.function(*own))  # `fill` copies these in one kernel
         return Recording(graph, [x for x in leaves(own) if x is not None], outputs)
 
 
 @cache
 def side_stream(device: torch.device) -> torch.cuda.Stream:
-    """One for all captures: libraries keep a workspace for every stream they have seen."""
+    """One stream for all captures, since libraries keep a workspace for every stream that they were used on."""
     return torch.cuda.Stream(device)
 
 
 def fill(targets: list[Tensor], values: list[Tensor]) -> None:
-    """Copy values into targets, with one kernel for each type of number. A value that overlaps with a target must be
-    that target."""
+    """Copy values into targets with one kernel per dtype. A value that shares memory with a target must be that
+    target."""
     by_dtype: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
     for target, x in zip(targets, values, strict=True):
         if target.data_ptr() != x.data_ptr():
@@ -97,7 +97,7 @@ def fill(targets: list[Tensor], values: list[Tensor]) -> None:
 
 
 def leaves(tree: Any) -> Iterator[Tensor | None]:
-    """Tensors and Nones of nested tuples and dicts, in order."""
+    """Tensors and Nones in nested tuples and dicts, in order."""
     if isinstance(tree, (tuple, dict)):
         for part in tree.values() if isinstance(tree, dict) else tree:
             yield from leaves(part)
@@ -108,7 +108,7 @@ def leaves(tree: Any) -> Iterator[Tensor | None]:
 
 
 def mapped(function: Callable[[Tensor], Tensor], tree: Any) -> Any:
-    """The same nested tuples and dicts with the function of every tensor."""
+    """Apply the function to every tensor in nested tuples and dicts."""
     if isinstance(tree, Tensor):
         return function(tree)
     if isinstance(tree, dict):

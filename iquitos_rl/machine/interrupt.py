@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM as a request that training answers between two steps, never as an exception inside one.
+"""Handles Ctrl-C and SIGTERM with a flag that training checks between two steps.
 
-Simulators and libraries catch exceptions broadly; a flag cannot be swallowed. A second signal ends the process at
-once, which is safe at any moment because every file is renamed into place whole.
+An exception inside a step could be caught by a simulator or library; a flag cannot. A second signal ends the process
+at once, which is safe because files are written under a temporary name and then renamed.
 """
 
 from __future__ import annotations
@@ -9,15 +9,18 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+Check = Callable[[], None]
+"""Called now and then by what takes long or waits; what it raises, such as `Interrupted`, ends that."""
 STATUS = 128
-"""A process ended by signal n has exit status 128 + n: 130 for Ctrl-C, 143 for SIGTERM."""
+"""Signal n gives exit status 128 + n: 130 for Ctrl-C, 143 for SIGTERM."""
 
 
 class Interrupted(Exception):
-    """The user asked to stop and the run has stopped; `status` is the command's exit status."""
+    """Raised when the run has stopped at the user's request; `status` is the command's exit status."""
 
     def __init__(self, number: int, message: str) -> None:
         super().__init__(message)
@@ -25,9 +28,9 @@ class Interrupted(Exception):
 
 
 class Interrupts:
-    """While this context is open, the first signal is noted in `number` and the second ends the process.
+    """Context manager: the first signal is stored in `number`, the second ends the process.
 
-    In another thread than the main one signals do not arrive, and nothing is installed.
+    Outside of the main thread it does nothing, since Python delivers signals to the main thread only.
     """
 
     def __init__(self, saving: str = "finishing the step") -> None:
@@ -37,7 +40,7 @@ class Interrupts:
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
-            names = ("SIGINT", "SIGTERM", "SIGBREAK")  # the last is Windows' Ctrl-Break
+            names = ("SIGINT", "SIGTERM", "SIGBREAK")  # SIGBREAK: Ctrl-Break on Windows
             numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
             self._before = {number: signal.signal(number, self._note) for number in numbers}
         return self
@@ -47,11 +50,7 @@ class Interrupts:
             signal.signal(number, handler)
 
     def check(self, message: str = "interrupted") -> None:
-        """Stop here if a signal has arrived.
-
-        Raises:
-            Interrupted: it has.
-        """
+        """Raise Interrupted if a signal has arrived."""
         if self.number is not None:
             raise Interrupted(self.number, message)
 
@@ -59,4 +58,4 @@ class Interrupts:
         if self.number is not None:
             os._exit(STATUS + number)
         self.number = number
-        os.write(2, f"\n{self.saving}; once more to stop at once\n".encode())  # print is not safe in a handler
+        os.write(2, f"\n{self.saving}; interrupt again to stop at once\n".encode())  # print is not safe in a handler

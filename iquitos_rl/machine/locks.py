@@ -1,28 +1,25 @@
-"""The cache that runs share: what one process is making, another waits for."""
+"""Lock for the cache that runs share: one process makes a file or folder, the others wait for it."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from iquitos_rl.errors import UserError
+from iquitos_rl.machine.interrupt import Check
 
 POLL_S = 0.5
 
 
 @contextlib.contextmanager
-def only_process(product: Path, check: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Keep other processes from making the same file or folder of the cache; wait for one that is.
+def only_process(product: Path, check: Check = lambda: None) -> Iterator[None]:
+    """Hold the lock for making a file or folder of the cache; wait while another process holds it.
 
-    Whoever waited should look whether the product is there. The system holds the lock, in a file beside the product,
-    and drops it with the process.
-
-    Args:
-        product: what is made; its folder is made here.
-        check: called while waiting; what it raises ends the wait.
+    After a wait the caller should check whether the product exists already. The operating system releases the lock (on
+    a file next to the product, whose folder is created here) when the process ends.
 
     Raises:
         UserError: the cache cannot be written to.
@@ -37,7 +34,7 @@ def only_process(product: Path, check: Callable[[], None] = lambda: None) -> Ite
                 break
             except Timeout:
                 if not told:
-                    print(f"waiting for another process, which is making {product}", flush=True)
+                    print(f"waiting for another process that is making {product}", flush=True)
                 told = True
                 check()
     except OSError as error:

@@ -1,10 +1,10 @@
-"""Going on after running out of memory, with the same mathematics.
+"""Recovers from running out of memory without changing the result.
 
-The work on n rows is done in parts of at most `Parts.size` rows. Where memory runs out, everything that the attempt
-made is dropped, the size is halved, and the whole work is done again on the same rows with the same noise; a gradient
-is the weighted mean of its parts' gradients, so what is learned does not depend on the size. Two traps: the caught
-exception holds the traceback and so the tensors, hence the retry begins outside the `except` block (pytorch#18853);
-and an optimiser's step must never be repeated, hence none is ever inside.
+Work on n rows is done in parts of at most `Parts.size` rows. When memory runs out, the results of the attempt are
+dropped, the size is halved, and all the work is repeated on the same rows with the same noise. A gradient is the
+weighted mean of its parts' gradients, so learning does not depend on the size. Two traps: the exception holds the
+traceback and so the tensors, so the retry starts outside of the `except` block (pytorch#18853); and an optimiser step
+must not be repeated, so it must never be part of the work.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from iquitos_rl.machine.available import show_size
 
 T = TypeVar("T")
 FLOOR = 16
-"""Parts are not made smaller than this: what does not fit then is not the batch."""
+"""Smallest part. If it does not fit, the batch is not what fills the memory."""
 GROW_AFTER = 1_000
-"""Calls without trouble after which the size is doubled again; twice as many after each time that this was too soon."""
+"""Successful calls before the size is doubled again. Each time the doubled size fails, twice as many are required."""
 LONGEST_WAIT = 1 << 20
 
 DEVICE_SIGNS = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUDA error: out of memory")
 
 failure: Callable[[str], None] | None = None
-"""For tests: called with what is about to take memory, and free to raise as if there were none."""
+"""Test hook: called before each allocation; may raise a fake out-of-memory error."""
 
 
 def taking_memory(what: str) -> None:
-    """Marks a place where memory may run out."""
+    """Call the test hook where memory may run out."""
     if failure is not None:
         failure(what)
 
 
 def shortage(error: BaseException) -> Literal["device", "host"] | None:
-    """Which memory an exception says has run out, None for any other exception.
+    """Which memory has run out according to an exception; None for any other exception.
 
-    A plain "CUDA error: out of memory" comes from a driver call that is not the allocator's: a kernel that is loaded at
-    its first use, a handle, a graph. Page-locked RAM that runs out says the same, but it is taken before anything is
-    computed, see `buffers/placement.py`.
+    A plain "CUDA error: out of memory" comes from a driver call outside of the allocator: loading a kernel, a handle, a
+    graph. A lack of page-locked RAM gives the same error, but that is allocated before training starts, see
+    `buffers/placement.py`.
     """
     if isinstance(error, torch.OutOfMemoryError):
         return "device"
@@ -60,7 +60,7 @@ def shortage(error: BaseException) -> Literal["device", "host"] | None:
 
 
 def memory_report(device: torch.device) -> str:
-    """What is taken and free on a CUDA device, for messages; nothing to say of the CPU."""
+    """Used and free memory of a CUDA device as text for messages; empty for the CPU."""
     if device.type != "cuda":
         return ""
     free, total = torch.cuda.mem_get_info(device)
@@ -71,10 +71,10 @@ def memory_report(device: torch.device) -> str:
 
 @contextmanager
 def explained(what: str, advice: str, device: torch.device) -> Any:
-    """Where nothing can be split: out of memory becomes one sentence, every other error passes.
+    """For work that cannot be split: turns running out of memory into a UserError with `advice`.
 
     Raises:
-        UserError: memory ran out.
+        UserError: memory ran out. Other errors pass unchanged.
     """
     kind = None
     try:
@@ -89,13 +89,15 @@ def explained(what: str, advice: str, device: torch.device) -> Any:
 
 
 class Parts:
-    """How many rows are worked on at once.
+    """Number of rows to process at once, halved when memory runs out.
 
     Args:
-        what: the work, for messages.
-        device: whose cache is emptied after a failure.
-        largest: rows that are never exceeded, e.g. what the planner found to fit; None for no limit.
-        advice: what to tell a user whose memory does not even hold the smallest part.
+        what: name of the work, for messages.
+        device: its cache is emptied after a failure.
+        largest: upper limit of rows, e.g. from the memory planner; None for no limit.
+        advice: text for the user if even the smallest part does not fit.
+        floor: smallest part, in rows.
+        grow_after: see `GROW_AFTER`.
     """
 
     def __init__(
@@ -110,16 +112,16 @@ class Parts:
         self.what, self.device, self.largest, self.advice = what, device, largest, advice
         self.floor = floor if largest is None else min(floor, largest)
         self.size = largest
-        """Rows at once; None for all of them."""
+        """Rows at once; None for all."""
         self.failures = 0
         self._wait, self._clean, self._grown = grow_after, 0, False
 
     def run(self, rows: int, work: Callable[[int], T]) -> T:
-        """`work(size)` for the largest size that fits. It must do everything again from the start, and keep nothing of
-        a call that failed.
+        """`work(size)` with the largest size that fits. Every call must start from scratch: nothing of a failed call
+        may remain.
 
         Raises:
-            UserError: not even `floor` rows fit. Errors of any other kind pass untouched.
+            UserError: not even `floor` rows fit. Other errors pass unchanged.
         """
         while True:
             size = rows if self.size is None else min(self.size, rows)
@@ -136,7 +138,7 @@ class Parts:
             self._shrink(kind, size)
 
     def map(self, function: Callable[..., Tensor], *rows: Tensor) -> Tensor:
-        """`function(*rows)` for tensors (n, ...) that do not need a gradient, part by part."""
+        """`function(*rows)` of tensors (n, ...), without gradient, computed part by part."""
 
         def work(size: int) -> Tensor:
             results = []
@@ -148,11 +150,11 @@ class Parts:
         return self.run(len(rows[0]), work)
 
     def state_dict(self) -> dict[str, Any]:
-        """The size found, for a continuation on the same machine."""
+        """The size found, so that a resumed run starts with it."""
         return {"size": self.size, "wait": self._wait, "clean": self._clean, "grown": self._grown}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with the size found before; a smaller limit of one's own counts all the same."""
+        """Start with the stored size, but never above `largest`."""
         sizes = [size for size in (state["size"], self.largest) if size is not None]
         self.size = min(sizes) if sizes else None
         self._wait, self._clean, self._grown = int(state["wait"]), int(state["clean"]), bool(state["grown"])
@@ -160,7 +162,7 @@ class Parts:
     def _shrink(self, kind: str, size: int) -> None:
         self.failures += 1
         if self.device.type == "cuda":
-            gc.collect()  # a failed attempt's tensors may be part of a cycle
+            gc.collect()  # the failed attempt's tensors may be in a reference cycle
             torch.cuda.empty_cache()
         if size <= self.floor:
             raise UserError(

@@ -1,4 +1,4 @@
-"""Figures of a controller's hours in order, a few days or all: each function draws one `Figure`."""
+"""Figures of a controller's time series: `dispatch` of a few days, `year` of all days."""
 
 from __future__ import annotations
 
@@ -8,65 +8,46 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from iquitos_rl.judging.references import kept
+from iquitos_rl.report import style
 from iquitos_rl.report.measures import step_hours
-from iquitos_rl.report.results import BESIDE, Results
-from iquitos_rl.report.style import (
-    BLACK,
-    FLOWS,
-    GREY,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILLION,
-    colour,
-    dashes,
-    display_name,
-    legend,
-    subplots,
-    thousands,
-)
+from iquitos_rl.report.results import Results
 
 
 def dispatch(results: Results, name: str, rows: slice) -> Figure:
-    """A few days of a controller: where power came from and went to; net, vehicles and SOC beside those of others;
+    """A few days of a controller: sources and uses of power; net, vehicles and SOC compared with other controllers;
     the price."""
     hours, step = results.hours[name].iloc[rows], step_hours(results.hours[name])
-    lines = [
-        ("net_kwh", 1 / step, "net, kW (negative: export)", 2.0),
-        ("ev_kwh", 1 / step, "vehicles, kW", 1.0),
-        ("battery_soc", 100, "battery SOC, %", 1.0),
-    ]
-    lines = [line for line in lines if line[0] in hours]
+    lines = [("net_kwh", 1 / step, "net, kW (negative: export)", 2.0), ("ev_kwh", 1 / step, "vehicles, kW", 1.0)]
+    lines += [("battery_soc", 100, "battery SOC, %", 1.0)] if "battery_soc" in hours else []
     ratios = (3, *(ratio for *_, ratio in lines), 0.8)
-    figure, axes = subplots(1.3 + 0.47 * sum(ratios), ratios, sharex=True)
+    figure, axes = style.subplots(1.3 + 0.47 * sum(ratios), ratios, sharex=True)
     time = np.arange(len(hours) + 1) * step / (1 if len(hours) * step <= 24 else 24)
 
     power_flows(axes[0], time, hours / step)
     shown = {who: frame.iloc[rows] for who, frame in results.hours.items()}
-    beside = [who for who in ("uncontrolled", *BESIDE) if who != name and len(shown.get(who, ())) == len(hours)]
+    others = [who for who in kept() if who != name and len(shown.get(who, ())) == len(hours)]
     for axis, (key, scale, title, _) in zip(axes[1:], lines):
-        for who in (who for who in (*beside, name) if key in shown[who]):
-            style = {"linestyle": dashes(who), "linewidth": 1.3 if who == name else 1, "label": display_name(who)}
-            steps(axis, time, shown[who][key] * scale, color=colour(who), **style)
+        for who in (who for who in (*others, name) if key in shown[who]):
+            steps(axis, time, shown[who][key] * scale, linewidth=1.3 if who == name else 1, **style.line(who))
         axis.set_title(title)
-    steps(axes[-1], time, hours.price, color=VERMILLION)
-    axes[-1].set_title(f"price, {results.summary.get('currency', 'currency')}/kWh")
+    steps(axes[-1], time, hours.price, color=style.VERMILLION)
+    axes[-1].set_title(f"price, {results.currency}/kWh")
     price_scale(axes[-1], hours.price)
-    shared_scales(axes, {who: shown[who] for who in {*results.controlled, *beside}}, step)
+    shared_scales(axes, {who: shown[who] for who in {*results.controlled, *others}}, step)
     time_ticks(axes[-1], hours, int(rows.start * step / 24), time[-1])
-    for axis in axes[:-1]:
-        thousands(axis.yaxis)
-    legend(figure, axes[:2])
+    style.thousands(*(axis.yaxis for axis in axes[:-1]))
+    style.legend(figure, axes[:2])
     return figure
 
 
-def steps(axis: Any, time: Any, values: pd.Series[float], **style: Any) -> None:
+def steps(axis: Any, time: Any, values: pd.Series[float], **look: Any) -> None:
     """A line that holds each value to the end of its step."""
-    axis.step(time, [*values, values.iloc[-1]], where="post", **style)
+    axis.step(time, [*values, values.iloc[-1]], where="post", **look)
 
 
 def power_flows(axis: Any, time: Any, power: pd.DataFrame) -> None:
-    """kW: what came above zero, what left below, and the load in it."""
+    """Sources above zero, outflows below, and the load as a line, kW."""
     battery = power.bess_kwh
     came = {"PV": power.pv_kwh, "battery out": -battery.clip(upper=0), "import": power.import_kwh}
     left = {"battery in": battery.clip(lower=0), "export": power.export_kwh}
@@ -74,17 +55,17 @@ def power_flows(axis: Any, time: Any, power: pd.DataFrame) -> None:
         base = np.zeros(len(time))
         for label, values in flows.items():
             top = base + sign * np.append(values, values.iloc[-1])
-            axis.fill_between(time, base, top, step="post", color=FLOWS[label], linewidth=0, label=label)
+            axis.fill_between(time, base, top, step="post", color=style.FLOWS[label], linewidth=0, label=label)
             base = top
-    steps(axis, time, power.load_kwh, color=BLACK, label="load")
+    steps(axis, time, power.load_kwh, color=style.BLACK, label="load")
     total = power.load_kwh + power.ev_kwh + power.other_kwh
-    steps(axis, time, total, color=PURPLE, linestyle=(0, (3, 1.2)), label="load + vehicles")
-    axis.axhline(0, color=BLACK, linewidth=0.6)
-    axis.set_title("power, kW: above what came, below what left")
+    steps(axis, time, total, color=style.PURPLE, linestyle=(0, (3, 1.2)), label="load + vehicles")
+    axis.axhline(0, color=style.BLACK, linewidth=0.6)
+    axis.set_title("power, kW: inflow above zero, outflow below")
 
 
 def shared_scales(axes: Any, shown: dict[str, pd.DataFrame], step: float) -> None:
-    """The same scale for every controller, so that figures side by side can be compared."""
+    """Set the same scales for every controller, so that the figures can be compared."""
     frames = [hours / step for hours in shown.values()]
     top = max((f.pv_kwh - f.bess_kwh.clip(upper=0) + f.import_kwh).max() for f in frames)
     axes[0].set_ylim(min(-(f.bess_kwh.clip(lower=0) + f.export_kwh).max() for f in frames) * 1.05, top * 1.05)
@@ -101,7 +82,7 @@ def price_scale(axis: Any, price: pd.Series[float]) -> None:
 
 
 def time_ticks(axis: Any, hours: pd.DataFrame, days_before: int, end: float) -> None:
-    """Hours of a day, or numbers of the days."""
+    """Label the axis with hours if it shows one day, else with day numbers."""
     if len(hours) * step_hours(hours) <= 24:
         ticks = range(0, 25, 3)
         axis.set_xticks(ticks, [str((int(hours.hour.iloc[0]) + tick) % 24) for tick in ticks])
@@ -114,40 +95,33 @@ def time_ticks(axis: Any, hours: pd.DataFrame, days_before: int, end: float) -> 
 
 
 def year(results: Results, name: str) -> Figure:
-    """Every day of the simulated period: energies, the highest import, the range of SOC and of price."""
-    hours, currency = results.hours[name], results.summary.get("currency", "currency")
-    step = step_hours(hours)
+    """Every day of the simulated period: energies, highest import, range of SOC and of price."""
+    hours, step = results.hours[name], step_hours(results.hours[name])
     day = np.arange(len(hours)) // round(24 / step)
     daily = hours.assign(out=-hours.bess_kwh.clip(upper=0)).groupby(day)
     ratios = (2.6, 1.8, 1, 0.8) if "battery_soc" in hours else (2.6, 1.8, 0.8)
-    figure, axes = subplots(1.3 + 0.6 * sum(ratios), ratios, sharex=True)
-    lines = (("load_kwh", "load", BLACK), ("pv_kwh", "PV", ORANGE), ("net_kwh", "net", GREY))
-    for key, label, shade in (*lines, ("out", "battery out", SKY), ("ev_kwh", "vehicles", PURPLE)):
+    figure, axes = style.subplots(1.3 + 0.6 * sum(ratios), ratios, sharex=True)
+    lines = (("load_kwh", "load", style.BLACK), ("pv_kwh", "PV", style.ORANGE), ("net_kwh", "net", style.GREY))
+    for key, label, shade in (*lines, ("out", "battery out", style.SKY), ("ev_kwh", "vehicles", style.PURPLE)):
         axes[0].plot(daily[key].sum() / 1e3, color=shade, label=label, linewidth=1)
-    axes[0].axhline(0, color=BLACK, linewidth=0.6)
+    axes[0].axhline(0, color=style.BLACK, linewidth=0.6)
     axes[0].set_title("energy, MWh a day")
 
     for who in dict.fromkeys(("uncontrolled", name)):
         if who in results.hours and len(results.hours[who]) == len(hours):
             peaks = results.hours[who].import_kwh.groupby(day).max() / step
-            axes[1].plot(peaks, color=colour(who), linewidth=1)
+            axes[1].plot(peaks, color=style.colour(who), linewidth=1)
     axes[1].set_ylim(0, 1.05 * max(1e-6, *(own.import_kwh.max() / step for own in results.controlled.values())))
     axes[1].set_title("highest import of the day, kW" + (" (grey: uncontrolled)" if name != "uncontrolled" else ""))
-    for axis in axes[:2]:
-        thousands(axis.yaxis)
+    style.thousands(axes[0].yaxis, axes[1].yaxis)
     if "battery_soc" in hours:
-        axes[2].fill_between(range(daily.ngroups), *ends(daily.battery_soc, 100), color=SKY)
-        axes[2].set_ylim(0, 100)
-        axes[2].set_title("battery SOC, %: lowest to highest")
-    axes[-1].fill_between(range(daily.ngroups), *ends(daily.price, 1), color=VERMILLION, alpha=0.5)
-    axes[-1].set_title(f"price, {currency}/kWh: lowest to highest")
+        soc, days = 100 * daily.battery_soc.agg(["min", "max"]), range(daily.ngroups)
+        axes[2].fill_between(days, soc["min"], soc["max"], color=style.SKY)
+        axes[2].set(ylim=(0, 100), title="battery SOC, %: lowest to highest")
+    price = daily.price.agg(["min", "max"])
+    axes[-1].fill_between(range(daily.ngroups), price["min"], price["max"], color=style.VERMILLION, alpha=0.5)
     price_scale(axes[-1], hours.price)
-    axes[-1].set_xlim(0, max(daily.ngroups - 1, 1))
-    axes[-1].set_xlabel("day of the simulated period")
-    legend(figure, axes[:1])
+    axes[-1].set(xlim=(0, max(daily.ngroups - 1, 1)), xlabel="day of the simulated period")
+    axes[-1].set_title(f"price, {results.currency}/kWh: lowest to highest")
+    style.legend(figure, axes[:1])
     return figure
-
-
-def ends(daily: Any, scale: float) -> tuple[pd.Series[float], pd.Series[float]]:
-    """Lowest and highest of each day."""
-    return daily.min() * scale, daily.max() * scale

@@ -1,4 +1,4 @@
-"""Training figures on disk: `metrics.csv` and TensorBoard."""
+"""Training metrics on disk: `metrics.csv` and TensorBoard."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Row = dict[str, float]
 
 
 class MetricsWriter:
-    """Append one row of figures per report. A column that appears later is empty in the rows before it.
+    """Appends one row of metrics per report. A column that appears later is empty in earlier rows.
 
-    A disk without room costs no row while the process lives: what could not be written is written with the next one.
+    If the disk is full, no row is lost while the process lives: it is written together with a later one.
 
     Args:
-        keep_until: rows of an earlier process up to this step are kept, later ones are dropped: they are those of the
-            steps that are about to be taken again. TensorBoard's files are written anew from the kept rows.
+        keep_until: rows of an earlier process up to this step are kept. Later rows are dropped, since a resumed run
+            repeats their steps. TensorBoard's files are rewritten from the kept rows.
     """
 
     def __init__(self, folder: Path, keep_until: int = 0) -> None:
@@ -53,11 +53,11 @@ class MetricsWriter:
                     file.write(self._lines([row]))
             self._appendable = True
         except (OSError, UserError) as error:
-            self._appendable = False  # half a line may be there
+            self._appendable = False  # the file may end in half a line
             self._tell(error)
 
     def close(self) -> None:
-        """Write what is not written yet, and flush what TensorBoard still holds."""
+        """Write rows that are not on disk yet, and flush TensorBoard."""
         try:
             if self._rows and not self._appendable:
                 self._rewrite()
@@ -95,7 +95,7 @@ class MetricsWriter:
 
 
 def read_metrics(path: Path) -> list[Row]:
-    """The rows of a `metrics.csv`, none where there is no such file; a line that was cut off ends them."""
+    """The rows of a `metrics.csv` up to a line that was cut off; none if there is no file."""
     rows: list[Row] = []
     try:
         text = path.read_text(encoding="utf-8")

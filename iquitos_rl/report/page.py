@@ -1,6 +1,6 @@
-"""`report.html`: what a run found, for people, with nothing in it that the run's files do not hold.
+"""Writes `report.html`, a readable page of a run's results, from the run's files alone.
 
-What a run lacks is left out, and a sentence says so. Equal files give an equal report, byte for byte.
+If the run lacks something, a sentence says so. Equal files give the same report, byte for byte.
 """
 
 from __future__ import annotations
@@ -8,10 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from iquitos_rl.judging.standings import interval
+from iquitos_rl.judging.summary import gap_shares
 from iquitos_rl.machine.files import write_text
-from iquitos_rl.report import cost_sections, hour_sections, run_sections
-from iquitos_rl.report.markup import bullets, document, paragraph
-from iquitos_rl.report.measures import gap_share
+from iquitos_rl.report.markup import fill_page
 from iquitos_rl.report.results import Results, read_results
 from iquitos_rl.report.style import display_name
 
@@ -20,50 +19,27 @@ def write_report(output: Path) -> Path:
     """Write `report.html` and `plots/*.png` into the folder of a finished run.
 
     Args:
-        output: holds `simulation_summary.json` and, where they exist, the CSV files beside it or in `<agent>/`.
+        output: holds `simulation_summary.json`, and CSV files next to it or in `<agent>/` if they exist.
 
     Returns:
-        The page; it needs no other file and no network.
+        Path of the page, which needs no other file and no network.
 
     Raises:
-        UserError: the folder is not that of a finished run, a file in it is damaged, or it cannot be written to.
+        UserError: the run is not finished, one of its files is damaged, or the folder cannot be written to.
     """
     results = read_results(output)
     title = f"{results.summary.get('case', output.name)}: " + ", ".join(map(display_name, results.agents))
     title += " compared" if results.standings else ""
-    first, *details = headline(results)
-    parts = headed_sections(results)
-    links = "".join(f'<a href="#s{i}">{name}</a>' for i, name in enumerate(parts))
-    body = [paragraph(first, "headline"), bullets(details), cost_sections.lead(results), f"<nav>{links}</nav>\n"]
-    for i, (name, html) in enumerate(parts.items()):
-        body.append(f'<section><h2 id="s{i}">{name}</h2>\n{html}</section>\n')
-    write_text(output / "report.html", document(title, "".join(body)))
+    write_text(output / "report.html", fill_page(results, title, headline(results)))
     return output / "report.html"
 
 
-def headed_sections(results: Results) -> dict[str, str]:
-    """Heading to HTML, in order."""
-    parts = {"Standings": cost_sections.comparison(results)} if results.standings else {}
-    parts |= {
-        "The bill and CO2": cost_sections.costs(results),
-        "Day, week, year": hour_sections.dispatch(results),
-        "The average day": hour_sections.average_day(results),
-        "Vehicles": hour_sections.vehicles(results),
-        "Energy balance": hour_sections.balance(results),
-        "Learning, time, memory": run_sections.learning(results),
-        "Audit": run_sections.audit(results),
-    }
-    if str(results.summary.get("case", "")).startswith("iquitos"):
-        parts["An older figure"] = run_sections.old_claim(results)
-    return {**parts, "Settings": run_sections.settings(results)}
-
-
 def headline(results: Results) -> list[str]:
-    """What was found: the main figure first, then what a reader must know to judge it."""
+    """The main result first, then what a reader must know to assess it."""
     summary, controllers = results.summary, results.controllers
     failed = [f"{display_name(name)} failed: {message}." for name, message in summary.get("failed", {}).items()]
     if not results.agents:
-        return ["This run holds no agent's figures.", *failed]
+        return ["This run has no results of an agent.", *failed]
     key, what, unit, scale = main_figure(results)
     ranked = sorted((found[key], name) for name, found in controllers.items() if key in found)
     agents = [(value, name) for value, name in ranked if name in results.agents]
@@ -81,26 +57,26 @@ def headline(results: Results) -> list[str]:
 
 
 def one_run(results: Results, best: str) -> list[str]:
-    """What one training found, of its best agent."""
+    """Sentences on the best agent of a single training."""
     controllers, (key, _, unit, scale) = results.controllers, main_figure(results)
     mine, text = controllers[best][key], []
-    if (closed := gap_share(controllers, best, key)) is not None:
+    if (closed := gap_shares(controllers, key).get(best)) is not None:
         text.append(f"It closes {100 * closed:.1f} % of the gap between the uncontrolled site and perfect foresight.")
     rules = sorted((controllers[name][key], name) for name in results.rules if key in controllers[name])
     if rules:
         rule, name = rules[0]
-        order = "more" if rule > mine else "no more"
-        text.append(f"The best rule ({display_name(name)}) comes to {rule / scale:,.0f} {unit}, {order} than that.")
+        order = "higher" if rule > mine else "not higher"
+        text.append(f"The best rule ({display_name(name)}) gives {rule / scale:,.0f} {unit}, which is {order}.")
     departures, served = (controllers[best].get(name) for name in ("departures", "departures_served"))
     if departures and served is not None:
         text.append(f"{served:,.0f} of {departures:,.0f} vehicles left within 5 points of the SOC they wanted.")
     text.append(f"Simulated by {results.summary.get('simulator', 'a simulator that the summary does not name')}.")
-    text.append("One training with one seed: the figures do not say how much another seed would differ.")
+    text.append("One training with one seed: the results do not show how much another seed would differ.")
     return text
 
 
 def compared(results: Results) -> list[str]:
-    """What a comparison found, one sentence for each agent, the best first."""
+    """Sentences on a comparison, one per agent, the best first."""
     summary, standings = results.summary, results.standings
     agents = sorted((a for a in results.agents if a in standings), key=lambda a: standings[a]["bill"]["value"])
     text = []
@@ -114,16 +90,18 @@ def compared(results: Results) -> list[str]:
             said.append(f"its bill is {interval(below, scale, 2)} % {side} the strongest rule's ({count})")
         if (served := own["served_of_feasible"]) is not None:
             said.append(f"at least {100 * served:.1f} % of the vehicles that could be served were")
-        text.append(f"{display_name(name)} {', '.join(said)}." if said else f"{display_name(name)} was judged.")
+        text.append(f"{display_name(name)} {', '.join(said)}." if said else f"{display_name(name)} was evaluated.")
     if any(standings[name]["gap_closed"] is not None for name in agents):
         text.append("The gap is that between the bills of the uncontrolled site and of perfect foresight.")
     count = f"{summary['seeds']} seed{'s' if summary['seeds'] > 1 else ''}"
-    text.append(f"Judged on {summary['evaluated_on']}, {count}, by {summary['simulator']}; in brackets 95 % intervals.")
+    text.append(
+        f"Evaluated on {summary['evaluated_on']}, {count}, by {summary['simulator']}; in brackets 95 % intervals."
+    )
     return text
 
 
 def main_figure(results: Results) -> tuple[str, str, str, float]:
-    """Key, name, unit and scale of what the agents were asked to lower: the bill, or CO2 where that was the order."""
+    """Key, name, unit and scale of the agents' objective: CO2 if all agents have the preset co2, else the bill."""
     asked = {
         own.get("task", {}).get("objective", {}).get("preset") for own in results.summary.get("settings", {}).values()
     }

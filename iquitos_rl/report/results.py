@@ -1,4 +1,4 @@
-"""What a finished run left in its folder, read back for the report: the summary, the hours and the training figures."""
+"""Reads the files of a finished run for the report: summary, time series and training metrics."""
 
 from __future__ import annotations
 
@@ -7,40 +7,99 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from iquitos_rl.errors import UserError
+from iquitos_rl.judging.references import kept
 from iquitos_rl.report.metrics import read_metrics
-from iquitos_rl.report.summary_shape import Compared, Run
 
 SUMMARY = "simulation_summary.json"
 REFERENCES = ("grid_only", "uncontrolled", "optimum")
 """Controllers that are neither agent nor rule."""
-BESIDE = ("strongest", "optimum")
-"""Controllers whose hours are shown beside those of the agents, where they were kept."""
 ENERGIES = ("load_kwh", "pv_kwh", "bess_kwh", "ev_kwh", "other_kwh", "net_kwh", "import_kwh", "export_kwh")
 HOURLY = ("month", "hour", *ENERGIES, "price", "co2_kg")
 TRACED = ("demand_cost", "missing_kwh", "departures", "served")
 SOCKETS = ("departures", "served", "missing_kwh", "energy_kwh")
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Numbers = dict[str, Number]
+
+
+class Audit(BaseModel):
+    """Results of checks: a number each, and warnings."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Number]
+    warnings: list[str] = []
+
+
+class Run(BaseModel):
+    """What the report needs of any run's summary; other keys are ignored."""
+
+    controllers: dict[str, Numbers]
+    settings: dict[str, dict[str, Any]] = {}
+    timing: dict[str, Numbers] = {}
+    failed: dict[str, str] = {}
+    left_out: dict[str, str] = {}
+    audit: Audit = Audit()
+    memory: Numbers = {}
+    wall_s: Number = 0.0
+    machine: dict[str, Any] = {}
+    versions: dict[str, Any] = {}
+    standings: dict[str, Any] = {}
+
+
+class Interval(BaseModel):
+    value: Number
+    low_whole: Number
+    high_whole: Number
+
+
+class Standing(BaseModel):
+    seeds: int
+    bill: Interval
+    co2_kg: Interval
+    gap_closed: Interval | None
+    below_strongest: Interval | None
+    better: int | None
+    served_of_feasible: Number | None
+
+
+class Record(BaseModel):
+    controller: str
+    seed: int | None
+    year: str
+    figures: Numbers
+
+
+class Compared(Run):
+    """What it needs of a comparison's."""
+
+    standings: dict[str, Standing]
+    records: list[Record]
+    years: Annotated[list[str], Field(min_length=1)]
+    seeds: int
+    hours_of_seed: dict[str, int]
+    evaluated_on: str
+    simulator: str
 
 
 @dataclass(frozen=True)
 class Results:
-    """Everything the report is made of; a file that is not there leaves its controller out of the dictionary."""
+    """The content of a run's files. If a file is missing, its controller is missing in the dictionary."""
 
     folder: Path
     summary: dict[str, Any]
     agents: tuple[str, ...]
-    """Trained controllers that have figures, best bill first."""
+    """Trained controllers with results, lowest bill first."""
     hours: dict[str, pd.DataFrame]
-    """Controller to its `timeseries_*.csv`, with `demand_cost`, `missing_kwh`, `departures` and `served` of its trace
-    where that is there; uncontrolled first, then the agents and `BESIDE`."""
+    """Controller to its `timeseries_*.csv`, plus `demand_cost`, `missing_kwh`, `departures` and `served` if it has a
+    trace. Uncontrolled comes first, then the agents, then the other controllers whose hours are kept."""
     metrics: dict[str, list[pd.DataFrame]]
-    """Agent to its `metrics.csv`, one for each training in a comparison."""
+    """Agent to its `metrics.csv`; in a comparison one for each training."""
     sockets: dict[str, pd.DataFrame]
     """Controller to its `sockets_*.csv`."""
 
@@ -49,13 +108,22 @@ class Results:
         return dict(self.summary["controllers"])
 
     @property
+    def currency(self) -> str:
+        return str(self.summary.get("currency", "currency"))
+
+    @property
     def controlled(self) -> dict[str, pd.DataFrame]:
-        """Hours of the uncontrolled site and the agents."""
-        return {name: hours for name, hours in self.hours.items() if name not in BESIDE}
+        """Time series of the uncontrolled site and the agents."""
+        return {name: hours for name, hours in self.hours.items() if name == "uncontrolled" or name not in kept()}
+
+    @property
+    def traced(self) -> bool:
+        """Whether every controller that a simulator ran has a trace, where it has hours."""
+        return all("missing_kwh" in hours for name, hours in self.hours.items() if name != "optimum")
 
     @property
     def standings(self) -> dict[str, dict[str, Any]]:
-        """Of a comparison: each controller's means over seeds and years, with their intervals; else empty."""
+        """In a comparison, each controller's means over seeds and years with intervals; else empty."""
         return dict(self.summary.get("standings", {}))
 
     @property
@@ -67,27 +135,26 @@ def read_results(folder: Path) -> Results:
     """Read a run's folder.
 
     Raises:
-        UserError: it is not the folder of a finished run, or one of its files is damaged.
+        UserError: the run is not finished, or one of its files is damaged.
     """
     summary = read_summary(folder / SUMMARY)
     controllers, trained = summary["controllers"], summary.get("settings") or summary.get("timing") or {}
     agents = [name for name in controllers if name in trained and name not in REFERENCES]
     agents.sort(key=lambda name: controllers[name].get("bill", math.inf))
-    hours = {}
-    for name in ("uncontrolled", *agents, *BESIDE):
-        path, traced = (find(folder, name, f"{kind}_{name}.csv") for kind in ("timeseries", "trace"))
-        if path is not None:
-            hours[name] = read_columns(path, HOURLY, ("battery_soc",))
-        if path is not None and traced is not None:
+    hours, sockets = {}, {}
+    first, *others = kept()
+    for name in (first, *agents, *others):
+        path, traced, served = (find(folder, name, f"{kind}_{name}.csv") for kind in ("timeseries", "trace", "sockets"))
+        if path is None:
+            continue
+        hours[name] = read_columns(path, HOURLY, ("battery_soc",))
+        if traced is not None:
             booked = read_columns(traced, TRACED)
             if len(booked) != len(hours[name]):
                 raise UserError(f"{traced}: {len(booked)} rows where {path.name} has {len(hours[name])}")
             hours[name] = pd.concat([hours[name], booked], axis=1)
-    sockets = {}
-    for name in hours:
-        path = find(folder, name, f"sockets_{name}.csv")
-        if path is not None:
-            sockets[name] = read_columns(path, SOCKETS)
+        if served is not None:
+            sockets[name] = read_columns(served, SOCKETS)
     metrics = {}
     for name in agents:
         alone = find(folder, name, "metrics.csv", shared=len(trained) > 1)
@@ -116,7 +183,7 @@ def read_summary(path: Path) -> dict[str, Any]:
 
 
 def find(folder: Path, agent: str, name: str, shared: bool = False) -> Path | None:
-    """A file of an agent, which a run of several keeps in subfolders; `shared`: at the top it could be another's."""
+    """A controller's file, in its subfolder or, unless `shared` (it could be another agent's there), in `folder`."""
     if Path(agent).name != agent:
         raise UserError(f"{folder / SUMMARY}: {agent!r} cannot be the name of a controller")
     places = [folder / agent / name] if shared else [folder / agent / name, folder / name]
@@ -124,11 +191,11 @@ def find(folder: Path, agent: str, name: str, shared: bool = False) -> Path | No
 
 
 def read_columns(path: Path, needed: Iterable[str], wanted: Iterable[str] = ()) -> pd.DataFrame:
-    """The needed columns of a CSV, and the wanted ones that it has."""
+    """The `needed` columns of a CSV file, and those `wanted` columns that it has."""
     chosen = {*needed, *wanted}
     try:
         frame = pd.read_csv(path, usecols=lambda column: column in chosen)
-    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+    except (OSError, ValueError) as error:  # pandas raises subclasses of ValueError
         raise UserError(f"{path} cannot be read: {error}") from None
     missing = sorted(set(needed) - set(frame))
     if missing or frame.empty:

@@ -7,7 +7,6 @@ side. Colours are those of Okabe and Ito, "Color Universal Design" (2008), which
 from __future__ import annotations
 
 import io
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -19,10 +18,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from iquitos_rl.agents.registry import AGENTS, AgentEntry
+from iquitos_rl.baselines.registry import CONTROLLERS, ControllerEntry
+from iquitos_rl.baselines.registry import GREY as GREY
 from iquitos_rl.errors import UserError
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-YELLOW, BLUE, VERMILLION, PURPLE, GREY = "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#6B6B6B"
+YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 FLOWS = {
     **{"import": "#BBBBBB", "PV": YELLOW, "battery out": SKY, "battery in": BLUE},
     **{"load": "#444444", "vehicles": PURPLE, "other": VERMILLION, "losses, other": VERMILLION, "export": ORANGE},
@@ -52,24 +54,29 @@ STYLE = {
 }
 
 
+def entry(name: str) -> AgentEntry | ControllerEntry:
+    """What the registries know of a controller; a grey one where its plugin is not there any more."""
+    return AGENTS.get(name) or CONTROLLERS.get(name) or ControllerEntry(name.replace("_", " "), "", None)
+
+
 def display_name(name: str) -> str:
     """A controller's name for people."""
-    names = {"grid_only": "grid alone", "sac": "SAC", "ppo": "PPO", "a2c": "A2C", "mpc": "MPC"}
-    names |= {"strongest": "strongest rule"}
-    return names.get(name, name.replace("_", " "))
+    return entry(name).label
 
 
 def colour(name: str) -> str:
-    """A controller's colour, the same in every figure of every report.
-
-    No green: without red cones or green cones it is the grey of what is not an agent.
-    """
-    return {"sac": BLUE, "ppo": VERMILLION, "a2c": SKY, "strongest": BLACK, "optimum": PURPLE}.get(name, GREY)
+    """A controller's colour, the same in every figure of every report."""
+    return entry(name).colour
 
 
 def dashes(name: str) -> str:
-    """A controller's line: what is not an agent is dashed or dotted, so that it can be told without colour."""
-    return {"strongest": "--", "optimum": ":"}.get(name, "-")
+    """A controller's line; that of an agent is solid."""
+    return CONTROLLERS[name].dashes if name in CONTROLLERS else "-"
+
+
+def line(name: str) -> dict[str, Any]:
+    """How a controller's line looks, and its label."""
+    return {"linestyle": dashes(name), "color": colour(name), "label": display_name(name)}
 
 
 @contextmanager
@@ -82,7 +89,7 @@ def drawing_style() -> Iterator[None]:
 
 
 def save(draw: Callable[[], Figure], folder: Path, name: str) -> str:
-    """Write a figure as PNG and return it as SVG that may stand inside an HTML page beside others.
+    """Write a figure as PNG and return it as SVG that may stand in one HTML page with others.
 
     Raises:
         UserError: the PNG cannot be written.
@@ -99,14 +106,14 @@ def save(draw: Callable[[], Figure], folder: Path, name: str) -> str:
     try:
         folder.mkdir(exist_ok=True)
         temporary.write_bytes(image.getvalue())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}") from None
     return inline_svg(text.getvalue())
 
 
 def inline_svg(text: str) -> str:
-    """An SVG file's element without what only a file needs: prolog, namespaces, metadata, ids nobody refers to."""
+    """An SVG file's element without what only a file needs: prolog, namespaces, metadata, unused ids."""
     svg = text[text.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"| (?:width|height)="[\d.]+pt"', "", svg)
@@ -132,22 +139,23 @@ def legend(figure: Figure, axes: Iterable[Any], columns: int = 3) -> None:
     figure.legend(handles.values(), handles.keys(), **options)
 
 
-def thousands(axis: Any) -> None:
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+def thousands(*axes: Any) -> None:
+    for axis in axes:
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
 
 
 def mark(axis: Any, value: float, row: float, text: str, left: bool = False) -> None:
-    """Write a bar's figure beside its end."""
-    side = "right" if left else "left"
-    axis.annotate(
-        text, (value, row), (-3 if left else 3, 0), textcoords="offset points", va="center", ha=side, bbox=PLAIN
-    )
+    """Write a bar's value next to its end."""
+    shift, side = (-3, "right") if left else (3, "left")
+    axis.annotate(text, (value, row), (shift, 0), textcoords="offset points", va="center", ha=side, bbox=PLAIN)
 
 
-def finish_bars(axis: Any, largest: float, label: str) -> None:
-    axis.invert_yaxis()
-    axis.set_xlim(0, max(largest, 1e-9) * 1.17)
-    axis.xaxis.set_major_locator(MaxNLocator(6))
+def finish_bars(axis: Any, label: str, largest: float | None = None) -> None:
+    """Scale, label and grid under horizontal bars; those up to `largest` start at zero."""
+    if largest is not None:
+        axis.invert_yaxis()
+        axis.set_xlim(0, max(largest, 1e-9) * 1.17)
+        axis.xaxis.set_major_locator(MaxNLocator(6))
     thousands(axis.xaxis)
     axis.set_xlabel(label)
     axis.grid(axis="y", visible=False)

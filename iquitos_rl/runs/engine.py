@@ -1,26 +1,25 @@
-"""Which engine a run trains on."""
+"""Which engine a run trains on, and around which rule."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from math import inf
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import psutil
 import torch
 
 from iquitos_rl.baselines.guided import GuidedSite
 from iquitos_rl.baselines.recording import record_years
 from iquitos_rl.baselines.rule import RuleSettings
 from iquitos_rl.cases.schema.reader import read_site
+from iquitos_rl.cases.site import Site
 from iquitos_rl.config import RunSettings
-from iquitos_rl.envs.citylearn.env import CityLearnSite
-from iquitos_rl.envs.district.env import DistrictSite
-from iquitos_rl.envs.gym.adapter import as_vector
-from iquitos_rl.envs.gym.worker import WorkerEnv
+from iquitos_rl.envs.engines import ENGINES, Wanted
+from iquitos_rl.envs.task.site_vector import SiteVector
 from iquitos_rl.envs.vector import VectorEnv
+from iquitos_rl.errors import UserError
+from iquitos_rl.judging.references import STRONGEST, find_rule
+from iquitos_rl.machine.interrupt import Check
 
 
 class Engine(NamedTuple):
@@ -35,40 +34,84 @@ class Engine(NamedTuple):
     """Of each training year's files."""
 
 
+class Guidance(NamedTuple):
+    rule: RuleSettings | None
+    reason: str
+    """Why this rule, or why none, in a few words."""
+
+
+def cannot(name: str, sites: Sequence[Site]) -> str | None:
+    """What an engine cannot reproduce of the first year with such features, None where it can."""
+    features = next((found for site in sites if (found := ENGINES.require(name).cannot(site))), None)
+    return f"the {name} engine cannot reproduce {'; '.join(features)}" if features else None
+
+
+def choose_engine(asked: str, sites: Sequence[Site]) -> tuple[str, str]:
+    """The engine's name, and why this one.
+
+    Raises:
+        UserError: no engine can reproduce the years.
+    """
+    if asked != "auto":
+        return asked, "asked for"
+    refusals: list[str] = []
+    for name in ENGINES:
+        refusal = cannot(name, sites)
+        if refusal is None:
+            return name, "; ".join(refusals) or "it reproduces this site step by step"
+        refusals.append(refusal)
+    raise UserError("; ".join(refusals))
+
+
 def make_engine(
     settings: RunSettings, train_years: list[Path], device: torch.device, rule: RuleSettings | None = None
 ) -> Engine:
     """The training environments that the settings ask for.
 
     Args:
-        rule: what actions count from, see `GuidedSite`; for the district engine only.
+        rule: what actions count from, see `GuidedSite`; only for engines that can be guided.
 
     Raises:
-        UserError: the district engine is asked for by name and cannot reproduce the site.
+        UserError: the engine asked for by name cannot reproduce the site.
     """
     sites = [read_site(folder) for folder in train_years]
-    steps_per_year = sites[0].rows - 1
-    fingerprints = [site.fingerprint for site in sites]
-    unsupported = next((site.unsupported for site in sites if site.unsupported), ())
-    if settings.engine == "citylearn" or (settings.engine == "auto" and unsupported):
-        factory = partial(CityLearnSite, train_years, settings.task)
-        factories: list[Callable[[], Any]] = [factory]
-        simulators = min(settings.num_envs, psutil.cpu_count(logical=False) or 1)  # one simulator fills one core
-        if simulators > 1:
-            factories = [partial(WorkerEnv, factory, f"simulator {i}") for i in range(simulators)]
-        asked = settings.engine == "citylearn"
-        reason = "asked for" if asked else f"the district engine cannot reproduce {'; '.join(unsupported)}"
-        reason += f"; {simulators} simulators, at most one for each core"
-        vector, together = as_vector(factories, device), simulators * steps_per_year
-        return Engine("citylearn", vector, steps_per_year, together, reason, fingerprints)
-    site = DistrictSite(
-        sites,
-        settings.num_envs,
-        settings.task,
-        device=device,
-        starts="random",
-        episode_steps=settings.episode_hours,
-        trajectory=None if rule is None else record_years(sites, rule, settings.task, device),
-    )
-    env: VectorEnv = site if rule is None else GuidedSite(site, rule, settings.reach, settings.beyond)
-    return Engine("district", env, steps_per_year, inf, "it reproduces this site step by step", fingerprints)
+    name, reason = choose_engine(settings.engine, sites)
+    trajectory = None if rule is None else record_years(sites, rule, settings.task, device)
+    wanted = Wanted(sites, settings.task, settings.num_envs, settings.episode_hours, device, trajectory)
+    made = ENGINES.require(name).make(wanted)
+    env = made.env
+    if rule is not None:
+        assert isinstance(env, SiteVector), f"the {name} engine cannot be guided"
+        env = GuidedSite(env, rule, settings.reach, settings.beyond)
+    reason += f"; {made.note}" if made.note else ""
+    return Engine(name, env, sites[0].rows - 1, made.together, reason, [site.fingerprint for site in sites])
+
+
+def choose_guidance(
+    settings: RunSettings, train_years: list[Path], cache: Path, check: Check = lambda: None
+) -> Guidance:
+    """The rule that the agent's actions count from; tuned on the training years, or taken from the cache.
+
+    Raises:
+        UserError: a rule is asked for and cannot act here.
+    """
+    if settings.guide == "none":
+        return Guidance(None, "none was asked for")
+    reason = obstacle(settings, train_years)
+    if reason is not None:
+        if settings.guide == "auto":
+            return Guidance(None, reason)
+        raise UserError(f"guide = {settings.guide}: {reason}")
+    print(f"the rule {STRONGEST} is tuned on training years, unless that was done before", flush=True)
+    rule = find_rule(STRONGEST, train_years, settings.task, cache, check=check)
+    return Guidance(rule, "tuned to " + ", ".join(f"{name} {value:.2f}" for name, value in rule.parameters.items()))
+
+
+def obstacle(settings: RunSettings, train_years: list[Path]) -> str | None:
+    """Why no rule can act in a run, None where one can."""
+    if settings.engine != "auto" and not ENGINES.require(settings.engine).guided:
+        able = " and ".join(name for name, engine in ENGINES.items() if engine.guided)
+        return f"rules are followed on the {able} engine only"
+    if not settings.task.ev_guard or settings.task.sockets != "fleet":
+        return "rules need task.ev_guard: true and task.sockets: fleet"
+    return cannot("district", [read_site(folder) for folder in train_years])  # which rules are tuned on

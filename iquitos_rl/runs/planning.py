@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from pydantic import BaseModel
 
-from iquitos_rl.config import Algorithm
+from iquitos_rl.agents.registry import AGENTS
+from iquitos_rl.baselines.profiles import fit_profiles
+from iquitos_rl.baselines.rule import default_settings
+from iquitos_rl.cases.schema.reader import read_site
+from iquitos_rl.config import AgentSettings
 from iquitos_rl.envs.vector import VectorEnv
+from iquitos_rl.judging.references import STRONGEST
+from iquitos_rl.machine.device import choose_device
 from iquitos_rl.memory.measure import context_bytes, measured_limits, process_bytes
-from iquitos_rl.memory.planner import Dims, DoesNotFitError, Limits, Plan, fit
+from iquitos_rl.memory.planner import DoesNotFitError, Limits, Plan, fit
+from iquitos_rl.runs.engine import make_engine, obstacle
+from iquitos_rl.runs.years import prepare_years
 
 
 def plan_agent(
-    algorithm: Algorithm,
+    algorithm: str,
     config: BaseModel,
     env: VectorEnv,
     device: torch.device,
@@ -38,13 +48,13 @@ def plan_agent(
         measured.device if device_memory is None else device_memory, measured.ram if ram is None else ram, measured.disk
     )
     try:
-        return fit(algorithm, Dims.of(env), config, limits, process, context)
+        return fit(AGENTS[algorithm].agent, env, config, limits, process, context)
     except DoesNotFitError as error:
         print(error.plan.table(), file=sys.stderr, flush=True)
         raise
 
 
-def planned_settings(algorithm: Algorithm, config: BaseModel, env: VectorEnv, device: torch.device) -> Any:
+def planned_settings(algorithm: str, config: BaseModel, env: VectorEnv, device: torch.device) -> Any:
     """The settings with what the plan decided; prints the plan.
 
     Raises:
@@ -52,4 +62,34 @@ def planned_settings(algorithm: Algorithm, config: BaseModel, env: VectorEnv, de
     """
     plan = plan_agent(algorithm, config, env, device)
     print(f"memory plan\n{plan.table()}", flush=True)
-    return plan.apply(config)
+    return plan.config
+
+
+def plan_run(name: str, settings: AgentSettings, device_memory: int | None, ram: int | None) -> str:
+    """The plan of a training that was not started, as text.
+
+    Args:
+        device_memory: see `plan_agent`.
+        ram: see `plan_agent`.
+
+    Raises:
+        UserError: the case or a setting cannot be used.
+        DoesNotFitError: nothing fits.
+    """
+    # For a GPU that is not here the environments are made on the CPU; their tensors are counted all the same.
+    device = choose_device(settings.run.device)
+    with TemporaryDirectory() as folder:
+        years = prepare_years(settings.run, Path(folder))
+        # The memory that a rule takes does not depend on what it is tuned to.
+        guided = settings.run.guide != "none" and obstacle(settings.run, years.train) is None
+        rule = default_settings(STRONGEST, fit_profiles([read_site(years.train[0])])) if guided else None
+        engine = make_engine(settings.run, years.train, device, rule)
+        env = engine.env
+        try:
+            found = plan_agent(name, settings.agent, env, device, device_memory, ram)
+        finally:
+            env.close()
+    return (
+        f"{name} on {years.name}: {env.num_envs} environments on the {engine.name} engine, {env.obs_dim} observation "
+        f"columns, {env.action_dim} actions; PyTorch {torch.__version__}, device {device}\n{found.table()}"
+    )

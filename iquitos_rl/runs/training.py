@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -14,20 +13,18 @@ import torch
 from iquitos_rl.agents import AGENTS
 from iquitos_rl.agents.progress import Progress
 from iquitos_rl.checkpoints.checkpoint import Checkpoints, Loaded, generator_states, set_generator_states
-from iquitos_rl.config import Algorithm, Settings
+from iquitos_rl.config import AgentSettings, unguided_settings
 from iquitos_rl.envs.gym.worker import WorkerError
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.evaluation import progress_bar
-from iquitos_rl.judging.summary import Result
 from iquitos_rl.machine.facts import versions
-from iquitos_rl.machine.files import write_json
 from iquitos_rl.machine.interrupt import Interrupts
 from iquitos_rl.report.metrics import MetricsWriter
 from iquitos_rl.runs.best import YEARS, Best
-from iquitos_rl.runs.engine import Engine, make_engine
-from iquitos_rl.runs.guidance import choose_guidance, unguided_settings
+from iquitos_rl.runs.engine import Engine, choose_guidance, make_engine
+from iquitos_rl.runs.folder import differences, refuse_changes
 from iquitos_rl.runs.planning import planned_settings
-from iquitos_rl.runs.resume import RESULT, differences, refuse_changes
+from iquitos_rl.runs.years import Years
 
 FOLDER, INSPECTION = "checkpoints", "inspection"
 
@@ -39,11 +36,13 @@ class Session(NamedTuple):
     resume: bool
     allow_changes: bool
     hint: str
-    """The command that goes on."""
+    """The command that resumes the run."""
     cache: Path
     """Where tuned rules are kept."""
+    device: torch.device
+    years: Years
     evaluation: str
-    """Fingerprint of the year that agents are judged on."""
+    """Fingerprint of the year that agents are evaluated on."""
 
 
 class Training:
@@ -53,36 +52,28 @@ class Training:
         UserError: the checkpoint is of other settings or data, or none is whole.
     """
 
-    def __init__(
-        self,
-        name: Algorithm,
-        settings: Settings,
-        train_years: list[Path],
-        device: torch.device,
-        output: Path,
-        session: Session,
-    ) -> None:
+    def __init__(self, name: str, settings: AgentSettings, output: Path, session: Session) -> None:
         self.name, self.settings, self.output, self.session = name, settings, output, session
-        guidance = choose_guidance(settings.run, train_years, session.cache, session.interrupts.check)
-        self.engine: Engine = make_engine(settings.run, train_years, device, guidance.rule)
-        years, hours = settings.run.episodes, self.engine.steps_per_year
-        self.total = settings.run.steps if settings.run.steps is not None else (years or 1) * hours
-        print(
-            f"training on the {self.engine.name} engine ({self.engine.reason}), {self.total / hours:.1f} site-years, "
-            f"{'no rule' if guidance.rule is None else f'the rule {guidance.rule.name}'} as guide ({guidance.reason})",
-            flush=True,
-        )
-        if guidance.rule is None and settings.run.guide != "none":
-            print(f"settings meant for runs without a guide: --config {unguided_settings(name)}", flush=True)
-        planned = planned_settings(name, settings.agent, self.engine.env, device)
-        self.agent = AGENTS[name].agent(self.engine.env, planned, device=device, seed=settings.run.seed)
+        device, years = session.device, session.years.train
+        rule, reason = choose_guidance(settings.run, years, session.cache, session.interrupts.check)
+        self.engine: Engine = make_engine(settings.run, years, device, rule)
+        engine, hours = self.engine, self.engine.steps_per_year
+        self.total = settings.run.steps or (settings.run.episodes or 1) * hours
+        guide = "no rule" if rule is None else f"the rule {rule.name}"
+        budget = f"{self.total / hours:.1f} site-years, {guide} as guide ({reason})"
+        print(f"training on the {engine.name} engine ({engine.reason}), {budget}", flush=True)
+        unguided = unguided_settings(name)
+        if rule is None and settings.run.guide != "none" and unguided.is_file():
+            print(f"settings meant for runs without a guide: --config {unguided}", flush=True)
+        planned = planned_settings(name, settings.agent, engine.env, device)
+        self.agent = AGENTS[name].agent(engine.env, planned, device=device, seed=settings.run.seed)
         self.checkpoints = Checkpoints(output / FOLDER, settings.run.checkpoint_minutes)
         self.best = Best(YEARS * hours)
-        self.device, self.seconds, self.step = device, 0.0, 0
+        self.seconds, self.step = 0.0, 0
         if session.resume:
-            self._go_on()
+            self._resume()
 
-    def _go_on(self) -> None:
+    def _resume(self) -> None:
         """Bring agent and environments to where the newest whole checkpoint was taken."""
         found = self.checkpoints.load({"agent": self.agent.state_dict()})
         if found is None:
@@ -104,28 +95,26 @@ class Training:
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise UserError(f"{self.checkpoints.folder}: the checkpoint does not fit this agent ({reason})") from error
-        print(f"going on from step {self.step} of {self.total}", flush=True)
+        print(f"resumed at step {self.step} of {self.total}", flush=True)
 
     def _move_environments(self, state: dict[str, Any]) -> None:
-        """Environments that cannot be brought to the same point, since their simulator or their data are others, begin
-        new episodes instead."""
+        """Environments that cannot be brought to the same point, because their simulator or data changed, start new
+        episodes instead."""
         try:
-            self.engine.env.load_state_dict(state["environments"])  # type: ignore[attr-defined]
+            self.engine.env.load_state_dict(state["environments"])
         except (UserError, KeyError, RuntimeError, IndexError, TypeError, ValueError) as error:
-            print(f"warning: {error}; the open episodes begin anew", flush=True)
+            print(f"warning: {error}; their open episodes start again", flush=True)
             self.agent.reset()
 
     def _changes(self, found: Loaded) -> list[str]:
-        about = found.about
-        changes = differences(about["settings"], self.settings.dump())
+        about, now = found.about, self._about()
+        changes = differences(about["settings"], now["settings"])
         if about["algorithm"] != self.name:
             changes.append(f"the algorithm was {about['algorithm']} and is {self.name}")
-        if about["training_years"] != self.engine.fingerprints:
-            changes.append("the files of the training years have changed")
-        if about["evaluation_year"] != self.session.evaluation:
-            changes.append("the files of the evaluation year have changed")
-        mine = versions()
-        others = [f"{name} {version}" for name, version in about["versions"].items() if mine.get(name) != version]
+        for years in ("training years", "evaluation year"):
+            if about[key := years.replace(" ", "_")] != now[key]:
+                changes.append(f"the files of the {years} have changed")
+        others = [f"{name} {own}" for name, own in about["versions"].items() if now["versions"].get(name) != own]
         if others:
             print(f"warning: the checkpoint was written with {', '.join(others)}: the last bits may differ", flush=True)
         return changes
@@ -139,15 +128,14 @@ class Training:
             WorkerError: a simulator died or hangs; the run is saved as it was before that step.
         """
         writer = MetricsWriter(self.output, self.agent.steps)
-        bar = progress_bar(self.total, f"train {self.name}", "step")
+        bar, process = progress_bar(self.total, f"train {self.name}", "step"), psutil.Process()
         bar.initial = bar.n = self.step
-        process = psutil.Process()
         start, before = time.perf_counter(), self.seconds
 
         def report(progress: Progress) -> None:
             memory = {"ram_mib": process.memory_info().rss / 2**20}
-            if self.device.type == "cuda":
-                memory["gpu_mib"] = torch.cuda.max_memory_allocated(self.device) / 2**20
+            if self.session.device.type == "cuda":
+                memory["gpu_mib"] = torch.cuda.max_memory_allocated(self.session.device) / 2**20
             shown = {key: f"{value:.0f}" for key, value in memory.items()}
             if "episode_return" in progress.metrics:
                 shown["return"] = f"{progress.metrics['episode_return']:.1f}"
@@ -180,14 +168,13 @@ class Training:
             writer.close()
             self.engine.env.close()
         self.agent.save(self.output / "policy")
-        saving = self.checkpoints.seconds
-        rate = self.agent.steps / self.seconds if self.seconds else 0.0
+        saving, seconds = self.checkpoints.seconds, self.seconds
         return {
-            "train_s": round(self.seconds, 1),
+            "train_s": round(seconds, 1),
             "steps": self.agent.steps,
-            "steps_per_s": round(rate, 1),
+            "steps_per_s": round(self.agent.steps / seconds, 1) if seconds else 0.0,
             "checkpoint_s": round(saving, 2),
-            "checkpoint_share": round(saving / self.seconds, 5) if self.seconds else 0.0,
+            "checkpoint_share": round(saving / seconds, 5) if seconds else 0.0,
             **({"best_policy_step": self.best.step} if self.best.step else {}),
         }
 
@@ -197,25 +184,33 @@ class Training:
             return
         try:
             self.agent.save(self.output / "policy-best")
+            self.best.reward, self.best.step = mean, progress.steps
         except UserError as error:  # the next report tries again
             print(f"warning: {error}", file=sys.stderr, flush=True)
-        else:
-            self.best.reward, self.best.step = mean, progress.steps
 
     def _save(self, wait: bool = False) -> None:
-        self.agent.figures.check()  # a state in which learning has stopped is none to go on from
+        self.agent.metrics.check()  # a state in which learning has stopped is none to go on from
         self.checkpoints.save(self._state(), self.step, self._about(), wait=wait)
 
     def _saved(self) -> str:
         step = self.checkpoints.last_step
         at = "nothing could be saved" if step is None else f"saved at step {step} of {self.total}"
-        return f"{at}; to go on: {self.session.hint}"
+        return f"{at}; to resume: {self.session.hint}"
+
+    def _inspection(self) -> str:
+        """Save the state as it is, apart from the checkpoints; returns where it and the last good one are."""
+        self.checkpoints.finish()
+        good = self.checkpoints.last_step
+        kept = "there is no checkpoint yet" if good is None else f"the checkpoint of step {good} is untouched"
+        place = Checkpoints(self.output / INSPECTION, 0.0)
+        place.save(self._state(), self.step, self._about(), wait=True, check=False)
+        return f"stopped at step {self.step}, state for inspection in {place.folder}; {kept}"
 
     def _state(self) -> dict[str, Any]:
         return {
             "agent": self.agent.state_dict(),
             "best": self.best.state_dict(),
-            "environments": self.engine.env.state_dict(),  # type: ignore[attr-defined]
+            "environments": self.engine.env.state_dict(),
             "generators": generator_states(),
         }
 
@@ -231,18 +226,9 @@ class Training:
             "checkpoint_s": self.checkpoints.seconds,
         }
 
-    def _inspection(self) -> str:
-        """Save the state as it is beside the checkpoints; returns where it and the last good one are."""
-        self.checkpoints.finish()
-        good = self.checkpoints.last_step
-        kept = "there is no checkpoint yet" if good is None else f"the checkpoint of step {good} is untouched"
-        place = Checkpoints(self.output / INSPECTION, 0.0)
-        place.save(self._state(), self.step, self._about(), wait=True, check=False)
-        return f"stopped at step {self.step}, state for inspection in {place.folder}; {kept}"
-
 
 def keep_learning_rates(state: Any, own: Any) -> None:
-    """Let the optimisers of a loaded state have the settings that the agent was just made with."""
+    """Give the optimisers of a loaded state the settings that the agent was made with."""
     if not (isinstance(state, dict) and isinstance(own, dict)):
         return
     if "param_groups" in state and "param_groups" in own:
@@ -250,18 +236,3 @@ def keep_learning_rates(state: Any, own: Any) -> None:
             old.update({key: value for key, value in new.items() if key != "params"})
     for key in state.keys() & own.keys():
         keep_learning_rates(state[key], own[key])
-
-
-def stored_result(output: Path, training: Training) -> Result | None:
-    """What an agent trained for just as long was judged to be, before the command was interrupted."""
-    path = output / RESULT
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        steps, result = data["steps"], Result(**data["result"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # judging again is always right
-    return result if steps == training.agent.steps >= training.total else None
-
-
-def store_result(output: Path, training: Training, result: Result) -> None:
-    write_json(output / RESULT, {"steps": training.agent.steps, "result": result._asdict()})

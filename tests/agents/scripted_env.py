@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from iquitos_rl.envs.vector import StepResult
+from iquitos_rl.envs.vector import StepResult, VectorEnv
 
 
-class ScriptedEnv:
+class ScriptedEnv(VectorEnv):
     """E environments whose observations, rewards and ends are random numbers; `steps` and `actions` keep them all.
 
     With `masked`, column i of the observation says whether action i is live. Observations have mean 5 and deviation 3

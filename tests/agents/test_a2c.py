@@ -40,7 +40,7 @@ def test_the_step_is_rmsprops_on_the_shortened_gradient() -> None:
     agent = A2C(ScriptedEnv(), A2CConfig(max_grad_norm=0.01, learning_rate=0.1))
     before = [p.detach().clone() for p in agent.policy.parameters()]
     agent.update(agent.collector.collect())
-    assert agent.figures.means()["grad_norm"] > 0.1
+    assert agent.metrics.means()["grad_norm"] > 0.1
     for p, old in zip(agent.policy.parameters(), before):
         assert p.grad is not None
         average = 0.99 + 0.01 * p.grad.square()

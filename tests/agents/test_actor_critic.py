@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 
-import pytest
 import torch
 
-from iquitos_rl.agents.actor_critic import ActorCritic, entropy, log_prob, sample, spec_of
+from iquitos_rl.agents.actor_critic import ActorCritic, entropy, log_prob, sample
 from iquitos_rl.agents.policy_file import PolicySpec
-from iquitos_rl.errors import UserError
 
 SPEC = PolicySpec(
     obs_dim=5,
@@ -101,9 +99,3 @@ def test_weights_come_from_the_given_generator_alone() -> None:
     assert all(a.equal(b) for a, b in zip(first.parameters(), second.parameters()))
     assert not first.actor.weights[0].equal(other.actor.weights[0])
     torch.set_rng_state(state)
-
-
-def test_an_agent_needs_an_environment_or_its_description() -> None:
-    assert spec_of(None, SPEC) is SPEC
-    with pytest.raises(UserError, match="needs an environment"):
-        spec_of(None, None)

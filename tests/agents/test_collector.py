@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from iquitos_rl.agents import actor_critic
 from iquitos_rl.agents.actor_critic import ActorCritic
-from iquitos_rl.agents.collector import Batch, Collector, report
+from iquitos_rl.agents.collector import Batch, Collector
 from iquitos_rl.agents.normalisation import CLIP
+from iquitos_rl.agents.on_policy import report
 from iquitos_rl.agents.policy_file import PolicySpec
 from iquitos_rl.errors import UserError
 

@@ -48,8 +48,7 @@ def test_no_parameter_is_left_out_of_the_optimiser(name: str) -> None:
     """Spinning Up: an iterator over both critics' parameters, exhausted by its first use. Here every parameter belongs
     to one optimiser and moves, in the second stretch of training as in the first."""
     agent = AGENTS[name](ScriptedEnv())
-    optimizers = list(agent.optimizers.values()) if name == "sac" else [agent.optimizer]
-    owned = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
+    owned = [p for optimizer in agent.optimizers.values() for group in optimizer.param_groups for p in group["params"]]
     modules = [agent.actor, agent.critic] if name == "sac" else [agent.policy]
     expected = [p for module in modules for p in module.parameters()]
     expected += [agent.log_alpha] if name == "sac" else []

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from iquitos_rl.agents.layers import backward
+from iquitos_rl.agents import layers
 from iquitos_rl.agents.networks import MLP, Critics
 
 
@@ -17,28 +17,34 @@ def linear(weight, bias):
     return layer
 
 
+def given(net):
+    """Weights, biases and norms in the order of `layers.backward`."""
+    return list(net.weights), list(net.biases), list(net.norms) if isinstance(net, Critics) else ()
+
+
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 @pytest.mark.parametrize("sizes", [[3, 5, 40, 2], [40, 33, 1], [3, 36, 50]])
-def test_mlp_is_torchs_layers_and_so_is_its_gradient(sizes, activation):
+def test_mlp_is_torchs_torchsand_so_is_its_gradient(sizes, activation):
     net = MLP(sizes, activation, generator()).double()
-    layers = [linear(weight, bias) for weight, bias in zip(net.weights, net.biases)]
+    torchs = [linear(weight, bias) for weight, bias in zip(net.weights, net.biases)]
     between = nn.ReLU if activation == "relu" else nn.Tanh
-    reference = nn.Sequential(*(part for layer in layers for part in (layer, between())))[:-1]
-    x = torch.randn(7, sizes[0], dtype=torch.float64, generator=generator(1))
-    output, tape = net.record(x)
+    reference = nn.Sequential(*(part for layer in torchs for part in (layer, between())))[:-1]
+    x = torch.randn(7, sizes[0], dtype=torch.float64, generator=generator(1)).requires_grad_()
+    output, plain = net(x), layers.forward(x, *given(net), activation)[0]
     torch.testing.assert_close(output, reference(x))
-    torch.testing.assert_close(net(x), output)
+    torch.testing.assert_close(plain, output)
+    with torch.no_grad():
+        torch.testing.assert_close(net(x), output)
     by_output = torch.randn(output.shape, dtype=torch.float64, generator=generator(2))
-    gradient = backward(tape, by_output.clone())
-    by_hand = [g.flatten() for g in gradient]
-    by_autograd = torch.autograd.grad(output, list(net.parameters()), by_output)
+    by_hand = torch.autograd.grad(output, [*net.parameters(), x], by_output)
+    by_autograd = torch.autograd.grad(plain, [*net.parameters(), x], by_output)
     expected = torch.autograd.grad(
-        reference(x), [*(layer.weight for layer in layers), *(layer.bias for layer in layers)], by_output
+        reference(x), [*(layer.weight for layer in torchs), *(layer.bias for layer in torchs), x], by_output
     )
     for one, two, three in zip(by_hand, by_autograd, expected, strict=True):
-        torch.testing.assert_close(one, three.flatten())
+        torch.testing.assert_close(one.flatten(), three.flatten())
         torch.testing.assert_close(two.flatten(), three.flatten())
-    assert all(g.shape == p.shape and g.is_contiguous() for g, p in zip(gradient, net.parameters()))
+    assert all(g.shape == p.shape and g.is_contiguous() for g, p in zip(by_hand, net.parameters()))
 
 
 @pytest.mark.parametrize("layer_norm", [False, True])
@@ -48,14 +54,31 @@ def test_gradients_of_the_critics_are_those_of_autograd(layer_norm, obs_dim, act
     critic = Critics(obs_dim, action_dim, [8, 34], layer_norm, g).double()
     for parameter in critic.norms:
         parameter.data.uniform_(0.5, 1.5, generator=g)
-    obs, action = (torch.randn(9, n, dtype=torch.float64, generator=g) for n in (obs_dim, action_dim))
-    q, tape = critic.record(obs, action.requires_grad_())
+    obs, action = (torch.randn(9, n, dtype=torch.float64, generator=g).requires_grad_() for n in (obs_dim, action_dim))
     by_q = torch.randn(2, 9, dtype=torch.float64, generator=g)
-    *expected, by_action = torch.autograd.grad(q, [*critic.parameters(), action], by_q, retain_graph=True)
-    for one, other in zip(backward(tape, by_q.unsqueeze(-1)), expected, strict=True):
+    plain = layers.forward(torch.cat([obs, action], -1), *given(critic))[0].squeeze(-1)
+    wanted = [*critic.parameters(), obs, action]
+    expected = torch.autograd.grad(plain, wanted, by_q)
+    for one, other in zip(torch.autograd.grad(critic(obs, action), wanted, by_q), expected, strict=True):
         torch.testing.assert_close(one, other)
-    tape = critic.record(obs, action)[1]
-    torch.testing.assert_close(backward(tape, by_q.unsqueeze(-1), columns=action_dim)[0], by_action)
+    (alone,) = torch.autograd.grad(critic(obs.detach(), action), [action], by_q)
+    torch.testing.assert_close(alone, expected[-1])
+    (alone,) = torch.autograd.grad(critic(obs, action.detach()), [obs], by_q)
+    torch.testing.assert_close(alone, expected[-2])
+    critic.requires_grad_(False)
+    (alone,) = torch.autograd.grad(critic(obs.detach(), action), [action], by_q)
+    torch.testing.assert_close(alone, expected[-1])
+
+
+def test_what_a_network_cannot_do_is_an_error_and_no_wrong_number():
+    net, x = MLP([3, 4, 2], generator=generator()), torch.ones(5, 3)
+    total = net(x).sum()
+    torch.autograd.grad(total, list(net.parameters()), retain_graph=True)
+    with pytest.raises(RuntimeError, match="can be taken once"):
+        torch.autograd.grad(total, list(net.parameters()))
+    gradient = torch.autograd.grad(net(x).square().sum(), net.weights[0], create_graph=True)[0]
+    with pytest.raises(RuntimeError, match="differentia"):
+        torch.autograd.grad(gradient.sum(), net.weights[1])
 
 
 def test_weights_are_uniform_in_the_bounds_of_nn_linear():
@@ -123,12 +146,14 @@ def test_bfloat16_products_keep_a_float32_output(net):
     exact, rounded = make("off"), make("bf16")
     for module in (exact, rounded):
         module.biases[-1].data.fill_(200.0)
-    exact, (output, tape) = exact(*inputs), rounded.record(*inputs)
+    exact, output = exact(*inputs), rounded(*inputs)
     assert output.dtype == torch.float32
     error = (output - exact).abs().max()
     assert 0 < error < 0.02, "the hidden layer is rounded, the output is not"
-    gradient = backward(tape, torch.ones_like(tape.inputs[-1][..., :1]))
-    expected = torch.autograd.grad(output.sum(), list(rounded.parameters()))
+    parameters = list(rounded.parameters())
+    gradient = torch.autograd.grad(output.sum(), parameters)
+    plain = layers.forward(torch.cat(inputs, -1), *given(rounded), amp="bf16")[0]
+    expected = torch.autograd.grad(plain.sum(), parameters)
     for one, other in zip(gradient, expected, strict=True):
         assert one.dtype == torch.float32
         torch.testing.assert_close(one, other, rtol=0.02, atol=0.02)

@@ -194,8 +194,8 @@ def test_parts_of_a_batch_add_up_to_its_gradient(make: Make) -> None:
     gradients = []
     for agent in (whole, parts):
         batch = agent.collector.collect()
-        figures = agent.gradient(batch.take(torch.arange(batch.size)))
-        gradients.append((figures, [p.grad for p in agent.policy.parameters()]))
+        metrics = agent.gradient(batch.take(torch.arange(batch.size)))
+        gradients.append((metrics, [p.grad for p in agent.policy.parameters()]))
     torch.testing.assert_close(*gradients, atol=1e-6, rtol=1e-4)
 
 

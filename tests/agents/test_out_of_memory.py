@@ -11,6 +11,7 @@ from tensordict import TensorDict
 
 from iquitos_rl.agents import AGENTS
 from iquitos_rl.agents.collector import Batch
+from iquitos_rl.checkpoints.state import pack
 from iquitos_rl.errors import UserError
 from iquitos_rl.memory import recovery
 from iquitos_rl.memory.recovery import Parts
@@ -39,7 +40,7 @@ def in_float64(agent):
     """The same agent in double precision, so that equality can be told from rounding."""
     for p in parameters(agent):
         p.data = p.data.double()
-    for optimizer in agent.optimizers.values() if hasattr(agent, "optimizers") else [agent.optimizer]:
+    for optimizer in agent.optimizers.values():
         for state in optimizer.state.values():
             for key, value in state.items():
                 if key != "step":
@@ -192,12 +193,25 @@ def test_the_size_found_is_in_the_checkpoint(name, fail):
     assert again.micro_batch.size == agent.micro_batch.size is not None
 
 
-def test_rehearsal_changes_nothing():
-    one, two = make("sac"), make("sac")
+@pytest.mark.parametrize("name", AGENTS)
+def test_rehearsal_changes_nothing_and_takes_what_updates_keep(name):
+    changes = {} if name == "sac" else {"anneal": False}
+    one, two = make(name, **changes), make(name, **changes)
+    one.learn(200)
+    tree, tensors = pack(copy.deepcopy(one.state_dict()))
     one.rehearse()
+    assert pack(one.state_dict())[0] == tree
+    assert all(torch.equal(x, tensors[key]) for key, x in pack(one.state_dict())[1].items())
+    two.rehearse()
+    assert two.metrics.means() == {}
     for agent in (one, two):
-        agent.learn(200)
+        agent.learn(400)
     assert all(torch.equal(p, q) for p, q in zip(parameters(one), parameters(two)))
+    new = make(name)
+    new.rehearse()
+    for optimizer in new.optimizers.values():
+        moments = [state[key] for state in optimizer.state.values() for key in state if key != "step"]
+        assert len(moments) >= len(optimizer.param_groups[0]["params"])
 
 
 @pytest.mark.gpu

@@ -1,6 +1,8 @@
 import copy
+import inspect
 import math
 import statistics
+from types import SimpleNamespace
 
 import gymnasium
 import numpy as np
@@ -11,9 +13,19 @@ from scripted_env import ScriptedEnv
 from tensordict import TensorDict
 from toy import HOURS, ToyBattery, optimal_return
 
-from iquitos_rl.agents import squashed_gaussian
+from iquitos_rl.agents import layers, sac, squashed_gaussian
 from iquitos_rl.agents.networks import MLP, Critics
-from iquitos_rl.agents.sac import SAC, SACConfig, actor_gradient, alpha_gradient, critic_gradient, td_target
+from iquitos_rl.agents.sac import (
+    SAC,
+    Networks,
+    SACConfig,
+    actor_loss,
+    alpha_loss,
+    critic_loss,
+    policy_loss,
+    target_entropy,
+    td_target,
+)
 from iquitos_rl.envs.vector import StepResult
 from iquitos_rl.errors import UserError
 
@@ -29,6 +41,9 @@ def float64_parts(masked=False, rows=32):
     g = torch.Generator().manual_seed(0)
     actor = MLP([4, 16, 4], generator=g).double()
     critic, target_critic = (Critics(4, 2, (16, 16), True, g, count=3).double() for _ in range(2))
+    nets = Networks(actor, critic, 1.0).double()
+    nets.target_critic = target_critic.requires_grad_(False)
+    nets.log_alpha.data = torch.tensor(0.3, dtype=torch.float64).log()
     fields = {"observation": 4, "action": 2, "next_observation": 4, "reward": 0, "discount": 0}
     batch = TensorDict(
         {
@@ -39,19 +54,16 @@ def float64_parts(masked=False, rows=32):
     )
     batch["discount"] = 0.97 * (batch["discount"] < 0).double()
     noise = torch.randn(2, rows, 2, dtype=torch.float64, generator=g)
-    return actor, critic, target_critic, batch, noise, torch.tensor([2, 3]) if masked else None
-
-
-ALPHA = torch.tensor(0.3, dtype=torch.float64)
+    return nets, batch, noise, torch.tensor([2, 3]) if masked else None
 
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_target_by_hand(masked):
-    actor, _, target_critic, batch, noise, columns = float64_parts(masked)
-    target = td_target(actor, target_critic, batch, ALPHA, noise[0], columns)
+    nets, batch, noise, columns = float64_parts(masked)
+    target = td_target(nets, columns, batch, noise[0])
     for i in range(len(target)):
         obs = batch["next_observation"][i]
-        mean, raw = actor(obs[None])[0].split(2)
+        mean, raw = nets.actor(obs[None])[0].split(2)
         std = torch.exp(-1.5 + 3.5 * torch.tanh(raw))
         action, log_prob = torch.zeros(2, dtype=torch.float64), 0.0
         for a in range(2):
@@ -60,7 +72,7 @@ def test_target_by_hand(masked):
                 action[a] = math.tanh(u)
                 normal = math.exp(-0.5 * noise[0, i, a] ** 2) / (std[a].item() * math.sqrt(2 * math.pi))
                 log_prob += math.log(normal * math.cosh(u) ** 2)
-        q = target_critic(obs[None], action[None])
+        q = nets.target_critic(obs[None], action[None])
         value = min(q[:, 0].tolist()) - 0.3 * log_prob
         expected = batch["reward"][i] + batch["discount"][i] * value
         assert target[i].item() == pytest.approx(expected.item(), rel=1e-9)
@@ -96,7 +108,8 @@ def test_bootstrap_at_episode_ends(terminated, truncated, expected):
     batch = agent.buffer.sample(64)
     if not (terminated or truncated):  # here the successor is what the environment handed out to act on next
         assert (batch["next_observation"] == 1).all()
-    target = td_target(agent.actor, first_column, batch, torch.tensor(0.0), torch.zeros(64, 2), None)
+    nets = SimpleNamespace(actor=agent.actor, target_critic=first_column, log_alpha=torch.tensor(-math.inf))
+    target = td_target(nets, None, batch, torch.zeros(64, 2))
     torch.testing.assert_close(target, torch.full((64,), float(expected)))
 
 
@@ -105,37 +118,65 @@ def assert_all_close(gradients, expected):
         torch.testing.assert_close(gradient, other, rtol=1e-9, atol=1e-12)
 
 
-def test_critic_loss_is_half_the_squared_error_of_each():
-    _, critic, _, batch, _, _ = float64_parts()
-    target = torch.randn(32, dtype=torch.float64)
-    loss, mean_q, gradient = critic_gradient(critic, batch, target)
-    q = critic(batch["observation"], batch["action"])
-    expected = sum(0.5 * (q[i, b] - target[b]) ** 2 for i in range(3) for b in range(32)) / 32
+def plain(net):
+    """The same network as a formula that autograd differentiates operation by operation."""
+    norms = list(net.norms) if isinstance(net, Critics) else ()
+
+    def output(*inputs):
+        x = layers.forward(torch.cat(inputs, -1), list(net.weights), list(net.biases), norms)[0]
+        return x.squeeze(-1) if isinstance(net, Critics) else x
+
+    return output
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_critic_loss_is_half_the_squared_error_of_each(masked):
+    nets, batch, noise, columns = float64_parts(masked)
+    target = td_target(nets, columns, batch, noise[0])
+    loss, metrics = critic_loss(nets, columns, batch, noise[0])
+    q = plain(nets.critic)(batch["observation"], batch["action"])
+    expected = sum(0.5 * (q[i, b] - target[b].detach()) ** 2 for i in range(3) for b in range(32)) / 32
     torch.testing.assert_close(loss, expected)
-    torch.testing.assert_close(mean_q, q.mean())
-    assert_all_close(gradient, torch.autograd.grad(expected, list(critic.parameters())))
+    torch.testing.assert_close(metrics["critic_loss"], expected)
+    torch.testing.assert_close(metrics["q"], q.mean())
+    parameters = list(nets.critic.parameters())
+    assert_all_close(torch.autograd.grad(loss, parameters), torch.autograd.grad(expected, parameters))
 
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_actor_loss_and_gradient_are_those_of_autograd(masked):
-    actor, critic, _, batch, noise, columns = float64_parts(masked)
-    loss, log_prob, gradient = actor_gradient(actor, critic, batch, ALPHA, noise[1], columns)
+    nets, batch, noise, columns = float64_parts(masked)
+    loss, metrics = actor_loss(nets, columns, batch, noise[1])
     obs = batch["observation"]
     mask = obs[:, 2:] > 0 if masked else None
-    action, expected_log_prob = squashed_gaussian.sample(actor(obs), noise[1], mask)
-    q = critic(obs, action)
-    expected = (0.3 * expected_log_prob - q.min(0).values).mean()
-    torch.testing.assert_close(log_prob, expected_log_prob)
+    action, log_prob = squashed_gaussian.sample(plain(nets.actor)(obs), noise[1], mask)
+    q = plain(nets.critic)(obs, action)
+    expected = (0.3 * log_prob - q.min(0).values).mean()
+    torch.testing.assert_close(metrics["entropy"], -log_prob.mean())
     torch.testing.assert_close(loss, expected)
-    assert_all_close(gradient, torch.autograd.grad(expected, list(actor.parameters())))
+    parameters = list(nets.actor.parameters())
+    assert_all_close(torch.autograd.grad(loss, parameters), torch.autograd.grad(expected, parameters))
 
 
 @pytest.mark.parametrize("entropy", [-3.0, 1.0])
 def test_temperature_moves_towards_the_target_entropy(entropy):
     log_alpha = torch.tensor(0.2, requires_grad=True)
-    loss, gradient = alpha_gradient(log_alpha, torch.full((5,), -entropy), -1.0)
+    loss, metrics = alpha_loss(log_alpha, torch.tensor(entropy), -1.0)
+    assert metrics["alpha"].item() == pytest.approx(math.exp(0.2))
+    gradient = torch.autograd.grad(loss, log_alpha)[0]
     assert gradient.item() == pytest.approx(entropy - -1.0), "descent raises alpha while the entropy is too low"
-    torch.testing.assert_close(gradient, torch.autograd.grad(loss, log_alpha)[0])
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_actor_and_temperature_share_no_gradient(masked):
+    """Their losses are added: each parameter's gradient is that of its own loss."""
+    nets, batch, noise, columns = float64_parts(masked)
+    parameters = [*nets.actor.parameters(), nets.log_alpha]
+    together = torch.autograd.grad(policy_loss(nets, columns, 0.5, batch, noise[1])[0], parameters)
+    alone, metrics = actor_loss(nets, columns, batch, noise[1])
+    assert_all_close(together[:-1], torch.autograd.grad(alone, parameters[:-1]))
+    live = 2.0 if columns is None else (batch["observation"][:, columns] > 0).sum(1).double().mean()
+    torch.testing.assert_close(together[-1], (metrics["entropy"] + 0.5 * live).detach())
 
 
 def test_temperature_in_a_whole_update():
@@ -150,19 +191,15 @@ def test_temperature_in_a_whole_update():
 @pytest.mark.parametrize("part", ["critic", "actor", "alpha"])
 @pytest.mark.parametrize("masked", [False, True])
 def test_gradient_of_a_batch_is_the_mean_over_its_parts(part, masked):
-    actor, critic, target_critic, batch, noise, columns = float64_parts(masked)
-    log_alpha = torch.tensor(-1.2, dtype=torch.float64)
+    nets, batch, noise, columns = float64_parts(masked)
 
     def gradient(rows):
-        some, eps = batch[rows], noise[:, rows]
         if part == "critic":
-            target = td_target(actor, target_critic, some, ALPHA, eps[0], columns)
-            return critic_gradient(critic, some, target)[2]
-        _, log_prob, gradient = actor_gradient(actor, critic, some, ALPHA, eps[1], columns)
-        if part == "actor":
-            return gradient
-        live = 2 if columns is None else (some["observation"][:, columns] > 0).sum(1)
-        return [alpha_gradient(log_alpha, log_prob, -1.0 * live)[1]]
+            loss, parameters = critic_loss(nets, columns, batch[rows], noise[0, rows])[0], nets.critic.parameters()
+        else:
+            loss = policy_loss(nets, columns, 1.0, batch[rows], noise[1, rows])[0]
+            parameters = nets.actor.parameters() if part == "actor" else [nets.log_alpha]
+        return torch.autograd.grad(loss, list(parameters))
 
     whole = gradient(slice(0, 32))
     parts = [(n, gradient(rows)) for n, rows in ((5, slice(0, 5)), (20, slice(5, 25)), (7, slice(25, 32)))]
@@ -175,13 +212,55 @@ def test_actor_step_leaves_the_critics_alone():
     agent = small()
     agent.learn(10)
     batch, noise = agent.buffer.sample(8), torch.randn(2, 8, 2)
-    before = copy.deepcopy(agent.critic)
-    target = td_target(agent.actor, agent.target_critic, batch, agent.log_alpha.exp(), noise[0], None)
-    expected = critic_gradient(before, batch, target)[2]
+    before = copy.deepcopy(agent.networks)
+    loss, _ = critic_loss(before, None, batch, noise[0])
+    expected = torch.autograd.grad(loss, list(before.critic.parameters()))
     agent.update(batch, noise)
     for parameter, gradient in zip(agent.critic.parameters(), expected):
         torch.testing.assert_close(parameter.grad, gradient)
+        assert parameter.requires_grad, "frozen while the actor's loss was computed, and no longer"
     assert all(parameter.grad is None for parameter in agent.target_critic.parameters())
+
+
+def test_actor_step_computes_no_gradient_of_the_critics(monkeypatch):
+    """Of all that a network's backward pass can give, the critics' is asked for the action's columns alone."""
+    agent, asked = small(), []
+    agent.learn(10)
+    backward = layers.backward
+
+    def recording(tape, gradient, columns, parameters):
+        asked.append((gradient.dim(), columns, parameters))
+        return backward(tape, gradient, columns, parameters)
+
+    monkeypatch.setattr(layers, "backward", recording)
+    agent.update(agent.buffer.sample(8), torch.randn(2, 8, 2))
+    critics_turn, *actors_turn = asked
+    assert critics_turn == (3, 0, True)
+    assert actors_turn == [(3, 2, False), (2, 0, True)]
+
+
+def test_four_calls_from_an_update_to_its_first_formula(monkeypatch):
+    """An update can be read: nothing but recovery, parts of a batch and autograd is between it and the loss."""
+    depths = []
+
+    def counted(*arguments):
+        depths.append(len(inspect.stack()))
+        return critic_loss(*arguments)
+
+    monkeypatch.setattr(sac, "critic_loss", counted)
+    agent = small()
+    agent.learn(10)
+    depths.clear()
+    update = SAC.update
+
+    def watched(self, *arguments):
+        depths.append(len(inspect.stack()) + 1)
+        update(self, *arguments)
+
+    monkeypatch.setattr(SAC, "update", watched)
+    agent.train(1)
+    start, formula = depths
+    assert formula - start <= 4
 
 
 def test_target_critics_follow_the_polyak_average():
@@ -249,11 +328,11 @@ def test_dead_actions_are_zero_and_do_not_count():
         assert not action[~live].any()
         assert action[live].all()
     obs = torch.tensor([[0.0, 0, 1, 1], [0, 0, 1, -1], [0, 0, -1, 0]])
-    assert agent.target_entropy(obs).tolist() == [-2, -1, 0]
+    assert target_entropy(obs, agent.mask_columns, 2, 1.0).tolist() == [-2, -1, 0]
     predicted = agent.predict(obs)
     assert (predicted != 0).tolist() == [[True, True], [True, False], [False, False]]
-    assert small().target_entropy(obs) == -2
-    assert small(target_entropy_scale=0.5).target_entropy(obs) == -1
+    assert target_entropy(obs, None, 2, 1.0) == -2
+    assert target_entropy(obs, None, 2, 0.5) == -1
 
 
 def weights(agent):

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from iquitos_rl.baselines.recording import peaks_ahead
-from iquitos_rl.envs.district.trajectory import Trajectory
+from iquitos_rl.envs.task.trajectory import Trajectory
 
 ROWS, YEARS, BUILDINGS = 60, 3, 2
 STARTS = np.isin(np.arange(ROWS), [0, 20, 47])

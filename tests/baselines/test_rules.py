@@ -10,12 +10,12 @@ from short_case import shorten
 from sites import TARIFF
 
 from iquitos_rl.baselines.bill import run_year, start_years
+from iquitos_rl.baselines.controller import uncontrolled
 from iquitos_rl.baselines.profiles import arrival_charging, fit_profiles
 from iquitos_rl.baselines.rule import Rule, RuleSettings, default_settings
 from iquitos_rl.baselines.rules import RULES
 from iquitos_rl.baselines.tune import tune
-from iquitos_rl.baselines.uncontrolled import uncontrolled
-from iquitos_rl.baselines.view import SiteView, dear_hours
+from iquitos_rl.baselines.view import SiteView, expensive_hours
 from iquitos_rl.cases.iquitos.build import build_case
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.envs.citylearn.env import CityLearnSite
@@ -70,7 +70,7 @@ def test_a_rule_sees_the_hour_as_it_is(week):
         soc = env.physics.state.battery_soc[0, 0].item()
         assert now.hour.tolist() == [week.hour[t]] * 2
         assert now.month.tolist() == [week.month[t]] * 2
-        assert now.dear[0].item() == (18 <= week.hour[t] < 23)
+        assert now.expensive[0].item() == (18 <= week.hour[t] < 23)
         assert now.load_kw[0].item() == pytest.approx(building.load[t], abs=0.01)
         assert now.pv_kw[0].item() == pytest.approx(building.pv[t], abs=0.01)
         assert now.battery_soc[0].item() == pytest.approx(soc, abs=1e-5)
@@ -144,7 +144,7 @@ def test_peak_hold_discharges_in_dear_hours_only_and_keeps_its_reserve(week, pro
         now = view(obs)
         obs = env.step(rule(obs)).obs
         soc = now.battery_soc.item()
-        if before is not None and not before.dear:
+        if before is not None and not before.expensive:
             assert soc >= before.battery_soc.item() - 1e-6
         lowest.append(soc)
         before = now
@@ -155,8 +155,8 @@ def test_peak_hold_discharges_in_dear_hours_only_and_keeps_its_reserve(week, pro
 
 
 def test_dear_hours_follow_the_tariff_or_the_price(week):
-    assert np.flatnonzero(dear_hours(week, Tariff(peak_hours=(3, 4)))).tolist() == [3, 4]
-    assert np.flatnonzero(dear_hours(week, Tariff())).tolist() == [18, 19, 20, 21, 22]
+    assert np.flatnonzero(expensive_hours(week, Tariff(peak_hours=(3, 4)))).tolist() == [3, 4]
+    assert np.flatnonzero(expensive_hours(week, Tariff())).tolist() == [18, 19, 20, 21, 22]
 
 
 def test_profiles_are_the_mean_day_and_vehicles_get_their_energy(week, profiles):

@@ -54,7 +54,7 @@ def test_a_year_that_another_run_has_built_meanwhile_is_not_built_again(tmp_path
         raise AssertionError("built a second time")
 
     found, waiting = [], threading.Event()
-    monkeypatch.setattr(years, "build_case", build)
+    monkeypatch.setattr(years, "build_preset", build)
     folder = tmp_path / "cases" / f"iquitos-38-{years.digest('iquitos-38', {}, years.__version__)[:8]}"
     find = partial(years.preset_year, "iquitos-38", 0, {}, tmp_path, waiting.set)
     thread = threading.Thread(target=lambda: found.append(find()))
@@ -62,7 +62,7 @@ def test_a_year_that_another_run_has_built_meanwhile_is_not_built_again(tmp_path
         thread.start()
         assert waiting.wait(60)
         (folder / "year-0").mkdir()
-        (folder / "year-0" / "case.json").touch()
+        (folder / "year-0" / "schema.json").touch()
     thread.join(60)
     assert found == [folder / "year-0"]
 

@@ -9,7 +9,7 @@ from html import escape, unescape
 import pytest
 from test_report import write_run
 
-from iquitos_rl.report import write_report
+from iquitos_rl.report.page import write_report
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")

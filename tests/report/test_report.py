@@ -14,9 +14,17 @@ import pytest
 
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.standings import Record, as_json, standings
-from iquitos_rl.report import cost_figures, dispatch_figures, hour_figures, markup, write_report
+from iquitos_rl.judging.summary import gap_shares
+from iquitos_rl.report import cost_figures, dispatch_figures, hour_figures, markup
 from iquitos_rl.report.__main__ import main
-from iquitos_rl.report.measures import co2_terms, dear_hours, energy_balance, gap_share, peak_window, step_hours
+from iquitos_rl.report.measures import (
+    co2_terms,
+    energy_balance,
+    highest_price_hours,
+    peak_window,
+    step_hours,
+)
+from iquitos_rl.report.page import write_report
 from iquitos_rl.report.results import read_results
 
 FIGURES = ("bill", "energy_cost", "demand_cost", "carbon_cost", "shortfall_cost", "co2_kg", "import_kwh")
@@ -246,18 +254,18 @@ def test_step_length_and_dear_hours():
     quarter = pd.DataFrame({"hour": np.repeat(np.arange(24), 4), "price": 0.2})
     assert step_hours(quarter) == 0.25
     assert step_hours(quarter[::4]) == 1
-    assert dear_hours(quarter) is None
-    assert dear_hours(quarter.assign(price=np.linspace(0, 1, 96))) is None
+    assert highest_price_hours(quarter) is None
+    assert highest_price_hours(quarter.assign(price=np.linspace(0, 1, 96))) is None
     two = quarter.assign(price=np.where(quarter.hour > 17, 0.45, 0.28))
-    assert (dear_hours(two) == (quarter.hour > 17)).all()
+    assert (highest_price_hours(two) == (quarter.hour > 17)).all()
 
 
 def test_share_of_the_gap():
     found = {"uncontrolled": {"bill": 10.0}, "optimum": {"bill": 6.0}, "sac": {"bill": 7.0}, "rule": {}}
-    assert gap_share(found, "sac") == pytest.approx(0.75)
-    assert gap_share(found, "rule") is None
-    assert gap_share({**found, "optimum": {"bill": 10.0}}, "sac") is None
-    assert gap_share({"uncontrolled": {"bill": 10.0}, "sac": {"bill": 7.0}}, "sac") is None
+    assert gap_shares(found)["sac"] == pytest.approx(0.75)
+    assert "rule" not in gap_shares(found)
+    assert "sac" not in gap_shares({**found, "optimum": {"bill": 10.0}})
+    assert "sac" not in gap_shares({"uncontrolled": {"bill": 10.0}, "sac": {"bill": 7.0}})
 
 
 def test_several_agents_with_a_rule_and_an_optimum(tmp_path, undrawn):
@@ -274,7 +282,7 @@ def test_several_agents_with_a_rule_and_an_optimum(tmp_path, undrawn):
     assert results.rules == ["peak_shave", "odd"]
     assert {"gap", "week_sac", "week_ppo", "year_uncontrolled"} <= set(undrawn)
     assert "No metrics.csv of PPO" in text
-    assert "The best rule (peak shave) comes to 2 PEN, no more than that." in text
+    assert "The best rule (peak shave) gives 2 PEN, which is not higher." in text
     assert "The summary lacks a term of the bill of odd" in text
     assert "A2C failed: it <b>broke</b>." in text
     assert "below the optimum" not in text
@@ -414,7 +422,7 @@ def test_an_agent_below_the_optimum_is_called_wrong(tmp_path, undrawn):
     summary["controllers"]["uncontrolled"]["bill"] = worse + 2
     summary["controllers"]["optimum"] = {"bill": worse + 1}
     (run / "simulation_summary.json").write_text(json.dumps(summary), encoding="utf-8")
-    assert "SAC is below the optimum: either that bound or this figure is wrong" in text_of(run)
+    assert "SAC is below the optimum: either that bound or this result is wrong" in text_of(run)
 
 
 def test_text_from_files_is_escaped(tmp_path, undrawn):
@@ -446,7 +454,7 @@ def test_what_is_missing_is_said_and_not_drawn(tmp_path, undrawn, gone, sentence
 def test_a_bare_summary_is_enough(tmp_path):
     (tmp_path / "simulation_summary.json").write_text('{"controllers": {}}', encoding="utf-8")
     text = text_of(tmp_path)
-    assert "This run holds no agent&#x27;s figures." in text
+    assert "This run has no results of an agent." in text
     assert "<figure>" not in text
 
 

@@ -1,12 +1,13 @@
-"""Calendar, sun, weather, its forecasts and the PV plant of a case.
+"""Calendar, sun, weather, weather forecasts and PV plant of a case.
 
-Row t covers the hour [t, t + 1); the sun stands where it does in the middle of that hour.
+Row t covers the hour [t, t + 1); the sun's position is that of the middle of the hour.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta, timezone
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,11 +19,16 @@ from iquitos_rl.cases.iquitos.presets import PvSettings, SiteSettings, WeatherSe
 from iquitos_rl.cases.site import Floats, Ints
 from iquitos_rl.errors import UserError
 
-LEADS = (6, 12, 24)
-"""Hours ahead of CityLearn's `_predicted_1`, `_predicted_2`, `_predicted_3`."""
+Times = NDArray[np.datetime64]
+WEATHER_NAMES = (
+    "outdoor_dry_bulb_temperature",
+    "outdoor_relative_humidity",
+    "diffuse_solar_irradiance",
+    "direct_solar_irradiance",
+)
+LEADS = (6, 12, 24)  # hours ahead of CityLearn's `_predicted_1`, `_predicted_2`, `_predicted_3`
 
-CLOUD_EDGE = 1.05
-"""The largest hourly clear-sky index: bright cloud edges lift an hour a little above the clear sky."""
+CLOUD_EDGE = 1.05  # largest hourly clear-sky index; reflections from cloud edges can exceed the clear sky a little
 
 MONTH_DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 
@@ -31,8 +37,7 @@ MONTH_DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 class Calendar:
     """The hours of a case, in local standard time."""
 
-    begin: NDArray[np.datetime64]
-    """(T,) datetime64[h], the hour at which each row begins."""
+    begin: Times  # (T,) datetime64[h], start of each row
 
     @property
     def rows(self) -> int:
@@ -59,22 +64,17 @@ def generic_year() -> Calendar:
     return Calendar(np.datetime64("2018-01-01", "h") + np.arange(8760))
 
 
-@dataclass(frozen=True)
-class Sun:
-    """Solar position and clear sky in the middle of every row."""
+class Sun(NamedTuple):
+    """Solar position and clear-sky irradiance in the middle of every row."""
 
-    zenith: Floats
-    """(T,) apparent zenith, degrees."""
-    azimuth: Floats
-    """(T,) degrees clockwise from north."""
+    zenith: Floats  # (T,) apparent zenith, degrees
+    azimuth: Floats  # (T,) degrees clockwise from north
     day_of_year: Ints
-    clear_ghi: Floats
-    """(T,) W per m2 under a clear sky (Ineichen and Perez 2002)."""
+    clear_ghi: Floats  # (T,) W/m2 under a clear sky (Ineichen and Perez 2002)
 
 
-@dataclass(frozen=True)
-class Weather:
-    """(T,) each: degC, %, and W per m2."""
+class Weather(NamedTuple):
+    """(T,) each: degC, %, and W/m2."""
 
     temperature: Floats
     humidity: Floats
@@ -89,25 +89,29 @@ def sun_position(calendar: Calendar, site: SiteSettings, turbidity: float) -> Su
     position = pvlib.solarposition.get_solarposition(middle, site.latitude, site.longitude, site.altitude)
     zenith = position["apparent_zenith"].to_numpy(float)
     day_of_year = middle.dayofyear.to_numpy().astype(np.int64)
-    airmass = pvlib.atmosphere.get_absolute_airmass(
-        pvlib.atmosphere.get_relative_airmass(zenith), pvlib.atmosphere.alt2pres(site.altitude)
-    )
-    with np.errstate(divide="ignore"):  # below the horizon
-        clear = pvlib.clearsky.ineichen(
-            zenith, airmass, turbidity, site.altitude, dni_extra=pvlib.irradiance.get_extra_radiation(day_of_year)
-        )
+    airmass, pressure = pvlib.atmosphere.get_relative_airmass(zenith), pvlib.atmosphere.alt2pres(site.altitude)
+    airmass = pvlib.atmosphere.get_absolute_airmass(airmass, pressure)
+    extra = pvlib.irradiance.get_extra_radiation(day_of_year)
+    with np.errstate(divide="ignore"):  # sun below the horizon
+        clear = pvlib.clearsky.ineichen(zenith, airmass, turbidity, site.altitude, dni_extra=extra)
     return Sun(zenith, position["azimuth"].to_numpy(float), day_of_year, np.nan_to_num(np.asarray(clear["ghi"])))
 
 
 def ar1(rng: np.random.Generator, count: int, correlation: float) -> Floats:
-    """(count,) standard normal series whose neighbours correlate."""
+    """(count,) standard normal series with this correlation of neighbours."""
     noise = rng.standard_normal(count)
     noise[1:] *= np.sqrt(1 - correlation**2)
     return np.asarray(lfilter([1.0], [1.0, -correlation], noise), dtype=np.float64)
 
 
+def daily_ar1(calendar: Calendar, rng: np.random.Generator, correlation: float) -> Floats:
+    """(T,) the same of days, each for all of its hours."""
+    day = (calendar.begin.astype("datetime64[D]") - calendar.begin[0].astype("datetime64[D]")).astype(np.int64)
+    return ar1(rng, int(day[-1]) + 1, correlation)[day]
+
+
 def mean_by_hour(values: Floats, hour: Ints, weight: Floats | None = None) -> Floats:
-    """(24,) mean of the rows of each hour of the day; 0 for an hour without weight."""
+    """(24,) weighted mean by hour of the day; 0 for an hour without weight."""
     weight = np.ones_like(values) if weight is None else weight
     total = np.bincount(hour, weight, minlength=24)
     return np.asarray(np.bincount(hour, values * weight, minlength=24) / np.maximum(total, 1e-12), dtype=np.float64)
@@ -119,13 +123,9 @@ def month_share(calendar: Calendar) -> Floats:
 
 
 def cloudy_ghi(calendar: Calendar, sun: Sun, settings: WeatherSettings, rng: np.random.Generator) -> Floats:
-    """Clear sky times a random clear-sky index, correlated over days and hours, scaled to the monthly sums.
-
-    Raises:
-        UserError: a month asks for more irradiation than a clear sky gives.
-    """
-    day = (calendar.begin.astype("datetime64[D]") - calendar.begin[0].astype("datetime64[D]")).astype(np.int64)
-    daily = ar1(rng, int(day[-1]) + 1, 0.35)[day]
+    """Clear sky times a random clear-sky index, correlated over days and hours, scaled to the monthly sums. Raises
+    UserError: a month's sum exceeds that of a clear sky."""
+    daily = daily_ar1(calendar, rng, 0.35)
     hourly = ar1(rng, calendar.rows, 0.75)
     index = CLOUD_EDGE / (1 + np.exp(-(1.0 + settings.daily_std * daily + settings.hourly_std * hourly)))
     month = calendar.month - 1
@@ -143,7 +143,7 @@ def cloudy_ghi(calendar: Calendar, sun: Sun, settings: WeatherSettings, rng: np.
 
 
 def split_irradiance(ghi: Floats, sun: Sun) -> tuple[Floats, Floats]:
-    """(diffuse, direct normal) in W per m2 by the model of Erbs, Klein and Duffie (1982)."""
+    """(diffuse, direct normal) in W/m2 by the model of Erbs, Klein and Duffie (1982)."""
     parts = pvlib.irradiance.erbs(ghi, sun.zenith, sun.day_of_year)
     return np.nan_to_num(np.asarray(parts["dhi"], float)), np.nan_to_num(np.asarray(parts["dni"], float))
 
@@ -153,12 +153,10 @@ def synthetic_temperature(calendar: Calendar, ghi: Floats, sun: Sun, mean: Float
     lit = (sun.clear_ghi > 50).astype(float)
     index = np.where(lit > 0, ghi / np.maximum(sun.clear_ghi, 50), 0.0)
     anomaly = np.where(lit > 0, index - mean_by_hour(index, calendar.hour, lit)[calendar.hour], 0.0)
-    # The air follows the sun of the last hours.
+    # The air temperature follows the sun of the last hours.
     warmth = np.asarray(lfilter([0.3], [1.0, -0.7], anomaly))
     values = mean[calendar.hour] + 4.0 * warmth + 1.0 * ar1(rng, calendar.rows, 0.95)
-    return np.asarray(
-        values - mean_by_hour(values, calendar.hour)[calendar.hour] + mean[calendar.hour], dtype=np.float64
-    )
+    return values - mean_by_hour(values, calendar.hour)[calendar.hour] + mean[calendar.hour]
 
 
 def synthetic_humidity(temperature: Floats, dew_point: float, rng: np.random.Generator) -> Floats:
@@ -168,7 +166,7 @@ def synthetic_humidity(temperature: Floats, dew_point: float, rng: np.random.Gen
 
 
 def synthetic_weather(calendar: Calendar, sun: Sun, settings: WeatherSettings, rng: np.random.Generator) -> Weather:
-    """A stochastic year that meets the documented monthly irradiation and mean day of temperature."""
+    """A random year with the documented monthly irradiation and mean day of temperature."""
     ghi = cloudy_ghi(calendar, sun, settings, rng)
     dhi, dni = split_irradiance(ghi, sun)
     temperature = synthetic_temperature(calendar, ghi, sun, np.array(settings.hourly_temperature), rng)
@@ -178,10 +176,10 @@ def synthetic_weather(calendar: Calendar, sun: Sun, settings: WeatherSettings, r
 def forecast(
     values: Floats, hour: Ints, lead: int, skill: float, rng: np.random.Generator, weight: Floats | None = None
 ) -> Floats:
-    """(T,) forecast made in each row for `lead` hours later, with the stated share of variance explained.
+    """(T,) forecast made in each row for `lead` hours later; `skill` is the explained share of the variance.
 
     The anomaly a from the mean day is forecast as skill * a + sqrt(skill * (1 - skill)) * sigma * noise, which is
-    unbiased given the forecast and has mean squared error (1 - skill) * sigma^2. Past the end the year begins again.
+    unbiased given the forecast and has mean squared error (1 - skill) * sigma^2. Past its end the year repeats.
     """
     mean = mean_by_hour(values, hour, weight)
     anomaly = values - mean[hour]
@@ -197,39 +195,26 @@ def weather_columns(
 ) -> dict[str, Floats]:
     """The 16 columns of CityLearn's weather file.
 
-    `_predicted_1`, `_predicted_2`, `_predicted_3` are forecasts for 6, 12 and 24 hours ahead. They carry a random error
-    that grows with the lead, so a controller that reads them has no perfect foresight. Irradiance is forecast as one
-    clear-sky index and split again, so that diffuse and direct agree.
+    `_predicted_1`, `_predicted_2`, `_predicted_3` are forecasts for 6, 12 and 24 hours ahead, with a random error that
+    grows with the lead, so a controller that reads them has no perfect foresight. Irradiance is forecast as a clear-sky
+    index and then split, so that diffuse and direct agree.
     """
     lit = (sun.clear_ghi > 20).astype(float)
     index = np.where(lit > 0, weather.ghi / np.maximum(sun.clear_ghi, 20), 0.0)
-    columns = {
-        "outdoor_dry_bulb_temperature": weather.temperature,
-        "outdoor_relative_humidity": weather.humidity,
-        "diffuse_solar_irradiance": weather.dhi,
-        "direct_solar_irradiance": weather.dni,
-    }
-    ahead: dict[str, Floats] = {}
-    for number, (lead, skill) in enumerate(zip(LEADS, skills), start=1):
-        later = Sun(
-            np.roll(sun.zenith, -lead),
-            np.roll(sun.azimuth, -lead),
-            np.roll(sun.day_of_year, -lead),
-            np.roll(sun.clear_ghi, -lead),
-        )
+    ahead = []
+    present = dict(zip(WEATHER_NAMES, (weather.temperature, weather.humidity, weather.dhi, weather.dni)))
+    for lead, skill in zip(LEADS, skills):
+        later = Sun._make(np.roll(values, -lead) for values in sun)
         clear_index = np.clip(forecast(index, calendar.hour, lead, skill, rng, lit), 0.05, CLOUD_EDGE)
         dhi, dni = split_irradiance(clear_index * later.clear_ghi, later)
-        ahead |= {
-            f"outdoor_dry_bulb_temperature_predicted_{number}": forecast(
-                weather.temperature, calendar.hour, lead, skill, rng
-            ),
-            f"outdoor_relative_humidity_predicted_{number}": np.clip(
-                forecast(weather.humidity, calendar.hour, lead, skill, rng), 0, 100
-            ),
-            f"diffuse_solar_irradiance_predicted_{number}": dhi,
-            f"direct_solar_irradiance_predicted_{number}": dni,
-        }
-    return columns | {f"{name}_predicted_{n}": ahead[f"{name}_predicted_{n}"] for name in columns for n in (1, 2, 3)}
+        temperature = forecast(weather.temperature, calendar.hour, lead, skill, rng)
+        humidity = np.clip(forecast(weather.humidity, calendar.hour, lead, skill, rng), 0, 100)
+        ahead.append((temperature, humidity, dhi, dni))
+    return present | {
+        f"{name}_predicted_{number}": values
+        for name, leads in zip(present, zip(*ahead))
+        for number, values in enumerate(leads, start=1)
+    }
 
 
 def pvwatts_kw(weather: Weather, sun: Sun, settings: PvSettings, wind_speed: Floats | float) -> Floats:
@@ -246,11 +231,8 @@ def pvwatts_kw(weather: Weather, sun: Sun, settings: PvSettings, wind_speed: Flo
 
 
 def scaled_to_energy(kw: Floats, annual_kwh: float, limit_kw: float) -> Floats:
-    """The series multiplied until it sums to `annual_kwh`, still cut at the inverter's limit.
-
-    Raises:
-        UserError: the energy cannot be reached below the limit.
-    """
+    """The series scaled to sum to `annual_kwh`, clipped at the inverter's limit. Raises UserError: the energy cannot be
+    reached below the limit."""
     scaled = kw
     for _ in range(100):
         scaled = np.minimum(scaled * (annual_kwh / max(scaled.sum(), 1e-9)), limit_kw)

@@ -1,4 +1,4 @@
-"""Vehicle visits at the sockets, and the charger files that hold them."""
+"""Random vehicle visits at the sockets, and the charger files that describe them."""
 
 from __future__ import annotations
 
@@ -13,55 +13,38 @@ from iquitos_rl.cases.site import Floats, Ints
 
 KINDS = ("moto", "mototaxi")
 
-CHARGER_COLUMNS = (
-    "electric_vehicle_charger_state",
-    "electric_vehicle_id",
-    "electric_vehicle_departure_time",
-    "electric_vehicle_required_soc_departure",
-    "electric_vehicle_estimated_arrival_time",
-    "electric_vehicle_estimated_soc_arrival",
-    "electric_vehicle_session_id",
+CHARGER_HEADER = (
+    "electric_vehicle_charger_state,electric_vehicle_id,electric_vehicle_departure_time,"
+    "electric_vehicle_required_soc_departure,electric_vehicle_estimated_arrival_time,"
+    "electric_vehicle_estimated_soc_arrival,electric_vehicle_session_id\n"
 )
 
-SMALLEST_NEED = 0.05
-"""Nobody comes for less than this share of a battery."""
+SMALLEST_NEED = 0.05  # smallest share of a battery that a vehicle wants to charge
 
-STAY_SHARE = 0.6
-"""Share of the spare opening hours that lengthens stays; the rest leaves sockets empty."""
+STAY_SHARE = 0.6  # share of the spare opening hours that lengthens stays; in the rest sockets are empty
 
 
 @dataclass(frozen=True)
 class Visits:
-    """The visits of one kind of socket, sorted by socket and row. All arrays are (N,)."""
+    """The N visits at the sockets of one kind, sorted by socket and row; arrays are (N,)."""
 
     kind: str
-    socket: Ints
-    """0 to count - 1."""
-    row: Ints
-    """First connected row."""
-    stay: Ints
-    """Connected rows."""
+    socket: Ints  # 0 to count - 1
+    row: Ints  # first connected row
+    stay: Ints  # connected rows
     arrival_soc: Floats
     required_soc: Floats
     follows: NDArray[np.bool_]
-    """True where the visit begins on the row after the previous visit's last, with no free row between."""
-
-    def reachable(self, capacity: float, power: float, efficiency: float) -> NDArray[np.bool_]:
-        """Whether full power during the whole stay reaches the wanted SOC; `efficiency` from socket to battery."""
-        return (self.required_soc - self.arrival_soc) * capacity <= self.stay * power * efficiency + 1e-9
-
-    def needed_kwh(self, capacity: float) -> float:
-        """Energy that the batteries lack on arrival, over the whole period."""
-        return float(((self.required_soc - self.arrival_soc) * capacity).sum())
+    """True if the visit starts right after the socket's previous one, with no free row between."""
 
 
 def draw_visits(
     calendar: Calendar, settings: VisitSettings, kind: str, count: int, per_socket: float, rng: np.random.Generator
 ) -> Visits:
-    """Random visits of `count` sockets, each with its own; all inside the opening hours of whole days.
+    """Random visits at `count` sockets, within the opening hours of whole days.
 
-    A socket has a random number of visits a day about `per_socket`. Where they fit, one free row lies between two
-    visits; where the wanted number leaves no room for that, some follow each other without one (`Visits.follows`).
+    The daily number of visits at a socket is random with mean `per_socket`. Two visits are separated by a free row
+    where there is room; else some follow each other directly (`Visits.follows`).
     """
     first_rows = np.flatnonzero((calendar.hour == 0) & (np.arange(calendar.rows) + 24 <= calendar.rows))
     opening = settings.close_hour - settings.open_hour
@@ -77,26 +60,25 @@ def draw_visits(
     required = rng.normal(settings.required_soc_mean, settings.required_soc_std, exists.shape)
     required = np.clip(required, arrival + SMALLEST_NEED, 1.0)
     day_first = np.tile(first_rows, count)[:, None] + settings.open_hour
-    socket_number: Ints = np.repeat(np.arange(count), len(first_rows))
-    socket = np.broadcast_to(socket_number[:, None], exists.shape)
+    socket = np.broadcast_to(np.repeat(np.arange(count), len(first_rows))[:, None], exists.shape)
     row = (day_first + start)[exists]
     stay, socket = stay[exists], socket[exists]
     follows = np.zeros(len(row), bool)
     follows[1:] = (row[1:] == (row + stay)[:-1]) & (socket[1:] == socket[:-1])
-    # Four decimals are what the files hold.
+    # Rounded to four decimals, as in the files.
     return Visits(kind, socket, row, stay, arrival[exists].round(4), required[exists].round(4), follows)
 
 
 def _lay_out_days(
     number: Ints, most: int, opening: int, settings: VisitSettings, rng: np.random.Generator
 ) -> tuple[Ints, Ints]:
-    """(days, most) start after opening and stay of each visit, for `number` visits on each of (days,) socket-days."""
+    """(days, most) start (rows after opening) and stay of each visit, for `number` (days,) visits per socket-day."""
     days = np.arange(len(number))
     exists = np.arange(most) < number[:, None]
     stay = np.where(exists, settings.stay_min, 0)
     free = opening - stay.sum(1)
     between = np.maximum(number - 1, 0)
-    # Where the free rows do not suffice, half of them (at random) separate visits and the others lengthen stays.
+    # If there are too few free rows, half of them (at random) separate visits and the others lengthen stays.
     separating = np.where(free >= between, between, free - rng.binomial(np.maximum(free, 0), 0.5))
     key = rng.random((len(number), most))
     key[:, :1] = 2.0
@@ -122,18 +104,17 @@ def _lay_out_days(
 def charger_lines(visits: Visits, socket: int, rows: int, vehicle: str) -> list[str]:
     """The data lines of one socket's charger file, one per row.
 
-    States are 1 connected, 2 incoming, 3 away, never blank: one blank would make CityLearn read the column as floats
-    and drop every visit. The countdown ends at 0 on the last connected row. The arrival SOC stands on the row before
-    (where that is free, as state 2) and on the first connected row, because CityLearn reads the one or the other
-    (`internal/runtime.py`, associate_chargers_to_electric_vehicles). The session id tells two visits of one hour apart
-    that follow each other without a free row, where the countdown alone (0, 0) does not.
+    The state is 1 connected, 2 incoming or 3 away, never blank: with one blank CityLearn reads the column as floats and
+    drops every visit. The countdown is 0 in the last connected row. The arrival SOC is in the first connected row, and
+    in the row before if that is free (state 2), because CityLearn reads one or the other (`internal/runtime.py`,
+    associate_chargers_to_electric_vehicles). The session id separates two consecutive visits of one hour, whose
+    countdowns (0, 0) look like one visit.
     """
     lines = ["3,,,,,,\n"] * rows
     mine = visits.socket == socket
     columns = (visits.row, visits.stay, visits.arrival_soc, visits.required_soc, visits.follows)
-    for number, (row, stay, arrival, required, follows) in enumerate(
-        zip(*(c[mine].tolist() for c in columns)), start=1
-    ):
+    of_socket = zip(*(column[mine].tolist() for column in columns))
+    for number, (row, stay, arrival, required, follows) in enumerate(of_socket, start=1):
         if row > 0 and not follows:
             lines[row - 1] = f"2,{vehicle},,,1,{arrival:.4f},\n"
         lines[row] = f"1,{vehicle},{stay - 1},{required:.4f},,{arrival:.4f},v{number}\n"
@@ -143,7 +124,7 @@ def charger_lines(visits: Visits, socket: int, rows: int, vehicle: str) -> list[
 
 
 def socket_counts(settings: CaseSettings) -> dict[str, tuple[int, float, float, float]]:
-    """Kind to (sockets, kW each, battery kWh, mean visits per socket and day)."""
+    """Maps each kind to (number of sockets, kW of each, battery kWh, mean visits per socket and day)."""
     sockets, vehicles, visits = settings.sockets, settings.vehicles, settings.visits
     return {
         "moto": (sockets.moto_count, sockets.moto_kw, vehicles.moto_kwh, visits.moto_per_socket),

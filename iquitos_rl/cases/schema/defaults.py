@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
-from iquitos_rl.cases.schema.values import curve, number
+from iquitos_rl.cases.schema.values import Block
 from iquitos_rl.cases.site import Battery, Floats
-from iquitos_rl.errors import UserError
 
 BUILDING_TYPE = "citylearn.citylearn.Building"
 IGNORED = ("random_seed", "phase_connection", "seconds_per_time_step", "time_step_ratio", "episode_tracker")
@@ -33,99 +30,94 @@ def device_seed(building: str, building_type: str, device: str, device_type: str
     return int(str(total * (schema_seed + 1))[:9])
 
 
-def stationary_battery(attributes: Mapping[str, Any], seed: int, where: str) -> Battery:
-    """Resolve `electrical_storage.attributes`.
+def stationary_battery(attributes: Block, seed: int) -> Battery:
+    """Resolve `electrical_storage.attributes`; what has no meaning is recorded.
 
     Args:
         seed: the device's seed, see `device_seed`.
-        where: file and key, for messages.
-
-    Raises:
-        UserError: a parameter has no meaning or an impossible value.
     """
-    unknown = [key for key in attributes if key not in Battery.__dataclass_fields__ and key not in IGNORED]
-    if unknown:
-        raise UserError(f"{where}: a battery has no attribute {unknown[0]}")
-    seed = seed if attributes.get("random_seed") is None else attributes["random_seed"]
-    depth = number(attributes, "depth_of_discharge", where, 0, 1, default=1.0)
+    for key in attributes.content:
+        if key not in Battery.__dataclass_fields__ and key not in IGNORED:
+            attributes.error(f"a battery has no attribute {key!r}")
+    seed = attributes.whole("random_seed", 0, default=seed) % 2**32
+    depth = attributes.number("depth_of_discharge", 0, 1, default=1.0)
     return _battery(
         attributes,
         seed,
-        where,
+        capacity=attributes.number("capacity", 0, math.inf, default=0.0),
+        nominal_power=attributes.number("nominal_power", 0, math.inf, default=0.0),
         depth_of_discharge=depth,
-        initial_soc=number(attributes, "initial_soc", where, 0, 1, default=1.0 - depth),
-        loss_coefficient=number(attributes, "loss_coefficient", where, 0, 1, default=_draw(seed, 0.001, 0.009)),
+        initial_soc=attributes.number("initial_soc", 0, 1, default=1.0 - depth),
+        loss_coefficient=attributes.number("loss_coefficient", 0, 1, default=draw(seed, 0.001, 0.009)),
     )
 
 
-def vehicle_battery(attributes: Mapping[str, Any], name: str, schema_seed: int, where: str) -> Battery:
-    """Resolve `electric_vehicles_def.NAME.battery.attributes` (`internal/loading.py`, load_electric_vehicle).
-
-    Raises:
-        UserError: capacity or nominal_power is missing, or a value is impossible.
-    """
-    for key in ("capacity", "nominal_power"):
-        if attributes.get(key) is None:
-            raise UserError(f"{where}: {key} is missing")
+def vehicle_battery(attributes: Block, name: str, schema_seed: int) -> Battery:
+    """Resolve `electric_vehicles_def.NAME.battery.attributes` (`internal/loading.py`, load_electric_vehicle)."""
+    attributes.check_known((*Battery.__dataclass_fields__, *IGNORED), "battery attribute")
     seed = int(hashlib.md5(f"{schema_seed}:{name}:initial_soc".encode(), usedforsecurity=False).hexdigest()[:8], 16)
     return _battery(
         attributes,
         schema_seed,
-        where,
-        depth_of_discharge=number(attributes, "depth_of_discharge", where, 0, 1, default=1.0),
-        initial_soc=number(attributes, "initial_soc", where, 0, 1, default=_draw(seed, 0.0, 1.0)),
-        loss_coefficient=number(attributes, "loss_coefficient", where, 0, 1, default=0.0),
+        capacity=attributes.number("capacity", 0, math.inf, above=True),
+        nominal_power=attributes.number("nominal_power", 0, math.inf, above=True),
+        depth_of_discharge=attributes.number("depth_of_discharge", 0, 1, default=1.0),
+        initial_soc=attributes.number("initial_soc", 0, 1, default=draw(seed, 0.0, 1.0)),
+        loss_coefficient=attributes.number("loss_coefficient", 0, 1, default=0.0),
     )
 
 
-def omits_random(attributes: Mapping[str, Any], stationary: bool) -> list[str]:
-    """Names of the parameters that CityLearn draws for this battery."""
+def drawn(attributes: Block, stationary: bool) -> list[str]:
+    """Names of the omitted parameters that CityLearn draws for this battery."""
     names = (*DRAWN, "loss_coefficient" if stationary else "initial_soc")
-    return [name for name in names if attributes.get(name) is None]
+    return [name for name in names if name not in attributes]
 
 
-def _battery(attributes: Mapping[str, Any], seed: int, where: str, **resolved: float) -> Battery:
-    efficiency = number(attributes, "efficiency", where, 0, 1, default=_draw(seed, 0.90, 0.98))
-    if efficiency == 0:
-        raise UserError(f"{where}: efficiency must be greater than 0")
+def _battery(attributes: Block, seed: int, **resolved: float) -> Battery:
+    efficiency = attributes.number("efficiency", 0, 1, default=draw(seed, 0.90, 0.98), above=True)
 
-    def given_or(key: str, drawn: list[list[float]]) -> Floats:
-        return curve(drawn if attributes.get(key) is None else attributes[key], key, where)
+    def given_or(key: str, knots: list[list[float]]) -> Floats:
+        return attributes.curve(key) if key in attributes else np.array(knots).T.copy()
 
     power_efficiency_curve = given_or(
         "power_efficiency_curve",
         [
-            [0.0, _draw(seed, efficiency * 0.85, efficiency * 0.90)],
-            [_draw(seed, 0.25, 0.35), _draw(seed, efficiency * 0.90, efficiency * 0.95)],
-            [_draw(seed, 0.65, 0.75), _draw(seed, efficiency * 0.98, efficiency * 1.0)],
-            [_draw(seed, 0.75, 0.85), efficiency],
-            [1.0, _draw(seed, efficiency * 0.95, efficiency * 0.98)],
+            [0.0, draw(seed, efficiency * 0.85, efficiency * 0.90)],
+            [draw(seed, 0.25, 0.35), draw(seed, efficiency * 0.90, efficiency * 0.95)],
+            [draw(seed, 0.65, 0.75), draw(seed, efficiency * 0.98, efficiency * 1.0)],
+            [draw(seed, 0.75, 0.85), efficiency],
+            [1.0, draw(seed, efficiency * 0.95, efficiency * 0.98)],
         ],
     )
-    if power_efficiency_curve[1].min() <= 0 or power_efficiency_curve[1].max() > 1:
-        raise UserError(f"{where}: power_efficiency_curve must lie above 0 and at most at 1")
-
+    # CityLearn extends the curve in straight lines where it does not reach 0 or 1, and stops beyond an efficiency of 1.
+    values = [*power_efficiency_curve[1], *(_extended(power_efficiency_curve, x) for x in (0.0, 1.0))]
+    if not all(0 < value <= 1 + 1e-12 for value in values):
+        attributes.error("power_efficiency_curve must lie above 0 and at most at 1, for every power from 0 to 1")
     return Battery(
-        capacity=number(attributes, "capacity", where, 0, math.inf, default=0.0),
-        nominal_power=number(attributes, "nominal_power", where, 0, math.inf, default=0.0),
         efficiency=efficiency,
-        capacity_loss_coefficient=number(
-            attributes, "capacity_loss_coefficient", where, 0, 1, default=_draw(seed, 1e-5, 1e-4)
-        ),
+        capacity_loss_coefficient=attributes.number("capacity_loss_coefficient", 0, 1, default=draw(seed, 1e-5, 1e-4)),
         power_efficiency_curve=power_efficiency_curve,
         capacity_power_curve=given_or(
             "capacity_power_curve",
             [
-                [0.0, _draw(seed, 0.95, 1.0)],
-                [_draw(seed, 0.75, 0.85), _draw(seed, 0.90, 0.95)],
-                [1.0, _draw(seed, 0.20, 0.30)],
+                [0.0, draw(seed, 0.95, 1.0)],
+                [draw(seed, 0.75, 0.85), draw(seed, 0.90, 0.95)],
+                [1.0, draw(seed, 0.20, 0.30)],
             ],
         ),
         **resolved,
     )
 
 
-def _draw(seed: int, low: float, high: float) -> float:
+def _extended(curve: Floats, x: float) -> float:
+    """A curve's value at x, on the line through its first two knots or its last two where x lies outside of them."""
+    k = int(np.clip(np.searchsorted(curve[0], x) - 1, 0, curve.shape[1] - 2))
+    slope = (curve[1, k + 1] - curve[1, k]) / (curve[0, k + 1] - curve[0, k])
+    return float(curve[1, k] + slope * (x - curve[0, k]))
+
+
+def draw(seed: int, low: float, high: float) -> float:
+    """The first uniform number between low and high of a generator with this seed."""
     return low + (high - low) * _first_number(seed)
 
 

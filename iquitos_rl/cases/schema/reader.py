@@ -1,7 +1,9 @@
 """Reading a CityLearn schema folder into a `Site`, with the values that CityLearn 3.0.2 would use.
 
-Nothing of citylearn is imported, so this also works where it cannot be installed. What only CityLearn simulates is
-not an error here: it is listed in `Site.unsupported`, and the citylearn engine can still run the folder.
+This is the only reader of such folders: engines, planner, comparison and `case check` all come here. It collects what
+is wrong instead of stopping at the first mistake. Nothing of citylearn is imported, so it also works where citylearn
+cannot be installed. What only CityLearn simulates is no problem of the folder: it is listed in `Site.unsupported`, and
+the citylearn engine can still run it.
 """
 
 from __future__ import annotations
@@ -9,49 +11,40 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from difflib import get_close_matches
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from iquitos_rl.cases.schema import defaults
-from iquitos_rl.cases.schema.schedules import ARRIVAL_SOC, NONE, Schedule, departures, forced_socs, read_schedule
-from iquitos_rl.cases.schema.service import check_service
+from iquitos_rl.cases.schema.names import (
+    BUILDING_COLUMNS,
+    CARBON_COLUMN,
+    OPTIONAL_COLUMNS,
+    PRICE_COLUMNS,
+    WEATHER_COLUMNS,
+    knows_action,
+    knows_observation,
+)
+from iquitos_rl.cases.schema.report import SCHEMA, Report
+from iquitos_rl.cases.schema.schedules import (
+    NONE,
+    Schedule,
+    departures,
+    drift_factors,
+    forced_socs,
+    read_schedule,
+)
+from iquitos_rl.cases.schema.service import charging_limits, service_scopes
 from iquitos_rl.cases.schema.tables import DataFiles, Table
-from iquitos_rl.cases.schema.unsupported import DEMANDS, building_features, site_features
-from iquitos_rl.cases.schema.values import curve, flag, mapping, number, whole
-from iquitos_rl.cases.site import Battery, Building, Charger, ElectricalService, Floats, Site, Vehicle
+from iquitos_rl.cases.schema.thermal import read_dynamics, read_end_uses, read_outage
+from iquitos_rl.cases.schema.unsupported import DEVICE_TYPES, building_features, site_features
+from iquitos_rl.cases.schema.values import Block
+from iquitos_rl.cases.site import Battery, Building, Charger, ElectricalService, Floats, Ints, Site, Vehicle
+from iquitos_rl.cases.thermal import END_USES, THERMAL_ACTIONS
 from iquitos_rl.errors import UserError
 
-CALENDAR = ("month", "hour", "day_type")
-BUILDING_COLUMNS = (*CALENDAR, "indoor_dry_bulb_temperature", "non_shiftable_load", *DEMANDS, "solar_generation")
-OPTIONAL_COLUMNS = (
-    "daylight_savings_status",
-    "average_unmet_cooling_setpoint_difference",
-    "indoor_relative_humidity",
-    "occupant_count",
-    "indoor_dry_bulb_temperature_cooling_set_point",
-    "indoor_dry_bulb_temperature_heating_set_point",
-    "hvac_mode",
-    "power_outage",
-    "comfort_band",
-    "minutes",
-    "seconds",
-)
-LEADS = ("", "_predicted_1", "_predicted_2", "_predicted_3")
-WEATHER_COLUMNS = tuple(
-    f"{quantity}{lead}"
-    for quantity in (
-        "outdoor_dry_bulb_temperature",
-        "outdoor_relative_humidity",
-        "diffuse_solar_irradiance",
-        "direct_solar_irradiance",
-    )
-    for lead in LEADS
-)
-PRICE_COLUMNS = tuple(f"electricity_pricing{lead}" for lead in LEADS)
-CARBON_COLUMN = "carbon_intensity"
 CHARGER_POWERS = {
     "max_charging_power": 50.0,
     "min_charging_power": 0.0,
@@ -59,288 +52,401 @@ CHARGER_POWERS = {
     "min_discharging_power": 0.0,
 }
 """kW, with CityLearn's defaults (`electric_vehicle_charger.py`)."""
-CHARGER_ATTRIBUTES = (
-    *CHARGER_POWERS,
-    "efficiency",
-    "charge_efficiency_curve",
-    "discharge_efficiency_curve",
-    "phase_connection",
-)
+CHARGER_CURVES = ("charge_efficiency_curve", "discharge_efficiency_curve")
+CHARGER_ATTRIBUTES = (*CHARGER_POWERS, "efficiency", *CHARGER_CURVES, "phase_connection")
+CHARGER_KEYS = ("type", "charger_simulation", "attributes", "noise_std", "autosize")
 PV_ABSOLUTE = ("absolute", "absolute_kwh", "kwh", "kwh_step", "energy")
 PV_PER_KW = ("per_kw", "w_per_kw", "profile")
 BATTERY_ACTION, SOCKET_ACTION = "electrical_storage", "electric_vehicle_storage"
+LARGEST_SEED = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read of a folder: the site, and what a closer look at the files needs."""
+
+    report: Report
+    schema: Block
+    site: Site | None
+    """None where the report has errors."""
+    blocks: dict[str, Block]
+    """The included buildings."""
+    energy: dict[str, Table]
+    weather: dict[str, Table]
+    schedules: tuple[Schedule, ...]
+    """In the order of `Site.sockets`."""
 
 
 def read_site(folder: Path) -> Site:
-    """Read `schema.json` of a folder and every data file that it names.
+    """Read `schema.json` of a folder (or a schema file of another name) and every data file that it names.
 
     The site's T rows are `simulation_start_time_step` to `simulation_end_time_step`, both included.
 
     Raises:
-        UserError: the folder, a file or a cell is missing or wrong; the sentence names the file and the key, or the
-            line and column.
+        UserError: CityLearn cannot run the folder, or would compute something else than the files say. The sentence
+            names the first error's file and key, or line and column, and says how many more there are.
     """
-    path = folder if folder.is_file() else folder / "schema.json"
-    schema, content = _load_schema(path)
-    return _SchemaReader(path, schema, content).site()
+    reading = read_folder(folder)
+    if reading.site is not None:
+        return reading.site
+    first, *more = reading.report.errors
+    rest = f" ({len(more)} more: see `python -m iquitos_rl.case check`)" if more else ""
+    raise UserError(f"{folder if folder.is_dir() else folder.parent}: {first}{rest}")
+
+
+def read_folder(folder: Path) -> Reading:
+    """Read a folder and collect every problem.
+
+    Raises:
+        UserError: there is no schema.json, or it is not JSON.
+    """
+    path = folder if folder.is_file() else folder / SCHEMA
+    content = load_json(path)
+    report = Report()
+    return _SchemaReader(path, Block(content, report)).read()
+
+
+def load_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        UserError: the file cannot be read, or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', error)}") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON in UTF-8: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold one JSON object")
+    return content
 
 
 class _SchemaReader:
     """One schema while it is read: what its parts share."""
 
-    def __init__(self, path: Path, schema: dict[str, Any], content: bytes) -> None:
-        self.path, self.schema = path, schema
-        start = whole(schema, "simulation_start_time_step", str(path), 0)
-        end = whole(schema, "simulation_end_time_step", str(path), start + 1)
-        self.seconds = whole(schema, "seconds_per_time_step", str(path), 1)
-        self.rows = end - start + 1
-        root = path.parent if schema.get("root_directory") is None else path.parent / str(schema["root_directory"])
-        self.files = DataFiles(root, start, self.rows)
-        self.files.digest.update(content)
-        self.unsupported = list(site_features(schema, str(path)))
-        if schema.get("random_seed") is not None:
-            whole(schema, "random_seed", str(path), 0)
-        self.ratio = 1.0
+    def __init__(self, path: Path, schema: Block) -> None:
+        self.path, self.schema, self.report = path, schema, schema.report
+        start = schema.whole("simulation_start_time_step", 0)
+        self.rows = max(schema.whole("simulation_end_time_step", start + 1) - start + 1, 2)
+        self.seconds = schema.whole("seconds_per_time_step", 1)
+        root = schema.get("root_directory", "")
+        if not isinstance(root, str):
+            schema.error(f"root_directory must be a folder, not {root!r}")
+        elif not (path.parent / root).is_dir():
+            schema.error(f"root_directory names {root}, which is no folder")
+        self.unsupported = list(site_features(schema))
+        self.thermal = False
+        """Whether any building has thermal devices or outages."""
+        self.seed = self._seed()
+        padded = "terminal_observation_padding" in self.unsupported
+        self.files = DataFiles(path.parent / str(root), start, self.rows, self.report, padded)
+        self.files.digest.update(path.read_bytes())
 
-    def site(self) -> Site:
-        all_vehicles, excluded = self._vehicles()
-        index = {vehicle.name: v for v, vehicle in enumerate(all_vehicles)} | dict.fromkeys(excluded, NONE)
-        blocks = [(name, block) for name, block in self._blocks("buildings") if self._included(name, block)]
-        if not blocks:
-            raise UserError(f"{self.path}: buildings: none is included")
-        calendar = self._energy_table(*blocks[0])
-        self.ratio = self._time_step_ratio(calendar)
-        schedules = {name: self._schedules(name, block, index) for name, block in blocks}
-        every = [file for files in schedules.values() for file in files]
-        hours = self.seconds / 3600
-        forced, random = forced_socs(
+    def read(self) -> Reading:
+        self._check_top()
+        vehicles, excluded = self._vehicles()
+        index = {vehicle.name: v for v, vehicle in enumerate(vehicles)} | dict.fromkeys(excluded, NONE)
+        blocks = {name: b for name, b in self.schema.child("buildings").children() if b.flag("include", default=True)}
+        if not blocks and isinstance(self.schema.get("buildings"), dict):
+            self.schema.child("buildings").error("none is included")
+        for block in list(blocks.values())[:1]:
+            self.files.read(block, "energy_simulation")  # the order of reading is part of the fingerprint
+        schedules = {name: self._schedules(block, index) for name, block in blocks.items()}
+        every = [schedule for own in schedules.values() for schedule in own]
+        forced, moves = forced_socs(
             every,
-            np.array([1.0 - vehicle.battery.depth_of_discharge for vehicle in all_vehicles]).clip(0, 1),
-            np.array([vehicle.battery.loss_coefficient for vehicle in all_vehicles]) * hours,
+            np.array([1.0 - vehicle.battery.depth_of_discharge for vehicle in vehicles]).clip(0, 1),
+            np.array([vehicle.battery.loss_coefficient for vehicle in vehicles]) * self.seconds / 3600,
         )
-        for n, row in random[:1]:
-            place = every[n].table.place(row, ARRIVAL_SOC)
-            self.unsupported.append(
-                f"SOC at {len(random)} arrival(s) is not given but drawn at random, first at {place}"
-            )
+        if moves is not None and self.seed is None:
+            self.unsupported.append("SOCs of arriving vehicles omitted and no random_seed to draw from")
         remaining = iter(forced)
-        buildings = tuple(self._building(name, block, schedules[name], remaining) for name, block in blocks)
-        hour = calendar.integers("hour", 0, 24, point_allowed=True)
-        return Site(
-            path=self.path.parent,
-            name=self.path.parent.resolve().name,
-            seconds_per_time_step=self.seconds,
-            month=calendar.integers("month", 1, 12, point_allowed=True),
-            # CityLearn counts 1 to 24; files that hold an hour 0 count 0 to 23.
-            hour=hour if (hour == 0).any() else hour - 1,
-            day_type=calendar.integers("day_type", 1, 8, point_allowed=True),
-            buildings=buildings,
-            vehicles=tuple(all_vehicles),
-            unsupported=tuple(self.unsupported),
-            fingerprint=self.files.digest.hexdigest(),
-        )
-
-    def _building(
-        self, name: str, block: dict[str, Any], schedules: list[Schedule], forced: Iterator[Floats]
-    ) -> Building:
-        energy = self._energy_table(name, block)
-        known = mapping(self.schema.get("actions"), f"{self.path}: actions")
-        active = [action for action in known if self._active(action, block)]
-        self.unsupported += building_features(name, block, energy, active, str(self.path))
-        load = energy.numbers("non_shiftable_load")
-        weather = self.files.read(block.get("weather"), f"buildings.{name}.weather")
-        weather.check_columns(WEATHER_COLUMNS)
-        price, predicted = np.zeros(self.rows), np.zeros((self.rows, 0))
-        if block.get("pricing") is not None:
-            table = self.files.read(block["pricing"], f"buildings.{name}.pricing")
-            table.check_columns(PRICE_COLUMNS)
-            columns = [table.numbers(column).astype(np.float64) for column in PRICE_COLUMNS]
-            price, predicted = columns[0], np.stack(columns[1:], axis=-1)
-        carbon = np.zeros(self.rows)
-        if block.get("carbon_intensity") is not None:
-            table = self.files.read(block["carbon_intensity"], f"buildings.{name}.carbon_intensity")
-            table.check_columns((CARBON_COLUMN,))
-            carbon = table.numbers(CARBON_COLUMN).astype(np.float64)
-        battery = self._battery(name, block)
-        battery_action = BATTERY_ACTION in active
-        if battery_action and battery is None and not self.unsupported:
-            raise UserError(
-                f"{self.path}: buildings.{name}: {BATTERY_ACTION} is an active action, but the building has no battery "
-                "with capacity and power"
+        energy: dict[str, Table] = {}
+        weather: dict[str, Table] = {}
+        buildings = []
+        for name, block in blocks.items():
+            energy[name], weather[name] = self._energy(block), self._weather(block)
+            buildings.append(self._building(name, block, energy[name], weather[name], schedules[name], remaining))
+        if not self.thermal:
+            buildings = [replace(b, end_uses=(), dynamics=None, outage=None) for b in buildings]
+        site = None
+        if blocks and not self.report.errors:
+            month, hour, day_type = self._calendar(next(iter(energy.values())))
+            site = Site(
+                path=self.path.parent,
+                name=self.path.parent.resolve().name,
+                seconds_per_time_step=self.seconds,
+                month=month,
+                # CityLearn counts 1 to 24; files that hold an hour 0 and no 24 count 0 to 23.
+                hour=hour if (hour == 0).any() and hour.max() < 24 else (hour - 1) % 24,
+                day_type=day_type,
+                buildings=tuple(buildings),
+                vehicles=tuple(vehicles),
+                drift=None if moves is None or self.seed is None else drift_factors(moves, self.seed, self.seconds),
+                unsupported=tuple(self.unsupported),
+                fingerprint=self.files.digest.hexdigest(),
             )
-        configs = mapping(block.get("chargers") or {}, f"{self.path}: buildings.{name}.chargers")
-        chargers = tuple(
-            self._charger(f"buildings.{name}.chargers.{charger}", charger, config, file, next(forced))
-            for (charger, config), file in zip(configs.items(), schedules, strict=True)
-        )
-        return Building(
-            name=name,
-            load=(load * np.float32(self.ratio)).astype(np.float64),
-            pv=self._pv(name, block, energy),
-            price=price,
-            price_predicted=predicted,
-            carbon=carbon,
-            weather={column: weather.numbers(column).astype(np.float64) for column in WEATHER_COLUMNS},
-            battery=battery,
-            battery_action=battery_action,
-            socket_action=bool(chargers) and SOCKET_ACTION in active,
-            chargers=chargers,
-            service=self._service(name, block, [charger.name for charger in chargers]),
-        )
+        return Reading(self.report, self.schema, site, blocks, energy, weather, tuple(every))
 
-    def _energy_table(self, name: str, block: dict[str, Any]) -> Table:
-        table = self.files.read(block.get("energy_simulation"), f"buildings.{name}.energy_simulation")
-        table.check_columns(BUILDING_COLUMNS, OPTIONAL_COLUMNS)
-        return table
+    def _check_top(self) -> None:
+        """Check what stands outside of buildings and vehicles."""
+        schema = self.schema
+        for key in ("central_agent", "reward_function", "observations", "actions", "buildings"):
+            if key not in schema:
+                schema.error(f"key {key} is missing")
+        schema.flag("central_agent")
+        if "reward_function" in schema:
+            reward = schema.child("reward_function")
+            reward.child("attributes")
+            if not isinstance(reward.get("type"), dict):
+                reward.check_class("type")
+            for name in reward.child("type").content if isinstance(reward.get("type"), dict) else ():
+                reward.child("type").check_class(name)
+        length = schema.get("episode_time_steps")
+        if length is not None and not isinstance(length, list) and schema.whole("episode_time_steps", 1) > self.rows:
+            schema.error(f"episode_time_steps is {length}, the schema simulates {self.rows} rows")
+        self.actions = [name for name, action in schema.child("actions").children() if action.flag("active")]
+        for name, observation in schema.child("observations").children():
+            observation.flag("active")
+            if "electric_vehicle_" not in name:
+                observation.flag("shared_in_central_agent")
+            if not knows_observation(name):  # it looks at the inactive ones too
+                schema.child("observations").error(
+                    f"CityLearn 3.0.2 fails on the unknown observation {name}: delete it"
+                )
 
-    def _time_step_ratio(self, table: Table) -> float:
-        """Schema step over data step, by the first two rows of the first building (`data.py`, EnergySimulation)."""
-
-        def second_of_day(row: int) -> int:
-            factors = {"hour": 3600, "minutes": 60, "seconds": 1}
-            given = [column for column in factors if column in table]
-            given = given if "minutes" in given else ["hour"]
-            return sum(int(table.numbers(column)[row]) * factors[column] for column in given)
-
-        step = second_of_day(1) - second_of_day(0)
-        step += 24 * 3600 if step < 0 else 0
-        return self.seconds / step if step > 0 else 1.0
-
-    def _pv(self, name: str, block: dict[str, Any], energy: Table) -> Floats:
-        """(T,) kWh per step, rounded as CityLearn rounds (`building.py`, _pv_generation_to_control_step)."""
-        generation = energy.numbers("solar_generation")
-        config = block.get("pv")
-        if config is None:
-            return np.zeros(self.rows)
-        where = f"{self.path}: buildings.{name}.pv"
-        attributes = mapping(mapping(config, where).get("attributes") or {}, f"{where}.attributes")
-        mode = str(attributes.get("generation_mode") or "per_kw").strip().lower().replace("-", "_")
-        if mode in PV_ABSOLUTE:
-            return (generation * np.float32(self.ratio)).astype(np.float64)
-        if mode not in PV_PER_KW:
-            raise UserError(f"{where}: generation_mode must be per_kw or absolute, not {mode!r}")
-        nominal_power = number(attributes, "nominal_power", where, 0, math.inf, default=0.0)
-        hours = np.float32(self.seconds / 3600)
-        return (np.float32(nominal_power) * generation / np.float32(1000) * hours).astype(np.float64)
-
-    def _battery(self, name: str, block: dict[str, Any]) -> Battery | None:
-        config = block.get("electrical_storage")
-        if config is None:
+    def _seed(self) -> int | None:
+        if "random_seed" not in self.schema:
+            self.schema.warning("no random_seed, CityLearn draws another one each run")
             return None
-        where = f"{self.path}: buildings.{name}.electrical_storage"
-        attributes = mapping(config.get("attributes") or {}, f"{where}.attributes")
-        seed = self.schema.get("random_seed")
-        if seed is None and attributes.get("random_seed") is None:
-            self._note_omitted(f"buildings.{name}.electrical_storage", attributes, stationary=True)
-        building_type = block.get("type") or defaults.BUILDING_TYPE
-        seed = defaults.device_seed(name, building_type, "electrical_storage", str(config.get("type")), seed or 0)
-        battery = defaults.stationary_battery(attributes, seed, where)
-        return battery if battery.capacity > 0 and battery.nominal_power > 0 else None
+        seed = self.schema.whole("random_seed", 0)
+        if seed > LARGEST_SEED:
+            self.schema.error(f"random_seed must be at most {LARGEST_SEED}, not {seed}")
+            return 0
+        if seed == 0:
+            self.schema.warning("random_seed 0 makes every random episode start at the same row")
+        return seed
 
     def _vehicles(self) -> tuple[list[Vehicle], list[str]]:
         """The vehicles that take part, and the names of those that the schema excludes."""
         vehicles, excluded = [], []
-        for name, block in self._blocks("electric_vehicles_def"):
-            if not self._included(name, block):
+        for name, block in self.schema.child("electric_vehicles_def").children():
+            if not block.flag("include", default=True):
                 excluded.append(name)
                 continue
-            where = f"{self.path}: electric_vehicles_def.{name}.battery"
-            attributes = mapping(mapping(block.get("battery"), where).get("attributes"), f"{where}.attributes")
-            seed = self.schema.get("random_seed")
-            if seed is None:
-                self._note_omitted(f"electric_vehicles_def.{name}", attributes, stationary=False)
-            battery = defaults.vehicle_battery(attributes, name, seed or 0, where)
-            if battery.capacity <= 0 or battery.nominal_power <= 0:
-                raise UserError(f"{where}: capacity and nominal_power must be greater than 0")
-            vehicles.append(Vehicle(name, battery))
+            block.check_class("type", required=False)
+            attributes = block.child("battery", required=True).child("attributes", required=True)
+            self._note_drawn(attributes, stationary=False)
+            vehicles.append(Vehicle(name, defaults.vehicle_battery(attributes, name, self.seed or 0)))
         return vehicles, excluded
 
-    def _schedules(self, name: str, block: dict[str, Any], vehicles: dict[str, int]) -> list[Schedule]:
-        where = f"{self.path}: buildings.{name}.chargers"
-        schedules = []
-        for charger, config in mapping(block.get("chargers") or {}, where).items():
-            config = mapping(config, f"{where}.{charger}")
-            table = self.files.read(config.get("charger_simulation"), f"chargers.{charger}.charger_simulation")
-            schedules.append(read_schedule(table, vehicles))
-        return schedules
+    def _energy(self, block: Block) -> Table:
+        table = self.files.read(block, "energy_simulation")
+        table.check_columns(BUILDING_COLUMNS, OPTIONAL_COLUMNS)
+        self._calendar(table)
+        for column in BUILDING_COLUMNS + OPTIONAL_COLUMNS:
+            if column in table:
+                # Only the load, PV and demands enter the energy balance; elsewhere CityLearn takes a blank as it is.
+                table.numbers(column, blank_allowed=column in OPTIONAL_COLUMNS or column.startswith("indoor"))
+        both = table.numbers("cooling_demand") * table.numbers("heating_demand") != 0
+        table.note("error", "cooling_demand", both, "cooling and heating in one row, CityLearn stops at it")
+        if "hvac_mode" in table:
+            wrong = ~np.isin(table.numbers("hvac_mode", blank_allowed=True), (0, 1, 2, 3))
+            table.note("error", "hvac_mode", wrong, "not 0, 1, 2 or 3, CityLearn stops at it")
+        return table
 
-    def _charger(self, key: str, name: str, config: dict[str, Any], file: Schedule, forced: Floats) -> Charger:
-        where = f"{self.path}: {key}"
-        attributes = mapping(config.get("attributes") or {}, f"{where}.attributes")
-        for attribute in set(attributes) - set(CHARGER_ATTRIBUTES):
-            # CityLearn ignores what it does not know, so a misspelt power limit would silently become 50 kW.
-            if near := get_close_matches(attribute, CHARGER_ATTRIBUTES, n=1, cutoff=0.8):
-                raise UserError(f"{where}: a charger has no attribute {attribute}; {near[0]} is probably meant")
+    def _calendar(self, table: Table) -> tuple[Ints, Ints, Ints]:
+        """Month, hour and day_type of every row, (T,) each."""
+        return table.integers("month", 1, 12), table.integers("hour", 0, 24), table.integers("day_type", 1, 8)
 
-        def power(key: str) -> float:
-            return number(attributes, key, where, 0, math.inf, default=CHARGER_POWERS[key])
+    def _time_step_ratio(self, table: Table) -> float:
+        """Schema step over data step, by the first two rows (`data.py`, EnergySimulation)."""
+        units = {"hour": 3600, "minutes": 60, "seconds": 1}
+        given = [column for column in units if column in table] if "minutes" in table else ["hour"]
+        moments = sum(table.numbers(column)[:2].astype(np.int64) * units[column] for column in given)
+        step = int(np.diff(moments)[0])
+        step += 24 * 3600 if step < 0 else 0
+        if step == 0 and self.seconds >= units[given[-1]] and "hour" in table:
+            still = np.append(False, np.diff(table.numbers("hour")) == 0)
+            hours = 1 + int((~still[1:]).sum())
+            hint = f"; these look like {60 * hours // table.rows} minute rows read as hourly ones"
+            message = f"the clock goes on by 0 h, seconds_per_time_step says {self.seconds / 3600:g} h"
+            table.note("error", "hour", still, message + (hint if table.rows >= 2 * hours else ""))
+        return self.seconds / step if step > 0 else 1.0
 
-        def efficiency_curve(key: str) -> Floats | None:
-            value = attributes.get(key)
-            return None if value is None else curve(value, key, where, fewest=1)
+    def _weather(self, block: Block) -> Table:
+        table = self.files.read(block, "weather")
+        table.check_columns(WEATHER_COLUMNS)
+        return table
 
-        efficiency = number(attributes, "efficiency", where, 0, 1, default=1.0)
-        if efficiency == 0:
-            raise UserError(f"{where}: efficiency must be greater than 0")
-        phase = attributes.get("phase_connection")
-        vehicle = file.vehicle
-        departure, departs = departures(vehicle, file.starts)
-        # A vehicle that states no wish wants nothing.
-        required = np.where(vehicle == NONE, 0.0, np.nan_to_num(file.required_soc))
-        return Charger(
+    def _building(
+        self,
+        name: str,
+        block: Block,
+        energy: Table,
+        weather: Table,
+        schedules: list[Schedule],
+        forced: Iterator[Floats],
+    ) -> Building:
+        block.check_class("type", required=False)
+        if not isinstance(block.get("inactive_observations", []), (list, str)):
+            block.error("inactive_observations must be a list of names")
+        actions = self._active_actions(block)
+        if block.get("washing_machines"):
+            block.warning("CityLearn 3.0.2 ignores washing_machines; it knows deferrable_appliances")
+        self.unsupported += building_features(block, actions)
+        for device in ("electrical_storage", "pv"):
+            if device in block:
+                block.child(device).check_class("type")
+                if block.child(device).flag("autosize"):
+                    block.warning(f"{device} is autosized, its size is CityLearn's draw")
+        ratio = np.float32(self._time_step_ratio(energy))
+        prices = self._shared(block, "pricing", PRICE_COLUMNS)
+        carbon = self._shared(block, "carbon_intensity", (CARBON_COLUMN,))
+        battery = self._battery(name, block)
+        if BATTERY_ACTION in actions and battery is None:
+            block.error(
+                f"action {BATTERY_ACTION} is active but the building has no battery with capacity and nominal_power"
+            )
+        chargers = tuple(
+            self._charger(config, charger, schedule, next(forced))
+            for (charger, config), schedule in zip(block.child("chargers").children(), schedules, strict=True)
+        )
+        return Building(
             name=name,
-            efficiency=efficiency,
-            phase_connection=None if phase is None else str(phase),
-            vehicle=vehicle,
-            departure=departure,
-            required_soc=required,
-            arrival_soc=forced,
-            departs=departs,
-            max_charging_power=power("max_charging_power"),
-            min_charging_power=power("min_charging_power"),
-            max_discharging_power=power("max_discharging_power"),
-            min_discharging_power=power("min_discharging_power"),
-            charge_efficiency_curve=efficiency_curve("charge_efficiency_curve"),
-            discharge_efficiency_curve=efficiency_curve("discharge_efficiency_curve"),
+            load=(energy.numbers("non_shiftable_load") * ratio).astype(np.float64),
+            pv=self._pv(block.child("pv"), "pv" in block, energy.numbers("solar_generation"), ratio),
+            price=prices[:, 0] if prices.shape[1] else np.zeros(self.rows),
+            price_predicted=prices[:, 1:],
+            carbon=carbon[:, 0] if carbon.shape[1] else np.zeros(self.rows),
+            weather={column: weather.numbers(column).astype(np.float64) for column in WEATHER_COLUMNS},
+            battery=battery,
+            battery_action=BATTERY_ACTION in actions,
+            socket_action=bool(chargers) and SOCKET_ACTION in actions,
+            chargers=chargers,
+            service=self._service(block, chargers),
+            **self._thermal(name, block, energy, weather, actions),
         )
 
-    def _service(self, name: str, block: dict[str, Any], chargers: list[str]) -> ElectricalService | None:
-        for kind in ("electrical_service", "charging_constraints"):
+    def _thermal(self, name: str, block: Block, energy: Table, weather: Table, actions: list[str]) -> dict[str, Any]:
+        """What a building has besides electrical devices."""
+        outage = read_outage(block, energy, self.rows, self.seconds)
+        demands = any(energy.numbers(f"{use}_demand").any() for use in END_USES)
+        needed = demands or outage.any() or "dynamics" in block or any(action in THERMAL_ACTIONS for action in actions)
+        self.thermal |= bool(needed)
+        if needed and self._time_step_ratio(energy) != 1:
+            self.unsupported.append(f"{block.path}: thermal devices with another time step than the data's")
+        outdoor = weather.numbers("outdoor_dry_bulb_temperature").astype(np.float64)
+        count = energy.numbers("occupant_count", blank_allowed=True).astype(np.float64)
+        points = [f"indoor_dry_bulb_temperature_{use}_set_point" for use in ("cooling", "heating")]
+        return {
+            "end_uses": read_end_uses(name, block, energy, outdoor, actions, self.seed or 0),
+            "dynamics": read_dynamics(block, self.files, energy, weather),
+            "outage": outage,
+            "hvac_mode": energy.integers("hvac_mode", 0, 3) if "hvac_mode" in energy else np.ones(self.rows, np.int64),
+            "indoor_temperature": energy.numbers("indoor_dry_bulb_temperature", blank_allowed=True).astype(np.float64),
+            "set_points": np.stack([energy.numbers(p, blank_allowed=True).astype(np.float64) for p in points], axis=-1),
+            "occupants": count,
+        }
+
+    def _active_actions(self, block: Block) -> list[str]:
+        names = [name for name in self.actions if name not in block.names("inactive_actions")]
+        for name in names:
+            if not knows_action(name):
+                hint = "delete it or set it inactive"
+                self.schema.child("actions").error(f"CityLearn 3.0.2 fails on the unknown action {name}: {hint}")
+        return names
+
+    def _shared(self, block: Block, key: str, columns: tuple[str, ...]) -> Floats:
+        """(T, columns) of a file of prices or carbon; no columns where the schema names none."""
+        if key not in block:
+            block.warning(f"no {key}, CityLearn takes zeros")
+            return np.zeros((self.rows, 0))
+        table = self.files.read(block, key)
+        table.check_columns(columns)
+        return np.stack([table.numbers(column).astype(np.float64) for column in columns], axis=-1)
+
+    def _pv(
+        self, pv: Block, there: bool, generation: np.ndarray[Any, np.dtype[np.float32]], ratio: np.float32
+    ) -> Floats:
+        """(T,) kWh per step, rounded as CityLearn rounds (`building.py`, _pv_generation_to_control_step)."""
+        attributes = pv.child("attributes")
+        for key in attributes.content:
+            if key not in ("nominal_power", "generation_mode", "efficiency", *defaults.IGNORED):
+                attributes.error(f"a PV plant has no attribute {key!r}")
+        mode = str(attributes.get("generation_mode", "per_kw")).strip().lower().replace("-", "_")
+        nominal_power = attributes.number("nominal_power", 0, math.inf, default=0.0)
+        if not there:
+            return np.zeros(self.rows)
+        if mode in PV_ABSOLUTE:
+            return (generation * ratio).astype(np.float64)
+        if mode not in PV_PER_KW:
+            attributes.error(f"generation_mode must be per_kw or absolute, not {mode!r}")
+        hours = np.float32(self.seconds / 3600)
+        return (np.float32(nominal_power) * generation / np.float32(1000) * hours).astype(np.float64)
+
+    def _battery(self, name: str, block: Block) -> Battery | None:
+        storage = block.child("electrical_storage")
+        if "electrical_storage" not in block:
+            return None
+        attributes = storage.child("attributes")
+        sized = storage.get("type") in DEVICE_TYPES["electrical_storage"] and not storage.flag("autosize")
+        if sized:
+            self._note_drawn(attributes, stationary=True)
+        building_type = str(block.get("type", defaults.BUILDING_TYPE))
+        seed = defaults.device_seed(name, building_type, "electrical_storage", str(storage.get("type")), self.seed or 0)
+        battery = defaults.stationary_battery(attributes, seed)
+        return battery if not sized or (battery.capacity > 0 and battery.nominal_power > 0) else None
+
+    def _note_drawn(self, attributes: Block, stationary: bool) -> None:
+        names = ", ".join(defaults.drawn(attributes, stationary))
+        if names and self.seed is None and not (stationary and "random_seed" in attributes):
+            self.unsupported.append(f"{attributes.path}: {names} omitted and no random_seed to draw from")
+        if names:
+            attributes.warning(f"CityLearn draws at random what is omitted: {names}")
+
+    def _schedules(self, block: Block, vehicles: dict[str, int]) -> list[Schedule]:
+        return [
+            read_schedule(name, self.files.read(config, "charger_simulation"), vehicles)
+            for name, config in block.child("chargers").children()
+        ]
+
+    def _charger(self, block: Block, name: str, schedule: Schedule, forced: Floats) -> Charger:
+        block.check_known(CHARGER_KEYS, "key")
+        block.check_class("type")
+        attributes = block.child("attributes")
+        attributes.check_known(CHARGER_ATTRIBUTES, "attribute")
+        for key, default in (("max_charging_power", "50 kW"), ("max_discharging_power", "50 kW"), ("efficiency", "1")):
+            if key not in attributes:
+                attributes.warning(f"no {key}, CityLearn takes {default}")
+        powers = {key: attributes.number(key, 0, math.inf, default=default) for key, default in CHARGER_POWERS.items()}
+        curves = [attributes.curve(key, fewest=1) if key in attributes else None for key in CHARGER_CURVES]
+        phase = attributes.get("phase_connection")
+        departure, departs = departures(schedule.vehicle, schedule.starts)
+        return Charger(
+            name=name,
+            efficiency=attributes.number("efficiency", 0, 1, default=1.0, above=True),
+            charge_efficiency_curve=curves[0],
+            discharge_efficiency_curve=curves[1],
+            phase_connection=None if phase is None else str(phase),
+            vehicle=schedule.vehicle,
+            departure=departure,
+            # A vehicle that states no wish wants nothing.
+            required_soc=np.where(schedule.vehicle == NONE, 0.0, np.nan_to_num(schedule.required_soc)),
+            arrival_soc=forced,
+            departs=departs,
+            **powers,
+        )
+
+    def _service(self, block: Block, chargers: tuple[Charger, ...]) -> ElectricalService | None:
+        phases = {charger.name: charger.phase_connection for charger in chargers}
+        for kind, parse in (("electrical_service", service_scopes), ("charging_constraints", charging_limits)):
             if block.get(kind):
-                raw = mapping(block[kind], f"{self.path}: buildings.{name}.{kind}")
-                storage = block.get("electrical_storage") or {}
-                phase = (storage.get("attributes") or {}).get("phase_connection")
-                service = ElectricalService(kind, raw, None if phase is None else str(phase))
-                configs = block.get("chargers") or {}
-                phases = {key: (configs[key].get("attributes") or {}).get("phase_connection") for key in chargers}
-                check_service(service, phases, f"{self.path}: buildings.{name}.{kind}")
+                limits = block.child(kind)
+                phase = block.child("electrical_storage").child("attributes").get("phase_connection")
+                service = ElectricalService(kind, dict(limits.content), None if phase is None else str(phase))
+                parse(service, phases, limits)
                 return service
         return None
-
-    def _note_omitted(self, where: str, attributes: dict[str, Any], stationary: bool) -> None:
-        if names := defaults.omits_random(attributes, stationary):
-            self.unsupported.append(f"{where}: {', '.join(names)} omitted and no random_seed to draw from")
-
-    def _active(self, action: str, block: dict[str, Any]) -> bool:
-        config = mapping(self.schema["actions"][action], f"{self.path}: actions.{action}")
-        inactive = block.get("inactive_actions") or []
-        inactive = inactive if isinstance(inactive, list) else [inactive]
-        return flag(config.get("active"), f"{self.path}: actions.{action}.active") and action not in inactive
-
-    def _included(self, name: str, block: dict[str, Any]) -> bool:
-        return flag(block.get("include", True), f"{self.path}: {name}.include")
-
-    def _blocks(self, key: str) -> list[tuple[str, dict[str, Any]]]:
-        blocks = mapping(self.schema.get(key) or {}, f"{self.path}: {key}")
-        return [(name, mapping(block, f"{self.path}: {key}.{name}")) for name, block in blocks.items()]
-
-
-def _load_schema(path: Path) -> tuple[dict[str, Any], bytes]:
-    try:
-        content = path.read_bytes()
-        schema = json.loads(content)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid JSON: {error}") from None
-    return mapping(schema, str(path)), content

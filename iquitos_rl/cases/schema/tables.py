@@ -7,13 +7,19 @@ not always the nearest double, and whether a column is text or numbers decides w
 from __future__ import annotations
 
 import hashlib
+import io
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from iquitos_rl.errors import UserError
+from iquitos_rl.cases.schema.report import Report, Severity
+from iquitos_rl.cases.schema.values import Block
+from iquitos_rl.cases.site import Bools
+
+LEAP_YEAR = 8784
+LEAP_HINT = " (a leap year: drop 29 February from every file)"
 
 
 class DataFiles:
@@ -23,118 +29,174 @@ class DataFiles:
         root: folder that file names in the schema are relative to.
         start: first data row simulated, counted from 0.
         rows: number of rows simulated, T.
+        padded: whether CityLearn adds the last row itself (`terminal_observation_padding`).
     """
 
-    def __init__(self, root: Path, start: int, rows: int) -> None:
-        self.root, self.start, self.rows = root, start, rows
+    def __init__(self, root: Path, start: int, rows: int, report: Report, padded: bool = False) -> None:
+        self.root, self.start, self.rows, self.report, self.padded = root, start, rows, report, padded
         self.digest = hashlib.sha256()
-        self._frames: dict[Path, pd.DataFrame] = {}
+        self._tables: dict[str, Table] = {}
 
-    def read(self, name: object, key: str) -> Table:
-        """The window of a file that the schema names under `key`.
+    def read(self, block: Block, key: str) -> Table:
+        """The window of the file that a block names; a table without columns where it cannot be read (recorded)."""
+        name = block.text(key, "the name of a data file")
+        if not name:
+            return self._nothing(name)
+        if name not in self._tables:
+            self._tables[name] = self._parse(name, block, key)
+        return self._tables[name]
 
-        Raises:
-            UserError: no such file, not a CSV file, or fewer rows than the simulation needs.
-        """
-        if not isinstance(name, str) or not name:
-            raise UserError(f"{self.root / 'schema.json'}: {key} must name a data file, not {name!r}")
-        path = self.root / name
-        if path not in self._frames:
-            self._frames[path] = self._parse(path, key)
-        return Table(path, self._frames[path], self.start)
-
-    def _parse(self, path: Path, key: str) -> pd.DataFrame:
-        if path.suffix.lower() in {".parquet", ".pq", ".parq"}:
-            raise UserError(f"{path}: {key} is a Parquet file; only CSV files can be read")
+    def _parse(self, name: str, block: Block, key: str) -> Table:
+        if name.lower().endswith((".parquet", ".pq", ".parq")):
+            block.error(f"{key} names {name}, a Parquet file; only CSV files can be read")
+            return self._nothing(name)
         try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise UserError(f"{path}: {key} cannot be read: {error.strerror}") from None
-        self.digest.update(path.name.encode() + b"\0" + content)
+            content = (self.root / name).read_bytes()
+        except FileNotFoundError:
+            block.error(f"{key} names {name}, which does not exist")
+            return self._nothing(name)
+        except (OSError, ValueError) as error:
+            block.error(f"{key} names {name}, which cannot be read: {getattr(error, 'strerror', error)}")
+            return self._nothing(name)
+        self.digest.update((self.root / name).name.encode() + b"\0" + content)
         skip = range(1, self.start + 1) if self.start else None
         try:
-            frame = pd.read_csv(path, skiprows=skip, nrows=self.rows)
+            frame = pd.read_csv(io.BytesIO(content), skiprows=skip, nrows=self.rows)
         except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-            raise UserError(f"{path} is not a readable CSV file: {str(error).strip()}") from None
+            self.report.add("error", name, f"not a readable CSV file in UTF-8: {' '.join(str(error).split())}")
+            return self._nothing(name)
+        if frame.shape[1] == 1 and ";" in str(frame.columns[0]):
+            self.report.add("error", name, "columns are separated by semicolons, CityLearn reads commas", line=1)
+            return self._nothing(name)
         if not isinstance(frame.index, pd.RangeIndex):
-            raise UserError(f"{path}: its rows have more cells than its header has names")
-        if len(frame) < self.rows:
-            raise UserError(
-                f"{path}: the schema simulates rows {self.start} to {self.start + self.rows - 1}, "
-                f"but the file ends after row {self.start + len(frame) - 1}"
+            self.report.add("error", name, "its rows have more cells than its header has names")
+            return self._nothing(name)
+        return self._window(Table(name, frame, self.start, self.report, content))
+
+    def _window(self, table: Table) -> Table:
+        """Compare the rows of a file with those that the schema simulates."""
+        found, needed = self.start + len(table.frame), self.start + self.rows
+        if self.padded and found == needed - 1 and len(table.frame):
+            table.frame = pd.concat([table.frame, table.frame.tail(1)], ignore_index=True)
+        elif found < needed:
+            hint = LEAP_HINT if needed == LEAP_YEAR else ""
+            table.report.add(
+                "error", table.name, f"{found} data rows, the schema simulates {needed}{hint}", kind="short"
             )
-        return frame
+            return self._nothing(table.name)
+        elif (there := table.count_rows()) > needed:
+            hint = LEAP_HINT if there == LEAP_YEAR else ""
+            table.report.add(
+                "warning", table.name, f"{there} data rows, the schema simulates only {needed}{hint}", kind="long"
+            )
+        elif needed == LEAP_YEAR:
+            table.report.add("warning", table.name, f"{LEAP_YEAR} data rows{LEAP_HINT}", kind="leap")
+        return table
+
+    def _nothing(self, name: str) -> Table:
+        return Table(name, pd.DataFrame(index=range(self.rows)), self.start, self.report, b"", readable=False)
 
 
 class Table:
-    """Columns of one file, every access checked."""
+    """Columns of one file, every access checked. A column that is not there reads as zeros, recorded as missing."""
 
-    def __init__(self, path: Path, frame: pd.DataFrame, start: int) -> None:
-        self.path, self.frame, self.start = path, frame, start
+    def __init__(
+        self, name: str, frame: pd.DataFrame, start: int, report: Report, content: bytes, readable: bool = True
+    ) -> None:
+        self.name, self.frame, self.start, self.report, self.readable = name, frame, start, report, readable
+        self._content = content
+        self._numbers: dict[tuple[str, bool], NDArray[np.float32]] = {}
+        self._checked = False
 
     def __contains__(self, column: str) -> bool:
         return column in self.frame.columns
 
-    def place(self, row: int, column: str) -> str:
-        """File, line (the header is line 1) and column of a data row counted from the window's first."""
-        return f"{self.path}, line {self.start + row + 2}, column {column}"
+    @property
+    def rows(self) -> int:
+        return len(self.frame)
+
+    def line(self, row: int) -> int:
+        """Line of a data row counted from the window's first; the header is line 1."""
+        return self.start + row + 2
+
+    def note(self, severity: Severity, column: str, wrong: Bools, message: str, kind: str | None = None) -> None:
+        """Record a remark on all rows where `wrong` (T,) holds, if there are any."""
+        if wrong.any():
+            line = self.line(int(np.argmax(wrong)))
+            self.report.add(severity, self.name, message, column, line, int(wrong.sum()), kind)
 
     def check_columns(self, required: tuple[str, ...], optional: tuple[str, ...] | None = ()) -> None:
-        """Raise UserError where a required column is missing or, unless `optional` is None, one is unknown."""
-        if missing := [column for column in required if column not in self]:
-            raise UserError(f"{self.path}: column {missing[0]} is missing")
-        if optional is not None:
-            known = {*required, *optional}
-            if unknown := [column for column in self.frame.columns if column not in known]:
-                raise UserError(f"{self.path}: CityLearn does not know column {unknown[0]}")
+        """Record missing columns and, unless `optional` is None, those that CityLearn does not know."""
+        if not self.readable or self._checked:
+            return
+        self._checked = True
+        for column in required:
+            if column not in self:
+                self.report.add("error", self.name, f"column {column} is missing")
+        known = None if optional is None else {*required, *optional}
+        for column in self.frame.columns:
+            if known is not None and column not in known:
+                self.report.add("error", self.name, f"unknown column {column!r}, CityLearn stops at it")
+
+    def count_rows(self) -> int:
+        """Data rows of the whole file, blank lines inside of it included."""
+        return self._content.rstrip().count(b"\n")
 
     def cells(self, column: str) -> NDArray[np.generic]:
-        """(T,) as pandas inferred them."""
-        cells: NDArray[np.generic] = self.frame[column].to_numpy()
+        """(T,) as pandas inferred them, blanks where there is no such column."""
+        cells: NDArray[np.generic] = self.frame[column].to_numpy() if column in self else np.full(self.rows, np.nan)
         return cells
 
+    def as_written(self, column: str) -> NDArray[np.object_]:
+        """(T,) texts of a column, before anything is made of them."""
+        skip = range(1, self.start + 1) if self.start else None
+        frame = pd.read_csv(
+            io.BytesIO(self._content),
+            usecols=[column],
+            dtype=str,
+            keep_default_na=False,
+            skiprows=skip,
+            nrows=self.rows,
+        )
+        return frame[column].fillna("").str.strip().to_numpy(dtype=object)
+
     def numbers(self, column: str, blank_allowed: bool = False) -> NDArray[np.float32]:
-        """(T,) float32 as CityLearn stores series, NaN where a cell is blank.
+        """(T,) float32 as CityLearn stores series, NaN where a cell is blank; 0 where it is wrong (recorded)."""
+        if (column, blank_allowed) not in self._numbers:
+            self._numbers[column, blank_allowed] = self._read_numbers(column, blank_allowed)
+        return self._numbers[column, blank_allowed]
 
-        Raises:
-            UserError: a cell is not a finite number, or blank where that is not allowed.
-        """
+    def _read_numbers(self, column: str, blank_allowed: bool) -> NDArray[np.float32]:
+        if column not in self:
+            return np.zeros(self.rows, dtype=np.float32)
         cells = self.cells(column)
-        if cells.dtype.kind not in "iuf":
-            parsed = pd.to_numeric(self.frame[column], errors="coerce")
-            bad = np.flatnonzero(parsed.isna().to_numpy() & self.frame[column].notna().to_numpy())
-            row = int(bad[0]) if len(bad) else 0
-            raise UserError(f"{self.place(row, column)}: {cells[row]!r} is not a number")
-        values = cells.astype(np.float32)
-        wrong = np.isinf(values) if blank_allowed else ~np.isfinite(values)
-        if wrong.any():
-            row = int(np.flatnonzero(wrong)[0])
-            what = "blank" if np.isnan(values[row]) else f"{cells[row]}, beyond what a number here can be"
-            raise UserError(f"{self.place(row, column)}: the cell is {what}")
-        return values
+        if cells.dtype.kind in "iufb":
+            with np.errstate(over="ignore"):
+                values = cells.astype(np.float32)
+            if np.isfinite(values).all():
+                return values
+            blank = np.isnan(values)
+        else:
+            blank = np.asarray(self.frame[column].isna())
+            values = pd.to_numeric(self.frame[column], errors="coerce").to_numpy(dtype=np.float32, na_value=np.nan)
+            text = ~blank if np.isfinite(values[~blank]).all() else ~np.isfinite(values) & ~blank
+            if text.any():  # one text makes a text of the whole column, which CityLearn does not take for numbers
+                self.note("error", column, text, f"{str(cells[int(np.argmax(text))])!r} is not a number")
+                return np.zeros(self.rows, dtype=np.float32)
+        infinite = np.isinf(values)
+        if infinite.any():
+            self.note("error", column, infinite, f"{cells[int(np.argmax(infinite))]} is not a finite number")
+        if not blank_allowed:
+            self.note("error", column, blank, "the cell is blank")
+        wrong = infinite if blank_allowed else infinite | blank
+        return np.where(wrong, np.float32(0), values) if wrong.any() else values
 
-    def integers(self, column: str, low: int, high: int, point_allowed: bool = False) -> NDArray[np.int64]:
-        """(T,) whole numbers from low to high, written without a decimal point unless that is allowed.
-
-        Raises:
-            UserError: a cell is blank, not a whole number, or out of range.
-        """
+    def integers(self, column: str, low: int, high: int) -> NDArray[np.int64]:
+        """(T,) whole numbers from low to high; low where a cell is none (recorded)."""
+        values = self.numbers(column).astype(np.float64)
+        wrong = (values < low) | (values > high) | (values != np.round(values))
         cells = self.cells(column)
-        if cells.dtype.kind not in "iu":
-            if point_allowed:
-                floats = self.numbers(column)
-                bad = np.flatnonzero(floats != np.round(floats))
-            else:
-                # One blank turns a column of whole numbers into floats: name the blank.
-                blank = pd.isna(self.frame[column]).to_numpy()
-                bad = np.flatnonzero(blank if blank.any() else [not str(cell).isdigit() for cell in cells])
-            if len(bad):
-                row = int(bad[0])
-                cell = "a blank" if pd.isna(cells[row]) else str(cells[row])
-                raise UserError(f"{self.place(row, column)}: {cell} is not a whole number")
-        values = cells.astype(np.int64)
-        wrong = (values < low) | (values > high)
-        if wrong.any():
-            row = int(np.flatnonzero(wrong)[0])
-            raise UserError(f"{self.place(row, column)}: {values[row]} is not between {low} and {high}")
-        return values
+        if wrong.any() and cells.dtype.kind in "iuf" and np.isfinite(cells.astype(np.float64)).all():
+            bad = values[int(np.argmax(wrong))]
+            self.note("error", column, wrong, f"{bad:g} is not a whole number from {low} to {high}")
+        return np.where(wrong, low, values).astype(np.int64)

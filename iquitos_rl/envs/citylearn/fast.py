@@ -1,9 +1,9 @@
-"""CityLearn's own step without the work whose results nobody reads, for one `CityLearnEnv` at a time.
+"""Speeds up CityLearn's own step by skipping work whose results are not used, for one `CityLearnEnv` at a time.
 
-Formulas stay CityLearn's: what a battery, a charger, a building or a newcomer's SOC comes to is computed by its own
-functions, with Python's arithmetic in place of numpy's where single numbers are concerned (`_on_scalars`). Left out are
-records of the action that was asked for, layouts of an interface that is not used, and visits to sockets and vehicles
-at which nothing happens. `tests/envs/test_citylearn.py` compares every SOC and meter with the stock simulator's.
+The formulas stay CityLearn's: batteries, chargers, buildings and arriving vehicles are computed by its own functions,
+with Python arithmetic instead of numpy's for single numbers (`_on_scalars`). Skipped are records of requested actions,
+the layout of an unused interface, and sockets and vehicles at which nothing happens.
+`tests/envs/citylearn/test_citylearn_env.py` compares every SOC and meter with the unchanged simulator's.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from citylearn.internal.runtime import CityLearnRuntimeService
 from numpy.typing import NDArray
 
 CONNECTED, INCOMING, COMMUTING = 1, 2, 3
-"""States of a charger that matter, see `ChargerSimulation`."""
+"""States of a charger, see CityLearn's `ChargerSimulation`."""
 NOBODY, STRANGER = -1, -2
-"""Codes of rows that name no vehicle (or session), and of a name that the schema does not have."""
+"""Codes of rows without a vehicle (or session), and of a vehicle that the schema does not define."""
 
 
 @contextlib.contextmanager
 def quick_construction() -> Iterator[None]:
-    """Skip a scan that is quadratic in the chargers and only widens Box bounds that are never used here.
+    """Skip a scan that is quadratic in the chargers and only widens Box bounds that are not used here.
 
-    `building.py`, _ev_time_observation_high_limit: 12 s of construction at 128 chargers.
+    `building.py`, _ev_time_observation_high_limit: takes 12 s at 128 chargers.
     """
     original = Building._ev_time_observation_high_limit
     Building._ev_time_observation_high_limit = lambda self, key: 8760.0
@@ -47,8 +47,8 @@ def quick_construction() -> Iterator[None]:
 
 
 def speed_up(env: Any) -> None:
-    """Give one `CityLearnEnv` (flat interface, one agent, not rendered) shorter ways to the same numbers."""
-    env._entity_service.reset = _nothing  # the layout of an interface that is not used
+    """Patch one `CityLearnEnv` (flat interface, one agent, no rendering) to give the same numbers faster."""
+    env._entity_service.reset = _nothing  # the layout of an unused interface
     layouts = []
     for building in env.buildings:
         service = building._ops_service
@@ -56,7 +56,7 @@ def speed_up(env: Any) -> None:
             for moment in ("action", "post_apply"):
                 setattr(service, f"_record_{device}_{moment}_feedback", _nothing)
         layouts.append(_action_layout(building))
-        # The devices and actions of a building do not change: no need to list them again every step.
+        # A building's devices and actions do not change, so they need not be listed again every step.
         cache = service._get_apply_action_cache()
         service._get_apply_action_cache = lambda cache=cache: cache
         service.apply_actions = _without_idle_sockets(building, service)
@@ -76,13 +76,13 @@ def _nothing(*args: object, **kwargs: object) -> None:
 
 
 def _single_precision_is_only_for_storage() -> bool:
-    """True with numpy < 2, which CityLearn 3.0.2 asks for: it computes in double precision what it stores in single, as
-    Python's floats do."""
+    """True with numpy < 2, which CityLearn 3.0.2 requires: float32 values are then computed with in float64, as
+    Python's floats are."""
     return isinstance(np.float32(1) * 1.0, np.float64)
 
 
 class _ScalarNumpy:
-    """`numpy` for single numbers: the same values of four functions, without the way through arrays."""
+    """Stands in for `numpy` on single numbers: four functions with the same results, without arrays."""
 
     isfinite = staticmethod(math.isfinite)
     abs = staticmethod(abs)
@@ -101,19 +101,19 @@ class _ScalarNumpy:
 
 
 def _on_scalars(function: Any) -> Any:
-    """CityLearn's own code of a function whose `np` only ever meets single numbers."""
+    """A copy of a CityLearn function with `_ScalarNumpy` as its `np`, for functions that see single numbers only."""
     names = {**function.__globals__, "np": _ScalarNumpy()}
     return FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
 
 
 class QuickCharger(Charger):  # type: ignore[misc]
-    """A charger that limits a request without arrays."""
+    """A charger that limits requests without arrays."""
 
     _signed_power_from_action = _on_scalars(Charger._signed_power_from_action)
 
 
 class QuickBattery(Battery):  # type: ignore[misc]
-    """A battery that computes on Python's floats what it stores in single precision."""
+    """A battery that computes with Python's floats and stores float32."""
 
     next_time_step = _on_scalars(StorageDevice.next_time_step)
     charge = _on_scalars(Battery.charge)
@@ -134,7 +134,7 @@ class QuickBattery(Battery):  # type: ignore[misc]
     def efficiency(self, value: float) -> None:
         if 0 < value <= 1:
             self._efficiency_history.append(value)
-        else:  # refused, or drawn at random
+        else:  # CityLearn raises, or draws a random value
             Battery.efficiency.fset(self, value)
 
 
@@ -147,15 +147,15 @@ def _quicken(battery: Any) -> None:
 class _Layout(NamedTuple):
     names: tuple[str, ...]
     sockets: tuple[tuple[int, str], ...]
-    """Place in the building's actions, and id, of each charger."""
+    """(index in the building's actions, id) of each charger."""
     others: tuple[tuple[int, str], ...]
-    """Place, and the argument of `apply_actions`, of each other device."""
+    """(index, argument of `apply_actions`) of each other device."""
     grouped: tuple[tuple[int, str, str], ...]
-    """Place, group and name of each appliance and escalator."""
+    """(index, group, name) of each appliance and escalator."""
 
 
 def _action_layout(building: Any) -> _Layout:
-    """Where `CityLearnRuntimeService.parse_actions` puts each action, which it works out from names every step."""
+    """Where each action goes. `CityLearnRuntimeService.parse_actions` derives this from names in every step."""
     names = tuple(building.active_actions)
     sockets, others, grouped = [], [], []
     for i, name in enumerate(names):
@@ -187,9 +187,9 @@ def _parse(layouts: list[_Layout], actions: list[float]) -> list[dict[str, Any]]
 
 
 def _without_idle_sockets(building: Any, service: Any) -> Callable[..., None]:
-    """`apply_actions` that visits no empty socket that is asked for nothing: it would write zeros over zeros.
+    """`apply_actions` that skips empty sockets with action 0, where it would overwrite zeros with zeros.
 
-    Where limits apply to the sockets together, all of them are handed on.
+    If limits apply to the sockets together, none is skipped.
     """
     chargers = {charger.charger_id: charger for charger in building.electric_vehicle_chargers or []}
 
@@ -207,7 +207,7 @@ def _without_idle_sockets(building: Any, service: Any) -> Callable[..., None]:
 
 
 def _plain_vehicles(env: Any) -> bool:
-    """True where vehicles and chargers are CityLearn's own, not a schema's classes, and stay the same all year."""
+    """Whether vehicles and chargers are CityLearn's own classes and stay the same all year."""
     chargers = [type(charger) for b in env.buildings for charger in b.electric_vehicle_chargers or []]
     vehicles = [type(vehicle) for vehicle in env.electric_vehicles]
     batteries = [type(vehicle.battery) for vehicle in env.electric_vehicles]
@@ -216,7 +216,7 @@ def _plain_vehicles(env: Any) -> bool:
 
 
 def _advance_only_what_moves(env: Any) -> None:
-    """Let the step to the next row visit the vehicles and sockets that the charger tables name, and no other."""
+    """Let a step visit only the vehicles and sockets that the charger tables name."""
     fleet: _Fleet | None = None
 
     def reset(*args: Any, **kwargs: Any) -> Any:
@@ -226,7 +226,7 @@ def _advance_only_what_moves(env: Any) -> None:
         return found
 
     def next_time_step() -> float:
-        moving = env.time_step < env.time_steps - 2  # at the year's end only the clock moves on
+        moving = env.time_step < env.time_steps - 2  # at the end of the data only the clock advances
         if moving:
             for building in env.buildings:
                 building.next_time_step()
@@ -240,7 +240,7 @@ def _advance_only_what_moves(env: Any) -> None:
 
 
 def _codes(names: NDArray[np.object_], index: dict[str, int] | None = None) -> NDArray[np.int64]:
-    """(T,) number of each name, by `index` or in order of appearance; NOBODY without a name, STRANGER if not in it."""
+    """(T,) number of each name, from `index` or in order of appearance; NOBODY for no name, STRANGER if not in it."""
     codes, found = pd.factorize(names)
     numbers = [
         NOBODY
@@ -250,14 +250,14 @@ def _codes(names: NDArray[np.object_], index: dict[str, int] | None = None) -> N
         else index.get(name, STRANGER)
         for i, name in enumerate(found)
     ]
-    return np.array([*numbers, NOBODY])[codes]  # factorize has -1, the last of the numbers, for NaN
+    return np.array([*numbers, NOBODY])[codes]  # factorize gives -1 for NaN, which picks the last number
 
 
 class _Fleet:
-    """The vehicles of a year and where they are, from CityLearn's charger tables.
+    """Where every vehicle is in every row, from CityLearn's charger tables.
 
-    Stands for `CityLearnRuntimeService.simulate_unconnected_ev_soc` and, together with it, for
-    `associate_chargers_to_electric_vehicles`: both read every table of every charger at every step.
+    Replaces `simulate_unconnected_ev_soc` and `associate_chargers_to_electric_vehicles` of `CityLearnRuntimeService`,
+    which read every table of every charger in every step.
     """
 
     def __init__(self, env: Any) -> None:
@@ -268,7 +268,7 @@ class _Fleet:
         state, arrival_soc = np.zeros((2, rows, sockets), dtype=np.float32)
         vehicle, departure, session = np.zeros((3, rows, sockets), dtype=np.int64)
         own_rules = np.zeros(sockets, dtype=bool)
-        """Chargers whose table gives SOCs by the row, for which CityLearn has rules of their own."""
+        """Chargers whose table gives an SOC for every row, for which CityLearn has separate rules."""
         for n, charger in enumerate(self.chargers):
             table = charger.charger_simulation
             state[:, n] = table.electric_vehicle_charger_state
@@ -279,8 +279,8 @@ class _Fleet:
             own_rules[n] = hasattr(table, "electric_vehicle_current_soc")
         connected = (state == CONNECTED) & (vehicle >= 0)
 
-        # As simulate_unconnected_ev_soc has it: whose socket (-1: nobody's) each is, and the SOC that is set (or NaN)
-        # for one who arrives a row later.
+        # As in simulate_unconnected_ev_soc: the vehicle at each socket (-1: none), and the SOC to set (or NaN) for a
+        # vehicle that arrives one row later.
         arrives = connected[1:] & (state[:-1] != CONNECTED)
         announced = (vehicle[1:] == vehicle[:-1]) & (state[:-1] == INCOMING)
         soc = np.where(announced, arrival_soc[:-1], arrival_soc[1:])
@@ -290,17 +290,17 @@ class _Fleet:
         known = arrives & (soc >= 0) & (soc <= 1)
         self._arriving_soc[:-1][known] = soc[known]
 
-        # As associate_chargers_to_electric_vehicles has it: who is new at a socket, and the SOC that a newcomer brings.
-        goes_on = connected[1:] & connected[:-1] & (vehicle[1:] == vehicle[:-1])
-        anew = (departure[:-1] <= 1) & (departure[1:] > departure[:-1])
-        renamed = (session[:-1] != NOBODY) & (session[1:] != session[:-1])
-        goes_on &= ~np.where(session[1:] == NOBODY, anew, renamed)
+        # As in associate_chargers_to_electric_vehicles: which vehicles are new at a socket, and their SOC.
+        stays = connected[1:] & connected[:-1] & (vehicle[1:] == vehicle[:-1])
+        new_visit = (departure[:-1] <= 1) & (departure[1:] > departure[:-1])
+        new_session = (session[:-1] != NOBODY) & (session[1:] != session[:-1])
+        stays &= ~np.where(session[1:] == NOBODY, new_visit, new_session)
         was_away = (state[:-1] == INCOMING) | (state[:-1] == COMMUTING)
         soc = np.where(was_away, arrival_soc[:-1], arrival_soc[1:])
-        known = connected[1:] & ~goes_on & (soc >= 0) & (soc <= 1)
+        known = connected[1:] & ~stays & (soc >= 0) & (soc <= 1)
         self._newcomer_soc = np.full((rows, sockets), np.nan)
         self._newcomer_soc[1:][known] = soc[known]
-        # Rules of their own, and the complaint about a vehicle where another was expected, are left to itself.
+        # CityLearn itself handles tables with separate rules, and the error for a vehicle other than the expected one.
         unusual = connected & own_rules
         unusual[1:] |= connected[1:] & was_away & (vehicle[:-1] != NOBODY) & (vehicle[1:] != vehicle[:-1])
         self._connected = connected & ~unusual
@@ -309,7 +309,7 @@ class _Fleet:
         self._vehicle = vehicle
 
         self._soc = np.zeros((rows, len(self.vehicles)), dtype=np.float32)
-        """(T, V) of every vehicle; each battery's own series is a column of it."""
+        """(T, V); each battery's own series is a column of it."""
         self._initialised = np.zeros((rows, len(self.vehicles)), dtype=bool)
         for v, battery in enumerate(vehicle.battery for vehicle in self.vehicles):
             for name, table in (("soc", self._soc), ("soc_initialized", self._initialised)):
@@ -318,7 +318,7 @@ class _Fleet:
         self._spread = CityLearnRuntimeService._ev_unconnected_drift_std(env.seconds_per_time_step)
 
     def advance(self, t: int) -> None:
-        """Bring vehicles and sockets from row t - 1 to row t."""
+        """Advance vehicles and sockets from row t - 1 to row t."""
         self._move_vehicles(t)
         vehicle = self._vehicle[t]
         for plug, table in ((Charger.plug_car, self._connected), (Charger.associate_incoming_car, self._incoming)):
@@ -334,9 +334,9 @@ class _Fleet:
             CityLearnRuntimeService.associate_chargers_to_electric_vehicles(SimpleNamespace(env=part))
 
     def _move_vehicles(self, t: int) -> None:
-        """Standing losses at sockets, the given SOC of vehicles about to arrive, a random one for all others."""
+        """Standby losses at sockets, the given SOC for vehicles that arrive next, a random change for all others."""
         sockets = np.flatnonzero(self._owner[t] >= 0)
-        owners, first = np.unique(self._owner[t, sockets], return_index=True)  # of two sockets the first counts
+        owners, first = np.unique(self._owner[t, sockets], return_index=True)  # the first of two sockets counts
         soc = self._arriving_soc[t, sockets[first]]
         away = np.ones(len(self.vehicles), dtype=bool)
         away[owners] = False

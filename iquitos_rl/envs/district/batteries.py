@@ -1,8 +1,8 @@
-"""Charging and discharging many batteries at once (`energy_model.py`, Battery.charge and StorageDevice._charge).
+"""Charges and discharges many batteries at once (`energy_model.py`, Battery.charge and StorageDevice._charge).
 
-D batteries; soc is a share of the nameplate capacity. A battery's power is limited by its SOC, its efficiency depends
-on its power, and limits and efficiency are resolved in two passes. Below 1 - depth of discharge a battery is lifted for
-free, as in CityLearn, and capacity fades with every kWh moved.
+D batteries; SOC is a share of the nameplate capacity. Power is limited by SOC, efficiency depends on power; two passes
+resolve both. As in CityLearn, an SOC below 1 - depth of discharge is raised to that at no cost, and capacity fades with
+every kWh charged or discharged.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TINY = 1e-6
 
 
 class Batteries(NamedTuple):
-    """Parameters, each (D,) or (1,) where all batteries agree."""
+    """Parameters, (D,) each, or (1,) if all batteries have the same value."""
 
     capacity: Tensor
     """kWh."""
@@ -34,57 +34,45 @@ class Batteries(NamedTuple):
     nominal_energy: Tensor
     """Nominal power over one step, as a share of capacity."""
     kept: Tensor
-    """Share of the SOC that is left after one step of standby."""
+    """Share of the SOC that is left after the standby losses of one step."""
     fade: Tensor
     """capacity_loss_coefficient."""
     efficiency: Curves
-    """Round-trip efficiency over the share of nominal power; in fast mode over energy per step as share of capacity."""
+    """Round-trip efficiency by share of nominal power; in fast mode by energy per step as share of capacity."""
     available: Curves
-    """Available share of nominal power over SOC; in fast mode available energy per step as share of capacity."""
+    """Available share of nominal power by SOC; in fast mode available energy per step as share of capacity."""
 
     def select(self, device: Tensor) -> Batteries:
-        """The batteries with these indices, any shape; fields then have that shape instead of (D,)."""
-        return Batteries(
-            capacity=pick(self.capacity, device),
-            lowest_soc=pick(self.lowest_soc, device),
-            nominal_power=pick(self.nominal_power, device),
-            nominal_energy=pick(self.nominal_energy, device),
-            kept=pick(self.kept, device),
-            fade=pick(self.fade, device),
-            efficiency=self.efficiency.select(device),
-            available=self.available.select(device),
-        )
+        """The batteries with these indices, of any shape; fields then have that shape instead of (D,)."""
+        *parameters, efficiency, available = self
+        chosen = (values if values.shape[-1] == 1 else values[device] for values in parameters)
+        return Batteries._make((*chosen, efficiency.select(device), available.select(device)))
 
 
 class Traits(NamedTuple):
-    """What all batteries of a group have in common, decided once: it spares work in every step."""
+    """What holds for all batteries of a group. Decided once, it saves work in every step."""
 
     constant_efficiency: bool
     constant_power: bool
     ordinary_power: bool
-    """The available power is at least nothing and never more than nominal."""
+    """The available power is never negative and never above nominal."""
     fades: bool
     leaks: bool
 
 
 class Exchange(NamedTuple):
-    """What a step did to the batteries."""
+    """Result of one step of the batteries."""
 
     soc: Tensor
     """(..., D)."""
     degraded: Tensor
-    """(..., D) kWh left after fading in exact mode; share lost in fast mode, which float32 resolves far better."""
+    """(..., D) capacity left in kWh in exact mode; in fast mode share lost, which float32 resolves better."""
     energy: Tensor
-    """(..., D) energy taken (positive) or given at the terminals: kWh in exact mode, share of capacity in fast mode."""
-
-
-def pick(parameter: Tensor, device: Tensor) -> Tensor:
-    """The entries at these indices of a (D,) parameter, or the one entry that stands for all."""
-    return parameter if parameter.shape[-1] == 1 else parameter[device]
+    """(..., D) energy at the terminals, positive to charge: kWh in exact mode, share of capacity in fast mode."""
 
 
 def parameter(values: Sequence[float], dtype: torch.dtype, where: torch.device) -> Tensor:
-    """(D,), or (1,) where all values are equal."""
+    """(D,) values, or (1,) if all are equal."""
     array = np.asarray(values, dtype=np.float64)
     return torch.as_tensor(array[:1] if (array == array[:1]).all() else array, dtype=dtype, device=where)
 
@@ -92,7 +80,7 @@ def parameter(values: Sequence[float], dtype: torch.dtype, where: torch.device) 
 def make_batteries(
     batteries: Sequence[Battery], hours: float, exact: bool, where: torch.device
 ) -> tuple[Batteries, Traits]:
-    """Parameters of batteries for steps of so many hours; an entry with no capacity does nothing."""
+    """Parameters for steps of `hours`; a battery of capacity 0 does nothing."""
     dtype = torch.float64 if exact else torch.float32
 
     def each(values: list[float]) -> Tensor:
@@ -128,22 +116,22 @@ def make_batteries(
 
 
 def initial_soc(batteries: Sequence[Battery], exact: bool, where: torch.device) -> Tensor:
-    """(D,) SOC at the start of an episode; CityLearn stores it in single precision."""
+    """(D,) SOC at the start of an episode, rounded to float32 as in CityLearn."""
     socs = [max(b.initial_soc, min(max(1.0 - b.depth_of_discharge, 0.0), 1.0)) for b in batteries]
     return torch.tensor(socs, dtype=torch.float32, device=where).to(torch.float64 if exact else torch.float32)
 
 
 def single(x: Tensor) -> Tensor:
-    """Round to single precision, in which CityLearn stores its series."""
+    """Round to float32, in which CityLearn stores its series."""
     return x.to(torch.float32).to(x.dtype)
 
 
 def exchange_exact(b: Batteries, soc: Tensor, degraded: Tensor, energy: Tensor, hours: float) -> Exchange:
-    """One step in CityLearn's order of operations and roundings, in float64.
+    """One step in float64, with CityLearn's order of operations and roundings.
 
     Args:
         soc: (..., D).
-        degraded: (..., D) kWh that the faded battery still holds.
+        degraded: (..., D) capacity left, kWh.
         energy: (..., D) kWh wanted, negative to discharge.
     """
     lowest = b.lowest_soc * b.capacity
@@ -168,13 +156,13 @@ def exchange_exact(b: Batteries, soc: Tensor, degraded: Tensor, energy: Tensor, 
 def exchange_fast(
     b: Batteries, traits: Traits, soc: Tensor, lost: Tensor, charge: Tensor, discharge: Tensor | None
 ) -> Exchange:
-    """One step in shares of capacity and without masks.
+    """One step in shares of capacity, without masks.
 
     Args:
         soc: (..., D).
-        lost: (..., D) share of capacity that has faded away.
-        charge: (..., D) wanted at the terminals, >= 0.
-        discharge: the same, 0 wherever `charge` is not; None where no battery discharges.
+        lost: (..., D) share of capacity lost by fading.
+        charge: (..., D) wanted energy at the terminals, share of capacity, >= 0.
+        discharge: the same, 0 wherever `charge` is not 0; None if no battery discharges.
     """
     stored = torch.maximum(soc, b.lowest_soc)
     available = b.available.y[0] if traits.constant_power else curves.fast(b.available, stored)
@@ -210,7 +198,7 @@ def stand_by(b: Batteries, soc: Tensor) -> Tensor:
 
 
 def _root(b: Batteries, traits: Traits, energy: Tensor) -> Tensor:
-    """One-way efficiency at this energy per step."""
+    """One-way efficiency at this energy per step, share of capacity."""
     if traits.constant_efficiency:
         return b.efficiency.y[0].sqrt()
     if not traits.ordinary_power:

@@ -1,7 +1,7 @@
-"""Chargers: from an action to a power, from a power to what the vehicle gets and the building pays.
+"""Chargers: from an action to power, and from power to the energy at the vehicle and at the building.
 
-N sockets. An action is a share of the charger's full power, positive to charge; what falls below the least power is
-dropped, not rounded up. Source: `electric_vehicle_charger.py`, update_connected_electric_vehicle_soc.
+N sockets. An action is a share of the charger's full power, positive to charge. A power below the charger's least power
+becomes 0. Source: `electric_vehicle_charger.py`, update_connected_electric_vehicle_soc.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from iquitos_rl.envs.district.batteries import (
 from iquitos_rl.envs.district.curves import Curves
 
 SHARP = 1e12
-"""Slope that makes 0 or 1 of the difference of two single-precision numbers."""
+"""Slope that turns the difference of two float32 numbers into 0 or 1."""
 
 
 class Direction(NamedTuple):
-    """Charging, or discharging; each (N,) or (1,) where all sockets agree."""
+    """Parameters of charging or of discharging, (N,) each, or (1,) if all sockets have the same value."""
 
     full: Tensor
     """kW at an action of 1."""
     least: Tensor
-    """kW, as the schema gives it."""
+    """kW, least power from the schema."""
     deadband: Tensor
-    """kW below which the charger does nothing: the least power, but never more than the full one."""
+    """kW below which the charger does nothing: the least power, at most the full power."""
     threshold: Tensor
-    """Smallest share of full power, in single precision, that is not dropped."""
+    """Smallest share of full power, in float32, that does not become 0."""
     efficiency: Tensor
     curve: Curves | None
-    """Efficiency over the share of full power; None where no socket has such a curve."""
+    """Efficiency by share of full power; None if no socket has such a curve."""
 
 
 class Chargers(NamedTuple):
@@ -87,7 +87,7 @@ def make_chargers(chargers: Sequence[Charger], dtype: torch.dtype, where: torch.
 
 
 def request_exact(chargers: Chargers, action: Tensor) -> Tensor:
-    """(E, N) kW asked for, positive to charge, by actions (E, N) in [-1, 1]."""
+    """(E, N) requested kW, positive to charge, for actions (E, N) in [-1, 1]."""
     charging = action > 0
     power = torch.where(charging, action * chargers.charge.full, action * chargers.discharge.full)
     deadband = torch.where(charging, chargers.charge.deadband, chargers.discharge.deadband)
@@ -105,15 +105,15 @@ def request_fast(chargers: Chargers, action: Tensor) -> Tensor:
 def charge_exact(
     chargers: Chargers, vehicles: Batteries, soc: Tensor, degraded: Tensor, power: Tensor, hours: float
 ) -> tuple[Exchange, Tensor]:
-    """Exchange with the connected vehicles in CityLearn's order of operations.
+    """Charge and discharge the connected vehicles in CityLearn's order of operations.
 
     Args:
         vehicles: parameters of the vehicle at each socket.
-        soc, degraded: (E, N) of that vehicle.
+        soc, degraded: (E, N) of that vehicle, see `batteries.Exchange`.
         power: (E, N) kW requested, 0 at empty sockets.
 
     Returns:
-        What happened to the vehicles, and (E, N) kWh that the building pays.
+        The result at the vehicles, and (E, N) kWh that the building's meter counts.
     """
     charging = power > 0
     full = torch.where(charging, chargers.charge.full, chargers.discharge.full)
@@ -135,7 +135,7 @@ def charge_exact(
 def charge_fast(
     chargers: Chargers, vehicles: Batteries, traits: Traits, soc: Tensor, lost: Tensor, power: Tensor, hours: float
 ) -> tuple[Exchange, Tensor]:
-    """As `charge_exact`, in shares of capacity and without masks."""
+    """As `charge_exact`, in shares of capacity, without masks."""
     up = power.clamp(min=0) if chargers.discharges else power
     into = _efficiency(chargers.charge, up)
     charge = up * (into * (hours / vehicles.capacity.clamp(min=TINY)))
@@ -157,7 +157,7 @@ def _above_deadband(chargers: Chargers, direction: Direction, share: Tensor) -> 
 
 
 def _threshold(full: float, deadband: float) -> float:
-    """Smallest single-precision share whose power CityLearn, in double precision, does not find below the deadband."""
+    """Smallest float32 share whose power CityLearn, in float64, does not find below the deadband."""
     share = np.float32(deadband / full if full > 0 else 0.0)
     while float(share) * full < deadband:
         share = np.nextafter(share, np.float32(1))

@@ -1,8 +1,8 @@
-"""Piecewise linear functions of many devices at once: efficiency over power, available power over state of charge.
+"""Piecewise linear functions of many devices at once: efficiency by power, available power by SOC.
 
-Two evaluations of the same functions. `exact` repeats CityLearn's arithmetic operation by operation. `fast` writes a
-function as a line plus one bend per inner knot, which needs no comparison: on a CPU, choosing elements by a mask costs
-twenty times an addition.
+There are two ways to evaluate them. `exact` repeats CityLearn's arithmetic operation by operation. `fast` computes a
+line plus one change of slope per inner knot, without masks: on a CPU a selection by mask takes 20 times as long as an
+addition.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from torch import Tensor
 from iquitos_rl.cases.site import Floats
 
 BEYOND = 1e9
-"""Where the knots that pad shorter curves lie: farther than any argument."""
+"""x of the knots that pad shorter curves, larger than any argument."""
 
 
 class Curves(NamedTuple):
-    """One function per device; D devices (or 1 where all are equal), K knots, at least two."""
+    """One function per device: D devices (1 if all functions are equal), K >= 2 knots."""
 
     x: Tensor
     """(K, D) rising."""
     y: Tensor
     """(K, D)."""
     last: Tensor
-    """(2, D) the last knot that is not padding."""
+    """(2, D) x and y of the last knot that is not padding."""
     intercept: Tensor
-    """(D,) of the first segment's line, at x = 0."""
+    """(D,) value of the first segment's line at x = 0."""
     slope: Tensor
     """(D,) of the first segment."""
     bend: Tensor
     """(K - 2, D) change of slope at each inner knot."""
 
     def select(self, device: Tensor) -> Curves:
-        """The functions of the devices with these indices, any shape; fields then end in that shape, not in D."""
+        """The functions of the devices with these indices, of any shape; fields then end in that shape, not in D."""
         return self if self.x.shape[-1] == 1 else Curves(*(field[..., device] for field in self))
 
 
 def make_curves(curves: Sequence[Floats], dtype: torch.dtype, where: torch.device) -> Curves:
-    """Pad and stack (2, K_d) knots of each device."""
+    """Pad and stack the (2, K_d) knots of each device."""
     knots = max([2, *(curve.shape[1] for curve in curves)])
     x = np.full((knots, len(curves)), BEYOND) + np.arange(knots)[:, None]
     y = np.empty((knots, len(curves)))
@@ -55,7 +55,7 @@ def make_curves(curves: Sequence[Floats], dtype: torch.dtype, where: torch.devic
     bend = np.diff(slopes, axis=0)
     last = np.array([[curve[0, -1] for curve in curves], [curve[1, -1] for curve in curves]])
     for d, curve in enumerate(curves):
-        # Beyond its last knot a curve goes on straight; a padded segment would bend it.
+        # Beyond its last knot a curve continues with the last slope, so padding must not change the slope.
         bend[max(curve.shape[1] - 2, 0) :, d] = 0.0
     arrays = (x, y, last, y[0] - slopes[0] * x[0], slopes[0], bend)
     same = all(bool((array == array[..., :1]).all()) for array in arrays) and len(curves) > 0
@@ -63,7 +63,7 @@ def make_curves(curves: Sequence[Floats], dtype: torch.dtype, where: torch.devic
 
 
 def fast(curves: Curves, q: Tensor) -> Tensor:
-    """Values at q (..., D), straight on beyond the outer knots."""
+    """Values at q (..., D), extrapolated linearly beyond the outer knots."""
     value = torch.addcmul(curves.intercept, q, curves.slope)
     for k in range(curves.bend.shape[0]):
         value.addcmul_((q - curves.x[k + 1]).relu_(), curves.bend[k])
@@ -77,7 +77,7 @@ def exact(curves: Curves, q: Tensor) -> Tensor:
 
 
 def exact_bounded(curves: Curves, q: Tensor) -> Tensor:
-    """As `exact`, constant beyond the outer knots: `np.interp`, which CityLearn uses for chargers."""
+    """As `exact`, constant beyond the outer knots, as `np.interp`, which CityLearn uses for chargers."""
     x0, y0, dx, dy = _segment(curves, q, from_knot_on=True)
     value = dy / dx * (q - x0) + y0
     value = torch.where(q >= curves.last[0], curves.last[1], value)
@@ -90,12 +90,15 @@ def fast_bounded(curves: Curves, q: Tensor) -> Tensor:
 
 
 def _segment(curves: Curves, q: Tensor, from_knot_on: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Start (x, y) and extent (x, y) of the segment of q; a knot opens a segment if `from_knot_on`, else closes it."""
+    """Start (x, y) and extent (dx, dy) of the segment that holds q.
+
+    A knot belongs to the segment to its right if `from_knot_on`, else to the one to its left.
+    """
     x0, y0 = curves.x[0], curves.y[0]
     dx, dy = curves.x[1] - curves.x[0], curves.y[1] - curves.y[0]
     for k in range(1, curves.x.shape[0] - 1):
         past = q >= curves.x[k] if from_knot_on else q > curves.x[k]
-        # The last real segment goes on for ever.
+        # The last segment before the padding has no end.
         past = past & (curves.x[k] < curves.last[0])
         x0, y0 = torch.where(past, curves.x[k], x0), torch.where(past, curves.y[k], y0)
         dx = torch.where(past, curves.x[k + 1] - curves.x[k], dx)

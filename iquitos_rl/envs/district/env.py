@@ -17,11 +17,12 @@ from torch import Tensor
 
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.cases.site import Floats, Site
-from iquitos_rl.envs.district.physics import Flows, Physics, State
-from iquitos_rl.envs.district.trajectory import Trajectory
+from iquitos_rl.envs.district.physics import Flows, Physics, State, from_names, named_tensors
 from iquitos_rl.envs.task.objective import Tariff, is_month_start, is_peak
 from iquitos_rl.envs.task.observation import coarse_columns
-from iquitos_rl.envs.task.site_task import Moment, SiteTask, TaskSettings
+from iquitos_rl.envs.task.site_task import Moment, Outcome, SiteTask, TaskSettings
+from iquitos_rl.envs.task.site_vector import SiteVector
+from iquitos_rl.envs.task.trajectory import Trajectory
 from iquitos_rl.envs.vector import Exogenous, StepResult
 from iquitos_rl.machine.graphs import Graphed
 
@@ -33,7 +34,7 @@ def idle_peaks(site: Site, tariff: Tariff) -> Floats:
 
     Where an episode begins in the middle of a month, this is what its meter would have seen.
     """
-    net = np.stack([building.load - building.pv for building in site.buildings], axis=-1)
+    net = np.stack([building.idle_net for building in site.buildings], axis=-1)
     demand = np.maximum(net, 0)[..., None] / site.hours_per_step
     period = is_peak(site, tariff)
     demand = demand * np.stack([period, ~period], axis=-1)[:, None, :]
@@ -68,8 +69,8 @@ class Transition(NamedTuple):
     """Figures of the step, (E,) each."""
 
 
-class DistrictSite:
-    """A `VectorEnv` over one or several years of a site.
+class DistrictSite(SiteVector):
+    """One or several years of a site.
 
     Args:
         sites: data years of one site, or their folders.
@@ -83,6 +84,8 @@ class DistrictSite:
     Raises:
         UserError: a site needs what only CityLearn simulates, or the years differ in structure.
     """
+
+    episode_steps: int
 
     def __init__(
         self,
@@ -101,7 +104,12 @@ class DistrictSite:
         self.task = SiteTask(years, settings, spec, device=device, dtype=self.physics.dtype)
         self.num_envs, self.obs_dim, self.action_dim = num_envs, self.task.obs_dim, self.task.action_dim
         self.device = self.physics.device
-        self.action_mask_columns = self.task.action_mask_columns
+        self.action_mask_columns, self.policy_spec = self.task.action_mask_columns, self.task.policy_spec
+        # About: `footprint` counts them after a step.
+        heat = self.physics.state.thermal
+        each = 11 * self.physics.sockets + (11 if heat is None else 71) * self.physics.buildings + 13
+        memories = {} if heat is None else named_tensors(heat.memories)
+        self.state_bytes = each * self.physics.dtype.itemsize + sum(x.nbytes for x in memories.values()) // num_envs
         self.starts = starts
         self.episode_steps = min(episode_steps, years[0].rows - 1) if starts == "random" else years[0].rows - 1
         self._years = len(years)
@@ -125,17 +133,7 @@ class DistrictSite:
         self._extra = torch.zeros((num_envs, 0), dtype=self.physics.dtype, device=self.device)
 
     @property
-    def policy_spec(self) -> dict[str, Any]:
-        return self.task.policy_spec
-
-    @property
-    def state_bytes(self) -> int:
-        """Bytes that one environment keeps between two steps, about: `footprint` counts them after a step."""
-        return (11 * self.physics.sockets + 11 * self.physics.buildings + 13) * self.physics.dtype.itemsize
-
-    @property
     def exogenous(self) -> Exogenous:
-        """See `Exogenous`: the rows of data that the environments are at."""
         return Exogenous(self.task.table, *self._rows, self._coarse)
 
     def reset(self, seed: int | None = None) -> Tensor:
@@ -185,27 +183,20 @@ class DistrictSite:
 
         Tensors of different groups are never the same at the end of a step that began new episodes.
         """
-        now, flows = tuple(self._now), tuple(self.last_flows or ())
-        return tuple(self.physics.state), now, flows, (self._peak,), (self._net,), (self._rows[1],), (self._none,)
-
-    def compile(self) -> None:
-        """Let `torch.compile` fuse the step: worth its half minute of compilation in long runs."""
-        self._transition = torch.compile(self._transition, fullgraph=True, dynamic=False)
+        now, flows = tuple(self._now), () if self.last_flows is None else tuple(named_tensors(self.last_flows).values())
+        state = tuple(named_tensors(self.physics.state).values())
+        return state, now, flows, (self._peak,), (self._net,), (self._rows[1],), (self._none,)
 
     def capture(self) -> None:
-        """Step as CUDA graphs from now on, with a GPU. Of a step's result only the observations last: the next step
-        overwrites everything else."""
+        """See `VectorEnv`; needs a GPU. Of a step's result only the observations last: the next step overwrites
+        everything else."""
         self._transition = Graphed(self._advance, self.device)
         self._beginning = Graphed(self._begin, self.device)
         self._captured = True
 
-    def close(self) -> None:
-        """Nothing to release."""
-
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on exactly where this environment stands."""
         return {
-            "physics": {name: self._lasting(tensor) for name, tensor in self.physics.state._asdict().items()},
+            "physics": {name: self._lasting(x) for name, x in named_tensors(self.physics.state).items()},
             "running_peak": self._lasting(self._peak),
             "net": self._lasting(self._net),
             "left": torch.from_numpy(self.steps_left.copy()),
@@ -213,9 +204,8 @@ class DistrictSite:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a `state_dict`."""
         physics = {name: tensor.to(self.device, copy=True) for name, tensor in state["physics"].items()}
-        self.physics.state = type(self.physics.state)(**physics)
+        self.physics.state = from_names(self.physics.state, physics)
         self._peak, self._net = (state[name].to(self.device, copy=True) for name in ("running_peak", "net"))
         self.steps_left = state["left"].numpy().copy()
         self._rng.bit_generator.state = state["rng"]
@@ -226,10 +216,12 @@ class DistrictSite:
         """One step of every environment as a pure function of where it stands; nothing is read back from the device."""
         task, physics = self.task, self.physics
         action = action.to(physics.dtype).clamp(-1, 1)
-        battery, _, sockets = task.device_actions(now, action)
+        battery, other, sockets = task.device_actions(now, action)
         batteries = action.new_zeros((self.num_envs, physics.buildings)).index_copy(1, self._with_action, battery)
-        state, flows = physics.advance(state, batteries, sockets)
-        outcome = task.outcome(now, flows.net, flows.socket_soc, peak)
+        thermal = task.thermal_actions(now, other) if task.thermal is not None else ()
+        state, flows = physics.advance(state, batteries, sockets, *thermal)
+        heat = () if flows.thermal is None else (flows.thermal.temperature, flows.thermal.unserved)
+        outcome = task.outcome(now, flows.net, flows.socket_soc, peak, *heat)
         reward, par = outcome.reward, self._trajectory
         if par is not None:
             reward = par.expected(reward, now.row, peak, outcome.running_peak) - par.reward.index_select(0, now.row)
@@ -242,6 +234,7 @@ class DistrictSite:
             "demand_cost": outcome.terms.demand,
             "carbon_cost": outcome.terms.carbon,
             "shortfall_cost": outcome.terms.shortfall,
+            **self._thermal_info(outcome, flows),
             "carbon_kg": (flows.net * now.carbon).clamp(min=0).sum(-1),
             "import_kwh": imported,
             "export_kwh": imported - flows.net.sum(-1),
@@ -251,6 +244,17 @@ class DistrictSite:
             "served": outcome.served,
         }
         return Transition(standing, obs, reward, flows, info)
+
+    def _thermal_info(self, outcome: Outcome, flows: Flows) -> dict[str, Tensor]:
+        """What a step has of a thermal site besides, (E,) each."""
+        if flows.thermal is None:
+            return {}
+        return {
+            "comfort_cost": outcome.terms.comfort,
+            "unserved_cost": outcome.terms.unserved,
+            "thermal_kwh": flows.thermal.electricity.sum((-2, -1)),
+            "unserved_kwh": flows.thermal.unserved,
+        }
 
     def _begin(
         self, state: State, peak: Tensor, net: Tensor, ended: Tensor, row: Tensor, scenario: Tensor
@@ -280,7 +284,8 @@ class DistrictSite:
         """What the environments stand before, and the observation (E, D) of it."""
         now = self.task.moment(self.physics.row_of(state), self.physics.soc_at_sockets(state))
         battery_soc = state.battery_soc.index_select(1, self._with_battery)
-        return now, self.task.observe(now, battery_soc, net, peak, self._extra)
+        heat = None if state.thermal is None else (state.thermal.tank_soc, state.thermal.temperature)
+        return now, self.task.observe(now, battery_soc, net, peak, self._extra, heat)
 
     def _draw(self, who: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
         """Start rows and years (E,) for the environments in `who`; the other entries mean nothing."""

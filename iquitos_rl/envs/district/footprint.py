@@ -1,4 +1,4 @@
-"""How much memory environments keep, counted tensor by tensor."""
+"""Counts the memory that environments keep, tensor by tensor."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 
 class Footprint(NamedTuple):
-    """Bytes kept between two steps; what a step needs while it runs comes on top and is freed again."""
+    """Bytes kept between two steps, without the temporary memory of a step."""
 
     per_env: float
-    """State, what stands before the next action, and the flows of the last step, of one environment, at most: a step in
-    which no episode ends keeps a few bytes less."""
+    """Per environment: state, data before the next action, and flows of the last step. An upper bound: a step in which
+    no episode ends keeps a few bytes less."""
     shared: int
-    """Tables and parameters, however many environments there are."""
+    """Tables and parameters, independent of the number of environments."""
 
 
 def footprint(env: DistrictSite) -> Footprint:
-    """Count every storage that an engine refers to after its first step, each once."""
+    """Count every storage that an engine refers to after its first step, once each."""
     constants = storages(vars(env.task))
     groups = [storages(group) for group in env.live]
     own = sum(size for group in groups for place, size in group.items() if place not in constants)
@@ -33,18 +33,18 @@ def footprint(env: DistrictSite) -> Footprint:
 
 
 def held_bytes(env: object) -> int:
-    """Bytes of every tensor that an environment of this package holds, however deep; views share theirs."""
+    """Bytes of all tensors that an environment of this package holds, at any depth; views count once."""
     return sum(storages(vars(env), inside="iquitos_rl.").values())
 
 
 def storages(tree: object, inside: str | None = None) -> dict[int, int]:
-    """Address to bytes of the storage of each of the `tensors`; views share theirs."""
+    """Maps the address of each tensor's storage to its bytes; views count once."""
     found = (tensor.untyped_storage() for tensor in tensors(tree, inside))
     return {storage.data_ptr(): storage.nbytes() for storage in found}
 
 
 def tensors(tree: object, inside: str | None = None) -> Iterator[Tensor]:
-    """Every tensor in nested tuples, lists and dicts; with `inside`, also in objects of modules of that prefix."""
+    """Every tensor in nested tuples, lists and dicts; with `inside`, also in objects of modules with that prefix."""
     seen: set[int] = set()
 
     def walk(thing: object) -> Iterator[Tensor]:

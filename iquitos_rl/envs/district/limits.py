@@ -1,9 +1,9 @@
-"""Limits of a building's grid connection, enforced on what the actions request.
+"""Limits of a building's grid connection, applied to the requested powers.
 
-CityLearn scales requests down before it knows what the batteries can take, and counts requests at empty sockets too
-(`internal/building_ops.py`, _apply_electrical_service_constraints and _apply_legacy_charging_constraints). That is
-reproduced here, because the same actions must lead to the same flows. Requests are laid out by building: (E, B, M) kW,
-each building's chargers, padding, and its battery last.
+As in CityLearn, requests are scaled down before it is known what the batteries can take, and requests at empty sockets
+count (`internal/building_ops.py`, _apply_electrical_service_constraints and _apply_legacy_charging_constraints): the
+same actions must give the same flows. Requests are arranged by building, (E, B, M) kW: a building's chargers, padding,
+and its battery last.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ SLACK = 1e-9
 
 
 class Layout(NamedTuple):
-    """How the sockets of all buildings, one after the other, are arranged by building."""
+    """Maps between the flat list of all sockets (N) and the arrangement by building (B, M)."""
 
     place: Tensor
-    """(B * M,) column of each place: a socket, N for nothing, N + 1 + b for building b's battery."""
+    """(B * M,) source of each place: a socket, N for padding, N + 1 + b for building b's battery."""
     back: Tensor
     """(N,) place of each socket."""
     buildings: int
@@ -42,7 +42,7 @@ class Layout(NamedTuple):
         return columns.index_select(1, self.place).view(-1, self.buildings, self.width)
 
     def by_building(self, sockets: Tensor) -> Tensor:
-        """(E, N) to (E, B, M), with nothing in the batteries' places."""
+        """(E, N) to (E, B, M), with 0 in the batteries' places."""
         if self.buildings == 1 and self.width > 1:
             return sockets.unsqueeze(1)
         return self.arrange(sockets, sockets.new_zeros(sockets.shape[0], self.buildings))
@@ -53,7 +53,7 @@ class Layout(NamedTuple):
 
 
 class ServiceScope(NamedTuple):
-    """One scope of `electrical_service` over all buildings; a divisor is infinite where something does not count."""
+    """One scope of `electrical_service`, for all buildings; an infinite divisor excludes a device from the sum."""
 
     import_kw: Tensor
     """(B,)."""
@@ -67,7 +67,7 @@ class ServiceScope(NamedTuple):
 
 
 class SumLimit(NamedTuple):
-    """One scope of `charging_constraints` over all buildings."""
+    """One scope of `charging_constraints`, for all buildings."""
 
     limit_kw: Tensor
     """(B,)."""
@@ -76,7 +76,7 @@ class SumLimit(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """What the connections of a site's buildings allow."""
+    """Limits of the grid connections of a site's buildings."""
 
     layout: Layout
     scopes: tuple[ServiceScope, ...]
@@ -84,9 +84,9 @@ class Limits(NamedTuple):
     served: Tensor
     """(B,) bool: the building has an `electrical_service`."""
     served_sockets: Tensor
-    """(N,) bool: so does the building of the socket."""
+    """(N,) bool: the socket's building has an `electrical_service`."""
     summed_sockets: Tensor
-    """(N,) bool: the building of the socket has `charging_constraints`."""
+    """(N,) bool: the socket's building has `charging_constraints`."""
 
 
 def make_layout(site: Site, device: torch.device) -> Layout:
@@ -104,17 +104,16 @@ def make_layout(site: Site, device: torch.device) -> Layout:
 
 
 def make_limits(site: Site, layout: Layout, dtype: torch.dtype, device: torch.device) -> Limits | None:
-    """The limits of a site's buildings, or None where none has any."""
+    """The limits of a site's buildings; None if there are none."""
     nothing = Scope(math.inf, math.inf, math.inf, math.inf, ())
     scopes: list[list[Scope]] = []
     sums: list[list[ChargingLimit]] = []
     for building in site.buildings:
         phases = {charger.name: charger.phase_connection for charger in building.chargers}
-        where = f"{site.path}: buildings.{building.name}"
         service = building.service
         served = service is not None and service.kind == "electrical_service"
-        scopes.append(list(service_scopes(service, phases, where)) if service and served else [])
-        sums.append(list(charging_limits(service, phases, where)) if service and not served else [])
+        scopes.append(list(service_scopes(service, phases)) if service and served else [])
+        sums.append(list(charging_limits(service, phases)) if service and not served else [])
     if not any(scopes) and not any(sums):
         return None
 
@@ -158,16 +157,16 @@ def make_limits(site: Site, layout: Layout, dtype: torch.dtype, device: torch.de
 def apply_limits(
     limits: Limits, chargers: Chargers, power: Tensor, battery_action: Tensor, battery_kw: Tensor, base: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """What is left of the requests.
+    """Scale requests down to the limits.
 
     Args:
-        power: (E, N) kW that the chargers are asked for, after their deadbands.
+        power: (E, N) kW requested from the chargers, after their deadbands.
         battery_action: (E, B) in [-1, 1].
         battery_kw: (B,) nominal power.
-        base: (E, B) kW of load less PV.
+        base: (E, B) kW, load minus PV.
 
     Returns:
-        power and battery_action, limited.
+        The limited power and battery_action.
     """
     request = limits.layout.arrange(power, battery_action * battery_kw)
     request = request * (request.abs() > SLACK)
@@ -181,8 +180,8 @@ def apply_limits(
         torch.where(target > 0, charge, discharge)
         for charge, discharge in zip(chargers.charge[:3], chargers.discharge[:3])
     )
-    # CityLearn turns the power into an action again, so it meets the charger's deadband a second time; an electrical
-    # service drops what lies below the least power even where that exceeds the full power.
+    # CityLearn converts the power back to an action, so the charger's deadband applies a second time. An electrical
+    # service also drops a power below the least power where that exceeds the full power.
     again = target / full.clamp(min=TINY) * full
     dropped = (again.abs() < deadband) | (limits.served_sockets & (least > 0) & (target.abs() < least))
     again = torch.where(dropped, torch.zeros_like(again), again)
@@ -192,7 +191,7 @@ def apply_limits(
 
 
 def in_sequence(x: Tensor) -> Tensor:
-    """Sum over the last dimension from left to right, as Python's `sum` rounds."""
+    """Sum over the last dimension from left to right, with the rounding of Python's `sum`."""
     return x.cumsum(-1)[..., -1]
 
 
@@ -201,7 +200,7 @@ def service_scale(limits: Limits, request: Tensor, base: Tensor) -> Tensor:
 
     Args:
         request: (E, B, M) kW, positive to import.
-        base: (E, B) kW of load and PV.
+        base: (E, B) kW, load minus PV.
 
     Returns:
         (E, B, M) in [0, 1].
@@ -222,7 +221,7 @@ def service_scale(limits: Limits, request: Tensor, base: Tensor) -> Tensor:
 
 
 def _scaled(scale: Tensor, part: Tensor, total: Tensor, limit: Tensor) -> Tensor:
-    """Scale the parts that add to an excess of `total` (E, B) over `limit` (B,), all by the same factor."""
+    """Scale the positive parts by a common factor where `total` (E, B) exceeds `limit` (B,)."""
     adding = part > 0
     relevant = in_sequence(torch.where(adding, scale * part, torch.zeros_like(part)))
     allowed = limit - (total - relevant)
@@ -233,7 +232,7 @@ def _scaled(scale: Tensor, part: Tensor, total: Tensor, limit: Tensor) -> Tensor
 
 
 def sum_scale(limits: Limits, request: Tensor) -> Tensor:
-    """Share of each charging request that `charging_constraints` let through, (E, B, M)."""
+    """(E, B, M) share of each charging request that `charging_constraints` let through."""
     scale = torch.ones_like(request)
     wanted = request.clamp(min=0)
     for limit in limits.sums:

@@ -1,4 +1,4 @@
-"""What the physics looks up row by row, as arrays, and which sites may be stacked as years of one site.
+"""Arrays that the physics reads row by row, and the check that sites can be stacked as years of one site.
 
 T data rows, B buildings, N sockets.
 """
@@ -14,17 +14,18 @@ from iquitos_rl.cases.site import Floats, Ints, Site
 from iquitos_rl.errors import UserError
 
 EMPTY, STAYS = 3.0, 2.0
-"""Codes of a socket in a row, beside the SOC in [0, 1] of a vehicle that arrives."""
+"""Codes of a socket in a row: empty, or a vehicle stays. An SOC in [0, 1] is that of an arriving vehicle."""
 SERIES = (
-    *("path", "name", "fingerprint", "unsupported", "month", "hour", "day_type"),
+    *("path", "name", "fingerprint", "unsupported", "drift", "month", "hour", "day_type"),
     *("load", "pv", "price", "price_predicted", "carbon", "weather"),
     *("vehicle", "departure", "required_soc", "arrival_soc", "departs"),
+    *("demand", "cop", "series", "outage", "hvac_mode", "indoor_temperature", "set_points", "occupants"),
 )
 """Fields that may differ between the years of one site."""
 
 
 def check_sites(sites: Sequence[Site]) -> None:
-    """Raise UserError where a site cannot be reproduced here, or the sites differ in more than their data."""
+    """Raise UserError if the engine does not support a site, or if the sites differ in more than their data."""
     if not sites:
         raise UserError("no site was given")
     for site in sites:
@@ -40,17 +41,14 @@ def check_sites(sites: Sequence[Site]) -> None:
 def _difference(a: object, b: object, name: str) -> str | None:
     """Name of the first structural field in which two parts of sites differ, or None."""
     if is_dataclass(a) and is_dataclass(b):
-        found = (
-            _difference(getattr(a, field.name), getattr(b, field.name), f"{name}.{field.name}")
-            for field in fields(a)
-            if field.name not in SERIES
-        )
-        return next((difference for difference in found if difference), None)
-    if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
-        found = (_difference(x, y, f"{name}[{k}]") for k, (x, y) in enumerate(zip(a, b)))
-        return next((difference for difference in found if difference), None)
-    same = np.array_equal(a, b) if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) else a == b
-    return None if same else name
+        names = [field.name for field in fields(a) if field.name not in SERIES]
+        parts = [(getattr(a, part), getattr(b, part), f"{name}.{part}") for part in names]
+    elif isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
+        parts = [(x, y, f"{name}[{k}]") for k, (x, y) in enumerate(zip(a, b))]
+    else:
+        same = np.array_equal(a, b) if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) else a == b
+        return None if same else name
+    return next(filter(None, (_difference(*part) for part in parts)), None)
 
 
 def energy_rows(site: Site) -> Floats:
@@ -59,7 +57,7 @@ def energy_rows(site: Site) -> Floats:
 
 
 def code_rows(site: Site) -> Floats:
-    """(T, N) `EMPTY`, `STAYS`, or the SOC that the data force."""
+    """(T, N) `EMPTY`, `STAYS`, or the SOC that the data prescribe."""
     columns = [
         np.where(c.vehicle < 0, EMPTY, np.where(np.isnan(c.arrival_soc), STAYS, c.arrival_soc)) for _, c in site.sockets
     ]
@@ -72,8 +70,19 @@ def vehicle_rows(site: Site) -> Ints:
     return np.stack(columns, axis=1) if columns else np.zeros((site.rows, 0), dtype=np.int64)
 
 
+def drift_rows(site: Site, owners: list[int] | None) -> Floats:
+    """(T, W) factor on the SOC of each vehicle that is away, NaN where it is not; W as in `physics.State`.
+
+    Args:
+        owners: the vehicle of each socket, see `own_vehicles`.
+    """
+    drift = np.full((site.rows, len(site.vehicles)), np.nan) if site.drift is None else site.drift
+    nobody = np.full((site.rows, 1), np.nan)
+    return np.hstack([drift, nobody]) if owners is None else np.hstack([drift, nobody])[:, owners]
+
+
 def own_vehicles(vehicle: Ints, count: int) -> list[int] | None:
-    """The vehicle of each socket, -1 for none, if no vehicle ever uses two sockets nor a socket two vehicles.
+    """The vehicle of each socket (-1: none) if vehicles and sockets pair off one to one for the whole data, else None.
 
     Args:
         vehicle: (rows, N).

@@ -13,22 +13,19 @@ from typing import Any
 import gymnasium
 import torch
 
-from iquitos_rl.errors import UserError
+from iquitos_rl.envs.described import DescribedEnv, Description
+from iquitos_rl.errors import Failure, UserError
 
 START_SECONDS, HANG_SECONDS = 120.0, 30.0
 """A simulator that has not answered for so long, to being built or later, is taken for dead. The first takes seconds on
 an idle machine, a step milliseconds."""
 
-DESCRIBED = ("action_mask_columns", "policy_spec", "exogenous_table", "coarse_columns", "resumable")
-"""Attributes that the worker's environment may have, and this one then has too."""
 
-
-class WorkerError(Exception):
+class WorkerError(Failure):
     """A worker process died, hangs, or its environment raised."""
 
 
 def _serve(pipe: Connection, factory: Callable[[], gymnasium.Env[Any, Any]]) -> None:
-    """What the worker does: answer requests until told to stop."""
     torch.set_num_threads(1)
     # Ctrl-C reaches every process of the console; what it means is the parent's decision, which ends this one.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -36,21 +33,23 @@ def _serve(pipe: Connection, factory: Callable[[], gymnasium.Env[Any, Any]]) -> 
     with contextlib.suppress(EOFError, BrokenPipeError):
         try:
             env = factory()
-            described = {name: getattr(env, name, None) for name in DESCRIBED}
-            pipe.send((None, (env.observation_space, env.action_space, described)))
+            inner = env.unwrapped
+            described = inner if isinstance(inner, DescribedEnv) else None
+            description = Description() if described is None else described.description
+            pipe.send((None, (env.observation_space, env.action_space, description)))
             while True:
                 method, arguments, keywords = pipe.recv()
                 if method == "close":
                     break
                 answer = getattr(env, method)(*arguments, **keywords)
-                pipe.send((None, (answer, getattr(env, "exogenous_row", None))))
+                pipe.send((None, (answer, 0 if described is None else described.table_row())))
         except UserError as error:
             pipe.send((error, None))
         except Exception as error:
             pipe.send((WorkerError(f"{type(error).__name__}: {error}\n{traceback.format_exc()}"), None))
 
 
-class WorkerEnv(gymnasium.Env[Any, Any]):
+class WorkerEnv(DescribedEnv):
     """An environment made by `factory` in another process. `begin_step` and `finish_step` let several work at once.
 
     Args:
@@ -69,23 +68,20 @@ class WorkerEnv(gymnasium.Env[Any, Any]):
         self._process = context.Process(target=_serve, args=(theirs, factory), name=name, daemon=True)
         self._process.start()
         theirs.close()
-        self.observation_space, self.action_space, described = self._receive(START_SECONDS)
-        for name in DESCRIBED:
-            setattr(self, name, described[name])
+        self.observation_space, self.action_space, self.description = self._receive(START_SECONDS)
+        self._table_row = 0
+
+    def table_row(self) -> int:
+        return self._table_row
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        self._send("reset", seed=seed, options=options)
-        return self._answer()  # type: ignore[no-any-return]
+        return self._call("reset", seed=seed, options=options)  # type: ignore[no-any-return]
 
     def start_state(self) -> dict[str, Any]:
-        """The environment's own, where it is `resumable`."""
-        self._send("start_state")
-        return self._answer()  # type: ignore[no-any-return]
+        return self._call("start_state")  # type: ignore[no-any-return]
 
     def restart(self, start: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """The environment's own, where it is `resumable`."""
-        self._send("restart", start)
-        return self._answer()  # type: ignore[no-any-return]
+        return self._call("restart", start)  # type: ignore[no-any-return]
 
     def begin_step(self, action: Any) -> None:
         """Hand the action over without waiting for what it leads to."""
@@ -96,8 +92,7 @@ class WorkerEnv(gymnasium.Env[Any, Any]):
         return self._answer()  # type: ignore[no-any-return]
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        self.begin_step(action)
-        return self.finish_step()
+        return self._call("step", action)  # type: ignore[no-any-return]
 
     def close(self) -> None:
         """End the process."""
@@ -109,9 +104,13 @@ class WorkerEnv(gymnasium.Env[Any, Any]):
                 self._process.kill()
         self._pipe.close()
 
+    def _call(self, method: str, *arguments: Any, **keywords: Any) -> Any:
+        self._send(method, *arguments, **keywords)
+        return self._answer()
+
     def _answer(self) -> Any:
         """The result of a method; where the environment's observation then stands is known without asking again."""
-        answer, self.exogenous_row = self._receive(HANG_SECONDS)
+        answer, self._table_row = self._receive(HANG_SECONDS)
         return answer
 
     def _send(self, method: str, *arguments: Any, **keywords: Any) -> None:

@@ -1,18 +1,17 @@
-"""The site's bill: what every engine, rule, agent and the optimum are judged by.
+"""The site's bill, by which agents, rules and the optimum are evaluated in every engine.
 
-One bill in currency, four terms: energy at its hourly price, demand charges on the month's highest import, a carbon
-price on the grid's CO2, and a price on every kWh that a vehicle lacks when it leaves. Each building is a metered
-customer of its own, as in CityLearn (`building.py`, update_variables): imports of one are not netted with exports of
-another, and exports earn nothing.
+The bill has four terms, in currency: energy at its hourly price, demand charges on the month's highest import, a carbon
+price on grid CO2, and a price on every kWh that a vehicle lacks when it leaves. As in CityLearn (`building.py`,
+update_variables) each building has its own meter: imports of one are not netted with exports of another, and exports
+earn nothing.
 
-Shapes: E environments, B buildings. Demand is charged in two periods, peak and off peak: index 0 and 1 of a last axis.
+Shapes: E environments, B buildings. Demand is charged in two periods: index 0 of a last axis is peak, 1 off peak.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
@@ -21,19 +20,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from iquitos_rl.cases.site import Site
+from iquitos_rl.envs.task.settings import ObjectiveSettings as ObjectiveSettings
 from iquitos_rl.errors import UserError
 
 TARIFF_FILE = "tariff.json"
 
 
 class Tariff(BaseModel):
-    """What a connection pays besides energy; `tariff.json` in a case folder."""
+    """Charges besides the energy price; `tariff.json` in a case folder."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     currency: str = "currency"
-    peak_hours: tuple[int, ...] = ()
-    """Hours 0 to 23 at which an hour of the peak period begins."""
+    peak_hours: tuple[Annotated[int, Field(ge=0, le=23)], ...] = ()
+    """Clock hours (0 to 23) that belong to the peak period; 18 is the hour from 18:00 to 19:00."""
     demand_charge_peak: float = Field(0.0, ge=0)
     """Currency per kW and month, on the highest import in peak hours."""
     demand_charge_off_peak: float = Field(0.0, ge=0)
@@ -41,12 +41,14 @@ class Tariff(BaseModel):
 
 
 class Weights(NamedTuple):
-    """Weight of each term in the reward. The bill that is reported is never weighted."""
+    """Weight of each term in the reward. The reported bill is unweighted."""
 
     energy: float
     demand: float
     carbon: float
     shortfall: float
+    comfort: float = 1.0
+    unserved: float = 1.0
 
 
 WEIGHTS = {
@@ -56,36 +58,30 @@ WEIGHTS = {
 }
 
 
-class ObjectiveSettings(BaseModel):
-    """How the four terms are priced and weighed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    preset: Literal["bill", "co2", "balanced"] = Field("bill", description="weights of the terms in the reward")
-    carbon_price: float = Field(0.10, ge=0, description="currency per kg of CO2 from the grid")
-    shortfall_price: float = Field(5.0, ge=0, description="currency per kWh missing when a vehicle leaves")
-
-
 class Terms(NamedTuple):
-    """The four terms of one step's bill, currency, each (E,)."""
+    """The terms of one step's bill, in currency, (E,) each."""
 
     energy: Tensor
     demand: Tensor
     carbon: Tensor
     shortfall: Tensor
+    comfort: Tensor
+    unserved: Tensor
 
     def weighted(self, weights: Weights) -> Tensor:
-        """(E,) the sum that the reward is made of."""
+        """(E,) weighted sum, from which the reward is computed."""
         return (
             weights.energy * self.energy
             + weights.demand * self.demand
             + weights.carbon * self.carbon
             + weights.shortfall * self.shortfall
+            + weights.comfort * self.comfort
+            + weights.unserved * self.unserved
         )
 
 
 class Objective(NamedTuple):
-    """A tariff and the settings that go with it."""
+    """A tariff with prices and weights."""
 
     tariff: Tariff
     settings: ObjectiveSettings
@@ -96,24 +92,19 @@ class Objective(NamedTuple):
 
 
 def read_tariff(folder: Path) -> Tariff:
-    """Read `tariff.json` of a case folder; a folder without one has no demand charge.
+    """Read `tariff.json` of a case folder; without the file there is no demand charge.
 
     Raises:
-        UserError: the file is not JSON, or a value in it is impossible.
+        UserError: the file is not JSON, or a value is not valid.
     """
     path = folder / TARIFF_FILE
     if not path.exists():
         return Tariff()
     try:
-        tariff = Tariff.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid JSON: {error}") from None
+        return Tariff.model_validate_json(path.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
-        raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    if bad := [hour for hour in tariff.peak_hours if not 0 <= hour <= 23]:
-        raise UserError(f"{path}: peak_hours: {bad[0]} is not an hour between 0 and 23")
-    return tariff
+        raise UserError(": ".join(map(str, (path, *first["loc"], first["msg"])))) from None
 
 
 def is_peak(site: Site, tariff: Tariff) -> NDArray[np.bool_]:
@@ -129,7 +120,9 @@ def is_month_start(site: Site) -> NDArray[np.bool_]:
 def demand_increase(
     import_kwh: Tensor, running_peak: Tensor, peak_period: Tensor, tariff: Tariff, hours_per_step: float
 ) -> tuple[Tensor, Tensor]:
-    """Charge what a step adds to the month's highest import, so that a month's steps sum to its demand charge.
+    """Demand charge for the amount by which a step raises the month's highest import.
+
+    Over a month the steps sum to the month's demand charge.
 
     Args:
         import_kwh: (E, B) energy imported in the step, >= 0.
@@ -137,7 +130,7 @@ def demand_increase(
         peak_period: (E,) bool, whether the step lies in the peak period.
 
     Returns:
-        (E, B) currency, and the new running peaks (E, B, 2).
+        The charge (E, B) in currency, and the new running peaks (E, B, 2).
     """
     import_kw = import_kwh / hours_per_step
     in_period = torch.stack([peak_period, ~peak_period], dim=-1).unsqueeze(-2)  # (E, 1, 2)
@@ -156,6 +149,8 @@ def step_bill(
     peak_period: Tensor,
     missing_kwh: Tensor,
     hours_per_step: float,
+    discomfort: Tensor | None = None,
+    unserved_kwh: Tensor | None = None,
 ) -> tuple[Terms, Tensor]:
     """The bill of one step.
 
@@ -165,31 +160,36 @@ def step_bill(
         carbon: (E, B) kg CO2 per kWh.
         running_peak: (E, B, 2) kW, see `demand_increase`.
         peak_period: (E,) bool.
-        missing_kwh: (E,) energy that vehicles leaving in this step lack, kWh.
+        missing_kwh: (E,) kWh that vehicles leaving in this step lack.
+        discomfort: (E,) degree-hours outside of the comfort band; none by default.
+        unserved_kwh: (E,) kWh that devices lacked in an outage; none by default.
 
     Returns:
         The terms, each (E,), and the new running peaks (E, B, 2).
     """
     import_kwh = net_kwh.clamp(min=0)
     demand, new_peak = demand_increase(import_kwh, running_peak, peak_period, objective.tariff, hours_per_step)
-    # CityLearn counts emissions of net * intensity only where the product is positive.
+    # CityLearn clips the product net * intensity at zero.
     carbon_kg = (net_kwh * carbon).clamp(min=0)
+    nothing = torch.zeros_like(missing_kwh)
     terms = Terms(
         energy=(import_kwh * price).sum(-1),
         demand=demand.sum(-1),
         carbon=objective.settings.carbon_price * carbon_kg.sum(-1),
         shortfall=objective.settings.shortfall_price * missing_kwh,
+        comfort=nothing if discomfort is None else objective.settings.comfort_price * discomfort,
+        unserved=nothing if unserved_kwh is None else objective.settings.unserved_price * unserved_kwh,
     )
     return terms, new_peak
 
 
 def idle_bill(site: Site, objective: Objective) -> NDArray[np.float64]:
-    """(T,) weighted bill of each row of the site with PV alone: no battery moves, no vehicle charges.
+    """(T,) weighted bill of each row if no battery moves and no vehicle charges.
 
-    No action changes it, so subtracting it from the bill leaves the optimal policy alone and takes most of the
-    variance out of the reward. Running peaks start at the month, whatever row an episode starts at.
+    It does not depend on actions. Subtracting it from the bill keeps the optimal policy and removes most of the
+    reward's variance. Running peaks start with the month, not with the episode.
     """
-    net = np.stack([building.load - building.pv for building in site.buildings], axis=-1)  # (T, B)
+    net = np.stack([building.idle_net for building in site.buildings], axis=-1)  # (T, B)
     imported = np.maximum(net, 0)
     price = np.stack([building.price for building in site.buildings], axis=-1)
     carbon = np.stack([building.carbon for building in site.buildings], axis=-1)
@@ -208,6 +208,6 @@ def idle_bill(site: Site, objective: Objective) -> NDArray[np.float64]:
 
 
 def reward_scale(idle: NDArray[np.float64]) -> float:
-    """The fixed currency amount that makes rewards about one: the idle site's mean bill per step."""
+    """Currency amount by which rewards are divided: the idle site's mean bill per step, so that rewards are about 1."""
     scale = float(idle.mean())
     return scale if scale > 0 else 1.0

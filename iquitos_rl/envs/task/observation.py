@@ -1,17 +1,17 @@
-"""The observation of a site: which columns, how they are encoded, and how a row of it is put together.
+"""The observation of a site: its columns, their bounds, and their encoding.
 
-Every column has static bounds taken from the case and is encoded to [-1, 1] by an affine map, clipped. CityLearn's own
-Box bounds serve poorly (a 12 h countdown on a scale of 8,760), and running statistics would change the meaning of what
-a replay buffer holds. The bounds are saved with the policy, so that training and evaluation see the same numbers.
+Every column has fixed bounds computed from the case and is mapped linearly to [-1, 1], clipped. CityLearn's own bounds
+are too wide (a 12 h countdown on a scale of 8,760), and with running statistics the rows in a replay buffer would
+change their meaning. The bounds are saved with the policy, so that training and evaluation encode alike.
 
-A vector is [exogenous | endogenous]. Exogenous columns are functions of (year, row) alone and are encoded once, as a
-table; endogenous columns follow from the actions: states of charge, consumption, running peaks, what vehicles need.
+A vector is [exogenous | endogenous]. Exogenous columns depend on (year, row) alone and are encoded once, as a table;
+endogenous columns depend on actions: SOC, consumption, running peaks, what vehicles need.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,30 +19,29 @@ from scipy.signal import lfilter
 from torch import Tensor
 
 from iquitos_rl.cases.site import Building, Floats, Ints, Site
+from iquitos_rl.envs.task import thermal
 from iquitos_rl.envs.task.objective import Tariff, is_month_start, is_peak
+from iquitos_rl.envs.task.settings import Sockets
 from iquitos_rl.envs.task.sockets import EMPTY, SocketTables
 from iquitos_rl.errors import UserError
 
-Sockets = Literal["each", "fleet"]
-"""Whether an agent sees and moves every socket, or each building's sockets as one fleet."""
 HEADROOM = 1.25
-"""Bounds of load and weather exceed the case's own extremes by this factor: other years go beyond them a little."""
+"""Bounds of load and weather exceed the case's extremes by this factor, since other years may exceed them."""
 LONGEST_STAY_HOURS = 24.0
 USUAL_DAYS = 14
-"""Days over which it is averaged what an hour of the day is usually like."""
+"""Time constant, in days, of the average value of an hour of the day (`usual`)."""
 LATELY_HOURS = 6.0
-"""Time constant of what the last hours have been like."""
-FAINT = 0.05
-"""Share of a series' highest usual hour that is added to both sides of a ratio: faint hours say nothing."""
+"""Time constant of the average over the last hours (`relative`)."""
+RATIO_FLOOR = 0.05
+"""Share of a series' highest usual value that is added to both sides of a ratio, so that small values count little."""
 LOAD_SWING, PV_SWING = 0.3, 1.0
-"""Bounds of load and PV relative to what is usual."""
+"""Bounds of load and PV relative to their usual values."""
 BATTERY_REACH = 2.0
-"""Surplus and headroom are resolved on the battery's own scale, up to so many times its nominal power: on the scale of
-the site's load, the power that just follows a surplus or just avoids a new peak would drown in rounding."""
+"""Bounds of surplus and headroom, in multiples of the battery's nominal power. On the scale of the site's load the
+power that just follows a surplus, or just avoids a new peak, would be lost in rounding."""
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     name: str
     low: float
     high: float
@@ -50,7 +49,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Encoding:
-    """Names and bounds of the columns; equal for training, evaluation and both engines."""
+    """Names and bounds of the columns; the same for training, evaluation and both engines."""
 
     exogenous: tuple[Column, ...]
     endogenous: tuple[Column, ...]
@@ -67,14 +66,11 @@ class Encoding:
         return [column.name for column in self.columns].index(name)
 
     def to_json(self) -> dict[str, Any]:
-        def rows(columns: tuple[Column, ...]) -> list[list[str | float]]:
-            return [[c.name, c.low, c.high] for c in columns]
-
-        return {"exogenous": rows(self.exogenous), "endogenous": rows(self.endogenous)}
+        return {kind: [list(column) for column in getattr(self, kind)] for kind in ("exogenous", "endogenous")}
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> Encoding:
-        """Raises UserError where the data is not what `to_json` writes."""
+        """Inverse of `to_json`; raises UserError for other data."""
         try:
             exogenous, endogenous = (
                 tuple(Column(str(name), float(low), float(high)) for name, low, high in data[kind])
@@ -86,12 +82,12 @@ class Encoding:
 
 
 def socket_names(site: Site) -> list[str]:
-    """One name for each socket, unique across buildings."""
+    """(N,) name of every socket, unique across buildings."""
     return [f"{site.buildings[b].name}/{charger.name}" for b, charger in site.sockets]
 
 
 def sockets_by_building(site: Site) -> dict[int, list[int]]:
-    """Building to the indices of its sockets, for the buildings that have any."""
+    """Maps each building that has sockets to the indices of its sockets."""
     found: dict[int, list[int]] = {}
     for n, (b, _) in enumerate(site.sockets):
         found.setdefault(b, []).append(n)
@@ -103,13 +99,8 @@ def socket_power(site: Site) -> Floats:
     return np.array([charger.max_charging_power for _, charger in site.sockets])
 
 
-def _periodic(values: Floats, period: float) -> tuple[Floats, Floats]:
-    angle = 2 * np.pi * values / period
-    return np.sin(angle), np.cos(angle)
-
-
 def _month_elapsed(site: Site) -> Floats:
-    """Share of the calendar month that has passed, by its length in the data."""
+    """(T,) share of the month that has passed, from the number of its rows in the data."""
     month = np.cumsum(is_month_start(site))
     rows = np.bincount(month)
     first = np.concatenate([[0], np.cumsum(rows)])[month]
@@ -117,19 +108,16 @@ def _month_elapsed(site: Site) -> Floats:
 
 
 Series = dict[str, tuple[Floats, float, float]]
-"""Column name to values (T,), low and high, in order."""
+"""Column name to (values (T,), low, high), in order."""
 
 
 def _time_columns(site: Site, tariff: Tariff) -> Series:
     columns: Series = {}
-    for name, values, period in (
-        ("hour", site.hour, 24),
-        ("weekday", np.minimum(site.day_type, 7), 7),
-        ("month", site.month, 12),
-    ):
-        sine, cosine = _periodic(values.astype(np.float64), period)
-        columns[f"{name}_sin"] = sine, -1.0, 1.0
-        columns[f"{name}_cos"] = cosine, -1.0, 1.0
+    cycles = (("hour", site.hour, 24), ("weekday", np.minimum(site.day_type, 7), 7), ("month", site.month, 12))
+    for name, values, period in cycles:
+        angle = 2 * np.pi * values / period
+        columns[f"{name}_sin"] = np.sin(angle), -1.0, 1.0
+        columns[f"{name}_cos"] = np.cos(angle), -1.0, 1.0
     columns["holiday"] = (site.day_type == 8).astype(np.float64), 0.0, 1.0
     columns["month_elapsed"] = _month_elapsed(site), 0.0, 1.0
     columns["demand_peak_period"] = is_peak(site, tariff).astype(np.float64), 0.0, 1.0
@@ -137,7 +125,7 @@ def _time_columns(site: Site, tariff: Tariff) -> Series:
 
 
 def _outside_columns(building: Building) -> Series:
-    """Prices, carbon and weather as one building's files tell them."""
+    """Prices, carbon intensity and weather from one building's files."""
     top = HEADROOM * float(building.price.max(initial=0))
     columns: Series = {"price": (building.price, 0.0, top)}
     for lead in range(building.price_predicted.shape[1]):
@@ -152,9 +140,9 @@ def _outside_columns(building: Building) -> Series:
 
 
 def usual(values: Floats, hour: Ints) -> Floats:
-    """(T,) what each row's hour of the day has been like: a moving average over the days before, today left out.
+    """(T,) exponential average of the same hour of the day over the days before, without the present day.
 
-    Nothing later than a row changes it. On the first day it is the row's own value.
+    It uses no later row. On the first day it is the row's own value.
     """
     found = np.empty(len(values))
     for h in np.unique(hour):
@@ -166,12 +154,12 @@ def usual(values: Floats, hour: Ints) -> Floats:
 
 
 def relative(values: Floats, hour: Ints, hours_per_step: float) -> tuple[Floats, Floats]:
-    """(T,) a series against what is usual at its hour, less 1: in this row, and in the last hours with it.
+    """(T,) ratio to the usual value of the hour, minus 1: of this row, and averaged over the last hours.
 
-    A load that is high for its hour stays so for hours, and one that has been high all day is likelier to.
+    A load that is high for its hour stays high for hours, more likely so if it has been high for long.
     """
     expected = usual(values, hour)
-    least = FAINT * np.maximum.accumulate(np.maximum(expected, 1e-9))
+    least = RATIO_FLOOR * np.maximum.accumulate(np.maximum(expected, 1e-9))
     decay = np.exp(-hours_per_step / LATELY_HOURS)
     lately, usually = (lfilter([1 - decay], [1, -decay], series) for series in (values, expected))
     return (values + least) / (expected + least) - 1, (lately + least) / (usually + least) - 1
@@ -189,7 +177,7 @@ def _building_columns(building: Building, hour: Ints, hours: float) -> Series:
         columns[f"{name}/{kind}_lately"] = lately, -reach, reach
     if building.battery is not None:
         reach = BATTERY_REACH * building.battery.nominal_power * hours
-        columns[f"{name}/surplus"] = building.pv - building.load, -reach, reach
+        columns[f"{name}/surplus"] = -building.idle_net, -reach, reach
     return columns
 
 
@@ -211,16 +199,17 @@ def _socket_columns(site: Site, tables: SocketTables, sockets: Sockets) -> Serie
 
 
 def exogenous_columns(site: Site, tariff: Tariff, tables: SocketTables, sockets: Sockets) -> Series:
-    """Every column that no action changes, in order."""
+    """Every column that does not depend on actions, in order."""
     columns = _time_columns(site, tariff)
     for building in site.buildings:
         for name, series in _outside_columns(building).items():
-            # Buildings of one site usually share weather and tariff: such a series is one column.
+            # Buildings of a site usually share weather and tariff. A shared series becomes one column.
             known = [other for other, (values, *_) in columns.items() if other.split("/")[-1] == name]
             if not any(np.array_equal(series[0], columns[other][0]) for other in known):
                 columns[f"{building.name}/{name}" if known else name] = series
     for building in site.buildings:
         columns |= _building_columns(building, site.hour, site.hours_per_step)
+        columns |= thermal.exogenous(building)
     columns |= _socket_columns(site, tables, sockets)
     return {
         name: (values.astype(np.float64), low, high if high > low else low + 1.0)
@@ -229,14 +218,15 @@ def exogenous_columns(site: Site, tariff: Tariff, tables: SocketTables, sockets:
 
 
 def endogenous_bounds(site: Site, tables: SocketTables, sockets: Sockets) -> tuple[Column, ...]:
-    """Columns that the actions change, in the order in which `SiteTask.observe` lines them up."""
+    """Columns that depend on actions, in the order of `SiteTask.observe`."""
     columns = [Column(f"{b.name}/battery_soc", 0, 1) for b in site.buildings if b.battery is not None]
     hours = site.hours_per_step
     for suffix in ("net", "peak_running", "off_peak_running"):
         for building in site.buildings:
             devices = building.battery.nominal_power if building.battery is not None else 0.0
             chargers = sum(charger.max_charging_power for charger in building.chargers)
-            most = HEADROOM * float(building.load.max(initial=0)) + (devices + chargers) * hours
+            heat = sum(use.device.nominal_power for use in building.end_uses)
+            most = HEADROOM * float(building.load.max(initial=0)) + (devices + chargers + heat) * hours
             least = -HEADROOM * float(building.pv.max(initial=0)) - devices * hours
             if suffix == "net":
                 columns.append(Column(f"{building.name}/net_consumption", least, most))
@@ -263,11 +253,11 @@ def endogenous_bounds(site: Site, tables: SocketTables, sockets: Sockets) -> tup
 def make_encoding(
     site: Site, tariff: Tariff, tables: SocketTables, sockets: Sockets, extra: tuple[Column, ...] = ()
 ) -> Encoding:
-    """The encoding of a site, from its own data."""
+    """The encoding of a site, with bounds from its data."""
     exogenous = exogenous_columns(site, tariff, tables, sockets)
     return Encoding(
         tuple(Column(name, low, high) for name, (_, low, high) in exogenous.items()),
-        endogenous_bounds(site, tables, sockets) + extra,
+        endogenous_bounds(site, tables, sockets) + tuple(Column(*own) for own in thermal.endogenous(site)) + extra,
     )
 
 
@@ -280,27 +270,25 @@ def exogenous_table(site: Site, tariff: Tariff, tables: SocketTables, sockets: S
     """(T, exogenous columns) float32, encoded.
 
     Raises:
-        UserError: the site has other columns than the encoding, so a policy trained on that encoding cannot act here.
+        UserError: the site's columns differ from the encoding's, so a policy with that encoding cannot control it.
     """
     columns = exogenous_columns(site, tariff, tables, sockets)
     ours, theirs = list(columns), [column.name for column in encoding.exogenous]
     if ours != theirs:
         odd = sorted(set(ours) ^ set(theirs)) or [a for a, b in zip(ours, theirs, strict=True) if a != b]
-        raise UserError(f"{site.path}: its observation differs from the encoding in use, first at column {odd[0]}")
+        raise UserError(f"{site.path}: its observation columns differ from those in use, first at {odd[0]}")
     values = torch.from_numpy(np.stack([values for values, _, _ in columns.values()], axis=-1))
     return encode(values, *bounds(encoding.exogenous))
 
 
 def bounds(columns: tuple[Column, ...]) -> tuple[Tensor, Tensor]:
-    """(columns,) low and high, float64."""
-    return (
-        torch.tensor([column.low for column in columns], dtype=torch.float64),
-        torch.tensor([column.high for column in columns], dtype=torch.float64),
-    )
+    """Low and high, (columns,) float64 each."""
+    low, high = torch.tensor([column[1:] for column in columns], dtype=torch.float64).reshape(-1, 2).unbind(-1)
+    return low, high
 
 
 def coarse_columns(encoding: Encoding) -> tuple[int, ...]:
-    """See `Exogenous.coarse`: state of charge and urgency of single sockets, each a small part of a site."""
+    """See `Exogenous.coarse`: SOC and urgency of single sockets, each a small part of a site."""
     first = len(encoding.exogenous)
     endings = ("/soc", "/urgency")
     return tuple(i for i, column in enumerate(encoding.columns) if i >= first and column.name.endswith(endings))

@@ -1,10 +1,9 @@
-"""What turns a site's physics into a task: actions in, observation and reward out. Both engines share it.
+"""The task on a site: maps actions to devices, computes reward and observation. Shared by both engines.
 
-The engines differ in who computes the physics (CityLearn, or our tensors). Everything around it stands here once, for
-E environments at a time: which device actions an agent's action means, what a step costs, what the agent sees. The
-CityLearn engine is the case E = 1.
+The engines differ only in the physics: CityLearn, or tensor code. Everything else is here, for E environments at a
+time; the CityLearn engine has E = 1.
 
-Rows: the data of S years are stacked, and `row = year * T + t` picks one for each environment.
+Rows: the data of S years are stacked; `row = year * T + t` is an environment's row.
 """
 
 from __future__ import annotations
@@ -14,13 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from iquitos_rl.cases.site import Site
 from iquitos_rl.envs.task.objective import (
     Objective,
-    ObjectiveSettings,
     Terms,
     idle_bill,
     is_month_start,
@@ -32,7 +29,6 @@ from iquitos_rl.envs.task.objective import (
 from iquitos_rl.envs.task.observation import (
     Column,
     Encoding,
-    Sockets,
     bounds,
     exogenous_table,
     make_encoding,
@@ -40,27 +36,17 @@ from iquitos_rl.envs.task.observation import (
     socket_power,
     sockets_by_building,
 )
+from iquitos_rl.envs.task.settings import TaskSettings as TaskSettings
 from iquitos_rl.envs.task.sockets import EMPTY, guarded_range, socket_tables, steps_needed, urgency
+from iquitos_rl.envs.task.thermal import ThermalTask
 from iquitos_rl.errors import UserError
 
 SERVED_TOLERANCE = 0.05
-"""A departure counts as served within 5 points of the wanted SOC, as in CityLearn's `min_acceptable` KPI."""
-
-
-class TaskSettings(BaseModel):
-    """What the agent is asked to do with a site."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    objective: ObjectiveSettings = ObjectiveSettings()
-    ev_guard: bool = Field(True, description="let actions choose when to charge, never whether a departure is met")
-    sockets: Sockets = Field(
-        "fleet", description="see and move each building's sockets together, or each socket by itself"
-    )
+"""A departure is served if the SOC is at most 0.05 below the wanted SOC, as in CityLearn's `min_acceptable` KPI."""
 
 
 class Moment(NamedTuple):
-    """What holds at a row before the action: the data of that row and what the vehicles need, E environments."""
+    """A row before the action: its data, and what the vehicles need. E environments."""
 
     row: Tensor
     """(E,) index into the stacked tables."""
@@ -69,7 +55,7 @@ class Moment(NamedTuple):
     carbon: Tensor
     """(E, B)."""
     idle_net: Tensor
-    """(E, B) load less PV, kWh."""
+    """(E, B) load minus PV, kWh."""
     idle: Tensor
     """(E,) bill of the idle site."""
     peak_period: Tensor
@@ -83,20 +69,20 @@ class Moment(NamedTuple):
     socket_soc: Tensor
     """(E, N) SOC of the connected vehicle, 0 at an empty socket."""
     needed: Tensor
-    """(E, N) steps of full power to the wanted SOC, 0 at an empty socket."""
+    """(E, N) steps of full power to the wanted SOC; 0 at an empty socket."""
     least: Tensor
-    """(E, N) what an action of -1 means here, as a share of the charger's power; 0 at an empty socket."""
+    """(E, N) share of the charger's power at an action of -1; 0 at an empty socket."""
     most: Tensor
-    """(E, N) what an action of +1 means; 0 at an empty socket."""
+    """(E, N) the same at an action of +1."""
 
 
 class Outcome(NamedTuple):
-    """What one step cost and did, each (E,) unless said otherwise."""
+    """Cost and result of one step, (E,) each unless noted."""
 
     reward: Tensor
     terms: Terms
     running_peak: Tensor
-    """(E, B, 2) after the step, before any new month."""
+    """(E, B, 2) kW after the step, not yet reset for a new month."""
     missing_kwh: Tensor
     departures: Tensor
     served: Tensor
@@ -118,10 +104,10 @@ class SiteTask:
         """
         Args:
             sites: the same site in different years.
-            spec: `policy_spec` of the environment a policy was trained in; None takes encoding and scale from the
-                first site.
+            spec: `policy_spec` of a policy's training environment; None computes encoding and scale from the first
+                site.
             extra: observation columns that only CityLearn computes.
-            other_actions: number of actions that are neither battery nor socket.
+            other_actions: number of actions for devices other than batteries and sockets.
 
         Raises:
             UserError: the sites differ in structure or length, or do not fit the spec.
@@ -148,43 +134,36 @@ class SiteTask:
         def rows(values: list[np.ndarray[Any, Any]], kind: torch.dtype = dtype) -> Tensor:
             return torch.from_numpy(np.concatenate(values)).to(self.device, kind)
 
-        def per_building(name: str) -> np.ndarray[Any, Any]:
-            return np.concatenate([np.stack([getattr(b, name) for b in site.buildings], axis=-1) for site in sites])
+        def scalars(site: Site) -> np.ndarray[Any, Any]:
+            """(T, 3 B + 2) price, carbon intensity, load minus PV, idle bill, peak period."""
+            price, carbon, net = (
+                np.stack([getattr(b, name) for b in site.buildings], axis=-1)
+                for name in ("price", "carbon", "idle_net")
+            )
+            idle, peak = idle_bill(site, self.objective), is_peak(site, self.objective.tariff)
+            return np.column_stack([price, carbon, net, idle, peak])
 
         def per_socket(values: list[np.ndarray[Any, Any]], where_empty: float) -> Tensor:
-            """(S * T, N), or (1, N) where every socket has one value for whatever is connected."""
+            """(S * T, N), or (1, N) if each socket has the same value for all its vehicles."""
             table = np.concatenate(values)
             known = np.where(occupied, table, np.nan)
-            lowest, highest = (
-                f(known, axis=0, initial=limit) for f, limit in ((np.fmin.reduce, np.inf), (np.fmax.reduce, -np.inf))
-            )
+            lowest = np.fmin.reduce(known, axis=0, initial=np.inf)
+            highest = np.fmax.reduce(known, axis=0, initial=-np.inf)
             if (lowest >= highest).all():
                 table = np.where(np.isfinite(lowest), lowest, where_empty)[None]
             return torch.from_numpy(table).to(self.device, dtype)
 
         occupied = np.concatenate([t.vehicle != EMPTY for t in tables])
-        tariff = self.objective.tariff
         self.month_start = rows([is_month_start(site) for site in sites], torch.bool)
-        self._scalars = torch.from_numpy(
-            np.concatenate(
-                [
-                    per_building("price"),
-                    per_building("carbon"),
-                    per_building("load") - per_building("pv"),
-                    np.concatenate(
-                        [np.stack([idle_bill(s, self.objective), is_peak(s, tariff)], axis=-1) for s in sites]
-                    ),
-                ],
-                axis=1,
-            )
-        ).to(self.device, dtype)
-        """(S * T, 3 B + 2) price, carbon, load less PV, idle bill, peak period: one gather instead of four."""
+        self._scalars = rows([scalars(site) for site in sites])
+        """(S * T, 3 B + 2) in one table, so that `moment` needs one gather."""
         self._schedule = rows([np.concatenate([t.steps_left, t.required_soc], axis=1) for t in tables])
         """(S * T, 2 N) steps left, wanted SOC."""
-        self.table = torch.cat(
-            [exogenous_table(s, tariff, t, settings.sockets, self.encoding) for s, t in zip(sites, tables)]
+        observed = (
+            exogenous_table(site, self.objective.tariff, own, settings.sockets, self.encoding)
+            for site, own in zip(sites, tables)
         )
-        self.table = self.table.to(self.device)
+        self.table = torch.cat(list(observed)).to(self.device)
         """(S * T, exogenous columns) float32."""
         self._gain = per_socket([t.gain for t in tables], 1.0)
         self._capacity = per_socket([t.capacity for t in tables], 0.0)
@@ -199,7 +178,9 @@ class SiteTask:
         with_battery = [b for b, building in enumerate(first.buildings) if building.battery is not None]
         self._with_battery = torch.tensor(with_battery, dtype=torch.int64, device=self.device)
         self.num_battery_actions = sum(b.battery is not None and b.battery_action for b in first.buildings)
-        self.num_other_actions = other_actions
+        self.thermal = ThermalTask(sites, settings.objective, self.device, dtype) if first.thermal else None
+        self.num_thermal_actions = 0 if self.thermal is None else self.thermal.num_actions
+        self.num_other_actions = self.num_thermal_actions + other_actions
         groups = sockets_by_building(first)
         self._power = torch.from_numpy(socket_power(first)).to(self.device, dtype)
         self._fleet = torch.zeros((self.num_sockets, len(groups)), dtype=dtype, device=self.device)
@@ -209,19 +190,19 @@ class SiteTask:
         fleets = {b: f for f, b in enumerate(groups)}
         self._fleet_of = torch.tensor([fleets[b] for b, _ in first.sockets], dtype=torch.int64, device=self.device)
         self.socket_names = [f"{first.buildings[b].name}/sockets" for b in groups]
-        """What each socket action moves: a fleet, or a socket."""
+        """The fleet or socket that each socket action controls."""
         flags = [f"{first.buildings[b].name}/any_connected" for b in groups]
         if settings.sockets == "each":
             self.socket_names = socket_names(first)
             flags = [f"{name}/connected" for name in self.socket_names]
         self._live_columns = [self.encoding.index(flag) for flag in flags]
         self.num_socket_actions = len(flags)
-        self.action_dim = self.num_battery_actions + other_actions + self.num_socket_actions
+        self.action_dim = self.num_battery_actions + self.num_other_actions + self.num_socket_actions
         self.obs_dim = self.encoding.size
 
     @property
     def action_mask_columns(self) -> Tensor | None:
-        """(A,) see `VectorEnv`: a socket's action is live while a vehicle is connected."""
+        """(A,) see `VectorEnv`: a socket's action has an effect while a vehicle is connected."""
         if self.num_sockets == 0:
             return None
         always = [-1] * (self.action_dim - self.num_socket_actions)
@@ -229,14 +210,14 @@ class SiteTask:
 
     @property
     def peak_price(self) -> Tensor:
-        """(2,) reward that a kW of a month's highest import costs, peak and off-peak period."""
+        """(2,) reward per kW of a month's highest import, peak and off-peak period."""
         tariff, weight = self.objective.tariff, self.objective.weights.demand
         rates = torch.tensor([tariff.demand_charge_peak, tariff.demand_charge_off_peak], dtype=self.dtype)
         return (weight / self.reward_scale * rates).to(self.device)
 
     @property
     def policy_spec(self) -> dict[str, Any]:
-        """What must be saved with a policy for it to see the same numbers again; JSON."""
+        """JSON data saved with a policy, so that later observations are encoded as in training."""
         return {
             "encoding": self.encoding.to_json(),
             "reward_scale": self.reward_scale,
@@ -244,7 +225,7 @@ class SiteTask:
         }
 
     def moment(self, row: Tensor, socket_soc: Tensor) -> Moment:
-        """Look up `row` (E,) and work out what the vehicles with these SOCs (E, N) need."""
+        """Data of `row` (E,), and what vehicles with these SOCs (E, N) need."""
         b = self.num_buildings
         price, carbon, idle_net, idle, peak = self._scalars.index_select(0, row).split([b, b, b, 1, 1], dim=1)
         steps_left, required_soc = self._schedule.index_select(0, row).split([self.num_sockets] * 2, dim=1)
@@ -272,14 +253,23 @@ class SiteTask:
             most=most * connected,
         )
 
-    def observe(self, now: Moment, battery_soc: Tensor, net: Tensor, running_peak: Tensor, extra: Tensor) -> Tensor:
+    def observe(
+        self,
+        now: Moment,
+        battery_soc: Tensor,
+        net: Tensor,
+        running_peak: Tensor,
+        extra: Tensor,
+        thermal: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
         """(E, D) float32 observation before the action.
 
         Args:
             battery_soc: (E, B') SOC of each stationary battery.
-            net: (E, B) net consumption of the previous step, kWh; 0 at the start.
-            running_peak: (E, B, 2) highest import of the month so far, kW, peak and off-peak period.
-            extra: (E, X) values that only CityLearn computes.
+            net: (E, B) net consumption of the previous step, kWh; 0 at the start of an episode.
+            running_peak: (E, B, 2) kW, highest import of the month so far in the peak and off-peak period.
+            extra: (E, X) values of the `extra` columns.
+            thermal: SOCs of tanks (E, B, 3) and temperatures (E, B) in C, where the site has thermal devices.
         """
         peak, off_peak = running_peak.unbind(-1)
         present = torch.where(now.peak_period.unsqueeze(-1), peak, off_peak)
@@ -289,7 +279,8 @@ class SiteTask:
             per_socket = [x @ self._fleet for x in (now.least * self._power, now.most * self._power, full_kwh)]
         else:
             per_socket = [now.socket_soc, urgency(now.needed, now.steps_left)]
-        values = torch.cat([battery_soc, net, peak, off_peak, headroom, *per_socket, extra], dim=-1)
+        heat = [] if self.thermal is None or thermal is None else [self.thermal.observe(now.row, *thermal)]
+        values = torch.cat([battery_soc, net, peak, off_peak, headroom, *per_socket, *heat, extra], dim=-1)
         encoded = torch.addcmul(self._offset, values, self._scale).clamp_(-1, 1)
         return torch.cat([self.table.index_select(0, now.row), encoded.to(torch.float32)], dim=-1)
 
@@ -297,8 +288,8 @@ class SiteTask:
         """Split and map an agent's action (E, A) in [-1, 1].
 
         Returns:
-            Battery actions (E, B'') in [-1, 1], other actions (E, X) in [-1, 1], and socket actions (E, N) as shares of
-            the charger's power, 0 at empty sockets.
+            Battery actions (E, B'') and other actions (E, X), both in [-1, 1], those of thermal devices first, and
+            socket actions (E, N) as shares of the charger's power, 0 at empty sockets.
         """
         sizes = [self.num_battery_actions, self.num_other_actions, self.num_socket_actions]
         battery, other, sockets = action.split(sizes, -1)
@@ -306,31 +297,58 @@ class SiteTask:
             sockets = sockets.index_select(-1, self._fleet_of)
         return battery, other, torch.lerp(now.least, now.most, (sockets + 1) / 2)
 
-    def outcome(self, now: Moment, net: Tensor, socket_soc: Tensor, running_peak: Tensor) -> Outcome:
-        """Judge one step.
+    def thermal_actions(self, now: Moment, other: Tensor) -> tuple[Tensor, Tensor]:
+        """The part of `other` (E, X) that moves tanks (E, B, 3) and cools and heats (E, B, 2), in CityLearn's units."""
+        assert self.thermal is not None
+        return self.thermal.device_actions(now.row, other[..., : self.num_thermal_actions])
+
+    def outcome(
+        self,
+        now: Moment,
+        net: Tensor,
+        socket_soc: Tensor,
+        running_peak: Tensor,
+        temperature: Tensor | None = None,
+        unserved_kwh: Tensor | None = None,
+    ) -> Outcome:
+        """Reward, bill and departures of one step.
 
         Args:
             now: the row that was simulated.
             net: (E, B) net consumption of that step, kWh.
-            socket_soc: (E, N) SOC after the action, before anything moves on.
+            socket_soc: (E, N) SOC after the action, before departures and standby losses.
             running_peak: (E, B, 2) before the step.
+            temperature: (E, B) C inside after the step, where the site has thermal devices.
+            unserved_kwh: (E,) kWh that devices lacked in an outage.
         """
         departs = now.steps_left == 1
         short = (now.required_soc - socket_soc).clamp(min=0) * departs
         missing = (short * _at(self._capacity, now.row)).sum(-1)
         departures = departs.sum(-1)
+        discomfort = None
+        if self.thermal is not None and temperature is not None:
+            discomfort = self.thermal.discomfort(now.row, temperature)
         terms, new_peak = step_bill(
-            self.objective, net, now.price, now.carbon, running_peak, now.peak_period, missing, self.hours
+            self.objective,
+            net,
+            now.price,
+            now.carbon,
+            running_peak,
+            now.peak_period,
+            missing,
+            self.hours,
+            discomfort,
+            unserved_kwh,
         )
         reward = (now.idle - terms.weighted(self.objective.weights)) / self.reward_scale
         served = departures - (short > SERVED_TOLERANCE).sum(-1)
         return Outcome(reward.to(torch.float32), terms, new_peak, missing, departures, served)
 
     def next_peak(self, next_row: Tensor, running_peak: Tensor) -> Tensor:
-        """(E, B, 2) running peaks at the start of `next_row`: zero where a month begins."""
+        """(E, B, 2) running peaks at the start of `next_row`: zero in the first row of a month."""
         return running_peak * ~self.month_start.index_select(0, next_row)[:, None, None]
 
 
 def _at(table: Tensor, row: Tensor) -> Tensor:
-    """Rows of a table, or the one row that stands for all."""
+    """Rows of a table; a table of one row applies to all."""
     return table if table.shape[0] == 1 else table.index_select(0, row)

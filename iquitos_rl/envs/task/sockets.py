@@ -1,10 +1,9 @@
-"""What a vehicle at a socket still needs, and which actions keep its departure safe.
+"""What a vehicle at a socket needs, and the range of actions that lets it leave with its wanted SOC.
 
-An agent's action for a socket lies in [-1, 1] and chooses *when* to charge, not *whether*: with the guard on, -1 is the
-least that still gets the vehicle to its wanted SOC in time at full power, +1 is full power until the wanted SOC is
-reached, and everything between is linear. Without the guard the action spans the charger's whole range. Empty sockets
-get 0, since CityLearn would count a request there against the site's limits (`building_ops.py`,
-_apply_electrical_service).
+With the guard on, an agent's action in [-1, 1] chooses *when* to charge, not *whether*. -1 is the smallest power after
+which full power in the remaining steps still reaches the wanted SOC in time; +1 is full power until the wanted SOC is
+reached; between them the power is linear. Without the guard the action spans the charger's whole range. Empty sockets
+get 0, since CityLearn counts a request there against the site's limits (`building_ops.py`, _apply_electrical_service).
 
 Shapes: T rows, N sockets; a leading E stands for environments.
 """
@@ -22,14 +21,14 @@ from iquitos_rl.cases.site import Battery, Charger, Floats, Site
 
 EMPTY = -1
 ROUNDING = 1e-4
-"""Share of a step's full charge below which nothing is behind."""
+"""A vehicle that lags by less than this share of a step's full charge is not late."""
 ABOVE_EDGE = 1 + 1e-6
-"""A request on the very edge of a deadband would be taken or dropped by its rounding: the guard asks for this much
-more, which single precision resolves."""
+"""A request exactly at the edge of a deadband may be dropped by rounding. The guard asks for this factor more, which
+single precision resolves."""
 
 
 def _charge_gain(charger: Charger, battery: Battery, required_soc: Floats, hours: float) -> Floats:
-    """SOC gained by one step at full charging power, taken at the wanted SOC, where a tapering battery is slowest."""
+    """(T,) SOC gained in one step at full power, at the wanted SOC, where a tapering battery charges slowest."""
     available = battery.nominal_power * np.interp(required_soc, *battery.capacity_power_curve)
     efficiency = charger.efficiency
     if charger.charge_efficiency_curve is not None:
@@ -41,7 +40,7 @@ def _charge_gain(charger: Charger, battery: Battery, required_soc: Floats, hours
 
 
 def _discharge_drop(charger: Charger, battery: Battery, hours: float) -> float:
-    """SOC lost by one step at full discharging power."""
+    """SOC lost in one step at full discharging power."""
     efficiency = charger.efficiency
     if charger.discharge_efficiency_curve is not None:
         efficiency = float(np.interp(1.0, *charger.discharge_efficiency_curve))
@@ -58,32 +57,32 @@ def _deadband(charger: Charger) -> float:
 
 @dataclass(frozen=True)
 class SocketTables:
-    """Schedules and limits of every socket of a site, row by row."""
+    """Schedules and limits of every socket of a site; T rows, N sockets."""
 
     vehicle: NDArray[np.int64]
     """(T, N) index of the connected vehicle, -1 where the socket is empty."""
     steps_left: Floats
-    """(T, N) steps until departure, the present one included; 0 where empty."""
+    """(T, N) steps until departure, including this one; 0 where empty."""
     required_soc: Floats
     """(T, N) SOC wanted at departure; 0 where empty."""
     arrival_soc: Floats
-    """(T, N) SOC with which a vehicle connects on this row, NaN elsewhere."""
+    """(T, N) SOC of a vehicle that connects in this row; NaN elsewhere."""
     departs: NDArray[np.bool_]
-    """(T, N) True on the last connected row of a visit."""
+    """(T, N) True in the last row of a visit."""
     gain: Floats
-    """(T, N) SOC gained by one step at full power; 1 where empty."""
+    """(T, N) SOC gained in one step at full power; 1 where empty."""
     drop: Floats
-    """(T, N) SOC lost by one step at full discharge; 1 where empty or where the charger cannot discharge."""
+    """(T, N) SOC lost in one step at full discharge; 1 where empty or where the charger cannot discharge."""
     capacity: Floats
-    """(T, N) kWh of the connected vehicle's battery; 0 where empty."""
+    """(T, N) capacity of the connected vehicle's battery, kWh; 0 where empty."""
     lowest: Floats
-    """(N,) least action the charger takes: -1 where it can discharge, else 0."""
+    """(N,) lowest action: -1 where the charger can discharge, else 0."""
     smallest: Floats
-    """(N,) least share of full power that surely charges: just above the charger's deadband; 0 where it has none."""
+    """(N,) smallest share of full power that is not dropped, just above the charger's deadband; 0 without one."""
 
 
 def socket_tables(site: Site) -> SocketTables:
-    """Gather every socket's schedule with the parameters of the vehicle that is connected to it."""
+    """Combine every socket's schedule with the parameters of the connected vehicles."""
     chargers = [charger for _, charger in site.sockets]
     shape = (site.rows, len(chargers))
 
@@ -118,14 +117,14 @@ def socket_tables(site: Site) -> SocketTables:
 
 
 def steps_needed(soc: Tensor, required_soc: Tensor, gain: Tensor) -> Tensor:
-    """(..., N) steps of full power still missing to the wanted SOC; negative where the vehicle has more."""
+    """(..., N) steps of full power up to the wanted SOC; negative where the SOC is above it."""
     return (required_soc - soc) / gain
 
 
 def urgency(needed: Tensor, steps_left: Tensor) -> Tensor:
-    """(..., N) share of the remaining time that full power must run, in [0, 1]; 0 at an empty socket.
+    """(..., N) share of the remaining steps that must run at full power, in [0, 1]; 0 at an empty socket.
 
-    At an empty socket `needed` must be 0, as it is where both SOCs are.
+    `needed` must be 0 at an empty socket.
     """
     return (needed / steps_left.clamp(min=1)).clamp(0, 1)
 
@@ -138,10 +137,10 @@ def guarded_range(
     lowest: Tensor | None = None,
     smallest: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Least and most charging action that keep a departure safe, as shares of full power, each (..., N).
+    """Lowest and highest action that reach the wanted SOC in time, as shares of full power, (..., N) each.
 
-    The least is what remains to be charged now if every later step runs at full power; where the vehicle has slack a
-    charger that can discharge may give that slack away. The most is what reaches the wanted SOC in this step.
+    The lowest is what this step must charge if all later steps run at full power; if that is negative, a charger that
+    can discharge may discharge by as much. The highest reaches the wanted SOC in this step.
 
     Args:
         drop, lowest: see `SocketTables`; both None where no charger can discharge.
@@ -156,7 +155,7 @@ def guarded_range(
         least = torch.maximum(least, lowest)
         most = torch.where(lowest < 0, torch.ones_like(needed), most)
     if smallest is not None:
-        # A request inside the deadband would be dropped and the vehicle left short: ask for the deadband's edge.
-        # A vehicle on the edge of its slack is behind by rounding alone: that must not start the charger.
+        # A request inside the deadband would be dropped, so ask for the deadband's edge. A vehicle that is late by
+        # rounding alone must not start the charger.
         least = torch.where(least > ROUNDING, torch.maximum(least, smallest), least)
     return least, torch.maximum(most, least)

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from iquitos_rl.cases.check import check_case
 from iquitos_rl.cases.iquitos.build import build_case
 from iquitos_rl.cases.iquitos.calibration import calibration_table, format_table
 from iquitos_rl.cases.iquitos.presets import case_settings
 from iquitos_rl.cases.iquitos.solar import CLOUD_EDGE, generic_year, sun_position
+from iquitos_rl.cases.plausibility import check_case
 from iquitos_rl.errors import UserError
 
 SMALL = {"sockets.moto_count": 2, "sockets.mototaxi_count": 1}

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from iquitos_rl.cases.check import check_case
 from iquitos_rl.cases.metered.importer import import_case
+from iquitos_rl.cases.plausibility import check_case
 from iquitos_rl.errors import UserError
 
 SMALL = {"sockets.moto_count": 1, "sockets.mototaxi_count": 0}

@@ -19,7 +19,8 @@ from live import Live
 from schemas import Features, write_schema
 
 from iquitos_rl.cases.schema.defaults import device_seed, stationary_battery, vehicle_battery
-from iquitos_rl.cases.schema.reader import read_site
+from iquitos_rl.cases.schema.reader import read_folder, read_site
+from iquitos_rl.cases.schema.values import Block
 from iquitos_rl.cases.site import Battery
 from iquitos_rl.envs.district.physics import Physics
 from iquitos_rl.errors import UserError
@@ -132,9 +133,9 @@ def test_draws_of_any_seed(seed: int, efficiency: float | None, depth: float | N
     from citylearn.energy_model import Battery as Theirs
 
     given_attributes = {"capacity": 10.0, "nominal_power": 5.0, "efficiency": efficiency, "depth_of_discharge": depth}
-    ours = stationary_battery(given_attributes, seed, "here")
+    ours = stationary_battery(Block(given_attributes), seed)
     same_battery(ours, Theirs(**given_attributes, random_seed=seed, seconds_per_time_step=3600))
-    assert vehicle_battery(given_attributes, "EV", seed, "here").loss_coefficient == 0
+    assert vehicle_battery(Block(given_attributes), "EV", seed).loss_coefficient == 0
 
 
 def test_seeds_differ_by_building() -> None:
@@ -147,13 +148,14 @@ def test_seeds_differ_by_building() -> None:
 def test_states_of_charge_in_per_cent_or_as_fractions(tmp_path_factory: pytest.TempPathFactory, values: Any) -> None:
     from citylearn.data import ChargerSimulation
 
+    from iquitos_rl.cases.schema.report import Report
     from iquitos_rl.cases.schema.schedules import _soc
     from iquitos_rl.cases.schema.tables import DataFiles
 
     folder = tmp_path_factory.mktemp("soc")
     lines = ["soc,other", *("," if value is None else f"{value!r}," for value in values)]
     (folder / "soc.csv").write_text("\n".join(lines), encoding="utf-8")
-    ours = _soc(DataFiles(folder, 0, len(values)).read("soc.csv", "soc"), "soc")
+    ours = _soc(DataFiles(folder, 0, len(values), Report()).read(Block({"file": "soc.csv"}), "file"), "soc")
     theirs = ChargerSimulation.normalize_soc_series(np.array(values, dtype=np.float64))
     assert np.array_equal(np.isnan(ours), theirs < 0)
     assert np.array_equal(ours[~np.isnan(ours)], theirs[theirs >= 0])
@@ -236,48 +238,57 @@ def battery_attributes(**entries: Any) -> Callable[[Path], None]:
 STATE, VEHICLE = "electric_vehicle_charger_state", "electric_vehicle_id"
 MISTAKES: list[tuple[Callable[[Path], None], str]] = [
     (lambda folder: (folder / "schema.json").unlink(), "schema.json cannot be read"),
-    (lambda folder: (folder / "schema.json").write_text("{", encoding="utf-8"), "not valid JSON"),
-    (lambda folder: (folder / "pricing.csv").unlink(missing_ok=True), "pricing.csv: buildings.Building_1.pricing"),
+    (lambda folder: (folder / "schema.json").write_text("{", encoding="utf-8"), "is not JSON in UTF-8"),
+    (
+        lambda folder: (folder / "pricing.csv").unlink(missing_ok=True),
+        "buildings.Building_1: pricing names pricing.csv, which does not exist",
+    ),
     (
         lambda folder: (folder / "weather.csv").write_text("", encoding="utf-8"),
-        "weather.csv is not a readable CSV file",
+        "weather.csv: not a readable CSV file",
     ),
-    (shorten, "simulates rows 0 to 59, but the file ends after row 29"),
+    (shorten, "charger_0.csv: 30 data rows, the schema simulates 60"),
     (
         edit_cell("Building_1.csv", 3, "non_shiftable_load", "1,5kWh".replace(",", ".")),
-        "line 5, column non_shiftable_load",
+        "line 5: non_shiftable_load: '1.5kWh' is not a number",
     ),
-    (edit_cell("Building_1.csv", 3, "non_shiftable_load", ""), "line 5, column non_shiftable_load: the cell is blank"),
-    (edit_cell("Building_1.csv", 2, "month", "13"), "line 4, column month: 13 is not between 1 and 12"),
-    (edit_cell("Building_1.csv", 2, "day_type", "2.5"), "line 4, column day_type: 2.5 is not a whole number"),
+    (edit_cell("Building_1.csv", 3, "non_shiftable_load", ""), "line 5: non_shiftable_load: the cell is blank"),
+    (edit_cell("Building_1.csv", 2, "month", "13"), "line 4: month: 13 is not a whole number from 1 to 12"),
+    (edit_cell("Building_1.csv", 2, "day_type", "2.5"), "line 4: day_type: 2.5 is not a whole number"),
     (rename_column("Building_1.csv", "dhw_demand", "dhw"), "Building_1.csv: column dhw_demand is missing"),
     (
         rename_column("weather.csv", "outdoor_relative_humidity,", "humidity,"),
         "weather.csv: column outdoor_relative_",
     ),
-    (edit_cell("charger_0.csv", 7, STATE, ""), f"charger_0.csv, line 9, column {STATE}: a blank is not a whole number"),
-    (edit_cell("charger_0.csv", 7, STATE, "x"), f"charger_0.csv, line 9, column {STATE}: x is not a whole number"),
-    (set_row(8, "1,EV 7,0,0.8,,0.5"), f"line 10, column {VEHICLE}: the schema defines no vehicle EV 7"),
-    (set_row(8, "1,,0,0.8,,0.5"), f"line 10, column {VEHICLE}: a vehicle is connected but"),
-    (announce_another, "line 12, column electric_vehicle_id: EV 1 is named, but EV 0 connects next"),
-    (connect_twice, "EV 0 is connected to the charger of charger_0.csv in the same row"),
-    (charger_attributes(max_charge_power=3), "max_charge_power; max_charging_power is probably meant"),
+    (edit_cell("charger_0.csv", 7, STATE, ""), f"charger_0.csv, line 9: {STATE}: the cell is blank"),
+    (edit_cell("charger_0.csv", 7, STATE, "x"), f"charger_0.csv, line 9: {STATE}: 'x': it must be the whole number 1"),
+    (set_row(8, "1,EV 7,0,0.8,,0.5"), f"line 10: {VEHICLE}: vehicle 'EV 7' is not in electric_vehicles_def"),
+    (set_row(8, "1,,0,0.8,,0.5"), f"line 10: {VEHICLE}: a vehicle is connected but"),
+    (announce_another, "line 13: electric_vehicle_id: EV 0 connects where EV 1 was announced"),
+    (connect_twice, "'EV 0' is connected to chargers charger_0 and charger_1 at the same time"),
+    (
+        charger_attributes(max_charge_power=3, max_charging_power=None),
+        "'max_charge_power', CityLearn ignores it; max_charging_power is probably meant",
+    ),
     (charger_attributes(max_charging_power=-1), "max_charging_power must be a number of at least 0, not -1"),
-    (charger_attributes(efficiency=1.2), "efficiency must be a number between 0 and 1"),
+    (charger_attributes(efficiency=1.2), "efficiency must be a number above 0 and at most 1, not 1.2"),
     (charger_attributes(charge_efficiency_curve=[[0, 1], [0, 2]]), "charge_efficiency_curve must rise"),
-    (battery_attributes(capacty=3), "a battery has no attribute capacty"),
+    (battery_attributes(capacty=3), "a battery has no attribute 'capacty'"),
     (battery_attributes(depth_of_discharge="all"), "depth_of_discharge must be a number between 0 and 1, not 'all'"),
     (battery_attributes(power_efficiency_curve=[[0, 1]]), "power_efficiency_curve must be a list of at least 2"),
     (battery_attributes(power_efficiency_curve=[[0, 0.9], [1, 1.1]]), "power_efficiency_curve must lie above 0"),
     (edit_building(electrical_storage=None, inactive_actions=[]), "the building has no battery"),
-    (edit_building(include="perhaps"), "Building_1.include must be true or false, not 'perhaps'"),
+    (edit_building(include="perhaps"), "Building_1: include must be true or false, not 'perhaps'"),
     (edit_building(include=False), "buildings: none is included"),
-    (edit_building(energy_simulation="load.parquet"), "load.parquet: buildings.Building_1.energy_simulation is a Parq"),
-    (edit_building(chargers=[1]), "buildings.Building_1.chargers must be a JSON object"),
+    (
+        edit_building(energy_simulation="load.parquet"),
+        "buildings.Building_1: energy_simulation names load.parquet, a Parquet file",
+    ),
+    (edit_building(chargers=[1]), "buildings.Building_1: chargers must be a JSON object"),
     (edit_building(electrical_service={"mode": "two_phase"}), "mode must be single_phase or three_phase"),
     (
         edit_building(electrical_service={"limits": {"total": {"import_kw": -3}}}),
-        "electrical_service.limits.total.import_kw must be a number of at least 0, not -3",
+        "electrical_service.limits.total: import_kw must be a number of at least 0, not -3",
     ),
     (
         edit_building(electrical_service={"limits": {"per_phase": {"L2": {}}}}),
@@ -285,7 +296,7 @@ MISTAKES: list[tuple[Callable[[Path], None], str]] = [
     ),
     (
         edit_building(charging_constraints={"phases": [{"chargers": ["charger_9"]}]}),
-        "phases[0].chargers: the building has no charger charger_9",
+        "phases[0]: chargers: the building has no charger charger_9",
     ),
     (edit_schema(lambda s: s.update(simulation_end_time_step=0)), "simulation_end_time_step must be a whole number"),
     (edit_schema(lambda s: s.update(seconds_per_time_step="1h")), "seconds_per_time_step must be a whole number"),
@@ -359,24 +370,20 @@ def test_any_other_cell_in_a_data_file_is_read_or_refused(everything: Path, data
 
 
 UNSUPPORTED: list[tuple[Callable[[Path], None], str]] = [
-    (edit_cell("Building_1.csv", 2, "cooling_demand", "1.5"), "Building_1: cooling_demand"),
-    (edit_building(dynamics={"type": "citylearn.dynamics.LSTMDynamics"}), "Building_1: dynamics"),
-    (edit_cell("Building_1.csv", 2, "heating_demand", "1.5"), "Building_1: heating_demand"),
-    (edit_cell("Building_1.csv", 2, "dhw_demand", "1.5"), "Building_1: dhw_demand"),
+    (edit_building(dynamics={"type": "my.Dynamics"}), "Building_1.dynamics: type my.Dynamics"),
     *(
         (edit_building(**{part: {"one": {}}}), f"Building_1: {part}")
-        for part in ("deferrable_appliances", "escalators", "washing_machines", "occupant")
+        for part in ("deferrable_appliances", "escalators", "occupant")
     ),
     (edit_building(noise_std=0.1), "Building_1: noise_std"),
-    (edit_building(power_outage={"simulate_power_outage": True}), "Building_1: power outages"),
     (
-        edit_building(type="citylearn.building.LSTMDynamicsBuilding"),
+        edit_building(type="citylearn.building.OccupantInteractionBuilding"),
         "Building_1: building type citylearn.building.",
     ),
     (edit_building(pv={"type": "my.PV"}), "Building_1: pv type my.PV"),
     (edit_building(pv={"type": "citylearn.energy_model.PV", "autosize": True}), "Building_1: pv autosize"),
-    (edit_schema(lambda s: s["actions"].update(dhw_storage={"active": True})), "Building_1: action dhw_storage"),
-    (edit_schema(lambda s: s["actions"].update(cooling_device={"active": True})), "Building_1: action cooling_device"),
+    (edit_building(dhw_device={"type": "my.Heater"}), "Building_1: dhw_device type my.Heater"),
+    (edit_building(cooling_storage={"type": "my.Tank"}), "Building_1: cooling_storage type my.Tank"),
     *(
         (edit_schema(lambda s, key=key: s.update({key: {"enabled": True}})), key)
         for key in ("community_market", "demand_response", "robustness")
@@ -419,21 +426,34 @@ def test_lists_what_only_citylearn_simulates(tmp_path: Path, feature: Callable[[
         Physics([site], 1)
 
 
-def test_an_arrival_without_a_state_of_charge_is_unsupported(tmp_path: Path) -> None:
-    """CityLearn lets a vehicle that is away drift at random; only a SOC at its arrival makes that harmless."""
+def test_an_arrival_without_a_state_of_charge_needs_the_drift(tmp_path: Path) -> None:
+    """CityLearn lets a vehicle that is away drift by seeded draws; a SOC at its arrival makes that harmless."""
     folder = write_schema(tmp_path, 3, PLAIN)
     file = folder / "charger_0.csv"
     header, *rows = file.read_text(encoding="utf-8").splitlines()
     rows = ["3,,,,,"] * len(rows)
     rows[20] = "1,EV 0,0,0.8,,"
     file.write_text("\n".join([header, *rows]), encoding="utf-8")
-    (entry,) = read_site(folder).unsupported
-    assert "SOC at 1 arrival(s) is not given" in entry
-    assert "charger_0.csv, line 22" in entry
+    reading = read_folder(folder)
+    assert reading.site is not None
+    assert reading.site.unsupported == ()
+    drift = reading.site.drift
+    assert drift is not None
+    assert drift.shape == (ROWS, 2)
+    assert np.isnan(drift[[0, 19, 20, -1], 0]).all()  # it comes at row 20, and nobody moves at either end
+    assert not np.isnan(drift[1:19, 0]).any()
+    warning = (
+        "line 21: electric_vehicle_estimated_soc_arrival: blank where a vehicle connects next: it comes with the SOC"
+    )
+    assert any(f"charger_0.csv, {warning}" in text for text in reading.report.warnings)
+    edit_schema(lambda schema: schema.pop("random_seed"))(folder)
+    assert any(
+        "SOCs of arriving vehicles omitted and no random_seed" in entry for entry in read_site(folder).unsupported
+    )
     rows[19] = "3,,,,,40"
     file.write_text("\n".join([header, *rows]), encoding="utf-8")
     site = read_site(folder)
-    assert site.unsupported == ()
+    assert site.drift is None
     assert site.buildings[0].chargers[0].arrival_soc[20] == np.float32(0.4)
 
 
@@ -490,3 +510,12 @@ def test_hours_from_0_to_23_are_taken_as_they_are(tmp_path: Path) -> None:
         changed.append(",".join(cells))
     path.write_text("\n".join(changed), encoding="utf-8")
     assert np.array_equal(read_site(folder).hour, expected)
+
+
+def test_a_first_hour_0_before_hours_1_to_24_is_the_last_of_its_day(tmp_path: Path) -> None:
+    """So the public data set with vehicles begins."""
+    folder = write_schema(tmp_path, 3, PLAIN)
+    expected = read_site(folder).hour
+    assert expected.max() == 23
+    edit_cell("Building_1.csv", 0, "hour", "0")(folder)
+    assert read_site(folder).hour.tolist() == [23, *expected[1:].tolist()]

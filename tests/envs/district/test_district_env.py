@@ -144,7 +144,7 @@ def test_the_step_is_one_graph_and_compiled_it_does_the_same(week_38, monkeypatc
     """Without the code generation, which takes a compiler and half a minute; `benchmarks/speed.py` runs it in full."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     plain, compiled = (DistrictSite([week_38], 3, starts="random", episode_steps=6) for _ in range(2))
-    compiled.compile()
+    compiled._transition = torch.compile(compiled._transition, fullgraph=True, dynamic=False)
     torch.testing.assert_close(plain.reset(seed=0), compiled.reset(seed=0))
     generator = torch.Generator().manual_seed(0)
     for _ in range(10):

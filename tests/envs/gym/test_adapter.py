@@ -5,18 +5,18 @@ import torch
 from gymnasium.spaces import Box, Dict, Discrete
 from gymnasium.wrappers import TimeLimit
 
+from iquitos_rl.envs.described import DescribedEnv, Description
 from iquitos_rl.envs.gym.adapter import as_vector
 from iquitos_rl.envs.vector import VectorEnv, action_mask
 from iquitos_rl.errors import UserError
 
 
-class Counter(gymnasium.Env):
+class Counter(DescribedEnv):
     """Observation (episode, step), written into the same array every time; terminates after `length` steps."""
 
     observation_space = Box(-np.inf, np.inf, (2,), np.float32)
     action_space = Box(np.array([-2.0, 0.0], np.float32), np.array([2.0, 10.0], np.float32))
-    action_mask_columns = torch.tensor([1, -1])
-    policy_spec = {"observation_names": ["episode", "step"]}
+    description = Description(torch.tensor([1, -1]), {"observation_names": ["episode", "step"]})
 
     def __init__(self, length=3):
         self.length, self.array, self.seeds, self.actions = length, np.array([-1.0, 0.0], np.float32), [], []
@@ -86,9 +86,9 @@ def test_actions_are_stretched_to_the_bounds_and_never_beyond():
     assert env.action_high.tolist() == [2, 10]
 
 
-def test_attributes_pass_through_wrappers():
+def test_a_description_is_found_through_wrappers():
     env = as_vector(TimeLimit(Counter(), 5))
-    assert env.policy_spec == Counter.policy_spec
+    assert env.policy_spec == Counter.description.policy_spec
     assert action_mask(torch.tensor([[9.0, 0.0], [9.0, 1.0]]), env.action_mask_columns).tolist() == [
         [False, True],
         [True, True],

@@ -78,9 +78,9 @@ def test_a_folder_without_tariff_has_no_demand_charge(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "is not valid JSON"),
+        ("{", "Invalid JSON"),
         (json.dumps({"demand_charge_peak": -1}), "demand_charge_peak: Input should be greater than or equal to 0"),
-        (json.dumps({"peak_hours": [24]}), "peak_hours: 24 is not an hour between 0 and 23"),
+        (json.dumps({"peak_hours": [24]}), "peak_hours: 0: Input should be less than or equal to 23"),
     ],
 )
 def test_a_broken_tariff_is_refused_in_one_sentence(tmp_path, content, message):

@@ -7,7 +7,7 @@ import pytest
 
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.envs.task.objective import read_tariff
-from iquitos_rl.envs.task.observation import FAINT, LATELY_HOURS, USUAL_DAYS, exogenous_columns, relative, usual
+from iquitos_rl.envs.task.observation import LATELY_HOURS, RATIO_FLOOR, USUAL_DAYS, exogenous_columns, relative, usual
 from iquitos_rl.envs.task.sockets import socket_tables
 
 HOUR = (np.arange(400) + 5) % 24
@@ -34,7 +34,7 @@ def test_ratios_are_those_of_a_loop(series, hours_per_step):
     recent = recent_usual = 0.0
     for t in range(len(series)):
         recent, recent_usual = (keep * a + (1 - keep) * x[t] for a, x in ((recent, series), (recent_usual, expected)))
-        least = FAINT * expected[: t + 1].max() + 1e-12
+        least = RATIO_FLOOR * expected[: t + 1].max() + 1e-12
         assert now[t] == pytest.approx((series[t] + least) / (expected[t] + least) - 1, abs=1e-6)
         assert lately[t] == pytest.approx((recent + least) / (recent_usual + least) - 1, abs=1e-6)
 

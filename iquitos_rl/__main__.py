@@ -1,0 +1,29 @@
+"""`iquitos-rl`: every command under one name; each is imported when it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from iquitos_rl.cli import make_app, run_app
+
+COMMANDS = {
+    "train": ("train:train", "Train agents and evaluate them on CityLearn."),
+    "evaluate": ("evaluate:evaluate", "Evaluate a saved policy."),
+    "plan": ("plan:plan", "Print what a training will take, and what fits."),
+    "case": ("case:APP", "Build the Iquitos case, import metered files, check a schema folder."),
+    "compare": ("compare:compare", "Compare agents with rules and the optimum on unseen years."),
+    "report": ("report.__main__:report", "Write the report of a run again."),
+    "settings": ("settings:settings", "List every setting with type, default and meaning."),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that the words name; returns its exit status."""
+    app = make_app("iquitos-rl", help="SAC, PPO and A2C controllers for CityLearn energy sites.")
+    for name, (place, help) in COMMANDS.items():
+        app.command(f"iquitos_rl.{place}", name=name, help=help)
+    return run_app(app, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,354 @@
+"""What all agents have in common: environment, learning with reports, prediction, files, state.
+
+An algorithm is a subclass with settings, losses and `rounds`: experience, and the updates that it pays for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Generator, Tensor, nn
+from torch.optim import Optimizer
+
+from iquitos_rl.agents.compiled import Compile, Gradient, elsewhere, join_graphs, rows_of
+from iquitos_rl.agents.layers import Amp
+from iquitos_rl.agents.metrics import Metrics
+from iquitos_rl.agents.policy_file import ArrayOrTensor, PolicySpec, apply_policy, load_policy, save_policy
+from iquitos_rl.agents.progress import EpisodeTracker, Progress
+from iquitos_rl.agents.registry import AGENTS
+from iquitos_rl.buffers.placement import Item
+from iquitos_rl.envs.gym.adapter import TrainingEnv, as_vector
+from iquitos_rl.envs.vector import StepResult, VectorEnv
+from iquitos_rl.errors import UserError
+from iquitos_rl.memory.recovery import Parts, explained
+from iquitos_rl.memory.rehearsal import STEP
+
+A = TypeVar("A", bound="Agent")
+OnStep = Callable[[int], None] | None
+OnLog = Callable[[Progress], None] | None
+
+
+class AgentConfig(BaseModel):
+    """Settings that all agents have."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    micro_batch: int | None = Field(None, ge=1, description="Most transitions per backward pass; null for the batch.")
+    amp: Amp = Field("off", description="bf16: the networks' products in bfloat16, the rest in float32.")
+    compile: Compile = Field(
+        "auto", description="graphs: CUDA graphs, as auto on a GPU; default: torch.compile; or off."
+    )
+
+
+class Agent:
+    """A learner on the transitions of one environment or of several.
+
+    All randomness comes from generators that the agent owns: the same seed gives the same weights, whatever else the
+    process draws.
+
+    Any `nn.Module` can be the network `actor` or `critic`; each algorithm says what these map to what. A module is used
+    as it is: what it was initialised with is its maker's choice, `hidden`, `layer_norm`, `activation` and `amp` are not
+    applied to it, and all of its parameters that require a gradient are trained. Dropout and batch statistics are not
+    switched between learning and acting.
+
+    Args:
+        env: a gymnasium environment, a list of functions that each make one, or a `VectorEnv`. None only together with
+            `spec`, for an agent that predicts but does not learn.
+        config: the algorithm's settings, by default as shipped.
+        spec: what to know of the environment, taken from `env` where there is one.
+        actor, critic: networks in place of the algorithm's own.
+
+    Raises:
+        UserError: the environment's spaces cannot be handled.
+    """
+
+    name: ClassVar[str]
+    """In the registry, on the command line and in saved policies."""
+    config_type: ClassVar[type[AgentConfig]]
+    advice: ClassVar[str]
+    """Which settings to lower where memory is short."""
+    not_portable: ClassVar[dict[str, Any]] = {}
+    """Settings that say nothing about a policy and may not be possible elsewhere, and what is saved in their place."""
+
+    config: AgentConfig
+    networks: nn.Module
+    """Everything that a saved policy holds."""
+    optimizers: dict[str, Optimizer]
+    gradients: dict[str, Gradient]
+    """Under the optimisers' names."""
+    metrics: Metrics
+    tracker: EpisodeTracker
+    log_every = 1
+    """Transitions between two reports; a report is made at the end of a round."""
+
+    def __init__(
+        self,
+        env: TrainingEnv | None,
+        config: AgentConfig | None = None,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+        *,
+        spec: PolicySpec | None = None,
+        actor: nn.Module | None = None,
+        critic: nn.Module | None = None,
+    ) -> None:
+        self.config = self.config_type() if config is None else config
+        self.device, self.seed = torch.device(device), seed
+        self.env = None if env is None else as_vector(env, self.device)
+        if self.env is not None:
+            join_graphs(self.env, self.config.compile, self.device)
+            spec = PolicySpec.of(self.env)
+        if spec is None:
+            raise UserError("an agent needs an environment, or the description of one")
+        self.spec = spec
+        self.given = [name for name, module in (("actor", actor), ("critic", critic)) if module is not None]
+        """Networks that were not made here."""
+        self.init = Generator().manual_seed(seed)
+        """Draws weights and seeds; on the CPU, so a seed means the same network on every device."""
+        self.generators: dict[str, Generator] = {}
+        self.steps = self.updates = 0
+        advice = f"python -m iquitos_rl.plan {self.name} shows what each setting needs; lower {self.advice}"
+        self.micro_batch = Parts("gradient", self.device, self.config.micro_batch, lambda: advice)
+        self.acting = Parts("policy", self.device, advice=lambda: advice)
+        self.build(actor, critic)
+        self.metrics = Metrics(self.optimizers.values(), self.device)
+
+    def spawn(self, *names: str) -> None:
+        """Make a generator on the device for each name, all seeded from the agent's seed; `predict` is one of them."""
+        seeds: list[int] = torch.randint(2**62, (len(names),), generator=self.init, device="cpu").tolist()
+        device = "cpu" if self.device.type == "meta" else self.device  # where there are no generators
+        self.generators = {name: Generator(device).manual_seed(seed) for name, seed in zip(names, seeds)}
+
+    # --- for each algorithm to say
+
+    def build(self, actor: nn.Module | None, critic: nn.Module | None) -> None:
+        """Make `networks`, `generators`, `gradients`, `optimizers` and, with an environment, what collects experience;
+        None for a network of the algorithm's own."""
+        raise NotImplementedError
+
+    def rounds(self, total_steps: int, on_step: OnStep) -> Iterator[None]:
+        """Learn until `steps` reaches `total_steps`, and yield wherever a report may be made."""
+        raise NotImplementedError
+
+    def reset(self) -> None:
+        """Start new episodes.
+
+        Raises:
+            UserError: there is no environment.
+        """
+        raise NotImplementedError
+
+    def act(self, obs: Tensor, generator: Generator | None) -> Tensor:
+        """Actions (B, A) for observations (B, D), drawn with the generator or, without one, the policy's best."""
+        raise NotImplementedError
+
+    def example(self) -> tuple[Any, ...]:
+        """Arguments of a gradient's loss that take as much memory as an update's, whatever their values."""
+        raise NotImplementedError
+
+    def report(self) -> dict[str, float]:
+        """Metrics of a report on top of the updates' and the episodes'."""
+        return {}
+
+    # --- learning
+
+    def learn(self: A, total_steps: int, on_log: OnLog = None, on_step: OnStep = None) -> A:
+        """Train until `steps` reaches `total_steps`, in whole rounds; report every `log_every` steps and at the end.
+
+        A second call continues where the first one stopped.
+
+        Args:
+            on_log: called with every report.
+            on_step: called with the transitions so far after every step of the environments. The state is complete
+                then, so what it raises ends training at a point from which it can be resumed.
+
+        Raises:
+            UserError: there is no environment, it yields numbers that are not finite, or training diverges.
+        """
+        self.environment()
+        if self.updates == 0:
+            self.rehearse()
+        before = self.steps
+        for _ in self.rounds(total_steps, on_step):
+            if self.steps // self.log_every > before // self.log_every or self.steps >= total_steps:
+                metrics = self.metrics.means() | self.report() | self.tracker.collect()
+                if on_log is not None:
+                    on_log(Progress(self.steps, self.updates, self.tracker.episodes, metrics))
+            before = self.steps
+        return self
+
+    def environment(self) -> VectorEnv:
+        """The environments.
+
+        Raises:
+            UserError: there are none.
+        """
+        if self.env is None:
+            raise UserError("this agent was made without an environment: it can predict but not learn")
+        return self.env
+
+    def rehearse(self) -> None:
+        """Take all memory that an update needs, and change nothing: where it does not fit, that shows now and not after
+        hours."""
+        example = self.example()
+        for name, gradient in self.gradients.items():
+            self.micro_batch.run(rows_of(example), partial(gradient.set, example))
+            self.metrics.found.fill_(1.0)  # so that the step makes the moments and changes nothing
+            self.optimizers[name].step()
+            self.metrics.found.zero_()
+
+    # --- what the memory plan asks an agent on the meta device (`memory/rehearsal.py`)
+
+    def weights(self) -> dict[str, Iterable[Tensor]]:
+        """The networks' tensors, by names for the plan."""
+        return {"networks": self.networks.state_dict().values()}
+
+    def held(self) -> dict[str, int]:
+        """Bytes that stay from the first update on, by name."""
+        gradients = [p for gradient in self.gradients.values() for p in gradient.parameters]
+        states = [state for optimizer in self.optimizers.values() for state in optimizer.state.values()]
+        moments = [x for state in states for name, x in state.items() if name != "step"]
+        groups = {**self.weights(), "gradients": gradients, "optimiser's moments": moments}
+        return {name: sum(x.nbytes for x in tensors) for name, tensors in groups.items()}
+
+    def stored(self, config: Any) -> list[Item]:
+        """What experience takes with these settings, which may have another buffer's size and placement."""
+        return []
+
+    def batches(self) -> list[int]:
+        """The different numbers of transitions that gradients are taken of, the largest first."""
+        return [rows_of(self.example())]
+
+    def moments(self) -> dict[str, Callable[[], object]]:
+        """What needs memory only while it runs, by name; without what the environments need in a step."""
+        obs = torch.zeros(self.environment().num_envs, self.spec.obs_dim, device=self.device)
+        act = torch.no_grad()(partial(self.act, obs, self.generators["predict"]))
+        return {f"a gradient from {self.part()} transitions": self.rehearse, STEP: act}
+
+    def part(self) -> int:
+        """Transitions of one backward pass."""
+        rows = self.batches()[0]
+        return min(self.config.micro_batch or rows, rows)
+
+    # --- acting and keeping
+
+    def predict(self, obs: ArrayOrTensor, deterministic: bool = True) -> ArrayOrTensor:
+        """Actions in the environment's own range for observations (D,) or (B, D); an array gives an array, a tensor a
+        tensor.
+
+        Raises:
+            UserError: the observation has another width or is not finite.
+        """
+        generator = None if deterministic else self.generators["predict"]
+        return apply_policy(lambda rows: self.act(rows, generator), obs, self.spec, self.device)
+
+    def save(self, directory: str | Path) -> None:
+        """Write networks and settings, for `load`. Neither optimisers nor stored transitions."""
+        config = self.config.model_copy(update={"compile": elsewhere(self.config.compile), **self.not_portable})
+        spec, tensors = self.spec.model_dump(), self.networks.state_dict()
+        save_policy(directory, algorithm=self.name, config=config, spec=spec, tensors=tensors, networks=self.given)
+
+    @classmethod
+    def load(
+        cls: type[A],
+        directory: str | Path,
+        env: TrainingEnv | None = None,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+        **networks: nn.Module,
+    ) -> A:
+        """The agent that `save` wrote; without an environment it predicts only, with one it can continue learning.
+
+        Args:
+            networks: `actor` and `critic`, where the agent was made with its own: files hold weights and no code.
+
+        Raises:
+            UserError: the files are not a policy of this algorithm, or not one for this environment or these networks.
+        """
+        meta, tensors = load_policy(directory)
+        if meta["algorithm"] != cls.name:
+            raise UserError(f"{directory}: the policy was trained by {meta['algorithm']!r}, not by {cls.name!r}")
+        if set(meta["networks"]) != set(networks):
+            wanted = ", ".join(meta["networks"]) or "no network"
+            raise UserError(f"{directory}: the policy was made with {wanted} of its own: give load the same")
+        try:
+            config, spec = cls.config_type(**meta["config"]), PolicySpec(**meta["spec"])
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise UserError(
+                f"{directory}: policy.json does not describe such a policy: {where}: {first['msg']}"
+            ) from error
+        agent = cls(env, config, device, seed, spec=spec, **networks)
+        agent.spec.must_match(spec)
+        try:
+            agent.networks.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise UserError(f"{directory}: the weights do not fit the settings in policy.json") from error
+        return agent
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the environment's own state, to continue exactly. Tensors are the agent's, not copies."""
+        return {
+            "networks": self.networks.state_dict(),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "generators": {name: generator.get_state() for name, generator in self.generators.items()},
+            "steps": self.steps,
+            "updates": self.updates,
+            "metrics": self.metrics.state_dict(),
+            "micro_batch": self.micro_batch.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from the state of an agent with the same settings; bring the environment to the same point too, or
+        call `reset`."""
+        self.networks.load_state_dict(state["networks"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(deepcopy(state["optimizers"][name]))  # which otherwise shares its tensors
+        for name, generator in self.generators.items():
+            generator.set_state(state["generators"][name].cpu())
+        self.steps, self.updates = int(state["steps"]), int(state["updates"])
+        self.metrics.load_state_dict(state["metrics"])
+        self.micro_batch.load_state_dict(state["micro_batch"])
+
+
+def load_agent(
+    directory: str | Path,
+    env: TrainingEnv | None = None,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    **networks: nn.Module,
+) -> Agent:
+    """The agent of whichever algorithm that `Agent.save` wrote; see `Agent.load`.
+
+    Raises:
+        UserError: as `Agent.load`, or no agent has the algorithm's name.
+    """
+    name = load_policy(directory)[0]["algorithm"]
+    if name not in AGENTS:
+        raise UserError(f"{directory}: unknown algorithm {name}")
+    return AGENTS[name].agent.load(directory, env, device, seed, **networks)
+
+
+def trainable(module: nn.Module) -> list[nn.Parameter]:
+    """Parameters that require a gradient."""
+    return [p for p in module.parameters() if p.requires_grad]
+
+
+def take_step(env: VectorEnv, action: Tensor, device: torch.device) -> StepResult:
+    """One step of every environment with actions (E, A), the result on the agent's device.
+
+    Raises:
+        UserError: memory ran out.
+    """
+    with explained("the environments' step", "lower num_envs", device):
+        step = env.step(action.to(env.device))
+        info = {name: x.to(device) for name, x in step.info.items()}
+        moved = {name: x.to(device) for name, x in step._asdict().items() if name != "info"}
+        return StepResult(**moved, info=info)

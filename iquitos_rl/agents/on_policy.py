@@ -1,0 +1,204 @@
+"""What PPO and A2C have in common: networks, rollouts, a step size that falls to zero, and reports."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Generator, Tensor, nn
+from torch.optim import Optimizer
+
+from iquitos_rl.agents import actor_critic
+from iquitos_rl.agents.actor_critic import ActorCritic
+from iquitos_rl.agents.agent import Agent, AgentConfig, OnStep, trainable
+from iquitos_rl.agents.collector import ESTIMATE_BYTES, Batch, Collector
+from iquitos_rl.agents.compiled import Gradient, Loss
+from iquitos_rl.agents.gae import explained_variance
+from iquitos_rl.agents.layers import Activation
+from iquitos_rl.buffers.placement import Item
+from iquitos_rl.buffers.rollout import RolloutStorage, storage_type
+from iquitos_rl.memory.rehearsal import STEP
+
+
+class OnPolicyConfig(AgentConfig):
+    """Settings of PPO and A2C. Steps are transitions of one environment: a step of E environments counts E."""
+
+    hidden: tuple[int, ...] = Field(
+        (64, 64), min_length=1, description="Widths of the hidden layers, actor and critic."
+    )
+    activation: Activation = Field("tanh", description="Activation between the layers.")
+    horizon: int = Field(ge=1, description="Steps of every environment between updates.")
+    learning_rate: float = Field(gt=0, description="The optimiser's step size at the start.")
+    anneal: bool = Field(True, description="Lower the step size linearly, to zero at the last step.")
+    gamma: float = Field(0.99, ge=0, le=1, description="Discount per step.")
+    gae_lambda: float = Field(ge=0, le=1, description="Weight of the longer estimates in the advantage.")
+    entropy_coef: float = Field(0.0, ge=0, description="Weight of the policy's entropy in the loss.")
+    value_coef: float = Field(0.5, gt=0, description="Weight of the value loss.")
+    max_grad_norm: float = Field(0.5, gt=0, description="Longer gradients are shortened to this.")
+    normalise_obs: bool = Field(True, description="Running normalisation of each observation column.")
+    scale_rewards: bool = Field(True, description="Divide rewards by the deviation of the discounted return.")
+    log_std_init: float = Field(0.0, ge=-5, le=2, description="Log deviation of the actions at the start.")
+    storage: RolloutStorage = Field("float32", description="Type of stored observations.")
+
+
+def evaluate(policy: ActorCritic, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """What the policy says of a batch now: log-probabilities of its actions (n,), values (n,), and the mean entropy."""
+    obs = batch.obs.to(batch.action.dtype)
+    log_prob = actor_critic.log_prob(batch.action, policy.mean(obs), policy.log_std, batch.live)
+    return log_prob, policy.value(obs), actor_critic.entropy(policy.log_std, batch.live)
+
+
+class OnPolicy(Agent):
+    """An agent that learns from each rollout of its present policy and then forgets it; see `Agent`.
+
+    The action distribution is an unsquashed Gaussian: why, see `actor_critic.py`.
+
+    Args:
+        actor: maps normalised observations (B, D) to mean actions (B, A); by default an `MLP`.
+        critic: maps normalised observations (B, D) to values (B, 1); by default an `MLP`.
+    """
+
+    advice = "agent.horizon or agent.hidden"
+    config: OnPolicyConfig
+    optimizer: Optimizer
+
+    random_for: ClassVar[tuple[str, ...]] = ("act", "predict")
+    """What there are generators for."""
+
+    # --- for each algorithm to say
+
+    def loss(self) -> Loss:
+        """The loss of a `Batch`, every other argument bound."""
+        raise NotImplementedError
+
+    def make_optimizer(self, parameters: list[nn.Parameter]) -> Optimizer:
+        """The optimiser, which must know `found_inf` (`metrics.py`)."""
+        raise NotImplementedError
+
+    def update(self, batch: Batch) -> None:
+        """Learn from a rollout."""
+        raise NotImplementedError
+
+    # --- what is common
+
+    def build(self, actor: nn.Module | None, critic: nn.Module | None) -> None:
+        """See `Agent.build`."""
+        c = self.config
+        self.policy = ActorCritic(
+            self.spec,
+            c.hidden,
+            c.activation,
+            log_std=c.log_std_init,
+            normalise_obs=c.normalise_obs,
+            generator=self.init,
+            amp=c.amp,
+            actor=actor,
+            critic=critic,
+        ).to(self.device)
+        self.networks = self.policy
+        self.spawn(*self.random_for)
+        parameters = trainable(self.policy)
+        self.optimizer = self.make_optimizer(parameters)
+        self.optimizers = {"policy": self.optimizer}
+        self.gradients = {"policy": Gradient(self.loss(), parameters, c.compile, self.device)}
+        self._recent: list[tuple[Tensor, Tensor]] = []
+        """Values and returns of the rollouts since the last report."""
+        if self.env is not None:
+            self.collector = Collector(
+                self.env,
+                self.policy,
+                horizon=c.horizon,
+                gamma=c.gamma,
+                gae_lambda=c.gae_lambda,
+                scale_rewards=c.scale_rewards,
+                storage=storage_type(c.storage),
+                seed=self.seed,
+                generator=self.generators["act"],
+            )
+            self.tracker = self.collector.tracker
+
+    def rounds(self, total_steps: int, on_step: OnStep) -> Iterator[None]:
+        """A rollout, then the updates from it; the step size is annealed over `total_steps`."""
+        while self.steps < total_steps:
+            if self.config.anneal:
+                self.optimizer.param_groups[0]["lr"] = self.config.learning_rate * (1 - self.steps / total_steps)
+            batch = self.collector.collect(on_step, self.steps)
+            self.steps += batch.size
+            self.metrics.at_step(self.steps)
+            self.update(batch)
+            self._recent.append((batch.value, batch.returns))
+            yield
+
+    def gradient(self, batch: Batch) -> dict[str, Tensor]:
+        """Set the gradient of a batch's loss, as many transitions at a time as memory allows; returns its metrics."""
+        return self.micro_batch.run(batch.size, partial(self.gradients["policy"].set, (batch,)))
+
+    def clipped_gradient(self, batch: Batch) -> dict[str, Tensor]:
+        """The same, shortened to `max_grad_norm`, and the metrics counted."""
+        metrics = self.gradient(batch)
+        nn.utils.clip_grads_with_norm_(self.policy.parameters(), self.config.max_grad_norm, metrics["grad_norm"])
+        self.metrics.add(metrics)
+        return metrics
+
+    def reset(self) -> None:
+        """Start new episodes; the unfinished ones are forgotten."""
+        self.environment()
+        self.collector.reset()
+
+    def example(self) -> tuple[Any, ...]:
+        """See `Agent.example`."""
+        return (self.collector.stored(),)
+
+    def weights(self) -> dict[str, Iterable[Tensor]]:
+        """See `Agent.weights`."""
+        return {"actor and critic": self.policy.parameters()}
+
+    def stored(self, config: Any) -> list[Item]:
+        """See `Agent.stored`."""
+        rollout, steps = self.collector.rollout, self.collector.stored().size
+        estimates = Item("advantages and returns", "device", ESTIMATE_BYTES * steps)
+        return [Item(f"rollout of {steps:,}", "device", rollout.nbytes), estimates]
+
+    def moments(self) -> dict[str, Callable[[], object]]:
+        """See `Agent.moments`."""
+        moments = super().moments()
+        act, obs = moments[STEP], torch.zeros(self.environment().num_envs, self.spec.obs_dim, device=self.device)
+        return {
+            **moments,
+            STEP: lambda: (self.collector.receive(obs), act()),
+            "values of a rollout": self.collector.rehearse_values,
+        }
+
+    def act(self, obs: Tensor, generator: Generator | None) -> Tensor:
+        """See `Agent.act`. The statistics of the observations stay as training left them."""
+        return self.policy.act(obs, generator, self.acting)
+
+    def report(self) -> dict[str, float]:
+        """The share of the returns' variance that the critic explained (absent where they did not vary), mean deviation
+        of the actions, step size. Waits for the device."""
+        value, returns = (torch.cat(tensors) for tensors in zip(*self._recent))
+        self._recent.clear()
+        return report(value, returns, self.policy, self.optimizer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Agent.state_dict`; with the rollout in flight."""
+        collector = None if self.env is None else self.collector.state_dict()
+        return {**super().state_dict(), "recent": list(self._recent), "collector": collector}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `Agent.load_state_dict`."""
+        super().load_state_dict(state)
+        self._recent = [(value.to(self.device), returns.to(self.device)) for value, returns in state["recent"]]
+        if self.env is not None:
+            self.collector.load_state_dict(state["collector"])
+
+
+def report(value: Tensor, returns: Tensor, policy: ActorCritic, optimizer: Optimizer) -> dict[str, float]:
+    """The metrics of a report, from values and returns (n,)."""
+    explained, std = torch.stack([explained_variance(value, returns), policy.log_std.detach().exp().mean()]).tolist()
+    metrics = {"std": std, "learning_rate": optimizer.param_groups[0]["lr"]}
+    return metrics | ({"explained_variance": explained} if math.isfinite(explained) else {})

@@ -1,0 +1,157 @@
+"""Settings as text: how values are written, `key.sub=value` assignments, and how a mistake in one is told.
+
+Values are YAML, with the words and numbers of YAML 1.2: `off`, `on`, `yes` and `no` are words (a true-or-false setting
+takes them too), `1e3` is a number, `12:30` and `2024-01-31` are text. YAML files of settings are read in the same way.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from math import inf
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from iquitos_rl.errors import UserError
+
+Layer = dict[str, Any]
+M = TypeVar("M", bound=BaseModel)
+SCALARS = {
+    "null": r"~|null|Null|NULL|",
+    "bool": r"true|True|TRUE|false|False|FALSE",
+    "int": r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+",
+    "float": r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+}
+"""The core schema of YAML 1.2, section 10.3.2: what a plain word is, tried from the top."""
+
+
+class _Reader(yaml.SafeLoader):
+    yaml_implicit_resolvers: dict[str, Any] = {}
+
+    def construct_integer(self, node: Any) -> int:
+        text = self.construct_scalar(node)
+        return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+
+
+class _Writer(yaml.SafeDumper):
+    """Quotes what is a number or no text in YAML 1.1 or 1.2, so that readers of both see text."""
+
+    def represent_text(self, text: str) -> Any:
+        # Line ends and the like are escaped: unquoted, some of them would be read as a space.
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
+
+
+for _tag, _pattern in SCALARS.items():
+    for _kind in (_Reader, _Writer):
+        _kind.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), None)
+_Reader.add_constructor("tag:yaml.org,2002:int", _Reader.construct_integer)
+_Writer.add_representer(str, _Writer.represent_text)
+
+
+def read_value(text: str) -> Any:
+    """What a text means.
+
+    Raises:
+        ValueError: it is not YAML; the message is one line.
+    """
+    try:
+        return yaml.load(text, _Reader)
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
+        raise ValueError(" ".join(str(error).split())) from None
+
+
+def write_value(value: Any) -> str:
+    """The text that `read_value` reads as this value, on one line."""
+    text = yaml.dump(value, Dumper=_Writer, default_flow_style=True, allow_unicode=True, width=inf, sort_keys=False)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+def write_layer(layer: Mapping[str, Any]) -> str:
+    """A YAML file's contents."""
+    return yaml.dump(dict(layer), Dumper=_Writer, allow_unicode=True, sort_keys=False)
+
+
+def read_yaml(path: Path) -> Layer:
+    """Read a mapping from a YAML file.
+
+    Raises:
+        UserError: the file is missing, is not YAML or is not a mapping.
+    """
+    try:
+        data = read_value(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from None
+    if data is None:
+        return {}
+    if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
+        raise UserError(f"{path} must hold settings as 'key: value' lines")
+    return data
+
+
+def parse_assignments(assignments: Iterable[str]) -> Layer:
+    """Turn the `key.sub=value` texts of `--set` into a nested layer.
+
+    Raises:
+        UserError: a text has no `=`, an empty key, or a value that is not YAML.
+    """
+    layer: Layer = {}
+    for text in assignments:
+        key, equals, value = text.partition("=")
+        parts = key.strip().split(".")
+        if not equals or not all(parts):
+            raise UserError(f"--set {text}: expected key=value")
+        try:
+            parsed = read_value(value)
+        except ValueError:
+            raise UserError(f"--set {text}: the value is not valid YAML") from None
+        target = layer
+        for part in parts[:-1]:
+            target = target.setdefault(part, {})
+            if not isinstance(target, dict):
+                raise UserError(f"--set {text}: {part} has been set to a value already")
+        target[parts[-1]] = parsed
+    return layer
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Layer:
+    """A copy of `base` in which `over` wins, mapping by mapping."""
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def validate(model: type[M], data: Mapping[str, Any], where: str) -> M:
+    """Check a layer against its model.
+
+    Raises:
+        UserError: one sentence naming the first key that is unknown or has an impossible value.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        loc = [str(part) for part in first["loc"]]
+        key = ".".join([where, *loc] if where else loc)
+        if first["type"] == "extra_forbidden":
+            close = difflib.get_close_matches(loc[-1], _field_names(model, loc[:-1]), n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise UserError(f"{key} is not a setting{hint}") from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{key} = {first['input']!r}: {message[0].lower()}{message[1:]}") from None
+
+
+def _field_names(model: type[BaseModel], path: list[str]) -> list[str]:
+    for part in path:
+        field = model.model_fields.get(part)
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return []
+        model = field.annotation
+    return list(model.model_fields)

@@ -1,0 +1,93 @@
+"""What agents are compared with, by the names that tables, files and figures use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+from iquitos_rl.baselines.citylearn_agents import DeviceSite, citylearn_agent
+from iquitos_rl.baselines.controller import Controller, uncontrolled
+from iquitos_rl.baselines.mpc import RecedingHorizon
+from iquitos_rl.baselines.rule import Rule, RuleSettings
+from iquitos_rl.baselines.rules import RULES
+from iquitos_rl.envs.citylearn.env import CityLearnSite
+from iquitos_rl.registry import Registry
+
+GREY = "#6B6B6B"
+Needs = Literal["nothing", "rule", "profiles"]
+
+
+class ControllerEntry(NamedTuple):
+    """One controller, and what commands and report need to know of it."""
+
+    label: str
+    """Its name in tables and figures."""
+    meaning: str
+    """What it is, in one sentence without capital and full stop."""
+    make: Callable[[CityLearnSite, RuleSettings | None], Controller] | None
+    """From the year's environment and what was learned; None where no simulator runs it: for a bound, or a sum."""
+    needs: Needs = "nothing"
+    """Of the training years: nothing, the parameters of the rule of that name in `RULES`, or the mean day alone."""
+    kept: bool = False
+    """Whether every run evaluates it and keeps its hours for the figures; the others only a comparison does."""
+    site: type[CityLearnSite] = CityLearnSite
+    """The environment, where its actions are others than an agent's."""
+    colour: str = GREY
+    """In figures, #RRGGBB. No green: to readers without red or green cones it is the grey of most controllers."""
+    dashes: str = "-"
+    """Its line; dashed or dotted, so that it can be told from an agent's without colour."""
+
+
+def rule_entry(name: str, label: str | None = None, meaning: str | None = None, **look: Any) -> ControllerEntry:
+    """The entry of a rule in `RULES`; its meaning is by default the first line of the function's documentation."""
+
+    def make(env: CityLearnSite, learned: RuleSettings | None) -> Controller:
+        assert learned is not None
+        return Rule(env.task, learned).predict
+
+    line = (RULES[name].act.__doc__ or name).split("\n")[0].rstrip(".")
+    return ControllerEntry(label or name, meaning or line[0].lower() + line[1:], make, "rule", **look)
+
+
+def _mpc(env: CityLearnSite, learned: RuleSettings | None) -> Controller:
+    assert learned is not None
+    return RecedingHorizon(env.task, learned.profiles).predict
+
+
+def _of_citylearn(name: str, meaning: str) -> ControllerEntry:
+    return ControllerEntry(name, meaning, lambda env, _: citylearn_agent(env, name), site=DeviceSite)
+
+
+CONTROLLERS: Registry[ControllerEntry] = Registry("controller", {})
+for _name, _entry in {
+    "grid_only": ControllerEntry("grid alone", "the same loads and vehicles without PV and battery", None),
+    "uncontrolled": ControllerEntry(
+        "uncontrolled",
+        "battery idle, every vehicle charged at full power from its arrival",
+        lambda env, _: uncontrolled(env),
+        kept=True,
+    ),
+    **{name: rule_entry(name) for name in RULES if name not in ("uncontrolled", "strongest")},
+    "strongest": rule_entry(
+        "strongest",
+        "strongest rule",
+        "the best fixed rule of this package, its parameters tuned on training years",
+        kept=True,
+        colour="#000000",
+        dashes="--",
+    ),
+    "mpc": ControllerEntry(
+        "MPC", "plans two days ahead each hour, with forecasts from what was seen so far", _mpc, needs="profiles"
+    ),
+    "BusinessAsUsual": _of_citylearn("BusinessAsUsual", "CityLearn's own: charges every vehicle until it is full"),
+    "RBCSmartPolicy": _of_citylearn("RBCSmartPolicy", "CityLearn's own rule-based agent with the parameters it ships"),
+    "optimum": ControllerEntry(
+        "optimum",
+        "perfect foresight: the cheapest plan when the whole year is known beforehand; nothing can beat it",
+        None,
+        kept=True,
+        colour="#CC79A7",
+        dashes=":",
+    ),
+}.items():
+    CONTROLLERS.add(_name, _entry)

@@ -1,0 +1,37 @@
+"""Settings of the task: the objective, and what an agent observes and controls."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Sockets = Literal["each", "fleet"]
+"""Whether an agent observes and controls every socket, or each building's sockets together as a fleet."""
+
+
+class ObjectiveSettings(BaseModel):
+    """Prices and weights of the four terms."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    preset: Literal["bill", "co2", "balanced"] = Field("bill", description="weights of the terms in the reward")
+    carbon_price: float = Field(0.10, ge=0, description="currency per kg of CO2 from the grid")
+    shortfall_price: float = Field(5.0, ge=0, description="currency per kWh missing when a vehicle leaves")
+    comfort_price: float = Field(
+        0.2, ge=0, description="currency per degree-hour outside the comfort band of an occupied building"
+    )
+    comfort_band: float = Field(1.0, ge=0, description="degrees on either side of the set-point that are comfortable")
+    unserved_price: float = Field(5.0, ge=0, description="currency per kWh not served in a power outage")
+
+
+class TaskSettings(BaseModel):
+    """Objective, action space and observation of the task."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    objective: ObjectiveSettings = ObjectiveSettings()
+    ev_guard: bool = Field(True, description="limit actions so that vehicles reach their wanted SOC in time")
+    sockets: Sockets = Field(
+        "fleet", description="observe and control each building's sockets together (fleet) or one by one (each)"
+    )

@@ -1,0 +1,53 @@
+"""A fixed controller's years, hour by hour: start states of episodes, and a baseline for their rewards.
+
+An episode that starts in a state of this controller has realistic SOCs and running peaks. Subtracting the controller's
+reward in the same hour removes what weather, load and visits do to both. That baseline does not depend on actions, so
+the best policy stays the same (input-dependent baselines, Mao et al. 2018, arXiv 1807.02264).
+
+A demand charge bills the month's highest hour, which is not known until the month ends. Here an hour pays for what it
+adds to the expected charge at the month's end. That is based on the larger of the running peak and the controller's
+highest import in the rest of the month, averaged over its years. Over a month this sums to the same bill, since it is a
+potential-based shaping (Ng et al. 1999, "Policy Invariance Under Reward Transformations"). The agent then needs a
+horizon of days, not a month, and learns from the expensive hours of all years.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Trajectory(NamedTuple):
+    """S years of T rows, row t of year s at s * T + t. A year's last row has no step and repeats another row."""
+
+    battery_soc: Tensor
+    """(S * T, B) before the row's action."""
+    vehicle_soc: Tensor
+    """(S * T, W) before the row's action, see `physics.State`."""
+    running_peak: Tensor
+    """(S * T, B, 2) kW, highest import of the month before this row, peak and off-peak period."""
+    net: Tensor
+    """(S * T, B) net consumption of the row before, kWh."""
+    reward: Tensor
+    """(S * T,) float32, with expected demand charges."""
+    peak_ahead: Tensor
+    """(T, S, B, 2) kW, highest import from row t to the month's end in each year; the years share a calendar."""
+    peak_beyond: Tensor
+    """(T, S, B, 2) the same without row t; 0 in a month's last row."""
+    peak_price: Tensor
+    """(2,) reward per kW of a month's peak."""
+
+    def expected(self, reward: Tensor, row: Tensor, before: Tensor, after: Tensor) -> Tensor:
+        """(E,) rewards in which a step pays for the increase of the expected demand charge at the month's end.
+
+        Args:
+            reward: (E,) of the step, in which it pays for the increase of the charge so far.
+            row: (E,) of the step.
+            before: (E, B, 2) running peak before the step, kW.
+            after: (E, B, 2) after it, in the same month.
+        """
+        t = row % len(self.peak_ahead)
+        ahead, beyond = self.peak_ahead.index_select(0, t), self.peak_beyond.index_select(0, t)
+        to_come = (beyond - after.unsqueeze(1)).clamp(min=0) - (ahead - before.unsqueeze(1)).clamp(min=0)
+        return reward - (to_come.mean(1) * self.peak_price).sum((-1, -2)).to(reward.dtype)
