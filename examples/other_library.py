@@ -63,12 +63,14 @@ def main():
     parser.add_argument("case", help="schema folder")
     parser.add_argument("--steps", type=int, default=200_000)
     arguments = parser.parse_args()
-    site = DistrictSite([arguments.case], num_envs=32, starts="random", episode_steps=168)
+    site = DistrictSite([arguments.case], num_envs=32, starts="random", episode_steps=96)
     env = VecMonitor(StableBaselines(DistrictVectorEnv(site)))
     model = PPO("MlpPolicy", env, n_steps=128, batch_size=1024, gamma=0.98, seed=0, device="cpu")
     model.learn(arguments.steps)
-    weeks = [episode["r"] for episode in model.ep_info_buffer]
-    print(f"{model.num_timesteps:,} site-hours; mean return of the last {len(weeks)} weeks {np.mean(weeks):.2f}")
+    episodes = [episode["r"] for episode in model.ep_info_buffer]
+    print(
+        f"{model.num_timesteps:,} site-hours; mean return of the last {len(episodes)} episodes {np.mean(episodes):.2f}"
+    )
 
 
 if __name__ == "__main__":
