@@ -12,7 +12,7 @@ from torch import Tensor
 from iquitos_rl.baselines.profiles import series
 from iquitos_rl.cases.site import Floats, Site
 from iquitos_rl.envs.district.env import DistrictSite
-from iquitos_rl.envs.district.physics import named_tensors
+from iquitos_rl.envs.district.states import named_tensors
 from iquitos_rl.envs.task.objective import Objective, Weights, is_month_start, is_peak, step_bill
 
 BatchController = Callable[[Tensor], Tensor]

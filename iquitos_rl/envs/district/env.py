@@ -17,7 +17,8 @@ from torch import Tensor
 
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.cases.site import Floats, Site
-from iquitos_rl.envs.district.physics import Flows, Physics, State, from_names, named_tensors
+from iquitos_rl.envs.district.physics import Flows, Physics, State
+from iquitos_rl.envs.district.states import from_names, named_tensors
 from iquitos_rl.envs.task.objective import Tariff, is_month_start, is_peak
 from iquitos_rl.envs.task.observation import coarse_columns
 from iquitos_rl.envs.task.site_task import Moment, Outcome, SiteTask, TaskSettings

@@ -12,8 +12,8 @@ Source: CityLearn 3.0.2, `energy_model.py`, `electric_vehicle_charger.py`, `buil
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ from iquitos_rl.envs.district.dynamics import Memory
 from iquitos_rl.envs.district.end_uses import first_row, serve
 from iquitos_rl.envs.district.limits import apply_limits, in_sequence, make_layout, make_limits
 from iquitos_rl.envs.district.outage import clipped, islanded, spare, used_by
+from iquitos_rl.envs.district.states import where
 from iquitos_rl.envs.district.tables import (
     EMPTY,
     check_sites,
@@ -47,7 +48,6 @@ from iquitos_rl.envs.district.tables import (
 )
 from iquitos_rl.envs.district.thermal import Thermal, ThermalFlows, ThermalState
 
-S = TypeVar("S", bound=tuple[Any, ...])
 NOTHING = Battery(
     capacity=0.0,
     nominal_power=0.0,
@@ -97,36 +97,6 @@ class Flows(NamedTuple):
     battery_soc: Tensor
     """(E, B) SOC after the action, before standby losses."""
     thermal: ThermalFlows | None = None
-
-
-def named_tensors(state: Any, prefix: str = "") -> dict[str, Tensor]:
-    """The tensors of a state, of whatever depth, by dotted name."""
-    found: dict[str, Tensor] = {}
-    names = getattr(state, "_fields", range(len(state)))
-    for name, part in zip(names, state):
-        if isinstance(part, Tensor):
-            found[f"{prefix}{name}"] = part
-        elif part is not None:
-            found |= named_tensors(part, f"{prefix}{name}.")
-    return found
-
-
-def from_names(like: S, tensors: Mapping[str, Tensor], prefix: str = "") -> S:
-    """A state built as `like`, with the tensors of those names.
-
-    Raises:
-        KeyError: one is missing.
-    """
-    names = getattr(like, "_fields", range(len(like)))
-    parts: list[Any] = [
-        part
-        if part is None
-        else tensors[f"{prefix}{name}"]
-        if isinstance(part, Tensor)
-        else from_names(part, tensors, f"{prefix}{name}.")
-        for name, part in zip(names, like)
-    ]
-    return type(like)(*parts) if hasattr(like, "_fields") else type(like)(parts)
 
 
 class Physics:
@@ -276,16 +246,7 @@ class Physics:
     def restarted(self, state: State, done: Tensor, row: Tensor, scenario: Tensor) -> State:
         """Started anew where `done` (E,) bool is True; the other environments stay as they are."""
 
-        def chosen(new: Any, old: Any) -> Any:
-            if isinstance(new, Tensor):
-                return torch.where(done.view(-1, *[1] * (new.dim() - 1)), new, old)
-            if new is None:
-                return None
-            parts = [chosen(*pair) for pair in zip(new, old, strict=True)]
-            return type(new)(*parts) if hasattr(new, "_fields") else tuple(parts)
-
-        found: State = chosen(self.fresh(row, scenario), state)
-        return found
+        return where(done, self.fresh(row, scenario), state)
 
     # -- one step ------------------------------------------------------------------------------------------------
 

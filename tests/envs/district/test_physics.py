@@ -16,7 +16,8 @@ from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.cases.site import Charger, Floats, Site
 from iquitos_rl.envs.district import curves, physics
 from iquitos_rl.envs.district.chargers import make_chargers, request_fast
-from iquitos_rl.envs.district.physics import Physics, named_tensors
+from iquitos_rl.envs.district.physics import Physics
+from iquitos_rl.envs.district.states import named_tensors
 from iquitos_rl.errors import UserError
 
 ROWS = 100
