@@ -240,7 +240,7 @@ def test_three_agents_go_on_where_the_second_was_interrupted(week, tmp_path, mon
     hint = f"saved at step {7 * ENVS} of 60; to resume: python -m iquitos_rl.train all --resume {tmp_path / 'run'}"
     assert hint in capsys.readouterr().err
     with monkeypatch.context() as patch:
-        patch.setattr(AGENTS["sac"].agent, "update", None)  # whoever trains SAC again fails
+        patch.setattr(AGENTS["sac"].agent, "collect", None)  # whoever trains SAC again fails
         assert train.main(["all", "--resume", str(tmp_path / "run")]) == 0
     for name in SETTINGS:
         assert_same_results(tmp_path / "run" / name, tmp_path / "undisturbed" / name, files=4)

@@ -204,6 +204,8 @@ class _SchemaReader:
                 reward.check_class("type")
             for name in reward.child("type").content if isinstance(reward.get("type"), dict) else ():
                 reward.child("type").check_class(name)
+            if reward.get("type") == {}:
+                reward.error("type names no class")
         length = schema.get("episode_time_steps")
         if length is not None and not isinstance(length, list) and schema.whole("episode_time_steps", 1) > self.rows:
             schema.error(f"episode_time_steps is {length}, the schema simulates {self.rows} rows")
