@@ -103,7 +103,7 @@ def fuzz_checkpoints(work: Path, cases: int) -> Counter[str]:
     )
     layouts = st.fixed_dictionaries(
         {
-            "dtype": st.sampled_from(["F32", "F64", "X"]) | values,
+            "dtype": st.sampled_from(["float32", "float64", "Tensor"]) | values,
             "shape": values,
             "blocks": values | st.lists(st.text()),
         }

@@ -30,9 +30,9 @@ from iquitos_rl.config import RunSettings, shipped_agents
 from iquitos_rl.envs.district.env import DistrictSite
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.references import UNCONTROLLED, Reference, prepare
-from iquitos_rl.listing import rows
 from iquitos_rl.runs import session
 from iquitos_rl.runs.years import prepare_years
+from iquitos_rl.settings import rows
 
 
 def outcome(body: Callable[[], int], most: int = 1) -> str:

@@ -35,8 +35,7 @@ from iquitos_rl.config import load_settings
 from iquitos_rl.envs.district.env import DistrictSite
 from iquitos_rl.machine.facts import machine, versions
 from iquitos_rl.machine.files import write_json, write_text
-from iquitos_rl.runs.engine import make_engine
-from iquitos_rl.runs.guidance import choose_guidance
+from iquitos_rl.runs.engine import choose_guidance, make_engine
 from iquitos_rl.runs.years import prepare_years, preset_year
 
 CPU = torch.device("cpu")
@@ -82,7 +81,7 @@ def site(folder: Path) -> Task:
     settings = load_settings(["sac"], None, {"case": PRESET}).agents["sac"]
     years = prepare_years(settings.run, folder).train
     validation = [read_site(preset_year(PRESET, seed, {}, folder)) for seed in VALIDATION_YEARS]
-    rule = choose_guidance(settings.run, years, folder).rule
+    rule, _ = choose_guidance(settings.run, years, folder)
     assert rule is not None, "the shipped settings steer around a rule"
     judged = DistrictSite(validation, len(validation), settings.run.task)
     engine = cache(lambda: make_engine(settings.run, years, CPU, rule))  # once: a run starts it anew from its own seed

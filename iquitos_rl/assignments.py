@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
+from math import inf
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,8 +40,6 @@ class _Reader(yaml.SafeLoader):
 class _Writer(yaml.SafeDumper):
     """Quotes what is a number or no text in YAML 1.1 or 1.2, so that readers of both see text."""
 
-    yaml_implicit_resolvers = {key: list(found) for key, found in yaml.SafeDumper.yaml_implicit_resolvers.items()}
-
     def represent_text(self, text: str) -> Any:
         # Line ends and the like are escaped: unquoted, some of them would be read as a space.
         return self.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
@@ -67,13 +66,8 @@ def read_value(text: str) -> Any:
 
 def write_value(value: Any) -> str:
     """The text that `read_value` reads as this value, on one line."""
-    return (
-        yaml.dump(
-            value, Dumper=_Writer, default_flow_style=True, allow_unicode=True, width=float("inf"), sort_keys=False
-        )
-        .removesuffix("\n")
-        .removesuffix("\n...")
-    )
+    text = yaml.dump(value, Dumper=_Writer, default_flow_style=True, allow_unicode=True, width=inf, sort_keys=False)
+    return text.removesuffix("\n").removesuffix("\n...")
 
 
 def write_layer(layer: Mapping[str, Any]) -> str:

@@ -64,14 +64,7 @@ def import_files(
     from iquitos_rl.cases.metered.importer import import_case
 
     folder, notes = import_case(
-        load,
-        pv,
-        preset,
-        year_seed,
-        output,
-        parse_assignments(sets),
-        load_column=load_column,
-        pv_column=pv_column,
+        load, pv, preset, year_seed, output, parse_assignments(sets), load_column=load_column, pv_column=pv_column
     )
     print("\n".join(notes))
     _print_record(folder)

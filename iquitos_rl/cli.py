@@ -1,22 +1,25 @@
-"""What every command shares: parsing, one sentence for a mistake, an exit status, output that any console can show.
+"""What commands share: options, parsing, one sentence for a mistake, an exit status, output that any console can show.
 
-Commands are functions with typed arguments, parsed by cyclopts. It was compared with tyro and pydantic-settings. It
+Commands are functions with typed arguments, parsed by cyclopts. It was compared with tyro and pydantic-settings: it
 raises a mistake as an exception with one sentence, which names the near flag, and imports a subcommand only when it is
-called, which keeps torch out of `--help`. Tyro prints a mistake as a box of several lines and exits. Pydantic-settings
-splits `--set agent.hidden=[8,8]` at the comma, names no near flag, puts exclusive options under a prefix and takes more
-than twice as long to import. Cyclopts is typed, released often, and needs attrs, rich and docstring-parser.
+called, which keeps torch out of `--help`. Tyro prints a box of several lines and exits; pydantic-settings splits
+`--set agent.hidden=[8,8]` at the comma, names no near flag and takes more than twice as long to import.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
+from cyclopts import App, CycloptsError, Group, Parameter, Token, UnusedCliTokensError
 from cyclopts.help import DefaultFormatter, PanelSpec
+from cyclopts.validators import mutually_exclusive
 from rich.box import MINIMAL
 
+from iquitos_rl.assignments import read_value
+from iquitos_rl.config import RunSettings
 from iquitos_rl.errors import Failure, UserError
 from iquitos_rl.machine.interrupt import Interrupted
 
@@ -24,20 +27,19 @@ Words = Annotated[tuple[str, ...], Parameter(parse=False)]
 """A command's parameter of this type is given the words after the command's name."""
 
 
-def _shown(default: Any) -> Any:
-    """A default as help shows it; None for one that says nothing."""
-    return None if default == () or default is False else default
-
-
 def make_app(name: str, command: Callable[..., int] | None = None, help: str | None = None) -> App:
     """The parser of a command, or of several."""
+
+    def shown(default: Any) -> Any:  # None for a default that says nothing
+        return None if default == () or default is False else default
+
     app = App(
         name=name,
         help=help,
         help_format="plaintext",
         help_formatter=DefaultFormatter(panel_spec=PanelSpec(box=MINIMAL, padding=(0, 0))),
         version_flags=[],
-        default_parameter=Parameter(allow_repeating=True, negative=(), show_default=_shown),
+        default_parameter=Parameter(allow_repeating=True, negative=(), show_default=shown),
     )
     if command is not None:
         app.default(command)
@@ -55,7 +57,10 @@ def entry(module: str, command: Callable[..., int]) -> Callable[..., int]:
 
 def run_app(app: App, argv: Sequence[str] | None = None) -> int:
     """Parse the words, sys.argv's by default, and run the command that they name; returns its exit status."""
-    words = _with_empty_resume(sys.argv[1:] if argv is None else argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    for n, after in enumerate([*words[1:], "-"]):
+        if words[n : n + 1] == ["--resume"] and after.startswith("-"):
+            words[n] = "--resume="  # it may stand without a folder, which no parser tells from one with an argument
 
     def body() -> int:
         try:
@@ -74,14 +79,6 @@ def run_app(app: App, argv: Sequence[str] | None = None) -> int:
     return run_command(body)
 
 
-def _with_empty_resume(words: Sequence[str]) -> list[str]:
-    """`--resume` may stand without a folder, which no parser tells from one that is followed by an argument."""
-    following = [*words[1:], "-"]
-    return [
-        "--resume=" if word == "--resume" and after.startswith("-") else word for word, after in zip(words, following)
-    ]
-
-
 def run_command(body: Callable[[], int]) -> int:
     """Run a command's body and turn what it raises into an exit status.
 
@@ -93,7 +90,8 @@ def run_command(body: Callable[[], int]) -> int:
     try:
         return body()
     except UserError as error:
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
+        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(error))  # line ends too
+        print(f"error: {text}", file=sys.stderr)
         return 2
     except Failure as error:
         print(f"{error.prefix}: {error}", file=sys.stderr)
@@ -106,6 +104,40 @@ def run_command(body: Callable[[], int]) -> int:
         return 130
 
 
-def one_line(text: str) -> str:
-    """The text with whatever is not printable, such as line ends and control characters in a user's input, escaped."""
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+def _setting(name: str, default: str | None = None) -> Parameter:
+    """An option that sets a run setting; None, what it is without the option, leaves it to the layers of settings."""
+    field = RunSettings.model_fields[name]
+    return Parameter(help=f"{field.description} (default: {field.default if default is None else default})")
+
+
+def _whole(_: Any, tokens: Sequence[Token]) -> int:
+    """A whole number as `--set` reads it: `1e5` is one."""
+    text = tokens[-1].value
+    value = read_value(text)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if type(value) is not int:
+        raise ValueError(f"{text} is not a whole number")
+    return value
+
+
+_WHOLE = Parameter(converter=_whole)
+_BUDGET = Group("Budget, one of", validator=mutually_exclusive)
+OF_AGENT = "the agent's, see `iquitos-rl settings AGENT`"
+
+Case = Annotated[str | None, _setting("case")]
+EvalCase = Annotated[str | None, _setting("eval_case", "a preset's unseen year, else the case itself")]
+Config = Annotated[Path | None, Parameter(help="YAML file of settings (default: none)")]
+Sets = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--set",
+        help="KEY=VALUE, any setting that `iquitos-rl settings AGENT` lists, e.g. agent.gamma=0.98; may be repeated",
+    ),
+]
+Device = Annotated[Literal["auto", "cpu", "cuda"] | None, _setting("device")]
+Engine = Annotated[str | None, _setting("engine")]
+NumEnvs = Annotated[int | None, _WHOLE, _setting("num_envs", OF_AGENT)]
+Seed = Annotated[int | None, _WHOLE, _setting("seed")]
+Episodes = Annotated[int | None, _WHOLE, Parameter(group=_BUDGET), _setting("episodes", OF_AGENT)]
+Steps = Annotated[int | None, _WHOLE, Parameter(group=_BUDGET), _setting("steps", OF_AGENT)]

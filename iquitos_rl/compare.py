@@ -8,8 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from iquitos_rl.cli import Words, entry
-from iquitos_rl.options import Case, Config, Device, Episodes, Sets, Steps
+from iquitos_rl.cli import Case, Config, Device, Episodes, Sets, Steps, Words, entry
 
 
 def compare(
@@ -18,18 +17,14 @@ def compare(
     agents: Annotated[
         tuple[str, ...],
         Parameter(
-            consume_multiple=True,
-            help="agents to compare (default: each that has a shipped YAML file: sac ppo a2c)",
+            consume_multiple=True, help="agents to compare (default: each that has a shipped YAML file: sac ppo a2c)"
         ),
     ] = (),
     seeds: Annotated[int, Parameter(help="trainings of each agent, seeds 0, 1, ...")] = 5,
     eval_years: Annotated[int, Parameter(help="years of a preset to evaluate on, none of them trained on")] = 3,
     eval_cases: Annotated[
         tuple[str, ...],
-        Parameter(
-            consume_multiple=True,
-            help="schema folders to evaluate on instead (default: the preset's years)",
-        ),
+        Parameter(consume_multiple=True, help="schema folders to evaluate on instead (default: the preset's years)"),
     ] = (),
     jobs: Annotated[int, Parameter(help="processes that train and simulate at the same time")] = 1,
     config: Config = None,
@@ -42,8 +37,8 @@ def compare(
 ) -> int:
     """Compare agents with rules and the optimum on unseen years. The same command resumes an interrupted comparison:
     finished trainings and evaluated years are reused."""
-    from iquitos_rl.comparison.compare import ComparisonRequest
     from iquitos_rl.comparison.compare import compare as run
+    from iquitos_rl.comparison.plan import ComparisonRequest
 
     flags = {"case": case, "episodes": episodes, "steps": steps, "device": device}
     command = shlex.join(["python", "-m", "iquitos_rl.compare", *words])

@@ -8,6 +8,7 @@ needs no YAML file: its model's defaults are its settings.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -33,8 +34,7 @@ class RunSettings(BaseModel):
     years: int = Field(12, ge=1, description="training years made of a preset, each with a year seed of its own")
     eval_case: str | None = Field(None, description="folder to evaluate on; by default a preset's unseen year")
     engine: Annotated[str, ENGINES.named("auto")] = Field(
-        "auto",
-        description="what simulates the training years: district, citylearn, or auto for the first that can",
+        "auto", description="what simulates the training years: district, citylearn, or auto for the first that can"
     )
     guide: Literal["auto", "strongest", "none"] = Field(
         "auto", description="the tuned rule that actions count from, or none; auto takes the rule wherever it can act"
@@ -100,6 +100,11 @@ def config_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "configs"
 
 
+def unguided_settings(name: str) -> Path:
+    """The shipped settings of an agent for training without a guide; a plugin's agent has no such file."""
+    return config_folder() / "unguided" / f"{name}.yaml"
+
+
 def shipped_agents() -> list[str]:
     """The agents that `all` and a comparison stand for: those with a YAML file of their own among the shipped ones, in
     the registry's order. An agent of a plugin is trained when it is named."""
@@ -135,8 +140,12 @@ def load_settings(
     agents = {
         name: _load_agent(name, shipped, [*([base[name]] if base and name in base else []), *user]) for name in names
     }
-    _refuse_differences(agents)
-    return Settings(agents)
+    settings = Settings(agents)
+    for name, own in agents.items():
+        for key in COMMON:
+            if attrgetter(key)(own.run) != attrgetter(key)(settings.run):
+                raise UserError(f"{name} has another {key} than {names[0]}: trained together, agents have the same")
+    return settings
 
 
 def _load_agent(name: str, shipped: list[str], user: list[Layer]) -> AgentSettings:
@@ -169,18 +178,3 @@ def _for_agent(layer: Layer, name: str) -> Layer:
     if not isinstance(own, dict):
         raise UserError(f"{name}: expected settings of that agent, one 'key: value' each")
     return merge(common, own)
-
-
-def _refuse_differences(agents: Mapping[str, AgentSettings]) -> None:
-    (first, reference), *others = agents.items()
-    for name, own in others:
-        for key in COMMON:
-            mine, theirs = (_value(settings.run, key) for settings in (own, reference))
-            if mine != theirs:
-                raise UserError(f"{name} has another {key} than {first}: trained together, agents have the same")
-
-
-def _value(settings: BaseModel, key: str) -> Any:
-    for part in key.split("."):
-        settings = getattr(settings, part)
-    return settings

@@ -6,8 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from iquitos_rl.cli import entry
-from iquitos_rl.options import Case, Config, Device, NumEnvs, Sets
+from iquitos_rl.cli import Case, Config, Device, NumEnvs, Sets, entry
 
 
 def plan(

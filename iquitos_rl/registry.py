@@ -13,6 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -93,14 +94,22 @@ class Registry(Mapping[str, T], Generic[T]):
             more: further words, such as "auto".
             only: which entries; by default all.
         """
+        return AfterValidator(Names(self.kind, lambda: [*more, *(name for name in self if only(self[name]))]))
 
-        def check(name: str) -> str:
-            if name in more or (name in self and only(self[name])):
-                return name
-            known = ", ".join([*more, *(key for key in self if only(self[key]))])
-            raise PydanticCustomError("unknown_name", f"there is no such {self.kind}; there are {known}")
 
-        return AfterValidator(check)
+@dataclass(frozen=True)
+class Names:
+    """Validates a field's value, which must be one of some names."""
+
+    kind: str
+    choices: Callable[[], list[str]]
+    """The names; asked late, since plugins add some."""
+
+    def __call__(self, name: str) -> str:
+        """The name itself; a pydantic error where it is none of the choices."""
+        if name not in (choices := self.choices()):
+            raise PydanticCustomError("unknown_name", f"there is no such {self.kind}; there are {', '.join(choices)}")
+        return name
 
 
 def load_plugins() -> None:

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from iquitos_rl.cli import entry
-from iquitos_rl.options import Case, Config, Device, Engine, Episodes, EvalCase, NumEnvs, Seed, Sets, Steps
+from iquitos_rl.cli import Case, Config, Device, Engine, Episodes, EvalCase, NumEnvs, Seed, Sets, Steps, entry
 
 
 def train(
@@ -46,8 +45,7 @@ def train(
         bool, Parameter(help="resume although settings or data have changed (default: refuse)")
     ] = False,
     skip_baseline: Annotated[
-        bool,
-        Parameter(help="reuse the stored baseline, rule and optimum and evaluate none (default: evaluate)"),
+        bool, Parameter(help="reuse the stored baseline, rule and optimum and evaluate none (default: evaluate)")
     ] = False,
     cache: Annotated[
         Path | None, Parameter(help="folder of built years and baselines (default: cache, next to --output)")
@@ -55,7 +53,7 @@ def train(
 ) -> int:
     """Train agents and evaluate them on CityLearn. Every setting, with type, default and meaning: iquitos-rl settings
     AGENT"""
-    from iquitos_rl.runs.request import Request
+    from iquitos_rl.runs.session import Request
     from iquitos_rl.runs.session import train as run
 
     flags = dict(case=case, eval_case=eval_case, episodes=episodes, steps=steps)

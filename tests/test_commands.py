@@ -12,7 +12,7 @@ from iquitos_rl import __main__, case, compare, evaluate, plan, settings, train
 from iquitos_rl.comparison import compare as comparison
 from iquitos_rl.report import __main__ as report
 from iquitos_rl.runs import session
-from iquitos_rl.runs.request import LATEST, Request
+from iquitos_rl.runs.session import LATEST, Request
 
 ROOT = Path(__main__.__file__).parents[1]
 FLAGS = {

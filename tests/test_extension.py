@@ -18,56 +18,52 @@ pytestmark = pytest.mark.usefixtures("without_drawings", "plugin")
 
 AGENT = """
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import nn
 from torch.distributions import Normal
-from iquitos_rl.agents.policy_file import PolicySpec, apply_policy, load_policy, save_policy
-from iquitos_rl.agents.progress import EpisodeTracker, Progress
+from iquitos_rl.agents.agent import Agent, AgentConfig
+from iquitos_rl.agents.progress import EpisodeTracker
 from iquitos_rl.agents.registry import AGENTS, AgentEntry
-from iquitos_rl.envs.gym.adapter import as_vector
 
-class Config(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Config(AgentConfig):
     hidden: tuple[int, ...] = (16,)
     horizon: int = 12
     learning_rate: float = 0.01
-    micro_batch: int | None = None
     storage: str = "float32"
-    amp: str = "off"
-    compile: str = "off"
 
-class Reinforce:
+class Reinforce(Agent):
     "Monte Carlo policy gradient (Williams 1992) on rollouts of `horizon` steps, with a fixed deviation of 0.3."
 
-    def __init__(self, env, config=Config(), device="cpu", seed=0, *, spec=None):
-        self.env = None if env is None else as_vector(env, device)
-        self.config, self.device, self.seed = config, torch.device(device), seed
-        self.spec = PolicySpec.of(self.env) if spec is None else spec
-        self.generator = torch.Generator(self.device).manual_seed(seed)
-        obs_dim, action_dim, width = self.spec.obs_dim, self.spec.action_dim, config.hidden[0]
+    name, config_type, advice = "reinforce", Config, "agent.hidden"
+
+    def build(self, actor, critic):
+        width = self.config.hidden[0]
         with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            network = nn.Sequential(nn.Linear(obs_dim, width), nn.Tanh(), nn.Linear(width, action_dim))
-        self.network = network.to(self.device)
-        self.optimizer = torch.optim.Adam(self.network.parameters(), config.learning_rate)
-        self.steps = self.updates = 0
-        self.figures = self
+            torch.manual_seed(self.seed)
+            layers = nn.Linear(self.spec.obs_dim, width), nn.Tanh(), nn.Linear(width, self.spec.action_dim)
+        self.networks = nn.Sequential(*layers).to(self.device)
+        self.spawn("act", "predict")
+        adam = torch.optim.Adam(self.networks.parameters(), self.config.learning_rate, fused=True)
+        self.optimizers, self.gradients = {"policy": adam}, {}
         if self.env is not None:
             self.tracker = EpisodeTracker(self.env.num_envs, self.device)
             self.reset()
 
     def reset(self):
-        self.obs = self.env.reset(self.seed + self.steps)
+        self.obs = self.environment().reset(self.seed + self.steps)
 
-    def check(self):
-        "Nothing is summed up, so nothing can be wrong."
+    def example(self):
+        rows = self.config.horizon * self.environment().num_envs
+        return (torch.zeros(rows, self.spec.obs_dim, device=self.device),)
 
-    def learn(self, total_steps, on_log=None, on_step=None):
+    def act(self, obs, generator):
+        return self.networks(obs)
+
+    def rounds(self, total_steps, on_step):
         while self.steps < total_steps:
             log_probs, rewards = [], []
             for _ in range(self.config.horizon):
-                policy = Normal(self.network(self.obs), 0.3)
-                noise = torch.randn(policy.mean.shape, generator=self.generator, device=self.device)
+                policy = Normal(self.networks(self.obs), 0.3)
+                noise = torch.randn(policy.mean.shape, generator=self.generators["act"], device=self.device)
                 action = (policy.mean + 0.3 * noise).detach()
                 step = self.env.step(action.clamp(-1, 1))
                 self.tracker.update(step)
@@ -78,38 +74,19 @@ class Reinforce:
                     on_step(self.steps)
             returns = torch.stack(rewards).flip(0).cumsum(0).flip(0)
             loss = -(torch.stack(log_probs) * (returns - returns.mean())).mean()
-            self.optimizer.zero_grad()
+            self.optimizers["policy"].zero_grad()
             loss.backward()
-            self.optimizer.step()
+            self.metrics.add({"loss": loss.detach()})
+            self.optimizers["policy"].step()
             self.updates += 1
-            if on_log is not None:
-                metrics = {"loss": loss.item(), **self.tracker.collect()}
-                on_log(Progress(self.steps, self.updates, self.tracker.episodes, metrics))
-        return self
-
-    def predict(self, obs, deterministic=True):
-        return apply_policy(self.network, obs, self.spec, self.device)
-
-    def save(self, directory):
-        tensors = self.network.state_dict()
-        save_policy(directory, algorithm="reinforce", config=self.config, spec=self.spec.model_dump(), tensors=tensors)
-
-    @classmethod
-    def load(cls, directory, env=None, device="cpu", seed=0):
-        meta, tensors = load_policy(directory)
-        agent = cls(env, Config(**meta["config"]), device, seed, spec=PolicySpec(**meta["spec"]))
-        agent.network.load_state_dict(tensors)
-        return agent
+            yield
 
     def state_dict(self):
-        modules = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
-        return {**modules, "generator": self.generator.get_state(), "obs": self.obs, "steps": self.steps}
+        return {**super().state_dict(), "obs": self.obs}
 
     def load_state_dict(self, state):
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.generator.set_state(state["generator"])
-        self.obs, self.steps = state["obs"], state["steps"]
+        super().load_state_dict(state)
+        self.obs = state["obs"]
 
 AGENTS.add("reinforce", AgentEntry(Reinforce, Config, "REINFORCE", "#654321"))
 """

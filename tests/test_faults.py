@@ -117,7 +117,7 @@ def test_weights_that_are_not_finite_are_named_and_never_saved(days, outputs, mo
 
     monkeypatch.setattr(AGENTS["a2c"].agent, "update", failing)
     assert train.main(command(days, outputs / "weights-that")) == 2
-    assert "agent.policy.log_std is not finite at step" in capsys.readouterr().err
+    assert "agent.networks.log_std is not finite at step" in capsys.readouterr().err
     assert last_checkpoint(outputs / "weights-that") <= 126
 
 

@@ -31,8 +31,9 @@ from iquitos_rl.errors import UserError
 from iquitos_rl.machine.interrupt import Interrupted, Interrupts
 from iquitos_rl.report import metrics
 from iquitos_rl.runs import folder as run_folder
-from iquitos_rl.runs import resume, session, training
+from iquitos_rl.runs import session, training
 from iquitos_rl.runs.training import Session, Training
+from iquitos_rl.runs.years import Years
 
 pytestmark = pytest.mark.usefixtures("without_report")
 
@@ -130,8 +131,9 @@ def test_the_citylearn_engine_goes_on_from_any_step(week, tmp_path, monkeypatch)
 
         monkeypatch.setattr(Training, "_save", save)
         output.mkdir(exist_ok=True)
-        session = Session(Interrupts(), resume, False, "", output.parent / "cache", "")
-        run = Training("sac", settings, [week, week], torch.device("cpu"), output, session)
+        device, years = torch.device("cpu"), Years("week", [week, week], week, unseen=False)
+        session = Session(Interrupts(), resume, False, "", output.parent / "cache", device, years, "")
+        run = Training("sac", settings, output, session)
         first = run.agent.steps
         run.checkpoints.due = lambda: True
         run.run()
@@ -434,6 +436,6 @@ def test_metrics_keep_whole_rows_up_to_the_checkpoint(tmp_path):
 def test_differences_leave_out_what_may_change():
     before = {"steps": 5, "task": {"ev_guard": True}, "seed": 1}
     now = {"steps": 9, "task": {"ev_guard": False}, "seed": 1, "new": None}
-    assert resume.differences(before, now) == ["task.ev_guard was true and is false"]
+    assert run_folder.differences(before, now) == ["task.ev_guard was true and is false"]
     with pytest.raises(UserError, match="allow-changes"):
-        resume.refuse_changes(Path("run"), ["x"], allowed=False)
+        run_folder.refuse_changes(Path("run"), ["x"], allowed=False)

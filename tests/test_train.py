@@ -10,7 +10,7 @@ from short_case import shorten
 
 from iquitos_rl import evaluate, train
 from iquitos_rl.agents import AGENTS
-from iquitos_rl.runs import outcome, request
+from iquitos_rl.runs import session
 
 pytestmark = pytest.mark.usefixtures("without_drawings")
 
@@ -114,9 +114,9 @@ def test_all_goes_on_when_one_agent_fails(week_38, tmp_path, monkeypatch, capsys
             raise FloatingPointError("the loss is NaN")
 
     monkeypatch.setitem(AGENTS._entries, "a2c", AGENTS["a2c"]._replace(agent=Broken))
-    monkeypatch.setattr(request, "shipped_agents", lambda: ["a2c", "sac"])
-    judged, judge = [], outcome.evaluate_policy
-    monkeypatch.setattr(outcome, "evaluate_policy", lambda name, *rest: judged.append(rest[0]) or judge(name, *rest))
+    monkeypatch.setattr(session, "shipped_agents", lambda: ["a2c", "sac"])
+    judged, judge = [], session.evaluate_policy
+    monkeypatch.setattr(session, "evaluate_policy", lambda name, *rest: judged.append(rest[0]) or judge(name, *rest))
     output = tmp_path / "all"
     assert train.main(["all", "--case", str(week_38), "--steps", "60", "--output", str(output)]) == 1
     summary = json.loads((output / "simulation_summary.json").read_text(encoding="utf-8"))
@@ -184,9 +184,11 @@ BROKEN_CASES = {
     "misspelled charger attribute": (
         lambda f: edit_schema(
             f,
-            lambda s: next(iter(s["buildings"]["Building_1"]["chargers"].values()))["attributes"].update(max_power=3),
+            lambda s: next(iter(s["buildings"]["Building_1"]["chargers"].values())).update(
+                attributes={"max_charging_powr": 3}
+            ),
         ),
-        "max_power",
+        "max_charging_powr",
     ),
     "broken tariff": (lambda f: (f / "tariff.json").write_text("[]", encoding="utf-8"), "tariff.json"),
 }

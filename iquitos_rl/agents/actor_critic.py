@@ -106,6 +106,6 @@ def entropy(log_std: Tensor, live: Tensor | None) -> Tensor:
     return each.sum() if live is None else live_only(each.expand(live.shape), live).sum(-1).mean()
 
 
-def live_only(figures: Tensor, live: Tensor | None) -> Tensor:
-    """Figures (N, A) of the live actions, zero for the dead."""
-    return figures if live is None else torch.where(live, figures, 0.0)
+def live_only(values: Tensor, live: Tensor | None) -> Tensor:
+    """Values (N, A) of the live actions, zero for the dead."""
+    return values if live is None else torch.where(live, values, 0.0)

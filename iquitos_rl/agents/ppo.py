@@ -104,7 +104,7 @@ class PPO(OnPolicy):
         """All epochs over a rollout's transitions."""
         for index in minibatches(batch.size, self.config.batch_size, self.config.epochs, self.generators["shuffle"]):
             metrics = self.minibatch(batch, index)
-            # The one place where an update waits for the device, and only where asked to: whether to go on is the
+            # The one place where an update waits for the device, and only where asked to: whether to stop is the
             # host's decision, and asking once per epoch would let through the very steps that this is to prevent.
             if self.config.target_kl is not None and float(metrics["kl"]) > 1.5 * self.config.target_kl:
                 break

@@ -1,4 +1,4 @@
-"""What a training run reports while it goes, and the episode figures behind it."""
+"""Progress reports of a training run, and the episode metrics in them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Progress(NamedTuple):
     episodes: int
     """Episodes finished so far, over all environments."""
     metrics: dict[str, float]
-    """Figures since the last report by name; a figure that does not exist (no episode ended) is absent."""
+    """Metrics since the last report by name; one that does not exist (no episode ended) is absent."""
 
 
 class EpisodeTracker:
@@ -67,7 +67,7 @@ class EpisodeTracker:
         self._running.zero_()
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on counting, tensors copied."""
+        """Everything needed to continue counting, tensors copied."""
         return {
             "episodes": self.episodes,
             "running": self._running.clone(),
@@ -76,7 +76,7 @@ class EpisodeTracker:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a `state_dict` of as many environments."""
+        """Continue from a `state_dict` of as many environments."""
         self.episodes = int(state["episodes"])
         self._running.copy_(state["running"])
         self._finished.copy_(state["finished"])

@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from iquitos_rl.baselines.profiles import series
 from iquitos_rl.cases.site import Floats, Site
 from iquitos_rl.envs.district.env import DistrictSite
+from iquitos_rl.envs.district.physics import named_tensors
 from iquitos_rl.envs.task.objective import Objective, Weights, is_month_start, is_peak, step_bill
 
 BatchController = Callable[[Tensor], Tensor]
@@ -32,7 +34,8 @@ class Bill(NamedTuple):
 
     def weighted(self, weights: Weights) -> Floats:
         """As the reward weighs it."""
-        return sum((w * term for w, term in zip(weights, self, strict=True)), np.zeros(()))
+        # Rules leave comfort to the building, so the weights of its terms are left over.
+        return sum((w * term for w, term in zip(weights, self)), np.zeros(()))
 
 
 def gap_share(bill: float, uncontrolled_bill: float, optimum_bill: float) -> float:
@@ -58,11 +61,12 @@ def start_at(env: DistrictSite, row: Tensor, year: Tensor, net: Tensor | None = 
     peak = torch.zeros_like(state["running_peak"])
     net = torch.zeros_like(state["net"]) if net is None else net
     left = torch.full_like(state["left"], env.task.rows - 1) - row.cpu()
-    env.load_state_dict({**state, "physics": fresh._asdict(), "running_peak": peak, "net": net, "left": left})
+    env.load_state_dict({**state, "physics": named_tensors(fresh), "running_peak": peak, "net": net, "left": left})
     now = env.task.moment(env.physics.table_row, env.physics.socket_soc)
     with_battery = [b for b, building in enumerate(env.task.sites[0].buildings) if building.battery is not None]
     nothing = fresh.battery_soc.new_zeros((env.num_envs, 0))
-    return env.task.observe(now, fresh.battery_soc[:, with_battery], net, peak, nothing)
+    heat = None if fresh.thermal is None else (fresh.thermal.tank_soc, fresh.thermal.temperature)
+    return env.task.observe(now, fresh.battery_soc[:, with_battery], net, peak, nothing, heat)
 
 
 def start_years(env: DistrictSite, years: Sequence[int]) -> Tensor:
@@ -94,19 +98,13 @@ def run_year(env: DistrictSite, controller: BatchController, years: Sequence[int
 def bill_of(site: Site, objective: Objective, net_kwh: Floats) -> Bill:
     """The bill of given net consumption (K, B) from the site's first row on, kWh per step; nothing is missing."""
     count, buildings = net_kwh.shape
-    net = torch.from_numpy(net_kwh).unsqueeze(1)
-    price, carbon = (
-        torch.from_numpy(np.stack([getattr(b, name)[:count] for b in site.buildings], axis=-1)).unsqueeze(1)
-        for name in ("price", "carbon")
-    )
-    peak = torch.from_numpy(is_peak(site, objective.tariff)[:count]).unsqueeze(1)
-    nothing_missing = torch.zeros(1, dtype=torch.float64)
-    running, starts = torch.zeros((1, buildings, 2), dtype=torch.float64), is_month_start(site)
-    total = torch.zeros(4, dtype=torch.float64)
+    hours, peak_period, starts = site.hours_per_step, is_peak(site, objective.tariff)[:count], is_month_start(site)
+    columns = net_kwh, series(site, "price")[:count], series(site, "carbon")[:count], peak_period
+    net, price, carbon, peak = (torch.from_numpy(column).unsqueeze(1) for column in columns)
+    nothing_missing, total = torch.zeros(1, dtype=torch.float64), torch.zeros(4, dtype=torch.float64)
+    running = torch.zeros((1, buildings, 2), dtype=torch.float64)
     for t in range(count):
         running = running * (not starts[t])
-        terms, running = step_bill(
-            objective, net[t], price[t], carbon[t], running, peak[t], nothing_missing, site.hours_per_step
-        )
-        total += torch.stack(terms)[:, 0]
+        terms, running = step_bill(objective, net[t], price[t], carbon[t], running, peak[t], nothing_missing, hours)
+        total += torch.stack(terms[: len(Bill._fields)])[:, 0]
     return Bill(*(np.asarray(term) for term in total.tolist()))

@@ -8,8 +8,6 @@ one that has left, and these agents leave the next one short.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -30,34 +28,22 @@ class DeviceSite(CityLearnSite):
 
 
 def citylearn_agent(env: CityLearnSite, name: str) -> Controller:
-    """A controller for the first year of a `DeviceSite`.
-
-    Raises:
-        UserError: CityLearn is not installed.
-    """
+    """A controller for the first year of a `DeviceSite`. Raises UserError: CityLearn is not installed."""
     require_citylearn()
     from citylearn.agents import baseline
 
     env.reset(options={"year": 0})
-    agent = getattr(baseline, CLASSES[name])(env.simulator)
+    agent, buildings = getattr(baseline, CLASSES[name])(env.simulator), env.simulator.buildings
 
     def act(obs: NDArray[np.float32]) -> NDArray[np.float32]:
-        with _observed_once(env.simulator.buildings):
+        # The agents ask for all observations at every charger: put together each time, they would take a quarter of an
+        # hour for a year of 128.
+        for building in buildings:
+            building.observations = lambda seen=building.observations(): seen
+        try:
             return np.array(agent.predict([])[0], dtype=np.float32)
+        finally:
+            for building in buildings:
+                del building.observations
 
     return act
-
-
-@contextlib.contextmanager
-def _observed_once(buildings: Iterable[Any]) -> Iterator[None]:
-    """Let each building put its observations together once: the agents ask for all of them at every charger, which
-    takes a quarter of an hour for a year of 128."""
-    buildings = list(buildings)
-    for building in buildings:
-        seen = building.observations()
-        building.observations = lambda seen=seen: seen
-    try:
-        yield
-    finally:
-        for building in buildings:
-            del building.observations

@@ -10,12 +10,13 @@ and 140,000 stays become a few ten thousand variables.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from iquitos_rl.baselines.programme import Programme
-from iquitos_rl.baselines.stays import Stays, all_charging
+from iquitos_rl.baselines.stays import Stays, all_charging, select
 from iquitos_rl.cases.site import Bools, Floats, Ints
 
 
@@ -25,19 +26,10 @@ class Blocks(NamedTuple):
     building: Ints
     first: Ints
     last: Ints
-    weight: Floats
-    """Most per step."""
-    total: Floats
-    """Over the whole stay."""
-    gain: Floats
-    """kWh in the battery for each kWh at the meter."""
-    firm: Bools
-    """Whether the total must be charged; else what is left out is missing at departure."""
-
-
-def select(stays: Stays, chosen: Bools | Ints) -> Stays:
-    """The stays that a mask or indices choose."""
-    return Stays._make(field[chosen] for field in stays)
+    weight: Floats  # most per step
+    total: Floats  # over the whole stay
+    gain: Floats  # kWh in the battery for each kWh at the meter
+    firm: Bools  # whether the total must be charged; else what is left out is missing at departure
 
 
 def make_blocks(stays: Stays) -> tuple[Blocks, float]:
@@ -56,14 +48,8 @@ def make_blocks(stays: Stays) -> tuple[Blocks, float]:
     below = (whole, (1 - rest) * stays.charge_limit)
     above = (whole + 1, rest * stays.charge_limit)
     level, weight = (np.concatenate(pair) for pair in zip(below, above))
-    keys = np.stack(
-        [
-            *(np.tile(field, 2) for field in (stays.building, stays.first, stays.last, firm)),
-            np.tile(np.round(stays.gain, 12), 2),
-            level,
-        ],
-        axis=-1,
-    )
+    alike = stays.building, stays.first, stays.last, firm, np.round(stays.gain, 12)
+    keys = np.stack([*(np.tile(field, 2) for field in alike), level], axis=-1)
     some = (level > 0) & (weight > 0)
     unique, group = np.unique(keys[some], axis=0, return_inverse=True)
     total = np.bincount(group.ravel(), weight[some], len(unique)).astype(np.float64)
@@ -71,41 +57,16 @@ def make_blocks(stays: Stays) -> tuple[Blocks, float]:
     return Blocks(building, first, last, total, unique[:, 5] * total, unique[:, 4], is_firm > 0), missing
 
 
-class Steps(NamedTuple):
-    """One entry for each step of each stay or block, R in all."""
-
-    owner: Ints
-    row: Ints
-    is_first: Bools
-    is_last: Bools
-
-
-def unroll(first: Ints, last: Ints) -> Steps:
+def unroll(first: Ints, last: Ints) -> tuple[Ints, Ints]:
+    """(R,) owner and row, for each step of each stay or block."""
     count = last - first + 1
     owner = np.repeat(np.arange(len(first)), count)
     offset = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
-    return Steps(owner, first[owner] + offset, offset == 0, offset == count[owner] - 1)
+    return owner, first[owner] + offset
 
 
-class Fleet(NamedTuple):
-    """Where a programme holds the vehicles' energies."""
-
-    variable: Ints
-    place: Ints
-    """Index of each variable into the flattened (rows, buildings)."""
-    sign: Floats
-    """1 where a variable takes energy, -1 where it gives."""
-    fixed: Floats
-    """(rows, buildings) kWh that no plan changes."""
-
-    def energy(self, x: Floats) -> Floats:
-        """(rows, buildings) kWh at the meter in a solution."""
-        planned = np.bincount(self.place, x[self.variable] * self.sign, self.fixed.size)
-        return self.fixed + planned.reshape(self.fixed.shape)
-
-
-def add_fleet(programme: Programme, stays: Stays, net_rows: Ints, missing_price: float) -> Fleet:
-    """Add all stays to a programme.
+def add_fleet(programme: Programme, stays: Stays, net_rows: Ints, missing_price: float) -> Callable[[Floats], Floats]:
+    """Add all stays to a programme; returns what maps a solution to (rows, buildings) kWh at the meter.
 
     Args:
         net_rows: (rows, buildings) index of the programme's rows `everything planned - import <= PV - load`.
@@ -114,15 +75,15 @@ def add_fleet(programme: Programme, stays: Stays, net_rows: Ints, missing_price:
     alone = all_charging(stays)
     blocks, missing = make_blocks(select(stays, alone))
     programme.constant += missing_price * missing
-    steps = unroll(blocks.first, blocks.last)
-    building = blocks.building[steps.owner]
+    owner, row = unroll(blocks.first, blocks.last)
+    building = blocks.building[owner]
     forced = blocks.firm & (blocks.total >= (blocks.last - blocks.first + 1) * blocks.weight * (1 - 1e-12))
     fixed = np.zeros(net_rows.shape)
-    now = forced[steps.owner]
-    np.add.at(fixed, (steps.row[now], building[now]), blocks.weight[steps.owner[now]])
+    now = forced[owner]
+    np.add.at(fixed, (row[now], building[now]), blocks.weight[owner[now]])
     programme.shift(net_rows, -fixed)
 
-    owner, row, building = steps.owner[~now], steps.row[~now], building[~now]
+    owner, row, building = owner[~now], row[~now], building[~now]
     # What is charged of a total that is not firm earns back the price of missing it.
     programme.constant += missing_price * float((blocks.gain * blocks.total)[~blocks.firm].sum())
     worth = missing_price * np.where(blocks.firm, 0.0, blocks.gain)
@@ -137,32 +98,29 @@ def add_fleet(programme: Programme, stays: Stays, net_rows: Ints, missing_price:
 
     place = np.ravel_multi_index((row, building), net_rows.shape)
     up, down, one_place = _add_one_by_one(programme, select(stays, ~alone), net_rows, missing_price)
-    return Fleet(
-        variable=np.concatenate([charge, up, down]),
-        place=np.concatenate([place, one_place, one_place]),
-        sign=np.repeat([1.0, 1.0, -1.0], [len(charge), len(up), len(down)]),
-        fixed=fixed,
-    )
+    variable, places = np.concatenate([charge, up, down]), np.concatenate([place, one_place, one_place])
+    sign = np.repeat([1.0, 1.0, -1.0], [len(charge), len(up), len(down)])
+
+    def energy(x: Floats) -> Floats:
+        return fixed + np.bincount(places, x[variable] * sign, fixed.size).reshape(fixed.shape)
+
+    return energy
 
 
-def _add_one_by_one(
-    programme: Programme, stays: Stays, net_rows: Ints, missing_price: float
-) -> tuple[Ints, Ints, Ints]:
+def _add_one_by_one(programme: Programme, stays: Stays, net_rows: Ints, missing_price: float) -> list[Ints]:
     """Add stays with a state of charge for every step; a stay may begin with what the previous one left.
 
-    Returns:
-        The variables of charging and of discharging, and the place of each pair.
+    Returns the variables of charging and of discharging, and the place of each pair.
     """
-    steps = unroll(stays.first, stays.last)
-    of = select(stays, steps.owner)
-    count = len(steps.owner)
+    owner, row = unroll(stays.first, stays.last)
+    of, count = select(stays, owner), len(owner)
     charge = programme.variables(count, 0.0, upper=of.charge_limit)
     discharge = programme.variables(count, 0.0, upper=of.discharge_limit)
     stored = programme.variables(count, 0.0, lower=of.lowest * of.capacity, upper=of.capacity)
-    meter = net_rows[steps.row, of.building]
+    meter = net_rows[row, of.building]
     programme.put(meter, charge, 1.0)
     programme.put(meter, discharge, -1.0)
-    known = steps.is_first & ~np.isnan(of.arrival)
+    known = (row == of.first) & ~np.isnan(of.arrival)
     standing = (1 - of.kept) * of.lowest * of.capacity
     balance = programme.rows(np.where(known, of.arrival * of.capacity, standing))
     programme.put(balance, stored, 1.0)
@@ -170,9 +128,9 @@ def _add_one_by_one(
     programme.put(balance, discharge, of.drop)
     later = np.flatnonzero(~known)  # entries are sorted by vehicle and row, so the one before is the previous step
     programme.put(balance[later], stored[later - 1], -of.kept[later])
-    leaves = np.flatnonzero(steps.is_last & (of.required > 0))
+    leaves = np.flatnonzero((row == of.last) & (of.required > 0))
     missing = programme.variables(len(leaves), missing_price, upper=of.most_missing[leaves])
     wanted = programme.rows(-(of.required * of.capacity)[leaves])
     programme.put(wanted, missing, -1.0)
     programme.put(wanted, stored[leaves], -1.0)
-    return charge, discharge, np.ravel_multi_index((steps.row, of.building), net_rows.shape)
+    return [charge, discharge, np.ravel_multi_index((row, of.building), net_rows.shape)]

@@ -20,14 +20,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from iquitos_rl.baselines.controller import Controller
 from iquitos_rl.baselines.rule import Rule, RuleSettings
 from iquitos_rl.envs.task.site_task import SiteTask
 from iquitos_rl.envs.task.site_vector import SiteVector
 from iquitos_rl.envs.vector import Exogenous, StepResult, VectorEnv
 from iquitos_rl.errors import UserError
 from iquitos_rl.machine.graphs import Graphed
-
-Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 class Guide:
@@ -79,7 +78,7 @@ class Guide:
         share = torch.lerp(edge / in_all, torch.ones_like(edge), self.beyond)
         return rule + torch.where(added > 0, departure * share[:, building], departure)
 
-    def around(self, predict: Predict) -> Predict:
+    def around(self, predict: Controller) -> Controller:
         """A controller of the site from a policy of the agent: one observation (D,) to the site's action (A,)."""
 
         def controller(obs: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -90,7 +89,7 @@ class Guide:
         return controller
 
 
-def controller(agent: Any, task: SiteTask) -> Predict:
+def controller(agent: Any, task: SiteTask) -> Controller:
     """What maps one observation (D,) of a site to its action (A,): the agent's policy, around its guide if it had one.
 
     Args:
@@ -100,9 +99,8 @@ def controller(agent: Any, task: SiteTask) -> Predict:
     Raises:
         UserError: the guide stored with the policy cannot be read, or cannot act with this task.
     """
-    guide = agent.spec.environment.get("guide")
-    predict: Predict = agent.predict
-    return predict if guide is None else Guide.from_json(task, guide).around(predict)
+    guide, predict = agent.spec.environment.get("guide"), agent.predict
+    return predict if guide is None else Guide.from_json(task, guide).around(predict)  # type: ignore[no-any-return]
 
 
 class GuidedSite(VectorEnv):

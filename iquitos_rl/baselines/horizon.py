@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from iquitos_rl.baselines.fleet import add_fleet
+from iquitos_rl.baselines.profiles import series
 from iquitos_rl.baselines.programme import Programme
 from iquitos_rl.baselines.stays import Stays, best_power, best_root, kept_share, lowest_soc
 from iquitos_rl.cases.site import Battery, Bools, Floats, Ints, Site
@@ -25,20 +26,13 @@ from iquitos_rl.errors import UserError
 class Horizon(NamedTuple):
     """What is known, or expected, of the hours ahead."""
 
-    surplus_load: Floats
-    """(H, B) load less PV, and whatever else is not to be planned."""
-    price: Floats
-    """(H, B)."""
-    carbon: Floats
-    """(H, B) kg per kWh."""
-    month: Ints
-    """(H,) counts months, the present one 0."""
-    peak_period: Bools
-    """(H,)."""
-    running_peak: Floats
-    """(B, 2) kW so far in the present month, peak and off-peak period."""
-    battery_soc: Floats
-    """(B,) SOC at the start; ignored where a building has no battery."""
+    surplus_load: Floats  # (H, B) load less PV, and whatever else is not to be planned
+    price: Floats  # (H, B)
+    carbon: Floats  # (H, B) kg per kWh
+    month: Ints  # (H,) counts months, the present one 0
+    peak_period: Bools  # (H,)
+    running_peak: Floats  # (B, 2) kW so far in the present month, peak and off-peak period
+    battery_soc: Floats  # (B,) SOC at the start; ignored where a building has no battery
     hours_per_step: float
     levelling: float = 0.0
     """Price of the highest import in each stretch of hours of one period, as a share of the month's: keeps a plan level
@@ -52,43 +46,32 @@ class Horizon(NamedTuple):
 class Plan(NamedTuple):
     """What to do in each hour."""
 
-    net: Floats
-    """(H, B)."""
-    battery: Floats
-    """(H, B) energy taken, negative where given."""
-    battery_soc: Floats
-    """(H, B) after the hour."""
-    vehicles: Floats
-    """(H, B)."""
+    net: Floats  # (H, B)
+    battery: Floats  # (H, B) energy taken, negative where given
+    battery_soc: Floats  # (H, B) after the hour
+    vehicles: Floats  # (H, B)
     cost: float
     """The weighted bill of these hours with the demand charge already run up, and what levelling and readiness add."""
 
 
 def year_horizon(site: Site, objective: Objective) -> Horizon:
-    """A whole year, known in advance, without the last row, which CityLearn never simulates.
-
-    Raises:
-        UserError: a price or a carbon intensity is negative, so that wasting energy could pay, or the site has what
-            is not planned here.
-    """
+    """A whole year, known in advance, without the last row, which CityLearn never simulates. Raises UserError: a price
+    or a carbon intensity is negative, so that wasting energy could pay, or the site has what is not planned here."""
     if site.unsupported:
         raise UserError(f"{site.path}: the optimum does not know {'; '.join(site.unsupported)}")
+    if site.thermal:
+        raise UserError(f"{site.path}: no plan is computed for sites with thermal devices or outages")
     if site.drift is not None:
-        raise UserError(
-            f"{site.path}: the optimum needs the SOC of every arriving vehicle, which the files leave blank"
-        )
+        missing = "the SOC of every arriving vehicle, which the files leave blank"
+        raise UserError(f"{site.path}: the optimum needs {missing}")
     rows = site.rows - 1
-
-    def series(name: str) -> Floats:
-        return np.stack([getattr(building, name)[:rows] for building in site.buildings], axis=-1)
-
-    price, carbon = series("price"), series("carbon")
+    load, pv, price, carbon = (series(site, name)[:rows] for name in ("load", "pv", "price", "carbon"))
     for name, values in (("price", price), ("carbon intensity", carbon)):
         if (values < 0).any():
             row = int(np.flatnonzero((values < 0).any(-1))[0])
             raise UserError(f"{site.path}: the optimum needs {name} that is not negative, but row {row} is")
     return Horizon(
-        surplus_load=series("load") - series("pv"),
+        surplus_load=load - pv,
         price=price,
         carbon=carbon,
         month=np.cumsum(is_month_start(site))[:rows].astype(np.int64) - 1,
@@ -122,55 +105,43 @@ def solve(horizon: Horizon, batteries: Sequence[Battery | None], stays: Stays, o
     net_rows = programme.rows(-horizon.surplus_load.ravel()).reshape(count, buildings)  # planned - import <= PV - load
     programme.put(net_rows, imported, -1.0)
     _add_demand(programme, horizon, objective, imported)
-    stored = [
-        (b, battery, *_add_battery(programme, battery, b, horizon, net_rows[:, b]))
-        for b, battery in enumerate(batteries)
-        if battery is not None
-    ]
-    fleet = add_fleet(programme, stays, net_rows, weights.shortfall * settings.shortfall_price)
+    planned = {b: battery for b, battery in enumerate(batteries) if battery is not None}
+    of_battery = {
+        b: _add_battery(programme, battery, float(horizon.battery_soc[b]), horizon, net_rows[:, b])
+        for b, battery in planned.items()
+    }
+    energy_of = add_fleet(programme, stays, net_rows, weights.shortfall * settings.shortfall_price)
     x, total = programme.solve()
 
-    battery_kwh, soc = np.zeros((count, buildings)), np.zeros((count, buildings))
-    for b, battery, charge, discharge, level in stored:
+    battery_kwh, soc = np.zeros((2, count, buildings))
+    for b, (charge, discharge, level) in of_battery.items():
         battery_kwh[:, b] = x[charge] - x[discharge]
-        soc[:, b] = x[level] / battery.capacity
-    vehicles = fleet.energy(x)
-    net = horizon.surplus_load + battery_kwh + vehicles
-    return Plan(net, battery_kwh, soc, vehicles, total)
+        soc[:, b] = x[level] / planned[b].capacity
+    vehicles = energy_of(x)
+    return Plan(horizon.surplus_load + battery_kwh + vehicles, battery_kwh, soc, vehicles, total)
 
 
 def _add_demand(programme: Programme, horizon: Horizon, objective: Objective, imported: Ints) -> None:
     """Charge the highest import of each month and period, in kW, from what has been run up already."""
     tariff = objective.tariff
-    months, buildings = int(horizon.month[-1]) + 1, imported.shape[1]
     rates = np.array([tariff.demand_charge_peak, tariff.demand_charge_off_peak]) * objective.weights.demand
     if not rates.any():
         return
-    run_up = np.zeros((months, buildings, 2))
-    run_up[0] = horizon.running_peak
-    _add_highest(programme, horizon, imported, horizon.month, run_up, rates)
-    if horizon.levelling > 0:
-        stretch = np.cumsum(np.diff(horizon.peak_period, prepend=horizon.peak_period[:1]))
-        nothing = np.zeros((int(stretch[-1]) + 1, buildings, 2))
-        _add_highest(programme, horizon, imported, stretch, nothing, rates * horizon.levelling)
+    stretch = np.cumsum(np.diff(horizon.peak_period, prepend=horizon.peak_period[:1]))
+    spans = [(horizon.month, horizon.running_peak, 1.0), (stretch, 0.0, horizon.levelling)]
+    for span, so_far, share in spans if horizon.levelling > 0 else spans[:1]:
+        run_up = np.zeros((int(span[-1]) + 1, imported.shape[1], 2))
+        run_up[0] = so_far
+        cost = np.broadcast_to(rates * share, run_up.shape).ravel()
+        highest = programme.variables(run_up.size, cost, lower=run_up.ravel()).reshape(run_up.shape)
+        rows = programme.rows(np.zeros(imported.size)).reshape(imported.shape)
+        programme.put(rows, imported, 1 / horizon.hours_per_step)
+        programme.put(rows, highest[span, :, np.where(horizon.peak_period, 0, 1)], -1.0)
 
 
-def _add_highest(
-    programme: Programme, horizon: Horizon, imported: Ints, span: Ints, run_up: Floats, rates: Floats
-) -> None:
-    """Price the highest import, in kW, of each span of steps and period; (H,) span, (spans, B, 2) run up before."""
-    cost = np.broadcast_to(rates, run_up.shape).ravel()
-    highest = programme.variables(run_up.size, cost, lower=run_up.ravel()).reshape(run_up.shape)
-    rows = programme.rows(np.zeros(imported.size)).reshape(imported.shape)
-    programme.put(rows, imported, 1 / horizon.hours_per_step)
-    programme.put(rows, highest[span, :, np.where(horizon.peak_period, 0, 1)], -1.0)
-
-
-def _add_battery(
-    programme: Programme, battery: Battery, building: int, horizon: Horizon, net_rows: Ints
-) -> tuple[Ints, Ints, Ints]:
+def _add_battery(programme: Programme, battery: Battery, soc: float, horizon: Horizon, net_rows: Ints) -> list[Ints]:
     """Add a battery; returns the variables of charging, discharging and energy stored after each step."""
-    count, hours, soc = len(net_rows), horizon.hours_per_step, float(horizon.battery_soc[building])
+    count, hours = len(net_rows), horizon.hours_per_step
     root, lowest, kept = best_root(battery), lowest_soc(battery) * battery.capacity, kept_share(battery, hours)
     limit = best_power(battery) * hours
     charge, discharge = (programme.variables(count, 0.0, upper=limit) for _ in range(2))
@@ -185,4 +156,4 @@ def _add_battery(
     programme.put(balance, charge, -root)
     programme.put(balance, discharge, 1 / root)
     programme.put(balance[1:], stored[:-1], -kept)
-    return charge, discharge, stored
+    return [charge, discharge, stored]

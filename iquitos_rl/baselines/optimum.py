@@ -36,9 +36,7 @@ def optimum(site: Site, objective: Objective, ev_guard: bool = True) -> Optimum:
     """
     horizon = year_horizon(site, objective)
     plan = solve(horizon, controllable(site), read_stays(site, ev_guard), objective)
-    bill = bill_of(site, objective, plan.net)
+    bill, weight = bill_of(site, objective, plan.net), objective.weights.shortfall
     # The rest of the cost is what vehicles lack.
-    unpriced = bill.weighted(objective.weights)
-    weight = objective.weights.shortfall
-    shortfall = max(plan.cost - float(unpriced), 0.0) / weight if weight > 0 else 0.0
+    shortfall = max(plan.cost - float(bill.weighted(objective.weights)), 0.0) / weight if weight > 0 else 0.0
     return Optimum(bill._replace(shortfall=np.asarray(shortfall)), plan)

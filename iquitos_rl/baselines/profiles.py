@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from iquitos_rl.baselines.stays import read_stays
-from iquitos_rl.cases.site import Floats, Site
+from iquitos_rl.cases.site import Floats, Ints, Site
 
 
 class Profiles(NamedTuple):
@@ -19,26 +19,33 @@ class Profiles(NamedTuple):
 
     load: Floats
     pv: Floats
-    vehicles: Floats
-    """Every vehicle charging at full power on arrival."""
+    vehicles: Floats  # every vehicle charging at full power on arrival
     season: Floats
     """(12, B) mean load of each calendar month as a multiple of the year's; 1 for a month that never occurs."""
 
 
 def fit_profiles(sites: Sequence[Site]) -> Profiles:
     """Mean day of some years."""
-    load, pv, vehicles = (
-        np.mean([_mean_day(site, energy(site)) for site in sites], axis=0) for energy in (_load, _pv, arrival_charging)
-    )
-    return Profiles(load, pv, vehicles, np.mean([_season(site) for site in sites], axis=0))
+    return Profiles(*(np.mean(of_years, axis=0) for of_years in zip(*map(_profiles, sites))))
 
 
-def _load(site: Site) -> Floats:
-    return np.stack([building.load for building in site.buildings], axis=-1)
+def _profiles(site: Site) -> Profiles:
+    month, energies = site.month - 1, (series(site, "load"), series(site, "pv"), arrival_charging(site))
+    load, pv, vehicles = (_mean_by(site.hour, energy / site.hours_per_step, 24) for energy in energies)
+    season = _mean_by(month, energies[0], 12) / np.maximum(energies[0].mean(0), 1e-9)
+    return Profiles(load, pv, vehicles, np.where(np.isin(np.arange(12), month)[:, None], season, 1.0))
 
 
-def _pv(site: Site) -> Floats:
-    return np.stack([building.pv for building in site.buildings], axis=-1)
+def _mean_by(group: Ints, values: Floats, count: int) -> Floats:
+    """(count, B) mean of (T, B) values in each group; 0 for a group that never occurs."""
+    total = np.zeros((count, values.shape[1]))
+    np.add.at(total, group, values)
+    return total / np.maximum(np.bincount(group, minlength=count), 1)[:, None]
+
+
+def series(site: Site, name: str) -> Floats:
+    """(T, B) of a field that every building has, such as "load"."""
+    return np.stack([getattr(building, name) for building in site.buildings], axis=-1)
 
 
 def arrival_charging(site: Site) -> Floats:
@@ -54,19 +61,3 @@ def arrival_charging(site: Site) -> Floats:
         np.add.at(energy, (row[here], stays.building[here]), taken[here])
         left = left - taken
     return energy
-
-
-def _season(site: Site) -> Floats:
-    """(12, B), see `Profiles`."""
-    load, month = _load(site), site.month - 1
-    total = np.zeros((12, load.shape[1]))
-    np.add.at(total, month, load)
-    rows = np.bincount(month, minlength=12)[:, None]
-    return np.where(rows > 0, total / np.maximum(rows, 1) / np.maximum(load.mean(0), 1e-9), 1.0)
-
-
-def _mean_day(site: Site, energy: Floats) -> Floats:
-    """(24, B) kW of a series (T, B) in kWh per step; hours that never occur are 0."""
-    total = np.zeros((24, energy.shape[1]))
-    np.add.at(total, site.hour, energy / site.hours_per_step)
-    return total / np.maximum(np.bincount(site.hour, minlength=24), 1)[:, None]

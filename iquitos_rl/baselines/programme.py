@@ -18,8 +18,7 @@ class Programme:
     """Minimise cost @ x subject to lower <= x <= upper, A x <= b and, for rows made so, A x = b."""
 
     def __init__(self) -> None:
-        self._cost: list[Floats] = []
-        self._bounds: list[Floats] = []
+        self._columns: list[Floats] = []
         self._rows: list[tuple[Floats, NDArray[np.bool_]]] = []
         self._entries: list[tuple[Ints, Ints, Floats]] = []
         self._shifts: list[tuple[Ints, Floats]] = []
@@ -30,9 +29,7 @@ class Programme:
 
     def variables(self, count: int, cost: ArrayLike, lower: ArrayLike = 0.0, upper: ArrayLike = np.inf) -> Ints:
         """Add `count` variables and return their indices; cost and bounds are scalars or (count,)."""
-        self._cost.append(np.broadcast_to(np.asarray(cost, dtype=np.float64), (count,)))
-        both = [np.broadcast_to(np.asarray(bound, dtype=np.float64), (count,)) for bound in (lower, upper)]
-        self._bounds.append(np.stack(both, axis=-1))
+        self._columns.append(np.stack([np.broadcast_to(value, (count,)) for value in (cost, lower, upper)], axis=-1))
         self.variables_count += count
         return np.arange(self.variables_count - count, self.variables_count)
 
@@ -53,23 +50,20 @@ class Programme:
         self._entries.append((r.ravel(), v.ravel(), c.ravel()))
 
     def solve(self) -> tuple[Floats, float]:
-        """The optimal x and its cost.
-
-        Raises:
-            SolverError: the programme is infeasible, unbounded or too hard.
-        """
+        """The optimal x and its cost. Raises SolverError: the programme is infeasible, unbounded or too hard."""
         right, equal = (np.concatenate(parts) for parts in zip(*self._rows))
         for rows, amount in self._shifts:
             np.add.at(right, rows, amount)
         row, column, value = (np.concatenate(parts) for parts in zip(*self._entries))
         matrix = sparse.csr_matrix((value, (row, column)), shape=(self.rows_count, self.variables_count))
+        columns = np.concatenate(self._columns)
         result = linprog(
-            np.concatenate(self._cost),
+            columns[:, 0],
             A_ub=matrix[~equal] if (~equal).any() else None,
             b_ub=right[~equal] if (~equal).any() else None,
             A_eq=matrix[equal] if equal.any() else None,
             b_eq=right[equal] if equal.any() else None,
-            bounds=np.concatenate(self._bounds),
+            bounds=columns[:, 1:],
             method="highs",
         )
         if result.status != 0:

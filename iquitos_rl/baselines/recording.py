@@ -21,11 +21,8 @@ from iquitos_rl.envs.task.trajectory import Trajectory
 def record_years(
     sites: Sequence[Site], rule: RuleSettings, settings: TaskSettings, device: torch.device | str = "cpu"
 ) -> Trajectory:
-    """Let a rule run every year from its first row to its last, all of them side by side.
-
-    Raises:
-        UserError: the district engine cannot reproduce the site, or the rule cannot act with this task.
-    """
+    """Let a rule run every year from its first row to its last, all of them side by side. Raises UserError: the
+    district engine cannot reproduce the site, or the rule cannot act with this task."""
     env = DistrictSite(sites, len(sites), settings, device=device)
     act = Rule(env.task, rule)
     obs = start_years(env, range(len(sites)))
@@ -44,16 +41,9 @@ def record_years(
     demand = imported.unsqueeze(-1) * torch.stack([peak, ~peak], dim=-1).unsqueeze(1)
     demand[:, -1] = 0
     ahead, beyond = peaks_ahead(demand, is_month_start(sites[0]))
-    found = Trajectory(
-        battery_soc=battery_soc.flatten(0, 1),
-        vehicle_soc=vehicle_soc.flatten(0, 1),
-        running_peak=running_peak.flatten(0, 1),
-        net=net.flatten(0, 1),
-        reward=reward.flatten(),
-        peak_ahead=ahead.transpose(0, 1).contiguous(),
-        peak_beyond=beyond.transpose(0, 1).contiguous(),
-        peak_price=env.task.peak_price,
-    )
+    by_row = (column.flatten(0, 1) for column in (battery_soc, vehicle_soc, running_peak, net, reward))
+    by_year = (peaks.transpose(0, 1).contiguous() for peaks in (ahead, beyond))
+    found = Trajectory._make([*by_row, *by_year, env.task.peak_price])
     row = torch.arange(len(found.reward), device=env.device)
     after = torch.maximum(running_peak, demand).flatten(0, 1)
     return found._replace(reward=found.expected(found.reward, row, found.running_peak, after))

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 from iquitos_rl.baselines.citylearn_agents import DeviceSite, citylearn_agent
-from iquitos_rl.baselines.controller import Controller
+from iquitos_rl.baselines.controller import Controller, uncontrolled
 from iquitos_rl.baselines.mpc import RecedingHorizon
 from iquitos_rl.baselines.rule import Rule, RuleSettings
 from iquitos_rl.baselines.rules import RULES
-from iquitos_rl.baselines.uncontrolled import uncontrolled
 from iquitos_rl.envs.citylearn.env import CityLearnSite
 from iquitos_rl.registry import Registry
 
@@ -50,7 +49,7 @@ def rule_entry(name: str, label: str | None = None, meaning: str | None = None, 
     return ControllerEntry(label or name, meaning or line[0].lower() + line[1:], make, "rule", **look)
 
 
-def _receding_horizon(env: CityLearnSite, learned: RuleSettings | None) -> Controller:
+def _mpc(env: CityLearnSite, learned: RuleSettings | None) -> Controller:
     assert learned is not None
     return RecedingHorizon(env.task, learned.profiles).predict
 
@@ -78,10 +77,7 @@ for _name, _entry in {
         dashes="--",
     ),
     "mpc": ControllerEntry(
-        "MPC",
-        "plans two days ahead each hour, with forecasts from what was seen so far",
-        _receding_horizon,
-        needs="profiles",
+        "MPC", "plans two days ahead each hour, with forecasts from what was seen so far", _mpc, needs="profiles"
     ),
     "BusinessAsUsual": _of_citylearn("BusinessAsUsual", "CityLearn's own: charges every vehicle until it is full"),
     "RBCSmartPolicy": _of_citylearn("RBCSmartPolicy", "CityLearn's own rule-based agent with the parameters it ships"),

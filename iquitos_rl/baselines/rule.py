@@ -63,11 +63,7 @@ class Rule:
     def __init__(self, task: SiteTask, settings: RuleSettings, candidates: Mapping[str, Tensor] | None = None) -> None:
         self._act = RULES[settings.name].act
         self.view = view = SiteView(task)
-
-        def tensor(values: NDArray[Any]) -> Tensor:
-            return torch.from_numpy(values).to(view.device, torch.float32)
-
-        profiles = (tensor(values) for values in settings.profiles)
+        profiles = (torch.from_numpy(values).to(view.device, torch.float32) for values in settings.profiles)
         self._facts = Facts(view.expensive, view.power, view.usable, *profiles)
         given = candidates or {key: torch.tensor([value]) for key, value in settings.parameters.items()}
         self._parameters = {key: value.to(view.device, torch.float32).unsqueeze(-1) for key, value in given.items()}
@@ -84,8 +80,7 @@ class Rule:
         """
         now, decision = self._decide(obs)
         view = self.view
-        battery = torch.maximum(torch.minimum(decision.battery_kw, view.power), -view.power)
-        battery = torch.maximum(torch.minimum(battery, now.room_kwh), -now.stored_kwh)
+        battery = decision.battery_kw.clamp(-view.power, view.power).clamp(-now.stored_kwh, now.room_kwh)
         vehicles = torch.lerp(now.ev_least_kw, now.ev_most_kw, decision.ev_share)
         net = now.load_kw - now.pv_kw + battery + vehicles
         in_peak, charged = (hours[now.hour].unsqueeze(-1) for hours in (view.in_peak, view.charged))

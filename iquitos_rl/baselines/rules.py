@@ -8,6 +8,7 @@ environments and B buildings; hours are the steps that a rule thinks in.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -20,22 +21,15 @@ DAY = 24
 
 
 class Facts(NamedTuple):
-    """What a rule knows beforehand."""
+    """What a rule knows beforehand: of the batteries as in `SiteView`, and the fields of `Profiles`."""
 
-    expensive: Tensor
-    """(24,) bool, see `expensive_hours`."""
-    power_kw: Tensor
-    """(B,) of the batteries, 0 where none obeys."""
-    usable_kwh: Tensor
-    """(B,) between the lowest SOC and full."""
-    load_kw: Tensor
-    """(24, B) mean day."""
-    pv_kw: Tensor
-    """(24, B) mean day."""
-    vehicles_kw: Tensor
-    """(24, B) mean day with every vehicle charging on arrival."""
-    season: Tensor
-    """(12, B) mean load of each calendar month as a multiple of the year's."""
+    expensive: Tensor  # (24,) bool, see `expensive_hours`
+    power_kw: Tensor  # (B,)
+    usable_kwh: Tensor  # (B,)
+    load_kw: Tensor  # (24, B)
+    pv_kw: Tensor  # (24, B)
+    vehicles_kw: Tensor  # (24, B)
+    season: Tensor  # (12, B)
 
 
 Parameters = Mapping[str, Tensor]
@@ -113,12 +107,12 @@ def strongest(now: Now, p: Parameters, facts: Facts) -> Decision:
     expensive_kw = torch.where(net > 0, -(net - level).clamp(min=0), -net)
 
     cap = torch.maximum(now.off_peak_kw, p["cap"] * reference)
-    share = _ev_share(now, torch.where(now.expensive, torch.zeros_like(net), cap - net))
+    share = _ev_share(now, torch.where(now.expensive, 0.0, cap - net))
     net = net + share * (now.ev_most_kw - now.ev_least_kw)
     above = (now.stored_kwh - p["reserve"] * facts.usable_kwh).clamp(min=0)
     give = torch.minimum((net - cap).clamp(min=0), above)
     night = (now.pv_kw <= 0) & ((now.hour < DAY // 2) | (now.hour >= 3 * DAY // 4)).unsqueeze(-1)
-    target = torch.where(night, p["night_soc"], torch.ones_like(p["night_soc"]))
+    target = torch.where(night, p["night_soc"], 1.0)
     filled = torch.minimum(_valley_level(now, facts, net), cap)
     take = torch.minimum((filled - net).clamp(min=0), _room_to(now, facts, target))
     cheap_kw = torch.where(give > 0, -give, torch.maximum(take, (-net).clamp(min=0)))
@@ -130,30 +124,18 @@ class Spec(NamedTuple):
     ranges: dict[str, Range]
 
 
+START, SHARE = Range(0.3, 1.1, 0.8), partial(Range, 0, 1)
+HOLD = {"reserve": Range(0, 0.8, 0.0), "power": Range(0.05, 1, 1.0)}
+SHAVE = {"peak_start": START, "off_peak_start": START, "refill": SHARE(0.5), "target_soc": SHARE(0.9)}
+STRONGEST = {"cap": START, "reserve": SHARE(0.7), "night_soc": SHARE(0.7), "patience": SHARE(0.0)}
 RULES: dict[str, Spec] = {
     "uncontrolled": Spec(uncontrolled, {}),
     "self-consumption": Spec(self_consumption, {}),
-    "peak-hold": Spec(peak_hold, {"reserve": Range(0, 0.8, 0.0), "power": Range(0.05, 1, 1.0)}),
-    "peak-shave": Spec(
-        peak_shave,
-        {
-            "peak_start": Range(0.3, 1.1, 0.8),
-            "off_peak_start": Range(0.3, 1.1, 0.8),
-            "refill": Range(0, 1, 0.5),
-            "target_soc": Range(0, 1, 0.9),
-        },
-    ),
-    "water-filling": Spec(water_filling, {"cap": Range(0, 1, 0.5), "target_soc": Range(0, 1, 0.9)}),
+    "peak-hold": Spec(peak_hold, HOLD),
+    "peak-shave": Spec(peak_shave, SHAVE),
+    "water-filling": Spec(water_filling, {"cap": SHARE(0.5), "target_soc": SHARE(0.9)}),
     "smart-ev": Spec(smart_ev, {"cap": Range(0, 1.1, 0.8)}),
-    "strongest": Spec(
-        strongest,
-        {
-            "cap": Range(0.3, 1.1, 0.8),
-            "reserve": Range(0, 1, 0.7),
-            "night_soc": Range(0, 1, 0.7),
-            "patience": Range(0, 1, 0.0),
-        },
-    ),
+    "strongest": Spec(strongest, STRONGEST),
 }
 
 
@@ -167,8 +149,9 @@ def _ev_share(now: Now, room_kw: Tensor) -> Tensor:
     return (room_kw / (now.ev_most_kw - now.ev_least_kw).clamp(min=1e-3)).clamp(0, 1)
 
 
-def _expected(now: Now, facts: Facts, net: Tensor) -> tuple[Tensor, Tensor]:
-    """(E, B, 24) net consumption expected in this hour, where it is known, and the next 23, and (E, 24) their hours.
+def _expected(now: Now, facts: Facts, net: Tensor, expensive: bool) -> tuple[Tensor, Tensor]:
+    """(E, B, 24) net consumption expected in this hour, where it is known, and the next 23, and (E, 1, 24) which of
+    them follow this one without a break of `expensive` hours, or of cheap ones.
 
     The mean day, with load and sun scaled as they are now against what they are on average at this hour.
     """
@@ -176,23 +159,20 @@ def _expected(now: Now, facts: Facts, net: Tensor) -> tuple[Tensor, Tensor]:
     load, pv, vehicles = (profile[hours] for profile in (facts.load_kw, facts.pv_kw, facts.vehicles_kw))  # (E, 24, B)
     load_scale = (now.load_kw / load[:, 0].clamp(min=1e-3)).clamp(0.5, 1.5)
     bright = pv[:, 0] > 0.1 * facts.pv_kw.amax(0)
-    pv_scale = torch.where(bright, (now.pv_kw / pv[:, 0].clamp(min=1e-3)).clamp(0, 2), torch.ones_like(net))
+    pv_scale = torch.where(bright, (now.pv_kw / pv[:, 0].clamp(min=1e-3)).clamp(0, 2), 1.0)
     ahead = load * load_scale.unsqueeze(1) - pv * pv_scale.unsqueeze(1) + vehicles
-    ahead = torch.cat([net.unsqueeze(1), ahead[:, 1:]], dim=1)
-    return ahead.transpose(1, 2), hours
+    window = (facts.expensive[hours] == expensive).cumprod(-1).bool()
+    window[:, 0].fill_(True)
+    return torch.cat([net.unsqueeze(1), ahead[:, 1:]], dim=1).transpose(1, 2), window.unsqueeze(1)
 
 
 def _expensive_level(now: Now, facts: Facts, net: Tensor, energy: Tensor) -> Tensor:
     """(E, B) kW to which the stored energy can lower what is left of the present expensive hours."""
-    ahead, hours = _expected(now, facts, net)
-    window = facts.expensive[hours].cumprod(-1).bool()
-    window[:, 0].fill_(True)
-    return shave_level(ahead.clamp(min=0), facts.power_kw.expand_as(net), energy, window.unsqueeze(1))
+    ahead, window = _expected(now, facts, net, expensive=True)
+    return shave_level(ahead.clamp(min=0), facts.power_kw.expand_as(net), energy, window)
 
 
 def _valley_level(now: Now, facts: Facts, net: Tensor) -> Tensor:
     """(E, B) kW up to which imports before the next expensive hours must be filled for a full battery by then."""
-    ahead, hours = _expected(now, facts, net)
-    before = (~facts.expensive[hours]).cumprod(-1).bool()
-    before[:, 0].fill_(True)
-    return fill_level(ahead, facts.power_kw.expand_as(net), now.room_kwh, before.unsqueeze(1))
+    ahead, window = _expected(now, facts, net, expensive=False)
+    return fill_level(ahead, facts.power_kw.expand_as(net), now.room_kwh, window)

@@ -14,37 +14,33 @@ from typing import NamedTuple
 import numpy as np
 
 from iquitos_rl.cases.site import Battery, Bools, Building, Charger, Floats, Ints, Site
-from iquitos_rl.envs.task.sockets import EMPTY, SocketTables, socket_tables
+from iquitos_rl.envs.task.sockets import EMPTY, socket_tables
 
 
 class Stays(NamedTuple):
-    """Each field (V,), one entry for each stay."""
+    """Each field (V,), one entry for each stay, sorted by vehicle and row."""
 
     building: Ints
     socket: Ints
     vehicle: Ints
-    first: Ints
-    """Row of the first step."""
-    last: Ints
-    """Row of the last step that is simulated."""
-    arrival: Floats
-    """SOC before the first step; NaN where it is what the vehicle's previous stay left."""
-    required: Floats
-    """SOC wanted after the last step; 0 where the stay goes on beyond the last simulated row."""
+    first: Ints  # row of the first step
+    last: Ints  # row of the last step that is simulated
+    arrival: Floats  # SOC before the first step; NaN where it is what the vehicle's previous stay left
+    required: Floats  # SOC wanted after the last step; 0 where the stay goes on beyond the last simulated row
     capacity: Floats
-    lowest: Floats
-    """SOC below which the battery never is."""
-    kept: Floats
-    """Share of the SOC above `lowest` that standing leaves, at best."""
-    charge_limit: Floats
-    """Energy per step."""
-    gain: Floats
-    """kWh in the battery for each kWh at the meter."""
+    lowest: Floats  # SOC below which the battery never is
+    kept: Floats  # share of the SOC above `lowest` that standing leaves, at best
+    charge_limit: Floats  # energy per step
+    gain: Floats  # kWh in the battery for each kWh at the meter
     discharge_limit: Floats
-    drop: Floats
-    """kWh out of the battery for each kWh given at the meter."""
+    drop: Floats  # kWh out of the battery for each kWh given at the meter
     most_missing: Floats
     """kWh that may at most be missing at the end: the EV guard keeps a departure safe; infinite where it cannot."""
+
+
+def select(stays: Stays, chosen: Bools | Ints) -> Stays:
+    """The stays that a mask or indices choose."""
+    return Stays._make(field[chosen] for field in stays)
 
 
 def best(curve: Floats, beyond: bool) -> float:
@@ -83,131 +79,96 @@ def kept_share(battery: Battery, hours: float) -> float:
     return (kept - lowest) / (1 - lowest) if lowest < 1 else 1.0
 
 
-class _Pair(NamedTuple):
-    """A charger with a vehicle."""
-
-    charge_limit: float
-    gain: float
-    discharge_limit: float
-    drop: float
-    guarded: bool
-    """Whether the EV guard can keep its promise: it takes powers and efficiencies for constants."""
-    overshoot: float
-    """Factor by which a guarded charge may exceed what is wanted."""
-
-
-def _pair(building: Building, charger: Charger, battery: Battery, hours: float) -> _Pair:
+def _pair(building: Building, charger: Charger, battery: Battery, hours: float) -> tuple[float, ...]:
+    """What a charger can do with a vehicle: `charge_limit`, `gain`, `discharge_limit` and `drop` of `Stays`; whether
+    the EV guard can keep its promise, which takes powers and efficiencies for constants; and the factor by which a
+    guarded charge may exceed what is wanted."""
     curves = charger.charge_efficiency_curve, charger.discharge_efficiency_curve
     into, out = (charger.efficiency if curve is None else best(curve, beyond=False) for curve in curves)
-    root, power = best_root(battery), best_power(battery)
-    active = float(building.socket_action)
+    root, power, active = best_root(battery), best_power(battery), float(building.socket_action)
     constant = all(np.ptp(curve[1]) == 0 for curve in (battery.power_efficiency_curve, battery.capacity_power_curve))
     flat = all(curve is None for curve in curves)
     ordinary = flat and building.service is None and battery.loss_coefficient == 0
-    discharging = charger.max_discharging_power
-    return _Pair(
-        charge_limit=active * hours * min(charger.max_charging_power, power / max(into, 1e-6)),
-        gain=into * root,
-        discharge_limit=active * hours * min(discharging, power * out),
-        drop=1 / max(out * root, 1e-6),
-        guarded=building.socket_action and constant and ordinary and discharging <= power * out,
-        overshoot=max(charger.max_charging_power * into / max(power, 1e-6), 1.0),
+    charging, discharging = charger.max_charging_power, charger.max_discharging_power
+    return (
+        active * hours * min(charging, power / max(into, 1e-6)),
+        into * root,
+        active * hours * min(discharging, power * out),
+        1 / max(out * root, 1e-6),
+        building.socket_action and constant and ordinary and discharging <= power * out,
+        max(charging * into / max(power, 1e-6), 1.0),
     )
 
 
-def read_stays(site: Site, guard: bool, tables: SocketTables | None = None) -> Stays:
+def read_stays(site: Site, guard: bool) -> Stays:
     """All stays that begin before the last row, which CityLearn never simulates.
 
     Args:
         guard: whether the EV guard is on, see `iquitos_rl.envs.task.sockets`.
     """
-    tables = tables or socket_tables(site)
-    rows = site.rows - 1
-    parts: list[tuple[Ints, ...]] = []
-    for n in range(len(site.sockets)):
-        vehicle, leaves = tables.vehicle[:rows, n], tables.steps_left[:rows, n] == 1
-        arrives = ~np.isnan(tables.arrival_soc[:rows, n])
-        starts = vehicle != EMPTY
-        starts[1:] &= (vehicle[1:] != vehicle[:-1]) | leaves[:-1] | arrives[1:]
-        first = np.flatnonzero(starts)
-        # A stay ends before the next one or before the socket is empty.
-        ends = np.flatnonzero((vehicle != EMPTY) & np.append(starts[1:] | (vehicle[1:] == EMPTY), True))
-        parts.append((np.full(len(first), n), vehicle[first], first, ends))
-    columns = [np.concatenate([*column, np.zeros(0, np.int64)]).astype(np.int64) for column in zip(*parts)]
-    socket, vehicle, first, last = columns if columns else [np.zeros(0, np.int64)] * 4
-    return _with_limits(site, guard, tables, socket, vehicle, first, last)
+    tables, rows, hours = socket_tables(site), site.rows - 1, site.hours_per_step
+    at, leaving = tables.vehicle[:rows], tables.steps_left[:rows] == 1
+    starts = at != EMPTY
+    starts[1:] &= (at[1:] != at[:-1]) | leaving[:-1] | ~np.isnan(tables.arrival_soc[1:rows])
+    # A stay ends before the next one or before the socket is empty.
+    ends = at != EMPTY
+    ends[:-1] &= starts[1:] | (at[1:] == EMPTY)
+    (socket, first), last = np.nonzero(starts.T), np.nonzero(ends.T)[1]
+    order = np.lexsort((first, at[first, socket]))
+    socket, first, last = socket[order], first[order], last[order]
+    vehicle, leaves = at[first, socket].astype(np.int64), leaving[last, socket]
 
-
-def _with_limits(
-    site: Site, guard: bool, tables: SocketTables, socket: Ints, vehicle: Ints, first: Ints, last: Ints
-) -> Stays:
-    """Complete stays, known by their sockets, vehicles and rows, sorted by vehicle and row."""
-    order = np.lexsort((first, vehicle))
-    socket, vehicle, first, last = socket[order], vehicle[order], first[order], last[order]
-    hours = site.hours_per_step
+    owners = np.array([b for b, _ in site.sockets], dtype=np.int64)
     batteries = [v.battery for v in site.vehicles]
-    owners = [site.buildings[b] for b, _ in site.sockets]
     pairs = {
-        (n, v): _pair(owners[n], site.sockets[n][1], batteries[v], hours)
-        for n, v in np.unique(np.stack([socket, vehicle], axis=-1), axis=0).tolist()
+        (n, v): _pair(site.buildings[owners[n]], site.sockets[n][1], batteries[v], hours)
+        for n, v in sorted(set(zip(socket.tolist(), vehicle.tolist())))
     }
     own = [pairs[key] for key in zip(socket.tolist(), vehicle.tolist())]
-
-    def from_pair(name: str) -> Floats:
-        return np.array([getattr(pair, name) for pair in own], dtype=np.float64)
+    charge_limit, gain, discharge_limit, drop, guarded, overshoot = np.array(own, np.float64).reshape(-1, 6).T.copy()
 
     def from_vehicle(values: list[float]) -> Floats:
-        return np.asarray(values, dtype=np.float64)[vehicle] if len(vehicle) else np.zeros(0)
+        return np.array(values, dtype=np.float64)[vehicle]
 
-    lowest = from_vehicle([lowest_soc(b) for b in batteries])
-    arrival = tables.arrival_soc[first, socket]
+    lowest, arrival = from_vehicle([lowest_soc(b) for b in batteries]), tables.arrival_soc[first, socket]
     begins = np.append(True, vehicle[1:] != vehicle[:-1])[: len(vehicle)] & np.isnan(arrival)
     arrival = np.where(begins, from_vehicle([b.initial_soc for b in batteries]), arrival)
-    arrival = np.maximum(arrival, lowest)
-    leaves = tables.steps_left[last, socket] == 1
-    required = np.where(leaves, tables.required_soc[last, socket], 0.0)
-    capacity, gain = from_vehicle([b.capacity for b in batteries]), from_pair("gain")
-    charge_limit = from_pair("charge_limit")
-
-    reachable = arrival + (last - first + 1) * charge_limit * gain / capacity
-    reachable = np.minimum(reachable, _health(site, vehicle, first, last, arrival, required, own))
-    missing = np.maximum(required - reachable, 0) * capacity
-    safe = guard & (from_pair("guarded") > 0) & ~np.isnan(arrival)
-    return Stays(
-        building=np.array([b for b, _ in site.sockets], dtype=np.int64)[socket] if len(socket) else socket,
+    stays = Stays(
+        building=owners[socket],
         socket=socket,
         vehicle=vehicle,
         first=first,
         last=last,
-        arrival=arrival,
-        required=required,
-        capacity=capacity,
+        arrival=np.maximum(arrival, lowest),
+        required=np.where(leaves, tables.required_soc[last, socket], 0.0),
+        capacity=from_vehicle([b.capacity for b in batteries]),
         lowest=lowest,
         kept=from_vehicle([kept_share(b, hours) for b in batteries]),
         charge_limit=charge_limit,
         gain=gain,
-        discharge_limit=from_pair("discharge_limit"),
-        drop=from_pair("drop"),
-        most_missing=np.where(leaves, np.where(safe, missing, np.inf), 0.0),
+        discharge_limit=discharge_limit,
+        drop=drop,
+        most_missing=np.where(leaves, np.inf, 0.0),
     )
+    reachable = stays.arrival + (last - first + 1) * charge_limit * gain / stays.capacity
+    missing = np.maximum(stays.required - np.minimum(reachable, _health(site, stays, overshoot)), 0) * stays.capacity
+    safe = guard & leaves & (guarded > 0) & ~np.isnan(stays.arrival)
+    return stays._replace(most_missing=np.where(safe, missing, stays.most_missing))
 
 
-def _health(
-    site: Site, vehicle: Ints, first: Ints, last: Ints, arrival: Floats, required: Floats, own: list[_Pair]
-) -> Floats:
+def _health(site: Site, stays: Stays, overshoot: Floats) -> Floats:
     """(V,) least share of its capacity that each vehicle's battery can have left at the end, guarded and charging only.
 
     Fading by `fade * moved / 2 / left` for each share of capacity moved leaves at least sqrt(1 - fade * all moved).
     """
-    wanted = np.array([pair.overshoot for pair in own]) * np.maximum(required - arrival, 0)
-    steps = (last - first + 1).astype(np.float64)
-    health = np.ones(len(vehicle))
-    for v in np.unique(vehicle):
-        battery, mine = site.vehicles[v].battery, vehicle == v
+    wanted = overshoot * np.maximum(stays.required - stays.arrival, 0)
+    steps, health = (stays.last - stays.first + 1).astype(np.float64), np.ones(len(overshoot))
+    for v in np.unique(stays.vehicle):
+        battery, mine = site.vehicles[v].battery, stays.vehicle == v
         possible = steps[mine] * best_power(battery) * site.hours_per_step / max(battery.capacity, 1e-6)
         needed = wanted[mine] / best_root(battery)
-        charging_only = all(own[i].discharge_limit == 0 for i in np.flatnonzero(mine))
-        known = charging_only & ~np.isnan(needed) & (required[mine] > 0)
+        charging_only = (stays.discharge_limit[mine] == 0).all()
+        known = charging_only & ~np.isnan(needed) & (stays.required[mine] > 0)
         moved = np.where(known, needed, possible).sum()
         health[mine] = np.sqrt(max(1 - battery.capacity_loss_coefficient * moved, 0.0))
     return health

@@ -19,8 +19,7 @@ from iquitos_rl.envs.district.env import DistrictSite
 from iquitos_rl.envs.task.site_task import TaskSettings
 
 ELITE_SHARE = 0.2
-LEAST_SPREAD = 0.01
-"""Standard deviation, as a share of a parameter's range, below which the search does not narrow."""
+LEAST_SPREAD = 0.01  # standard deviation, as a share of a parameter's range, below which the search does not narrow
 
 
 def tune(
@@ -43,14 +42,13 @@ def tune(
     Raises:
         UserError: the district engine cannot reproduce the site.
     """
-    start = default_settings(name, fit_profiles(sites))
-    ranges = RULES[name].ranges
+    start, ranges = default_settings(name, fit_profiles(sites)), RULES[name].ranges
     if not ranges:
         return start
-    low, high = (np.array([getattr(range_, end) for range_ in ranges.values()]) for end in ("low", "high"))
+    low, high, default = np.array([*ranges.values()]).T
     rng = np.random.default_rng(seed)
     env = DistrictSite(sites, candidates * len(sites), settings, device=device)
-    best = (np.array(list(start.parameters.values())) - low) / (high - low)
+    best = (default - low) / (high - low)
     # Stratified: each parameter's range is covered evenly.
     strata = np.stack([rng.permutation(candidates) for _ in ranges], axis=-1)
     drawn = (strata + rng.random(strata.shape)) / candidates
@@ -63,8 +61,7 @@ def tune(
         best = elite[0]
         spread = np.maximum(elite.std(0), LEAST_SPREAD)
         drawn = np.clip(rng.normal(elite.mean(0), spread, drawn.shape), 0, 1)
-    values = low + best * (high - low)
-    return RuleSettings(name, dict(zip(ranges, values.tolist())), start.profiles)
+    return RuleSettings(name, dict(zip(ranges, (low + best * (high - low)).tolist())), start.profiles)
 
 
 @torch.inference_mode()

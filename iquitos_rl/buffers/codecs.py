@@ -53,30 +53,24 @@ def cast(dtype: torch.dtype) -> Codec:
     )
 
 
-CODECS: Registry[Codec] = Registry("codec", {})
-CODECS.add("float32", cast(torch.float32))
-CODECS.add("float16", cast(torch.float16))
-CODECS.add(
-    "uint8",
-    Codec(
-        nbytes=lambda count: count,
-        encode=lambda values: (values.clamp(-1, 1) * LEVELS).round().add(LEVELS).to(torch.uint8),
-        decode=lambda stored, out: out.copy_(stored).sub_(LEVELS).div_(LEVELS),
-        bounded=True,
-    ),
+UINT8 = Codec(
+    nbytes=lambda count: count,
+    encode=lambda values: (values.clamp(-1, 1) * LEVELS).round().add(LEVELS).to(torch.uint8),
+    decode=lambda stored, out: out.copy_(stored).sub_(LEVELS).div_(LEVELS),
+    bounded=True,
 )
+CODECS: Registry[Codec] = Registry("codec", {})
+for _name, _codec in {"float32": cast(torch.float32), "float16": cast(torch.float16), "uint8": UINT8}.items():
+    CODECS.add(_name, _codec)
 
 
 class Part(NamedTuple):
     """The columns of a record that share a codec."""
 
     codec: Codec
-    columns: slice | Tensor
-    """Which columns of the observation; a slice where they are adjacent."""
-    numbers: int
-    """How many."""
-    place: slice
-    """Which bytes of the record."""
+    columns: slice | Tensor  # which columns of the observation; a slice where they are adjacent
+    numbers: int  # how many
+    place: slice  # which bytes of the record
 
 
 class Layout:
@@ -112,8 +106,10 @@ class Layout:
         """(n, width) bool: which of the numbers can be stored; NaN, infinite and too large ones cannot."""
         return values.abs() <= self._limits
 
-    def refuse(self, values: Tensor, fits: Tensor) -> None:
-        """Raise the UserError that names the first number that does not fit."""
+    def check(self, values: Tensor, fits: Tensor) -> None:
+        """Raise the UserError that names the first number that does not fit, if there is one."""
+        if fits.all():
+            return
         row, column = (~fits).nonzero()[0].tolist()
         value = values[row, column].item()
         kind = self._codecs[column] if self._limits[column] < FLOAT32_MAX else "any"
@@ -150,9 +146,8 @@ class Layout:
     def saturated(self, values: Tensor) -> Tensor:
         """How many of the numbers (n, width) a codec saturates, a scalar on their device."""
         columns = [part.columns for part in self.parts if part.codec.bounded]
-        return sum((values[:, c].abs() > 1).sum() for c in columns) + torch.zeros(
-            (), dtype=torch.int64, device=values.device
-        )
+        nothing = torch.zeros((), dtype=torch.int64, device=values.device)
+        return sum(((values[:, c].abs() > 1).sum() for c in columns), nothing)
 
 
 def _compact(columns: list[int], device: torch.device) -> slice | Tensor:

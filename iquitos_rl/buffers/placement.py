@@ -23,11 +23,8 @@ from iquitos_rl.machine.available import free_device, free_ram, show_size
 
 Placement = Literal["cuda", "pinned", "ram", "disk"]
 PLACEMENTS: tuple[Placement, ...] = ("cuda", "pinned", "ram", "disk")
-HEADROOM = 0.1
-"""Share of the free memory that `choose_placement` leaves alone."""
-DEVICE_RESERVE = 512 << 20
-RAM_RESERVE = 1 << 30
-"""Bytes that it leaves for everything that is not the buffer."""
+HEADROOM = 0.1  # share of the free memory that `choose_placement` leaves alone
+DEVICE_RESERVE, RAM_RESERVE = 512 << 20, 1 << 30  # bytes that it leaves for everything that is not the buffer
 STAGING_BYTES = 4 << 20
 """One staging buffer. A power of two: PyTorch rounds page-locked memory up to one."""
 ZEROS = bytes(1 << 20)
@@ -55,35 +52,24 @@ def choose_placement(nbytes: int, device: torch.device) -> Placement:
     return "disk"
 
 
-def home_of(placement: Placement, device: torch.device) -> torch.device:
-    """The device whose memory a placement is.
-
-    Raises:
-        UserError: the placement needs a CUDA device and the agent has none.
-    """
-    if placement not in PLACEMENTS:
-        raise UserError(f"replay placement {placement!r} is none of {', '.join(PLACEMENTS)}, auto")
-    if placement in ("cuda", "pinned") and device.type not in ("cuda", "meta"):
-        raise UserError(
-            f"replay placement {placement} needs a CUDA device, and this agent is on {device}: use ram or disk"
-        )
-    return device if placement == "cuda" or device.type == "meta" else torch.device("cpu")
-
-
 class Memory:
-    """Gives out uint8 matrices in one place, and takes them back in `close`."""
+    """Gives out uint8 matrices in one place, and takes them back in `close`. Raises UserError: the placement needs a
+    CUDA device and the agent, on `device`, has none."""
 
     def __init__(self, placement: Placement, device: torch.device, folder: Path | str | None = None) -> None:
-        self.placement, self.device = placement, home_of(placement, device)
+        if placement not in PLACEMENTS:
+            raise UserError(f"replay placement {placement!r} is none of {', '.join(PLACEMENTS)}, auto")
+        if placement in ("cuda", "pinned") and device.type not in ("cuda", "meta"):
+            raise UserError(
+                f"replay placement {placement} needs a CUDA device, and this agent is on {device}: use ram or disk"
+            )
+        self.placement = placement
+        self.device = device if placement == "cuda" or device.type == "meta" else torch.device("cpu")
         self._folder = Path(tempfile.gettempdir() if folder is None else folder)
         self._releases: list[Callable[[], object]] = []
 
     def matrix(self, rows: int, width: int) -> Tensor:
-        """(rows, width) zero bytes, every page of them written.
-
-        Raises:
-            UserError: they do not fit.
-        """
+        """(rows, width) zero bytes, every page of them written. Raises UserError: they do not fit."""
         size = rows * width
         try:
             if self.placement == "disk":
@@ -107,17 +93,16 @@ class Memory:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self._folder, prefix="replay-", suffix=".bin", delete=False) as file:
-                path = Path(file.name)
-                release = weakref.finalize(self, _remove, path)
+                release = weakref.finalize(self, _remove, Path(file.name))
                 self._releases.append(release)
                 for start in range(0, size, len(ZEROS)):
                     file.write(ZEROS[: size - start])
                 file.flush()
         except OSError as error:
             self.close()
-            reason = error.strerror
-            raise UserError(f"{self._folder}: no room for a replay buffer of {show_size(size)} ({reason})") from None
-        data = torch.from_file(str(path), shared=True, size=size, dtype=torch.uint8)
+            size_text = f"{show_size(size)} ({error.strerror})"
+            raise UserError(f"{self._folder}: no room for a replay buffer of {size_text}") from None
+        data = torch.from_file(file.name, shared=True, size=size, dtype=torch.uint8)
         if NAMELESS_FILES:
             release()
         return data
@@ -139,11 +124,8 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-class Fetched(NamedTuple):
-    """Rows on their way to the device; `Transfer.receive` waits for them."""
-
-    rows: list[Tensor]
-    arrived: torch.cuda.Event | None
+Fetched = tuple[list[Tensor], torch.cuda.Event | None]
+"""Rows on their way to the device, and when they are there; `Transfer.receive` waits for them."""
 
 
 class Transfer:
@@ -175,22 +157,23 @@ class Transfer:
     def send(self, *parts: tuple[Tensor, Tensor]) -> Fetched:
         """Start to fetch, for every (matrix (N, w) uint8, index (n,)), the rows (n, w)."""
         if self._stream is None:
-            return Fetched([self._fetch(*part) for part in parts], None)
+            return [self._fetch(*part) for part in parts], None
         # Made on the side stream, so the memory is not one that the training stream is still reading from.
         with torch.cuda.stream(self._stream):
             rows = [self._fetch(*part) for part in parts]
             arrived = torch.cuda.Event()
             arrived.record(self._stream)
-        return Fetched(rows, arrived)
+        return rows, arrived
 
     def receive(self, fetched: Fetched) -> list[Tensor]:
         """The rows, for use on the present stream; the host does not wait."""
-        if fetched.arrived is not None:
+        rows, arrived = fetched
+        if arrived is not None:
             stream = torch.cuda.current_stream(self.device)
-            stream.wait_event(fetched.arrived)
-            for rows in fetched.rows:
-                rows.record_stream(stream)  # their memory is free only when this stream is done with it
-        return fetched.rows
+            stream.wait_event(arrived)
+            for matrix in rows:
+                matrix.record_stream(stream)  # its memory is free only when this stream is done with it
+        return rows
 
     def _fetch(self, data: Tensor, index: Tensor) -> Tensor:
         width = data.shape[1]

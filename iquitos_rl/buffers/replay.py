@@ -27,8 +27,7 @@ from iquitos_rl.errors import UserError
 GOES_ON, TERMINATED = -1, -2
 """Values of the `end` column; a number from 0 means truncated and is the successor's place in the side cache."""
 
-SHORTEST_EPISODE = 24
-"""The side cache has room for truncated episodes of this mean length (hours of a day)."""
+SHORTEST_EPISODE = 24  # the side cache has room for truncated episodes of this mean length (hours of a day)
 
 Storage = Annotated[str, CODECS.named("auto")]
 
@@ -36,12 +35,9 @@ Storage = Annotated[str, CODECS.named("auto")]
 class Sizes(NamedTuple):
     """What a replay buffer of some capacity consists of."""
 
-    steps_kept: int
-    """Steps of every environment that can be sampled."""
-    ring_rows: int
-    """One step more than kept: the newest one's successor, which becomes the next step's observation."""
-    final_rows: int
-    """Places for true successors of truncated steps."""
+    steps_kept: int  # steps of every environment that can be sampled
+    ring_rows: int  # one step more than kept: the newest one's successor, which becomes the next step's observation
+    final_rows: int  # places for true successors of truncated steps
 
     @classmethod
     def of(cls, capacity: int, num_envs: int, final_rows: int | None = None, episode_steps: int | None = None) -> Sizes:
@@ -55,16 +51,13 @@ class Sizes(NamedTuple):
     def nbytes(self, obs_bytes: int, action_bytes: int) -> int:
         """All storage, from the widths of the records: observations, actions, reward and end of each step, and whose
         each final observation is."""
-        per_step = action_bytes + 4 + 4
-        return (self.ring_rows + self.final_rows) * obs_bytes + self.ring_rows * per_step + self.final_rows * 8
+        steps = self.ring_rows * (action_bytes + 4 + 4)
+        return (self.ring_rows + self.final_rows) * obs_bytes + steps + self.final_rows * 8
 
 
 def resolve_storage(storage: Storage, exogenous: Exogenous | None) -> str:
     """The codec of what is not in a table. `auto` is uint8 for sites, whose columns have static bounds, else float16.
-
-    Raises:
-        UserError: there is no such codec, or it needs bounds, and the environment declares none.
-    """
+    Raises UserError: there is no such codec, or it needs bounds, and the environment declares none."""
     if storage == "auto":
         return "float16" if exogenous is None else "uint8"
     if CODECS.require(storage).bounded and exogenous is None:
@@ -84,17 +77,6 @@ def layouts(
         codecs = [storage if column in exogenous.coarse else "float16" for column in range(obs_dim)]
     table = None if exogenous is None else exogenous.table.to(device)
     return Layout("observation", codecs, table, device), Layout("action", [storage] * action_dim, None, device)
-
-
-class Drawn(NamedTuple):
-    """n transitions drawn: where they lie, and what follows from the end flags. On the storage's device."""
-
-    first: Tensor
-    """(n,) rows of observation and action."""
-    successor: Tensor
-    """(n,) row of the next observation."""
-    figures: Tensor
-    """(n, 3) float32: reward, discount, terminated."""
 
 
 class ReplayBuffer:
@@ -141,7 +123,7 @@ class ReplayBuffer:
             raise UserError(f"a replay buffer of {capacity} cannot hold one step of {num_envs} environments")
         self.device = torch.device(device)
         self.num_envs, self.n_step = num_envs, n_step
-        self._sizes = sizes = Sizes.of(capacity, num_envs, final_rows, episode_steps)
+        sizes = Sizes.of(capacity, num_envs, final_rows, episode_steps)
         self.steps_kept, self._ring, self._final_rows = sizes.steps_kept, sizes.steps_kept + 1, sizes.final_rows
         if self._final_rows < num_envs:
             raise UserError(f"final_rows {self._final_rows} is fewer than the {num_envs} environments")
@@ -182,40 +164,31 @@ class ReplayBuffer:
 
     def start(self, obs: Tensor, exogenous: Exogenous | None = None) -> None:
         """The first observations (E, D) after a reset. Episodes still open count as truncated at their newest step.
-
-        Raises:
-            UserError: an observation is NaN, infinite, beyond the storage type's range, or not what the table says.
-        """
+        Raises UserError: an observation is NaN, infinite, beyond the storage type's range, or not what the table
+        says."""
         layout = self._obs_layout
-        if not (fits := layout.fitting(obs)).all():
-            layout.refuse(obs, fits)
+        layout.check(obs, layout.fitting(obs))
         row = self._row(None if exogenous is None else exogenous.row)
         if layout.table is not None and row is not None:
             known = layout.table.index_select(0, row)
             if not torch.equal(known, obs[:, : known.shape[1]]):
                 raise UserError("the first columns of the observation are not the rows of the environment's table")
-        encoded = layout.encode(obs, row)
-        rows = self._rows(self._steps)
+        encoded, rows = layout.encode(obs, row), self._rows(self._steps)
         if self._steps:
-            newest = self._rows(self._steps - 1)
-            still_open = (self._end[newest] == GOES_ON).nonzero().squeeze(1)
+            still_open = (self._end[self._rows(self._steps - 1)] == GOES_ON).nonzero().squeeze(1)
             self._keep_finals(self._steps - 1, still_open, self._obs[rows][still_open])
         self._obs[rows] = encoded.to(self._home)
 
     def add(self, action: Tensor, step: StepResult, exogenous: Exogenous | None = None) -> None:
-        """Store the actions (E, A) taken at the newest observations and what they led to.
-
-        Raises:
-            UserError: an observation, action or reward is NaN, infinite or beyond the storage type's range.
-        """
+        """Store the actions (E, A) taken at the newest observations and what they led to. Raises UserError: an
+        observation, action or reward is NaN, infinite or beyond the storage type's range."""
         self._check(action, step)
-        obs_layout = self._obs_layout
+        obs_layout, action_layout = self._obs_layout, self._action_layout
         row, next_row = (None, None) if exogenous is None else (exogenous.row, exogenous.next_row)
         obs = obs_layout.encode(step.obs, self._row(row))
-        actions = self._action_layout.encode(action)
-        self._saturated += obs_layout.saturated(step.next_obs) + self._action_layout.saturated(action)
+        self._saturated += obs_layout.saturated(step.next_obs) + action_layout.saturated(action)
         rows = self._rows(self._steps)
-        self._action[rows] = actions.to(self._home)
+        self._action[rows] = action_layout.encode(action).to(self._home)
         self._reward[rows] = step.reward.to(self._home)
         self._end[rows] = torch.where(step.terminated, TERMINATED, GOES_ON).to(self._home, torch.int32)
         cut = (step.truncated & ~step.terminated).nonzero().squeeze(1)
@@ -237,10 +210,7 @@ class ReplayBuffer:
         discount: what to multiply the value of next_observation by: gamma^k, and 0 where terminated.
         """
         shape = (batch_size,) if batches is None else (batches, batch_size)
-        drawn = self._draw(batch_size * (batches or 1))
-        if self._transfer is None:
-            return self._gather(drawn).reshape(shape)
-        return self._receive(self._send(drawn)).reshape(shape)
+        return self._receive(self._send(*self._draw(batch_size * (batches or 1)))).reshape(shape)
 
     def batches(self, batch_size: int, count: int) -> Iterator[TensorDict]:
         """The batches of `sample(batch_size, count)`, one after the other. From other memory than the device's, each is
@@ -248,11 +218,10 @@ class ReplayBuffer:
         if self._transfer is None:
             yield from self.sample(batch_size, count)
             return
-        drawn = self._draw(batch_size * count)
-        parts = [Drawn(*part) for part in zip(*(tensor.split(batch_size) for tensor in drawn))]
-        sent = self._send(parts[0])
-        for following in parts[1:]:
-            present, sent = sent, self._send(following)
+        parts = zip(*(tensor.split(batch_size) for tensor in self._draw(batch_size * count)))
+        sent = self._send(*next(parts))
+        for following in parts:
+            present, sent = sent, self._send(*following)
             yield self._receive(present)
         yield self._receive(sent)
 
@@ -288,11 +257,8 @@ class ReplayBuffer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over the state of a buffer of the same sizes and storage type, whatever its placement.
-
-        Raises:
-            UserError: it is another kind of buffer's.
-        """
+        """Take over the state of a buffer of the same sizes and storage type, whatever its placement. Raises UserError:
+        it is another kind of buffer's."""
         if state["storage"] != self.storage:
             raise UserError(f"the saved replay buffer's storage is {state['storage']}, this one's {self.storage}")
         own = self.state_dict()
@@ -308,7 +274,9 @@ class ReplayBuffer:
         self._finals, self._steps, self._oldest = int(state["finals"]), int(state["steps"]), int(state["oldest"])
         self.generator.set_state(state["generator"].cpu())
 
-    def _draw(self, count: int) -> Drawn:
+    def _draw(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Transitions, on the storage's device: (n,) rows of observation and action, (n,) row of the next observation,
+        and (n, 3) float32 reward, discount and whether it terminated."""
         if not len(self):
             raise UserError("the replay buffer is empty: nothing to sample")
         drawn = torch.randint(len(self), (count,), generator=self.generator).to(self._home, non_blocking=True)
@@ -327,24 +295,18 @@ class ReplayBuffer:
         successor = (first + length) % self._ring * self.num_envs + env
         successor = torch.where(last_end >= 0, last_end + self._ring * self.num_envs, successor)
         figures = torch.stack([reward, self._gamma_powers[length] * ~terminated, terminated.float()], dim=1)
-        return Drawn(rows[:, 0], successor, figures)
+        return rows[:, 0], successor, figures
 
-    def _gather(self, drawn: Drawn) -> TensorDict:
-        obs = self._obs.index_select(0, torch.cat([drawn.first, drawn.successor]))
-        return self._decode(obs, self._action.index_select(0, drawn.first), drawn.figures)
-
-    def _send(self, drawn: Drawn) -> Any:
-        assert self._transfer is not None
-        figures = drawn.figures.view(torch.uint8), torch.arange(len(drawn.figures))
-        obs = self._obs, torch.cat([drawn.first, drawn.successor])
-        return self._transfer.send(obs, (self._action, drawn.first), figures)
+    def _send(self, first: Tensor, successor: Tensor, figures: Tensor) -> Any:
+        obs = torch.cat([first, successor])
+        if self._transfer is None:
+            return self._obs.index_select(0, obs), self._action.index_select(0, first), figures
+        whole = figures.view(torch.uint8), torch.arange(len(figures))
+        return self._transfer.send((self._obs, obs), (self._action, first), whole)
 
     def _receive(self, sent: Any) -> TensorDict:
-        assert self._transfer is not None
-        obs, action, figures = self._transfer.receive(sent)
-        return self._decode(obs, action, figures.view(torch.float32))
-
-    def _decode(self, obs: Tensor, action: Tensor, figures: Tensor) -> TensorDict:
+        obs, action, figures = sent if self._transfer is None else self._transfer.receive(sent)
+        figures = figures.view(torch.float32)
         observation, next_observation = self._obs_layout.decode(obs).chunk(2)
         reward, discount, terminated = figures.mT.contiguous()  # in one piece, as `torch.compile` asks for every time
         fields = {
@@ -360,13 +322,11 @@ class ReplayBuffer:
     def _check(self, action: Tensor, step: StepResult) -> None:
         """Refuse what cannot be stored, before anything is; the device is asked once."""
         given = [(self._obs_layout, step.obs), (self._obs_layout, step.next_obs), (self._action_layout, action)]
-        fits = [layout.fitting(values) for layout, values in given]
-        finite = step.reward.isfinite()
+        finite, fits = step.reward.isfinite(), [layout.fitting(values) for layout, values in given]
         if torch.stack([finite.all(), *(fit.all() for fit in fits)]).all():
             return
         for (layout, values), fit in zip(given, fits):
-            if not fit.all():
-                layout.refuse(values, fit)
+            layout.check(values, fit)
         env = int(finite.logical_not().nonzero()[0])
         raise UserError(f"the reward of environment {env} is {step.reward[env].item()}, not a finite number")
 

@@ -11,8 +11,7 @@ from iquitos_rl.buffers.codecs import CODECS
 from iquitos_rl.envs.vector import StepResult
 from iquitos_rl.errors import UserError
 
-FINAL_STEPS = 8
-"""The side table of final observations has room for E times this many, or T / 16 where that is more."""
+FINAL_STEPS = 8  # the side table of final observations has room for E times this many, or T / 16 where that is more
 
 RolloutStorage = Annotated[str, CODECS.named(only=lambda codec: codec.dtype is not None)]
 FIELDS = ("obs", "action", "log_prob", "reward", "terminated", "truncated", "live", "_final_row")
@@ -20,11 +19,7 @@ FIELDS = ("obs", "action", "log_prob", "reward", "terminated", "truncated", "liv
 
 
 def storage_type(storage: RolloutStorage) -> torch.dtype:
-    """The type of a rollout's observations.
-
-    Raises:
-        UserError: there is no such codec, or it is no plain cast.
-    """
+    """The type of a rollout's observations. Raises UserError: there is no such codec, or it is no plain cast."""
     dtype = CODECS.require(storage).dtype
     if dtype is None:
         raise UserError(f"storage {storage} cannot hold a rollout")
@@ -89,13 +84,7 @@ class Rollout:
         self._used.zero_()
 
     def add(
-        self,
-        obs: Tensor,
-        action: Tensor,
-        log_prob: Tensor,
-        live: Tensor | None,
-        step: StepResult,
-        final_obs: Tensor,
+        self, obs: Tensor, action: Tensor, log_prob: Tensor, live: Tensor | None, step: StepResult, final_obs: Tensor
     ) -> None:
         """Append one step: obs (E, D) as the policy saw it, action (E, A), log_prob (E,), live (E, A) where `masked`,
         the reward and the end flags of `step`, and final_obs (E, D), its `next_obs` in the form of `obs`."""
@@ -146,23 +135,19 @@ class Rollout:
             getattr(self, name)[: len(rows)] = rows
         self._cursor, self._most_used = len(state["rows"]["obs"]), len(state["final_obs"])
         self._used.fill_(self._most_used)
-        while self.final_obs.shape[0] <= self._most_used:
-            self._double()
+        self._make_room(self._most_used)
         self.final_obs[: self._most_used] = state["final_obs"]
 
     def _keep_final(self, t: int, kept: Tensor, final_obs: Tensor) -> None:
         if self._most_used + self.num_envs >= self.final_obs.shape[0]:
-            self._make_room()
+            self._most_used = int(self._used)
+            self._make_room(self._most_used + self.num_envs)
         row = torch.where(kept, self._used + kept.cumsum(0) - 1, self.final_obs.shape[0] - 1)
         self.final_obs[row] = final_obs.to(self.final_obs.dtype)
         self._final_row[t] = row
         self._used += kept.sum()
         self._most_used += self.num_envs
 
-    def _make_room(self) -> None:
-        self._most_used = int(self._used)
-        if self._most_used + self.num_envs >= self.final_obs.shape[0]:
-            self._double()
-
-    def _double(self) -> None:
-        self.final_obs = torch.cat([self.final_obs, torch.zeros_like(self.final_obs)])
+    def _make_room(self, rows: int) -> None:
+        while self.final_obs.shape[0] <= rows:
+            self.final_obs = torch.cat([self.final_obs, torch.zeros_like(self.final_obs)])

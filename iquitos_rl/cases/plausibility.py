@@ -17,9 +17,8 @@ from iquitos_rl.cases.schema.tables import Table
 from iquitos_rl.cases.schema.values import Block, is_number
 from iquitos_rl.cases.site import CONNECTED, Floats, Site
 
-DAYS = {1: (31,), 2: (28, 29), 3: (31,), 4: (30,), 5: (31,), 6: (30,), 7: (31,), 8: (31,), 9: (30,), 10: (31,)}
-DAYS |= {11: (30,), 12: (31,)}
-"""Days of each month."""
+DAYS = {month: (28, 29) if month == 2 else (30,) if month in (4, 6, 9, 11) else (31,) for month in range(1, 13)}
+
 SHIFTED = "is the month column shifted against the data?"
 
 
@@ -45,8 +44,7 @@ def check_case(folder: Path) -> Report:
         for name, table in reading.energy.items():
             _check_energy(name, reading.blocks[name], table, hours, report)
             _check_irradiation(name, table, reading.weather[name], hours, place, report)
-        for storage in _batteries(reading):
-            _check_taper(storage)
+        _check_tapers(reading)
         for schedule in reading.schedules:
             _check_schedule(schedule)
         _check_copies(reading.schedules)
@@ -57,26 +55,28 @@ def check_case(folder: Path) -> Report:
 
 def _check_clock(table: Table, hours: float) -> None:
     """Hours advance by the step, months change at midnight and have their days."""
-    month, hour, day_type = (table.numbers(name).astype(np.float64) for name in ("month", "hour", "day_type"))
-    minutes = table.numbers("minutes").astype(np.float64)
-    passed = np.diff(hour + minutes / 60) % 24
+    month, hour, day_type, minutes = (numbers(table, name) for name in ("month", "hour", "day_type", "minutes"))
+    clock = hour + minutes / 60
+    passed = np.diff(clock) % 24
     wrong = np.append(False, np.abs(passed - hours % 24) > 1e-6)
     if wrong.any():
         goes = passed[int(np.argmax(wrong)) - 1]
         message = f"the clock goes on by {goes:g} h, seconds_per_time_step says {hours:g} h"
-        table.note("warning", "hour", wrong, message)
-        return
-    midnight = np.append(False, np.diff(hour + minutes / 60) < 0)
-    changes = np.append(False, np.diff(month) != 0)
+        return table.note("warning", "hour", wrong, message)
+    midnight, changes = np.append(False, np.diff(clock) < 0), np.append(False, np.diff(month) != 0)
     early = changes & ~midnight
     if early.any():
         row = int(np.argmax(early))
         message = f"it changes to {month[row]:g} at hour {hour[row]:g}, not at midnight; {SHIFTED}"
-        table.note("warning", "month", early, message)
-        return
+        return table.note("warning", "month", early, message)
     _check_months(table, month, np.flatnonzero(changes).tolist(), hours)
     noon = np.append(False, np.diff(day_type) != 0) & ~midnight
     table.note("warning", "day_type", noon, f"it changes at hour {hour[int(np.argmax(noon))]:g}, not at midnight")
+    return None
+
+
+def numbers(table: Table, column: str) -> Floats:
+    return table.numbers(column).astype(np.float64)
 
 
 def _check_months(table: Table, month: Floats, starts: list[int], hours: float) -> None:
@@ -100,17 +100,13 @@ def _check_months(table: Table, month: Floats, starts: list[int], hours: float) 
 def _check_same_calendar(reference: Table, table: Table) -> None:
     for column in ("month", "hour", "day_type"):
         own, other = table.numbers(column), reference.numbers(column)
-        differ = own != other
-        if differ.any():
-            row = int(np.argmax(differ))
-            message = f"{own[row]:g}, {reference.name} has {other[row]:g}; the first building's calendar is used"
-            table.note("warning", column, differ, message, kind="calendar")
+        row = int(np.argmax(own != other))
+        message = f"{own[row]:g}, {reference.name} has {other[row]:g}; the first building's calendar is used"
+        table.note("warning", column, own != other, message, kind="calendar")
 
 
 def _check_energy(name: str, block: Block, table: Table, hours: float, report: Report) -> None:
-    load, generation = (
-        table.numbers(column).astype(np.float64) for column in ("non_shiftable_load", "solar_generation")
-    )
+    load, generation = numbers(table, "non_shiftable_load"), numbers(table, "solar_generation")
     for column, values in (("non_shiftable_load", load), ("solar_generation", generation)):
         table.note("warning", column, values < 0, f"negative ({values.min():g} at least)", kind="negative")
     report.figures[f"{name} load_kwh"] = float(load.sum())
@@ -149,10 +145,10 @@ def _check_irradiation(
     produced = report.figures.get(f"{name} pv_kwh_per_kw")
     if produced is None:
         return
-    dhi, dni = (weather.numbers(f"{part}_solar_irradiance").astype(np.float64) for part in ("diffuse", "direct"))
+    dhi, dni = (numbers(weather, f"{part}_solar_irradiance") for part in ("diffuse", "direct"))
     if place is not None and hours == 1:
-        month, hour = (series.numbers(column).astype(np.float64) for column in ("month", "hour"))
-        irradiation = horizontal_irradiance(dhi, dni, _zenith(month, hour, place)).sum() / 1000
+        zenith = _zenith(numbers(series, "month"), numbers(series, "hour"), place)
+        irradiation = horizontal_irradiance(dhi, dni, zenith).sum() / 1000
         what = "global irradiation"
     else:
         irradiation, what = (dhi + dni).sum() * hours / 1000, "diffuse and direct irradiation"
@@ -190,19 +186,14 @@ def _zenith(month: Floats, hour: Floats, place: SiteSettings) -> Floats:
     return sun_position(Calendar(first + np.arange(len(month))), place, turbidity=4.0).zenith
 
 
-def _batteries(reading: Reading) -> list[Block]:
-    """Attributes of every battery."""
+def _check_tapers(reading: Reading) -> None:
     owners = [block.child("electrical_storage") for block in reading.blocks.values()]
     owners += [vehicle.child("battery") for _, vehicle in reading.schema.child("electric_vehicles_def").children()]
-    return [owner.child("attributes") for owner in owners]
-
-
-def _check_taper(attributes: Block) -> None:
-    if "capacity_power_curve" in attributes:
-        last = attributes.curve("capacity_power_curve")[1, -1]
-        if last < 0.5:
+    for attributes in (owner.child("attributes") for owner in owners):
+        curve = attributes.curve("capacity_power_curve") if "capacity_power_curve" in attributes else None
+        if curve is not None and curve[1, -1] < 0.5:
             effect = "CityLearn applies it to discharge too, so a full battery delivers no more"
-            attributes.warning(f"capacity_power_curve ends at {last:g}, {effect}", kind="taper")
+            attributes.warning(f"capacity_power_curve ends at {curve[1, -1]:g}, {effect}", kind="taper")
 
 
 def _check_schedule(schedule: Schedule) -> None:
@@ -214,30 +205,25 @@ def _check_schedule(schedule: Schedule) -> None:
     for column in (REQUIRED, ARRIVAL_SOC):
         raw = table.numbers(column, blank_allowed=True)
         table.note("warning", column, raw > 100, f"{np.nanmax(raw, initial=0):g} %, CityLearn takes 100 %", kind="over")
-        fraction = (raw > 0) & (raw <= 1)
-        if (raw > 1).any() and fraction.any():
-            value = raw[int(np.argmax(fraction))]
-            message = f"{value:g} in a file of percentages, CityLearn reads it as {100 * value:g} %"
-            table.note("warning", column, fraction, message, kind="fraction")
-    before, own = schedule.soc_at_arrival[:-1], schedule.soc_at_arrival[1:]
-    differ = np.append(False, begins[1:] & (schedule.state[:-1] != CONNECTED) & (np.abs(before - own) > 1e-6))
-    if differ.any():
-        row = int(np.argmax(differ))
-        message = f"{own[row - 1]:g}, but {before[row - 1]:g} on the line before, which CityLearn takes"
-        table.note("warning", ARRIVAL_SOC, differ, message, kind="two arrival SOCs")
+        fraction = (raw > 0) & (raw <= 1) & (raw > 1).any()
+        value = raw[int(np.argmax(fraction))]
+        message = f"{value:g} in a file of percentages, CityLearn reads it as {100 * value:g} %"
+        table.note("warning", column, fraction, message, kind="fraction")
+    soc = schedule.soc_at_arrival
+    differ = np.append(False, begins[1:] & (schedule.state[:-1] != CONNECTED) & (np.abs(soc[:-1] - soc[1:]) > 1e-6))
+    row = int(np.argmax(differ))
+    message = f"{soc[row]:g}, but {soc[row - 1]:g} on the line before, which CityLearn takes"
+    table.note("warning", ARRIVAL_SOC, differ, message, kind="two arrival SOCs")
     jumps = np.append(False, connected[1:] & ~begins[1:] & (np.abs(np.diff(countdown) + 1) > 0.5))
-    if jumps.any():
-        row = int(np.argmax(jumps))
-        message = f"it goes from {countdown[row - 1]:g} to {countdown[row]:g}, it should count down by 1"
-        table.note("warning", DEPARTURE, jumps, message, kind="jump")
+    row = int(np.argmax(jumps))
+    message = f"it goes from {countdown[row - 1]:g} to {countdown[row]:g}, it should count down by 1"
+    table.note("warning", DEPARTURE, jumps, message, kind="jump")
     last = np.append(connected[:-1] & (begins[1:] | ~connected[1:]) & (countdown[:-1] > 0), False)
-    if last.any():
-        message = f"{countdown[int(np.argmax(last))]:g} on the last connected row, it should end at 0"
-        table.note("warning", DEPARTURE, last, message)
+    message = f"{countdown[int(np.argmax(last))]:g} on the last connected row, it should end at 0"
+    table.note("warning", DEPARTURE, last, message)
 
 
 def _check_copies(schedules: tuple[Schedule, ...]) -> None:
-    """No schedule should be a copy of another."""
     seen: dict[bytes, str] = {}
     for schedule in schedules:
         connected = schedule.vehicle != NONE
@@ -254,10 +240,8 @@ def _visit_figures(site: Site, schedules: tuple[Schedule, ...], report: Report) 
     for (_, charger), schedule in zip(site.sockets, schedules, strict=True):
         rows = np.flatnonzero(schedule.starts)
         batteries = [site.vehicles[v].battery for v in charger.vehicle[rows]]
-        capacity, efficiency, nominal = (
-            np.array([getattr(battery, name) for battery in batteries])
-            for name in ("capacity", "efficiency", "nominal_power")
-        )
+        attributes = [(battery.capacity, battery.efficiency, battery.nominal_power) for battery in batteries]
+        capacity, efficiency, nominal = np.array(attributes).reshape(-1, 3).T
         arrival = schedule.soc_at_arrival[rows]
         arrival = np.where(np.isnan(arrival), schedule.soc_at_arrival[np.maximum(rows - 1, 0)], arrival)
         missing = np.nan_to_num((charger.required_soc[rows] - arrival).clip(min=0)) * capacity

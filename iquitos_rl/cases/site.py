@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from iquitos_rl.cases.thermal import Dynamics, EndUse
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -99,6 +101,30 @@ class Building:
     """Whether `electric_vehicle_storage` is an active action; where it is not, no vehicle ever charges."""
     chargers: tuple[Charger, ...]
     service: ElectricalService | None
+    end_uses: tuple[EndUse, ...] = ()
+    """Cooling, heating and hot water; empty, as all that follows, where the building has nothing thermal."""
+    dynamics: Dynamics | None = None
+    outage: Bools | None = None
+    """(T,) True where the grid is out."""
+    hvac_mode: Ints | None = None
+    """(T,) 0 off, 1 cooling, 2 heating, 3 both."""
+    indoor_temperature: Floats | None = None
+    """(T,) C, as the data give it."""
+    set_points: Floats | None = None
+    """(T, 2) C for cooling and for heating."""
+    occupants: Floats | None = None
+    """(T,) people inside."""
+
+    @property
+    def heat_kwh(self) -> Floats:
+        """(T,) kWh electric that the thermal devices need to meet the demands of the data."""
+        return sum((use.demand / use.cop for use in self.end_uses), np.zeros(len(self.load)))
+
+    @property
+    def idle_net(self) -> Floats:
+        """(T,) kWh net consumption while no battery, tank or vehicle moves; nothing in an outage."""
+        net = self.load + self.heat_kwh - self.pv if self.end_uses else self.load - self.pv
+        return net if self.outage is None else net * ~self.outage
 
 
 @dataclass(frozen=True)
@@ -139,6 +165,11 @@ class Site:
     @property
     def hours_per_step(self) -> float:
         return self.seconds_per_time_step / 3600
+
+    @property
+    def thermal(self) -> bool:
+        """Whether any building has thermal devices or outages."""
+        return any(building.end_uses for building in self.buildings)
 
     @property
     def sockets(self) -> tuple[tuple[int, Charger], ...]:

@@ -5,7 +5,7 @@ other still holds the previous checkpoint. A slot takes the replay buffer's size
 blocks that changed since the last save to that slot.
 
 The training thread hashes the blocks and copies those that changed; a second thread writes, flushes and verifies them.
-The queue between them is short: if the disk is slow, training waits instead of holding a second copy of the buffer.
+Few blocks wait to be written: if the disk is slow, training waits instead of holding a second copy of the buffer.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from __future__ import annotations
 import hashlib
 import random
 import sys
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from queue import Queue
+from threading import Semaphore
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,16 +25,7 @@ import torch
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from iquitos_rl.checkpoints.slot import (
-    FORMAT_VERSION,
-    NAMES,
-    Block,
-    DamagedError,
-    Slot,
-    is_large,
-    load_large,
-    rows_per_block,
-)
+from iquitos_rl.checkpoints.slot import FORMAT_VERSION, DamagedError, Slot, blocks_of, is_large, load_large
 from iquitos_rl.checkpoints.state import first_not_finite, pack, unpack
 from iquitos_rl.errors import UserError
 
@@ -72,7 +63,8 @@ class Checkpoints:
         """Step of the newest good checkpoint."""
         self._slots = [Slot(folder / name) for name in SLOTS]
         self._next, self._serial = 0, 0
-        self._thread: threading.Thread | None = None
+        self._thread, self._room = ThreadPoolExecutor(1, "checkpoint"), Semaphore(BLOCKS_IN_FLIGHT)
+        self._writing: Future[None] | None = None
         self._error: BaseException | None = None
         self._pending: int | None = None
         self._last_save, self._last_cost = -float("inf"), 0.0
@@ -81,10 +73,10 @@ class Checkpoints:
 
     def due(self) -> bool:
         """Whether it is time for the next save and the last one is finished."""
-        if self._thread is not None and self._thread.is_alive() and self.minutes > 0:
-            return False
-        pause = max(60 * self.minutes, self._last_cost / LARGEST_SHARE) if self.minutes > 0 else 0.0
-        return time.monotonic() - self._last_save >= pause
+        if self.minutes == 0:
+            return True
+        pause = max(60 * self.minutes, self._last_cost / LARGEST_SHARE)
+        return (self._writing is None or self._writing.done()) and time.monotonic() - self._last_save >= pause
 
     def save(self, state: Any, step: int, about: dict[str, Any], *, wait: bool = False, check: bool = True) -> None:
         """Copy the present state and write it, in the background unless `wait`.
@@ -101,17 +93,15 @@ class Checkpoints:
         small = {name: tensor for name, tensor in tensors.items() if name not in large}
         if check and (broken := first_not_finite(small)) is not None:
             raise UserError(f"{broken.removeprefix('state.')} is not finite at step {step}")
-        slot, queue = self._slots[self._next], Queue[Block | None](BLOCKS_IN_FLIGHT)
+        slot, layouts = self._slots[self._next], {}
         body = {"format": FORMAT_VERSION, "serial": self._serial + 1, "step": step, "about": about, "tree": tree}
         self._pending, self._error = step, None
         try:
             packed = {name: tensor.to("cpu", copy=True).contiguous() for name, tensor in small.items()}
-            self._thread = threading.Thread(target=self._write, args=(slot, queue, body, packed), name="checkpoint")
-            self._thread.start()
-            try:
-                body["large"] = self._hand_over(slot, queue, large)
-            finally:
-                queue.put(None)
+            there = slot.files()
+            for name, tensor in large.items():
+                layouts[name] = self._hand_over(slot, there, tensor)
+            self._writing = self._thread.submit(self._commit, slot, {**body, "large": layouts}, packed)
         except (OSError, MemoryError, RuntimeError) as error:
             self._error = error
         self._last_save, self._last_cost = time.monotonic(), time.perf_counter() - start
@@ -119,48 +109,46 @@ class Checkpoints:
             self.finish()
         self.seconds += time.perf_counter() - start
 
-    def _hand_over(self, slot: Slot, queue: Queue[Block | None], large: dict[str, Tensor]) -> dict[str, Any]:
-        """Queue the blocks that the slot lacks; returns the layout of every large tensor."""
-        there = slot.files()
-        layouts: dict[str, Any] = {}
-        for name, tensor in large.items():
-            blocks = []
-            for rows in tensor.split(rows_per_block(tensor)):
-                block = Block(rows)
-                blocks.append(block.name)
-                if block.name not in there:
-                    there.add(block.name)
-                    queue.put(block.detach())
-            layouts[name] = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "blocks": blocks}
-        return layouts
+    def _hand_over(self, slot: Slot, there: set[str], tensor: Tensor) -> dict[str, Any]:
+        """Copy the blocks that are not `there` and let them be written; returns the tensor's layout."""
+        names = []
+        for block in blocks_of(tensor):
+            name = hashlib.sha256(block).hexdigest()
+            names.append(name)
+            if name not in there:
+                there.add(name)
+                copy = block.copy()
+                self._room.acquire()
+                self._writing = self._thread.submit(self._put, slot, name, copy)
+        return {"dtype": str(tensor.dtype).removeprefix("torch."), "shape": list(tensor.shape), "blocks": names}
 
-    def _write(self, slot: Slot, queue: Queue[Block | None], body: dict[str, Any], packed: dict[str, Tensor]) -> None:
-        """The second thread. After an error it still empties the queue, so that training never blocks on it."""
-        while (block := queue.get()) is not None:
-            if self._error is None:
-                try:
-                    slot.put(block.name, block.head, block.body.data)
-                except BaseException as error:
-                    self._error = error
-        if self._error is not None or "large" not in body:
-            return
+    def _put(self, slot: Slot, name: str, block: Any) -> None:
+        """Write a block, in the second thread; none after an error."""
         try:
-            data = save_tensors(packed)
-            body["packed"] = hashlib.sha256(data).hexdigest()
-            slot.put(body["packed"], data)
-            blocks = {name for layout in body["large"].values() for name in layout["blocks"]}
-            body["files"] = sorted(blocks | {body["packed"]})
-            slot.commit(body)
+            if self._error is None:
+                slot.put(name, block)
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._room.release()
+
+    def _commit(self, slot: Slot, body: dict[str, Any], packed: dict[str, Tensor]) -> None:
+        """Write all that is not in blocks and the manifest, in the second thread."""
+        try:
+            if self._error is None:
+                data = save_tensors(packed)
+                body["packed"] = hashlib.sha256(data).hexdigest()
+                slot.put(body["packed"], data)
+                slot.commit(body)
         except BaseException as error:
             self._error = error
 
     def finish(self) -> None:
         """Wait for the save in progress. Raises its error unless that was a lack of disk space or memory."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        step, self._pending = self._pending, None
-        error = self._error
+        if self._writing is not None:
+            self._writing.result()
+        step, error = self._pending, self._error
+        self._pending = self._writing = None
         if step is None:
             return
         if error is None:
@@ -186,8 +174,7 @@ class Checkpoints:
             UserError: all checkpoints are damaged.
         """
         found: list[tuple[int, int, dict[str, Any]]] = []
-        damage: list[str] = []
-        cut_off = False
+        damage, cut_off = list[str](), False
         for index, slot in enumerate(self._slots):
             try:
                 body = slot.manifest()
@@ -198,10 +185,17 @@ class Checkpoints:
                     damage.append(f"{slot.folder} holds an incomplete checkpoint")
             except DamagedError as error:
                 damage.append(str(error))
-        tensors = pack(own)[1]
+        own_tensors = pack(own)[1]
         for _, index, body in sorted(found, key=lambda item: item[:2], reverse=True):
+            slot = self._slots[index]
             try:
-                state = self._read(self._slots[index], body, tensors)
+                tensors = slot.tensors(body["packed"])
+                for name, layout in body["large"].items():
+                    tensors[name] = load_large(slot, layout, own_tensors.get(name))
+                state = unpack(body["tree"], tensors)
+            except RecursionError:
+                damage.append(f"{slot.folder}: the state is nested too deeply")
+                continue
             except (DamagedError, UserError) as error:
                 damage.append(str(error))
                 continue
@@ -214,15 +208,6 @@ class Checkpoints:
         if not damage or (cut_off and len(damage) == 1 and not self._slots[1].files()):
             return None
         raise UserError(f"{self.folder} holds no undamaged checkpoint: {'; '.join(damage)}")
-
-    def _read(self, slot: Slot, body: dict[str, Any], own: dict[str, Tensor]) -> Any:
-        tensors = slot.tensors(body["packed"])
-        for name, layout in body["large"].items():
-            tensors[name] = load_large(slot, layout, own.get(name))
-        try:
-            return unpack(body["tree"], tensors)
-        except RecursionError:
-            raise DamagedError(f"{slot.folder}: the state is nested too deeply") from None
 
 
 def generator_states() -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""One checkpoint on disk: a folder of safetensors files named by their SHA-256, and a manifest that lists them.
+"""One checkpoint on disk: a folder of files named by the SHA-256 of their content, and a manifest that lists them.
 
-A large tensor is split into blocks of rows, one file each. An unchanged block keeps its name, so a save over an older
-checkpoint writes only changed blocks: for a replay buffer, those with new rows. The manifest is replaced last, in one
-rename; until then the older checkpoint stays valid.
+The rows of a large tensor are split into blocks, one file each: the rows' bytes as they are in memory. An unchanged
+block keeps its name, so a save over an older checkpoint writes only changed blocks: for a replay buffer, those with new
+rows. All other tensors are in one safetensors file. The manifest is replaced last, in one rename; until then the older
+checkpoint stays valid.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,60 +23,27 @@ from torch import Tensor
 
 from iquitos_rl.machine.files import digest, write_text
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
-MANIFEST_KEYS = {"serial": int, "step": int, "about": dict, "tree": dict, "packed": str, "large": dict, "files": list}
-SUFFIX = ".safetensors"
+MANIFEST_KEYS = {"serial": int, "step": int, "about": dict, "tree": dict, "packed": str, "large": dict}
+SUFFIX = ".bin"
 BLOCK_BYTES = 8 * 2**20
 """Larger tensors are split into blocks of about this size."""
-
-NAMES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
-"""safetensors' names of the dtypes that a block may have."""
 
 
 class DamagedError(Exception):
     """A file of a checkpoint is missing or its content has changed."""
 
 
-class Block:
-    """Rows of a large tensor as the content of a file; `body` is a view of the tensor's memory until `detach`."""
-
-    def __init__(self, rows: Tensor) -> None:
-        rows = rows.cpu().contiguous()
-        described = {"dtype": NAMES[rows.dtype], "shape": list(rows.shape), "data_offsets": [0, rows.nbytes]}
-        text = json.dumps({"rows": described}, separators=(",", ":")).encode()
-        text += b" " * (-len(text) % 8)  # the format requires aligned data
-        self.head = len(text).to_bytes(8, "little") + text
-        self.body = rows.reshape(-1).view(torch.uint8).numpy()
-        content = hashlib.sha256(self.head)
-        content.update(self.body.data)
-        self.name = content.hexdigest()
-
-    def detach(self) -> Block:
-        """Copy the rows, so that later changes of the tensor do not reach them."""
-        self.body = self.body.copy()
-        return self
-
-
-def rows_per_block(tensor: Tensor) -> int:
-    """Rows of a tensor (N, ...) in one block."""
-    return max(1, BLOCK_BYTES // max(1, tensor[:1].nbytes))
-
-
 def is_large(tensor: Tensor) -> bool:
     """Whether a tensor is stored in blocks."""
-    return tensor.nbytes > BLOCK_BYTES and tensor.ndim > 0 and tensor.dtype in NAMES
+    return tensor.nbytes > BLOCK_BYTES and tensor.ndim > 0
+
+
+def blocks_of(tensor: Tensor) -> Iterator[Any]:
+    """The blocks of a large tensor (N, ...), arrays of bytes: views of its memory where it is on the CPU."""
+    for rows in tensor.split(max(1, BLOCK_BYTES // tensor[:1].nbytes)):
+        yield rows.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
 
 
 class Slot:
@@ -91,15 +60,14 @@ class Slot:
         """Digests (names) of the files in the folder."""
         return {path.stem for path in self.folder.glob(f"*{SUFFIX}")}
 
-    def put(self, name: str, *parts: Any) -> None:
-        """Write `parts`, whose SHA-256 is `name`, to a temporary file, flush it, rename it."""
+    def put(self, name: str, data: Any) -> None:
+        """Write bytes, whose SHA-256 is `name`, to a temporary file, flush it, rename it."""
         path = self._path(name)
         temporary = path.with_suffix(".tmp")
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("wb") as file:
-                for part in parts:
-                    file.write(part)
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
@@ -118,7 +86,7 @@ class Slot:
         _flush_names(self.folder)  # file names must reach the disk before the manifest
         write_text(self.folder / MANIFEST, json.dumps({"sha256": digest(body), "body": body}, allow_nan=False))
         _flush_names(self.folder)
-        named = set(body["files"])
+        named = {body["packed"], *(name for layout in body["large"].values() for name in layout["blocks"])}
         for name in named:
             self.read(name)
         for path in self.folder.iterdir():
@@ -189,25 +157,30 @@ def load_large(slot: Slot, layout: dict[str, Any], own: Tensor | None) -> Tensor
     Raises:
         DamagedError: a block is missing or does not fit.
     """
-    names = {name: dtype for dtype, name in NAMES.items()}
     try:
-        shape, dtype, blocks = [int(n) for n in layout["shape"]], names[layout["dtype"]], list(layout["blocks"])
-        rows = shape[0]
-    except (KeyError, IndexError, OverflowError, TypeError, ValueError) as error:
+        shape, blocks = [int(n) for n in layout["shape"]], list(layout["blocks"])
+        rows, dtype = shape[0], getattr(torch, layout["dtype"])
+        if not isinstance(dtype, torch.dtype):
+            raise TypeError(f"{layout['dtype']} is no dtype")
+    except (LookupError, OverflowError, TypeError, ValueError, AttributeError) as error:
         raise DamagedError(f"{slot.folder / MANIFEST} does not describe a tensor ({error})") from None
     fits = own is not None and own.dtype == dtype and list(own.shape) == shape
     whole = own.detach() if own is not None and fits else None
     parts, row = [], 0
     for name in blocks:
-        part = slot.tensors(name).get("rows")
-        if part is None or part.dtype != dtype or list(part.shape[1:]) != shape[1:] or row + len(part) > rows:
+        data = bytearray(slot.read(name))
+        try:
+            part = torch.frombuffer(data, dtype=dtype).reshape(-1, *shape[1:])
+        except (RuntimeError, ValueError):
+            part = None
+        if part is None or row + len(part) > rows:
             raise DamagedError(f"{slot.folder / name} is not a part of a tensor of shape {shape}")
         if whole is None:
             parts.append(part)
         else:
             whole[row : row + len(part)] = part.to(whole.device)
         row += len(part)
-    if row != rows:
+    if row != rows or not blocks:
         raise DamagedError(f"{slot.folder / MANIFEST} names blocks for {row} of {rows} rows")
     return torch.cat(parts) if whole is None else whole
 

@@ -1,50 +1,27 @@
-"""A comparison from its request to its tables."""
+"""A comparison from its request to its tables and its `simulation_summary.json`."""
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from iquitos_rl.agents.registry import AGENTS
-from iquitos_rl.comparison.plan import Comparison, open_comparison, plan
+import torch
+
+from iquitos_rl.comparison.plan import Comparison, ComparisonRequest, open_comparison, plan
 from iquitos_rl.comparison.runner import Runner, reference_records
-from iquitos_rl.comparison.summary import copy_median_hours, summarise
-from iquitos_rl.config import load_settings, shipped_agents
-from iquitos_rl.errors import UserError
-from iquitos_rl.judging.references import copy_hours, kept
-from iquitos_rl.judging.standings import as_csv, co2_markdown, markdown, standings
+from iquitos_rl.judging.references import OPTIMUM, copy_hours, kept
+from iquitos_rl.judging.standings import Record, as_csv, as_json, co2_markdown, markdown, standings
+from iquitos_rl.judging.summary import SCHEMA_VERSION, largest
+from iquitos_rl.machine.device import choose_device, choose_threads
+from iquitos_rl.machine.facts import machine, versions
 from iquitos_rl.machine.files import write_json, write_text
 from iquitos_rl.machine.interrupt import Interrupts
-from iquitos_rl.machine.threads import choose_threads
 from iquitos_rl.report.page import write_report
 from iquitos_rl.runs.folder import SUMMARY, lock_output
-from iquitos_rl.runs.request import OUTPUTS
 
-
-@dataclass(frozen=True)
-class ComparisonRequest:
-    agents: tuple[str, ...] = ()
-    """Names of the registry; none means every agent with a shipped YAML file."""
-    seeds: int = 5
-    """Trainings of each agent, with seeds 0, 1, ..."""
-    eval_years: int = 3
-    """Years of a preset to evaluate on."""
-    eval_cases: tuple[str, ...] = ()
-    """Schema folders to evaluate on instead."""
-    jobs: int = 1
-    """Processes that train and simulate at the same time."""
-    config: Path | None = None
-    """The user's YAML file of settings."""
-    flags: Mapping[str, Any] = field(default_factory=dict)
-    """Run settings by name; None leaves one to the files."""
-    sets: tuple[str, ...] = ()
-    """`key=value` texts, see `load_settings`."""
-    output: Path | None = None
-    command: str = ""
-    """What the user typed: it resumes the comparison, and the report shows it."""
+BOUND_TOLERANCE = 1e-6
+"""Share of a bill by which single precision may put a controller below the bound."""
 
 
 def compare(request: ComparisonRequest) -> int:
@@ -57,7 +34,7 @@ def compare(request: ComparisonRequest) -> int:
     """
     started = time.perf_counter()
     with Interrupts("finishing the step and saving") as interrupts:
-        comparison = _plan(request)
+        comparison = plan(request)
         open_comparison(comparison)
         choose_threads(1)
         with lock_output(comparison.output):
@@ -69,9 +46,8 @@ def compare(request: ComparisonRequest) -> int:
                 if name in references:
                     copy_hours(references[name][0], comparison.cache, comparison.output)
             chosen = copy_median_hours(comparison, records)
-            found = standings(records)
             summary = {
-                **summarise(comparison, records, found, runner.failed, runner.left_out, runner.audit),
+                **summarise(comparison, records, runner),
                 "hours_of_seed": chosen,
                 "command": request.command,
                 "jobs": request.jobs,
@@ -87,25 +63,71 @@ def compare(request: ComparisonRequest) -> int:
             return 1 if runner.failed else 0
 
 
-def _plan(request: ComparisonRequest) -> Comparison:
-    """What is compared.
+def bound_warnings(records: list[Record]) -> list[str]:
+    """What is better than can be."""
+    best = {record.year: record.figures["bill"] for record in records if record.controller == OPTIMUM}
+    return [
+        f"{record.controller} is below the optimum in {record.year}: either that bound or this figure is wrong"
+        for record in records
+        if record.year in best and record.figures["bill"] < best[record.year] * (1 - BOUND_TOLERANCE)
+    ]
 
-    Raises:
-        UserError: an agent is unknown, there is to be none of something, or see `load_settings` and `plan`.
-    """
-    for name in request.agents:
-        if name not in AGENTS:
-            raise UserError(f"--agents {name}: there are {', '.join(AGENTS)}")
-    for name in ("seeds", "eval_years", "jobs"):
-        if getattr(request, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} {getattr(request, name)}: at least 1")
-    flags = dict(request.flags)
-    if request.eval_cases:
-        flags["eval_case"] = request.eval_cases[0]
-    if request.jobs > 1:
-        flags["threads"] = 1  # each process has a core
-    agents = [name for name in AGENTS if name in request.agents] or shipped_agents()
-    settings = load_settings(agents, request.config, flags, request.sets)
-    output = request.output or OUTPUTS / f"compare-{Path(settings.run.case).name}"
-    cache = output.parent / "cache"
-    return plan(output, cache, settings, request.seeds, request.eval_years, list(request.eval_cases))
+
+def copy_median_hours(comparison: Comparison, records: list[Record]) -> dict[str, int]:
+    """Copy the hours of each agent's median training in the first year next to the tables; returns that seed."""
+    chosen: dict[str, int] = {}
+    first = next(iter(comparison.years))
+    for name in comparison.settings.agents:
+        bills = sorted((r.figures["bill"], r.seed) for r in records if (r.controller, r.year) == (name, first))
+        if not bills:
+            continue
+        seed = bills[(len(bills) - 1) // 2][1]
+        assert seed is not None
+        chosen[name] = seed
+        for kind in ("timeseries", "trace", "sockets"):
+            source = comparison.run(name, seed) / f"{kind}_{name}.csv"
+            if source.is_file():
+                write_text(comparison.output / source.name, source.read_text(encoding="utf-8"))
+    return chosen
+
+
+def summarise(comparison: Comparison, records: list[Record], runner: Runner) -> dict[str, Any]:
+    """`simulation_summary.json` of a comparison."""
+    found = standings(records)
+    years, agents = list(comparison.years), list(comparison.settings.agents)
+    paths = {name: [comparison.run(name, seed) / SUMMARY for seed in range(comparison.seeds)] for name in agents}
+    finished = {
+        name: [json.loads(path.read_text(encoding="utf-8")) for path in own if path.is_file()]
+        for name, own in paths.items()
+    }
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "comparison",
+        "case": comparison.case,
+        "evaluated_on": f"{len(years)} unseen year{'s' if len(years) > 1 else ''}",
+        "years": years,
+        "seeds": comparison.seeds,
+        "simulator": "citylearn",
+        "currency": comparison.objective.tariff.currency,
+        "controllers": {name: own.mean for name, own in found.items()},
+        "standings": as_json(found),
+        "records": [record._asdict() for record in records],
+        "failed": runner.failed,
+        "left_out": runner.left_out,
+        "audit": {
+            **runner.audit,
+            "largest_balance_residual_kwh": max(r.figures.get("balance_residual_kwh", 0.0) for r in records),
+            "warnings": [*comparison.warnings, *bound_warnings(records)],
+        },
+        "timing": {name: mean_timing([run["timing"][name] for run in finished[name]]) for name in agents},
+        "memory": largest(run["memory"] for own in finished.values() for run in own),
+        "machine": machine(choose_device(comparison.settings.run.device), torch.get_num_threads()),
+        "versions": versions(),
+        "settings": {name: comparison.dump(name, 0) for name in agents},
+    }
+
+
+def mean_timing(found: list[dict[str, float]]) -> dict[str, float]:
+    """Means of what all trainings of an agent have measured."""
+    keys = [key for key in found[0] if all(key in own for own in found)] if found else []
+    return {key: round(sum(own[key] for own in found) / len(found), 2) for key in keys}

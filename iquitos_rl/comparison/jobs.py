@@ -7,14 +7,14 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.synchronize import Event
 from typing import TypeVar
 
 from iquitos_rl.envs.gym.worker import WorkerError
+from iquitos_rl.machine.device import choose_threads
 from iquitos_rl.machine.interrupt import Interrupted, Interrupts
-from iquitos_rl.machine.threads import choose_threads
 
 T = TypeVar("T")
 Task = Callable[[Interrupts], T]
@@ -46,30 +46,23 @@ def run_tasks(tasks: Mapping[str, Task[T]], jobs: int, interrupts: Interrupts, h
         running = {pool.submit(_in_process, task): name for name, task in tasks.items()}
         pool.submit(os.getpid)  # a process that dies is noticed only if it began before the last submission
         try:
-            yield from _finished(running, stop, interrupts, hint)
+            while running:
+                done, _ = wait(running, POLL_SECONDS, FIRST_COMPLETED)
+                for future in done:
+                    result = future.result()
+                    name = running.pop(future)
+                    if result is not None:
+                        yield name, result
+                if interrupts.number is not None:
+                    stop.set()  # the pool hands a process its next task before it asks for one
+                    for process in multiprocessing.active_children():
+                        process.terminate()
+                    interrupts.check(hint)
         except BrokenProcessPool:
             names = ", ".join(running.values())
             raise WorkerError(f"a process died, perhaps because memory ran out, with these not done: {names}") from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _finished(
-    running: dict[Future[T | None], str], stop: Event, interrupts: Interrupts, hint: str
-) -> Iterator[tuple[str, T]]:
-    """Yield results as they come and take them out of `running`; an interruption reaches the processes as SIGTERM."""
-    while running:
-        done, _ = wait(running, POLL_SECONDS, FIRST_COMPLETED)
-        for future in done:
-            result = future.result()
-            name = running.pop(future)
-            if result is not None:
-                yield name, result
-        if interrupts.number is not None:
-            stop.set()  # the pool hands a process its next task before it asks for one
-            for process in multiprocessing.active_children():
-                process.terminate()
-            interrupts.check(hint)
 
 
 _stop: Event

@@ -3,23 +3,47 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from iquitos_rl.agents.registry import AGENTS
 from iquitos_rl.cases.plausibility import check_case
 from iquitos_rl.cases.presets import PRESETS
 from iquitos_rl.cases.schema.reader import read_site
-from iquitos_rl.config import Settings
+from iquitos_rl.config import RunSettings, Settings, load_settings, shipped_agents
 from iquitos_rl.envs.citylearn.env import resolve_case
 from iquitos_rl.envs.task.objective import Objective, read_tariff
 from iquitos_rl.errors import UserError
 from iquitos_rl.machine.files import write_json
-from iquitos_rl.runs.folder import SUMMARY, read_run
-from iquitos_rl.runs.resume import differences, has_failures
+from iquitos_rl.runs.folder import NO_DIFFERENCE, SUMMARY, differences, has_failures, read_run
+from iquitos_rl.runs.session import OUTPUTS
 from iquitos_rl.runs.years import EVALUATION_YEAR_SEED, prepare_years, preset_year
 
 DESCRIPTION = "comparison.json"
+
+
+@dataclass(frozen=True)
+class ComparisonRequest:
+    """What a comparison is asked to do; `config`, `flags` and `sets` are those of a training's `Request`."""
+
+    agents: tuple[str, ...] = ()
+    """Names of the registry; none means every agent with a shipped YAML file."""
+    seeds: int = 5
+    """Trainings of each agent, with seeds 0, 1, ..."""
+    eval_years: int = 3
+    """Years of a preset to evaluate on."""
+    eval_cases: tuple[str, ...] = ()
+    """Schema folders to evaluate on instead."""
+    jobs: int = 1
+    """Processes that train and simulate at the same time."""
+    config: Path | None = None
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    sets: tuple[str, ...] = ()
+    output: Path | None = None
+    command: str = ""
+    """What the user typed: it resumes the comparison, and the report shows it."""
 
 
 @dataclass(frozen=True)
@@ -52,41 +76,58 @@ class Comparison:
         """Settings of a training run."""
         return {**self.settings.agents[name].dump(), "seed": seed}
 
+    def is_finished(self, name: str, seed: int) -> bool:
+        """Whether a training run has come to its end."""
+        folder = self.run(name, seed)
+        return (folder / SUMMARY).is_file() and not has_failures(folder)
 
-def plan(
-    output: Path,
-    cache: Path,
-    settings: Settings,
-    seeds: int,
-    eval_years: int,
-    eval_cases: list[str],
-) -> Comparison:
-    """Find or build all years.
+
+def plan(request: ComparisonRequest) -> Comparison:
+    """Put the settings together, and find or build all years.
 
     Raises:
-        UserError: the case does not exist or has no unseen years, or a year's data are wrong.
+        UserError: an agent or a setting is unknown, there is to be none of something, the case does not exist or has
+            no unseen years, or a year's data are wrong.
     """
+    for name in request.agents:
+        if name not in AGENTS:
+            raise UserError(f"--agents {name}: there are {', '.join(AGENTS)}")
+    for name in ("seeds", "eval_years", "jobs"):
+        if getattr(request, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} {getattr(request, name)}: at least 1")
+    flags = dict(request.flags)
+    if request.eval_cases:
+        flags["eval_case"] = request.eval_cases[0]
+    if request.jobs > 1:
+        flags["threads"] = 1  # each process has a core
+    agents = [name for name in AGENTS if name in request.agents] or shipped_agents()
+    settings = load_settings(agents, request.config, flags, request.sets)
     first = settings.run
-    train = prepare_years(first, cache)
-    if eval_cases:
-        folders = [resolve_case(case) for case in eval_cases]
+    output = request.output or OUTPUTS / f"compare-{Path(first.case).name}"
+    cache = output.parent / "cache"
+    train, years = prepare_years(first, cache), _years_to_judge(request, first, cache)
+    if set(years.values()) & set(train.train):
+        raise UserError("--eval-cases: a year that is trained on cannot judge")
+    reports = {folder: check_case(folder) for folder in years.values()}
+    for folder, report in reports.items():
+        if report.errors:
+            raise UserError(f"{folder}: {report.errors[0]}")
+    warnings = tuple(dict.fromkeys(text for report in reports.values() for text in report.warnings))
+    prints = {label: read_site(folder).fingerprint for label, folder in years.items()}
+    return Comparison(output, cache, train.name, settings, request.seeds, train.train, years, prints, warnings)
+
+
+def _years_to_judge(request: ComparisonRequest, settings: RunSettings, cache: Path) -> dict[str, Path]:
+    if request.eval_cases:
+        folders = [resolve_case(case) for case in request.eval_cases]
         years = {folder.resolve().name: folder for folder in folders}
         if len(years) < len(folders):
             raise UserError("--eval-cases: two folders have the same name, by which years are told apart")
-    elif first.case in PRESETS:
-        numbers = range(EVALUATION_YEAR_SEED, EVALUATION_YEAR_SEED + eval_years)
-        years = {f"year-{n}": preset_year(first.case, n, first.case_settings, cache) for n in numbers}
-    else:
-        raise UserError(f"--case {first.case} is no preset, which makes years of its own: name them with --eval-cases")
-    if set(years.values()) & set(train.train):
-        raise UserError("--eval-cases: a year that is trained on cannot judge")
-    reports = {label: check_case(folder) for label, folder in years.items()}
-    for label, report in reports.items():
-        if report.errors:
-            raise UserError(f"{years[label]}: {report.errors[0]}")
-    warnings = tuple(dict.fromkeys(text for report in reports.values() for text in report.warnings))
-    prints = {label: read_site(folder).fingerprint for label, folder in years.items()}
-    return Comparison(output, cache, train.name, settings, seeds, train.train, years, prints, warnings)
+        return years
+    if settings.case in PRESETS:
+        numbers = range(EVALUATION_YEAR_SEED, EVALUATION_YEAR_SEED + request.eval_years)
+        return {f"year-{n}": preset_year(settings.case, n, settings.case_settings, cache) for n in numbers}
+    raise UserError(f"--case {settings.case} is no preset, which makes years of its own: name them with --eval-cases")
 
 
 def open_comparison(comparison: Comparison) -> None:
@@ -109,25 +150,12 @@ def open_comparison(comparison: Comparison) -> None:
             raise UserError(f"--output {output} is a comparison on {known}, not on {comparison.case}")
     for name in comparison.settings.agents:
         for seed in range(comparison.seeds):
-            _refuse_other_settings(comparison.run(name, seed), name, comparison.dump(name, seed))
+            found, wanted = read_run(comparison.run(name, seed)), comparison.dump(name, seed)
+            if found and (changes := differences(found.settings.get(name, {}), wanted, but=NO_DIFFERENCE)):
+                text = f"{found.folder} is a run with other settings ({'; '.join(changes)})"
+                raise UserError(f"{text}: choose another --output")
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--output {output}: cannot be created: {error.strerror}") from None
     write_json(path, {"case": comparison.case})
-
-
-def _refuse_other_settings(folder: Path, name: str, wanted: dict[str, Any]) -> None:
-    found = read_run(folder)
-    if found is None:
-        return
-    own = found.settings.get(name, {})
-    changes = differences(own, wanted)
-    changes += [f"{k} was {own.get(k)} and is {wanted[k]}" for k in ("steps", "episodes") if own.get(k) != wanted[k]]
-    if changes:
-        raise UserError(f"{folder} is a run with other settings ({'; '.join(changes)}): choose another --output")
-
-
-def is_finished(folder: Path) -> bool:
-    """Whether a training run has come to its end."""
-    return (folder / SUMMARY).is_file() and not has_failures(folder)

@@ -12,22 +12,14 @@ from iquitos_rl.assignments import write_layer
 from iquitos_rl.baselines.registry import CONTROLLERS
 from iquitos_rl.baselines.rule import RuleSettings
 from iquitos_rl.comparison.jobs import Task, run_tasks
-from iquitos_rl.comparison.plan import Comparison, is_finished
-from iquitos_rl.comparison.tasks import (
-    LeftOut,
-    judge_task,
-    own_year,
-    reference_task,
-    stored_year,
-    train_task,
-    tune_task,
-)
+from iquitos_rl.comparison.plan import Comparison
+from iquitos_rl.comparison.tasks import judge_task, own_year, reference_task, stored_year, train_task, tune_task
 from iquitos_rl.judging.references import UNCONTROLLED, Reference, compared, stored
 from iquitos_rl.judging.standings import Record
 from iquitos_rl.judging.summary import largest
 from iquitos_rl.machine.files import write_text
 from iquitos_rl.machine.interrupt import STATUS, Interrupted, Interrupts
-from iquitos_rl.runs.request import LATEST, Request
+from iquitos_rl.runs.session import LATEST, Request
 
 T = TypeVar("T")
 
@@ -50,25 +42,21 @@ class Runner:
         started = time.perf_counter()
         for name, outcome in run_tasks(tasks, self.jobs, self.interrupts, self.hint):
             found[name] = outcome
-            print(
-                f"{what}: {name}, {len(found)} of {len(tasks)} after {time.perf_counter() - started:,.0f} s", flush=True
-            )
+            seconds = time.perf_counter() - started
+            print(f"{what}: {name}, {len(found)} of {len(tasks)} after {seconds:,.0f} s", flush=True)
         return found
 
     def references(self) -> dict[str, list[Reference]]:
         """Everything that agents are compared with, evaluated and stored: each controller's years in order."""
-        comparison, cache, prints = self.comparison, self.comparison.cache, self.comparison.fingerprints
-        task = comparison.settings.run.task
+        own, cache, task = self.comparison, self.comparison.cache, self.comparison.settings.run.task
         names = [name for name in compared() if CONTROLLERS[name].needs != "nothing"]
-        tuned = self._run(
-            "tuned", {name: partial(tune_task, name, comparison.train_years, task, cache) for name in names}
-        )
+        tuned = self._run("tuned", {name: partial(tune_task, name, own.train_years, task, cache) for name in names})
         rules = {name: rule for name, rule in tuned.items() if isinstance(rule, RuleSettings)}
-        self.left_out |= {name: rule.reason for name, rule in tuned.items() if isinstance(rule, LeftOut)}
+        self.left_out |= {name: reason for name, reason in tuned.items() if isinstance(reason, str)}
         all_years = {
             name: [
-                Reference(name, folder, prints[year], task, rules.get(name))
-                for year, folder in comparison.years.items()
+                Reference(name, folder, own.fingerprints[year], task, rules.get(name))
+                for year, folder in own.years.items()
             ]
             for name in compared()
             if name not in self.left_out
@@ -76,55 +64,43 @@ class Runner:
         missing = {
             f"{name}, {year}": partial(reference_task, reference, cache)
             for name, references in all_years.items()
-            for year, reference in zip(comparison.years, references)
+            for year, reference in zip(own.years, references)
             if stored(reference, cache) is None
         }
         for label, outcome in self._run("judged", missing).items():
-            if isinstance(outcome, LeftOut):
-                self.left_out[label.split(", ")[0]] = outcome.reason
+            if isinstance(outcome, str):
+                self.left_out[label.split(", ")[0]] = outcome
         return {name: references for name, references in all_years.items() if name not in self.left_out}
 
     def trainings(self) -> dict[str, list[int]]:
         """Every agent trained with every seed: the seeds that have come to an end."""
-        comparison = self.comparison
+        own, seeds = self.comparison, range(self.comparison.seeds)
         tasks: dict[str, Task[int]] = {}
-        for name, settings in comparison.settings.agents.items():
-            config = comparison.output / f"settings_{name}.yaml"
+        for name, settings in own.settings.agents.items():
+            config = own.output / f"settings_{name}.yaml"
             write_text(config, write_layer(settings.dump()))
-            for seed in range(comparison.seeds):
-                run = comparison.run(name, seed)
-                if is_finished(run):
+            for seed in seeds:
+                run, flags = own.run(name, seed), {"seed": seed}
+                if own.is_finished(name, seed):
                     print(f"{run}: trained before", flush=True)
                     continue
-                request = Request(
-                    name,
-                    config,
-                    {"seed": seed},
-                    output=run,
-                    resume=LATEST,
-                    skip_baseline=True,
-                    cache=comparison.cache,
-                )
-                tasks[run.name] = partial(train_task, request, comparison.output / f"{run.name}.log")
+                request = Request(name, config, flags, output=run, resume=LATEST, skip_baseline=True, cache=own.cache)
+                tasks[run.name] = partial(train_task, request, own.output / f"{run.name}.log")
         for label, status in self._run("trained", tasks).items():
             if status >= STATUS:
                 raise Interrupted(status - STATUS, self.hint)
             if status != 0:
-                log = comparison.output / f"{label}.log"
+                log = own.output / f"{label}.log"
                 last = (log.read_text(encoding="utf-8").strip().splitlines() or ["it said nothing"])[-1]
                 self.failed[label] = f"{last} (status {status}, {log.name})"
                 print(f"{label} failed: {self.failed[label]}", file=sys.stderr, flush=True)
-        return {
-            name: [seed for seed in range(comparison.seeds) if comparison.run(name, seed).name not in self.failed]
-            for name in comparison.settings.agents
-        }
+        return {name: [n for n in seeds if own.run(name, n).name not in self.failed] for name in own.settings.agents}
 
     def judgements(self, trained: Mapping[str, list[int]]) -> list[Record]:
         """What each trained policy costs in each year."""
-        comparison = self.comparison
-        (first, _), *others = comparison.years.items()
-        prints = comparison.fingerprints
-        runs = [(name, seed, comparison.run(name, seed)) for name, seeds in trained.items() for seed in seeds]
+        own, prints = self.comparison, self.comparison.fingerprints
+        (first, _), *others = own.years.items()
+        runs = [(name, seed, own.run(name, seed)) for name, seeds in trained.items() for seed in seeds]
         missing = {
             f"{run.name}, {year}": partial(judge_task, name, run, year, case, prints[year])
             for name, _, run in runs
@@ -134,13 +110,11 @@ class Runner:
         self._run("judged", missing)
         records = []
         for name, seed, run in runs:
-            found = {first: own_year(name, run)}
-            for year, _ in others:
-                judged = stored_year(run, year, prints[year])
-                assert judged is not None
-                found[year] = judged
-            records += [Record(name, seed, year, result.figures) for year, result in found.items()]
-            self.audit = largest([self.audit, *(result.audit for result in found.values())])
+            for year in own.years:
+                result = own_year(name, run) if year == first else stored_year(run, year, prints[year])
+                assert result is not None
+                records.append(Record(name, seed, year, result.figures))
+                self.audit = largest([self.audit, result.audit])
         return records
 
 

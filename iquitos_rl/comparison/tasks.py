@@ -9,52 +9,38 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from iquitos_rl.agents import AGENTS
 from iquitos_rl.baselines.programme import SolverError
 from iquitos_rl.baselines.rule import RuleSettings
 from iquitos_rl.cli import run_command
 from iquitos_rl.envs.task.settings import TaskSettings
 from iquitos_rl.errors import UserError
-from iquitos_rl.judging.evaluation import simulate_policy
-from iquitos_rl.judging.parity import replay
+from iquitos_rl.judging.evaluation import evaluate_policy
 from iquitos_rl.judging.references import Reference, judge, learn
-from iquitos_rl.judging.summary import DEMAND_AUDIT, Judged, audit_demand, figures
-from iquitos_rl.machine.device import choose_device
+from iquitos_rl.judging.summary import DEMAND_AUDIT, Judged
 from iquitos_rl.machine.facts import versions
 from iquitos_rl.machine.files import write_json
 from iquitos_rl.machine.interrupt import Interrupts
+from iquitos_rl.runs.evaluation import load_site_agent
 from iquitos_rl.runs.folder import SUMMARY
-from iquitos_rl.runs.request import Request
-from iquitos_rl.runs.session import train
-
-
-class LeftOut(NamedTuple):
-    """Why a controller is not in the comparison."""
-
-    reason: str
-
-
-def _silently() -> contextlib.redirect_stdout[io.StringIO]:
-    """Bars of several processes would run into each other."""
-    return contextlib.redirect_stdout(io.StringIO())
+from iquitos_rl.runs.session import Request, train
 
 
 def tune_task(
     name: str, train_years: list[Path], task: TaskSettings, cache: Path, interrupts: Interrupts
-) -> RuleSettings | LeftOut | None:
-    """What a controller needs of the training years, see `learn`."""
+) -> RuleSettings | str | None:
+    """What a controller needs of the training years, see `learn`; or why it is left out."""
     try:
         return learn(name, train_years, task, cache, check=interrupts.check)
     except UserError as error:
-        return LeftOut(str(error))
+        return str(error)
 
 
-def reference_task(reference: Reference, cache: Path, interrupts: Interrupts) -> Judged | LeftOut:
-    """Work a reference out and store it, see `judge`."""
+def reference_task(reference: Reference, cache: Path, interrupts: Interrupts) -> Judged | str:
+    """Work a reference out and store it, see `judge`; or why it is left out."""
     try:
         return judge(reference, cache, lambda _: interrupts.check())
     except (UserError, SolverError) as error:
-        return LeftOut(str(error))
+        return str(error)
 
 
 def train_task(request: Request, log: Path, interrupts: Interrupts) -> int:
@@ -86,30 +72,23 @@ def own_year(name: str, run: Path) -> AgentYear:
         raise UserError(f"{path} cannot be used ({type(error).__name__}: {error})") from None
 
 
-def year_file(run: Path, year: str) -> Path:
-    return run / "years" / f"{year}.json"
-
-
 def inputs_of(run: Path, fingerprint: str) -> dict[str, str]:
     """What a policy's figures in a year depend on.
 
     Raises:
         UserError: the run holds no policy.
     """
-    digest = hashlib.sha256()
-    for name in ("policy.json", "policy.safetensors"):
-        try:
-            digest.update((run / "policy" / name).read_bytes())
-        except OSError as error:
-            raise UserError(f"{run / 'policy' / name} cannot be read: {error.strerror}") from None
-    simulator = versions()["citylearn"]
-    return {"policy": digest.hexdigest(), "year": fingerprint, "citylearn": simulator}
+    try:
+        policy = b"".join((run / "policy" / name).read_bytes() for name in ("policy.json", "policy.safetensors"))
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be read: {error.strerror}") from None
+    return {"policy": hashlib.sha256(policy).hexdigest(), "year": fingerprint, "citylearn": versions()["citylearn"]}
 
 
 def stored_year(run: Path, year: str, fingerprint: str) -> AgentYear | None:
     """What was found before for this very policy and year; None, and judged again, where anything is in doubt."""
     try:
-        data = json.loads(year_file(run, year).read_text(encoding="utf-8"))
+        data = json.loads((run / "years" / f"{year}.json").read_text(encoding="utf-8"))
         found = AgentYear(**data["result"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -123,15 +102,11 @@ def judge_task(name: str, run: Path, year: str, case: Path, fingerprint: str, in
         UserError: the policy cannot be read or does not fit the year.
         AuditError: the simulated year contradicts itself.
     """
-    agent = AGENTS[name].agent.load(run / "policy", device=choose_device("cpu"))
-    if agent.spec.environment is None:
-        raise UserError(f"{run}: this policy was not trained on a site")
-    task = TaskSettings.model_validate(agent.spec.environment["task"])
-    with _silently():
-        env, simulated = simulate_policy(name, agent, case, task, interrupts.check)
-    audit = {DEMAND_AUDIT: audit_demand(simulated, env.task.objective), **replay(simulated, env.task.settings)}
-    result = AgentYear(figures(simulated), audit)
-    path = year_file(run, year)
+    agent, task = load_site_agent(name, run / "policy")
+    with contextlib.redirect_stdout(io.StringIO()):  # bars of several processes would run into each other
+        judged = evaluate_policy(name, agent, case, task, None, interrupts.check)
+    result = AgentYear(judged.figures, {DEMAND_AUDIT: judged.demand_audit, **judged.parity})
+    path = run / "years" / f"{year}.json"
     path.parent.mkdir(exist_ok=True)
     write_json(path, {"inputs": inputs_of(run, fingerprint), "result": result._asdict()})
     return result

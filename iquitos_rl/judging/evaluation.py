@@ -14,7 +14,7 @@ from iquitos_rl.baselines.guided import controller
 from iquitos_rl.envs.citylearn.env import CityLearnSite
 from iquitos_rl.envs.task.site_task import TaskSettings
 from iquitos_rl.judging.parity import replay
-from iquitos_rl.judging.simulate import Year, simulate_year
+from iquitos_rl.judging.simulate import simulate_year
 from iquitos_rl.judging.summary import Result, audit_demand, figures
 from iquitos_rl.judging.timeseries import write_hours
 
@@ -38,29 +38,24 @@ def hour_bar(text: str, hours: int, check: Callable[[], None] = lambda: None) ->
 
 
 def evaluate_policy(
-    name: str, agent: Any, case: Path, task: TaskSettings, output: Path, check: Callable[[], None] = lambda: None
+    name: str, agent: Any, case: Path, task: TaskSettings, output: Path | None, check: Callable[[], None] = lambda: None
 ) -> Result:
-    """Run the policy through a year with the encoding it was trained with, and write the year's hours to `output`.
+    """Run the policy through a year with the encoding it was trained with.
 
     Args:
         agent: has `predict` and `spec`, as SAC, PPO and A2C have.
+        output: folder that the year's hours are written to; None: they are not kept.
         check: called every hour; what it raises ends the year.
 
     Raises:
         UserError: the case has other observation columns than the policy.
         AuditError: the simulated year contradicts itself.
     """
-    env, year = simulate_policy(name, agent, case, task, check)
-    write_hours(output, name, year, env)
-    parity = replay(year, env.task.settings)
-    return Result(figures(year), audit_demand(year, env.task.objective), parity=parity)
-
-
-def simulate_policy(
-    name: str, agent: Any, case: Path, task: TaskSettings, check: Callable[[], None] = lambda: None
-) -> tuple[CityLearnSite, Year]:
-    """Run the policy through a year; see `evaluate_policy`."""
     env = CityLearnSite([case], task, spec=agent.spec.environment)
     act = controller(agent, env.task)
     with hour_bar(f"evaluate {name}", env.task.rows - 1, check) as advance:
-        return env, simulate_year(env, act, on_hour=advance)
+        year = simulate_year(env, act, on_hour=advance)
+    if output is not None:
+        write_hours(output, name, year, env)
+    parity = replay(year, env.task.settings)
+    return Result(figures(year), audit_demand(year, env.task.objective), parity=parity)

@@ -7,7 +7,7 @@ import torch
 from iquitos_rl.envs.district.env import DistrictSite
 from iquitos_rl.envs.task.site_task import TaskSettings
 from iquitos_rl.judging.simulate import Year
-from iquitos_rl.judging.summary import TERMS
+from iquitos_rl.judging.summary import bill_terms
 
 
 def replay(year: Year, settings: TaskSettings) -> dict[str, float]:
@@ -27,8 +27,8 @@ def replay(year: Year, settings: TaskSettings) -> dict[str, float]:
         step = env.step(action.unsqueeze(0))
         assert env.last_flows is not None
         largest = max(largest, float((env.last_flows.net[0].double() - net).abs().max()))
-        bill += sum(float(step.info[term]) for term in TERMS)
-    simulated = sum(float(year.info[term].sum()) for term in TERMS)
+        bill += sum(float(step.info[term]) for term in bill_terms(step.info))
+    simulated = sum(float(year.info[term].sum()) for term in bill_terms(year.info))
     found = {"district_largest_net_difference_kwh": largest}
     if simulated > 0:
         found["district_bill_difference_percent"] = 100 * abs(bill / simulated - 1)

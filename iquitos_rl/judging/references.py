@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from iquitos_rl.baselines.controller import Controller
 from iquitos_rl.baselines.optimum import optimum
@@ -33,6 +33,7 @@ from iquitos_rl.machine.files import digest, write_json, write_text
 from iquitos_rl.machine.locks import only_process
 from iquitos_rl.registry import plugin_source
 
+T = TypeVar("T")
 UNCONTROLLED, STRONGEST, OPTIMUM = "uncontrolled", "strongest", "optimum"
 TUNING_YEARS = 3
 """Most training years that a rule is tuned on: it has few parameters, and more years take longer."""
@@ -87,12 +88,7 @@ def stored(reference: Reference, cache: Path) -> Judged | None:
         UserError: the stored file cannot be read.
     """
     path = store_of(reference, cache) / "judged.json"
-    if not path.is_file():
-        return None
-    try:
-        return Judged(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path} cannot be used: {error}") from None
+    return _load(path, lambda data: Judged(**data)) if path.is_file() else None
 
 
 def judge(reference: Reference, cache: Path, on_hour: Callable[[int], None] | None = None) -> Judged:
@@ -129,11 +125,7 @@ def judge(reference: Reference, cache: Path, on_hour: Callable[[int], None] | No
 
 
 def prepare(reference: Reference) -> tuple[CityLearnSite, Controller]:
-    """The year on CityLearn and the controller that is to run it.
-
-    Raises:
-        UserError: see `judge`.
-    """
+    """The year on CityLearn and the controller that is to run it, see `judge`."""
     entry = CONTROLLERS.require(reference.name)
     if entry.make is None:
         raise ValueError(f"no simulator runs {reference.name}")
@@ -149,11 +141,7 @@ def learn(
     skip: bool = False,
     check: Callable[[], None] = lambda: None,
 ) -> RuleSettings | None:
-    """What a controller needs of the training years: a tuned rule, see `find_rule`, or only the mean day in it.
-
-    Raises:
-        UserError: see `find_rule`.
-    """
+    """What a controller needs of the training years: a tuned rule, see `find_rule`, or only the mean day in it."""
     needs = CONTROLLERS.require(name).needs
     if needs == "rule":
         return find_rule(name, train_years, task, cache, skip, check)
@@ -181,26 +169,23 @@ def find_rule(
     """
     sites = _tuning_sites(train_years)
     path = _rule_path(name, sites, task, cache)
-    if path.is_file():
-        return _read_rule(path)
-    if skip:
-        raise UserError(f"{cache} holds no tuned rule {name} for these inputs, and none is to be worked out")
-    with only_process(path, check):
-        if path.is_file():
-            return _read_rule(path)
-        settings = tune(name, sites, plain_task(task), check=check)
-        write_json(path, settings.to_json())
-        return settings
+    if not path.is_file():
+        if skip:
+            raise UserError(f"{cache} holds no tuned rule {name} for these inputs, and none is to be worked out")
+        with only_process(path, check):
+            if not path.is_file():
+                write_json(path, tune(name, sites, plain_task(task), check=check).to_json())
+    return _load(path, RuleSettings.from_json)
 
 
 def _tuning_sites(train_years: Sequence[Path]) -> list[Site]:
     return [read_site(folder) for folder in train_years[:TUNING_YEARS]]
 
 
-def _read_rule(path: Path) -> RuleSettings:
+def _load(path: Path, make: Callable[[Any], T]) -> T:
     try:
-        return RuleSettings.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+        return make(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path} cannot be used: {error}") from None
 
 
@@ -218,13 +203,10 @@ def copy_hours(reference: Reference, cache: Path, output: Path) -> None:
     Raises:
         UserError: they are gone, or the folder cannot be written to.
     """
-    store = store_of(reference, cache)
     for kind in ("timeseries", "trace", "sockets"):
-        source = store / f"{kind}.csv"
-        if kind != "timeseries" and not source.is_file():
-            continue
+        source = store_of(reference, cache) / f"{kind}.csv"
         try:
-            text = source.read_bytes().decode("utf-8")
+            if kind == "timeseries" or source.is_file():
+                write_text(output / f"{kind}_{reference.name}.csv", source.read_bytes().decode("utf-8"))
         except (OSError, ValueError) as error:
             raise UserError(f"{source} cannot be used: {error}") from None
-        write_text(output / f"{kind}_{reference.name}.csv", text)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from iquitos_rl.baselines.controller import Controller
 from iquitos_rl.cases.site import Floats, Site
@@ -42,17 +41,21 @@ class Year:
 
     @property
     def balance_residual_kwh(self) -> float:
-        """Largest departure of the meter from load - PV + battery + other + vehicles, over hours and buildings."""
+        """Largest over hours and buildings, see `balance_residual`."""
         return float(np.abs(balance_residual(self.site, self.flows)).max(initial=0.0))
 
 
 def balance_residual(site: Site, flows: Flows) -> Floats:
-    """(..., B) net - (load - PV + battery + other + sockets), kWh."""
+    """(..., B) net - (load - PV + battery + other + sockets), kWh; 0 in an outage, where nothing reaches the meter."""
     building = np.array([b for b, _ in site.sockets], dtype=np.int64)
     vehicles = np.zeros_like(flows.net)
     for b in range(len(site.buildings)):
         vehicles[..., b] = flows.sockets[..., building == b].sum(-1)
-    return np.asarray(flows.net - (flows.load - flows.pv + flows.battery + flows.other + vehicles))
+    residual = np.asarray(flows.net - (flows.load - flows.pv + flows.battery + flows.other + vehicles))
+    for b, own in enumerate(site.buildings):
+        if own.outage is not None:
+            residual[..., b] *= ~own.outage[: len(residual)]
+    return residual
 
 
 def simulate_year(
@@ -67,38 +70,23 @@ def simulate_year(
         AuditError: at some hour the energies that CityLearn booked do not add up to within 1e-3 kWh.
     """
     obs, _ = env.reset(options={"year": year})
-    flows: list[Flows] = []
-    actions: list[NDArray[np.float32]] = []
-    infos: list[dict[str, float]] = []
-    rewards: list[float] = []
-    site = env.task.sites[year]
-    ended = False
+    steps: list[tuple[Flows, Floats, dict[str, float], float]] = []
+    site, ended = env.task.sites[year], False
     while not ended:
         action = controller(obs)
         obs, reward, terminated, truncated, info = env.step(action)
         ended = terminated or truncated
         assert env.flows is not None
-        flows.append(env.flows)
-        actions.append(np.asarray(action))
-        infos.append(info)
-        rewards.append(reward)
+        steps.append((env.flows, np.asarray(action, dtype=np.float64), info, reward))
         if on_hour is not None:
-            on_hour(len(flows))
-    year_flows = Flows(*(np.stack(series) for series in zip(*flows)))
-    _audit_balance(site, year_flows)
-    return Year(
-        site=site,
-        flows=year_flows,
-        actions=np.stack(actions).astype(np.float64),
-        info={name: np.array([info[name] for info in infos]) for name in infos[0]},
-        reward=np.array(rewards),
-    )
-
-
-def _audit_balance(site: Site, flows: Flows) -> None:
+            on_hour(len(steps))
+    booked, actions, infos, rewards = zip(*steps)
+    flows = Flows(*map(np.stack, zip(*booked)))
     residual = np.abs(balance_residual(site, flows))
     wrong = ~(residual <= BALANCE_TOLERANCE_KWH)  # also true of NaN
     if wrong.any():
         hour, b = np.argwhere(wrong)[0]
         name, excess = site.buildings[b].name, residual[hour, b]
         raise AuditError(f"hour {hour}, {name}: the energy balance is off by {excess:.6g} kWh")
+    info = {name: np.array([info[name] for info in infos]) for name in infos[0]}
+    return Year(site, flows, np.stack(actions), info, np.array(rewards))

@@ -12,6 +12,7 @@ import numpy as np
 from iquitos_rl.baselines.bill import gap_share
 from iquitos_rl.judging.references import OPTIMUM, STRONGEST, UNCONTROLLED
 from iquitos_rl.judging.statistics import Estimate, Floats, estimate, mean, percent_below
+from iquitos_rl.judging.table import listed, markdown_table
 
 COLUMNS = (
     *("bill", "energy_cost", "demand_cost", "carbon_cost", "shortfall_cost", "co2_kg", "import_kwh", "export_kwh"),
@@ -65,17 +66,18 @@ def standings(records: Sequence[Record]) -> dict[str, Standing]:
         feasible = _array(table[UNCONTROLLED], "departures_served")[0]
     found = {}
     for name, rows in table.items():
+        kept = [key for key in rows[0][0] if all(key in cell for row in rows for cell in row)]
+        values = {key: _array(rows, key) for key in kept}
         closed = below = better = served = None
         if idle is not None and best is not None and (best < idle).all():
             shares = [[gap_share(*values) for values in zip(bill, idle, best)] for bill in bills[name]]
             closed = estimate(np.array(shares))
         if rule is not None:
             below, better = estimate(percent_below(bills[name], rule)), int((bills[name] < rule).sum())
-        if feasible is not None and feasible.all() and all("departures_served" in cell for row in rows for cell in row):
-            served = float((_array(rows, "departures_served") / feasible).min())
-        keys = [key for key in rows[0][0] if all(key in cell for row in rows for cell in row)]
-        means = {key: float(_array(rows, key).mean()) for key in keys}
-        bill, co2 = estimate(bills[name], mean), estimate(_array(rows, "co2_kg"), mean)
+        if feasible is not None and feasible.all() and "departures_served" in values:
+            served = float((values["departures_served"] / feasible).min())
+        means = {key: float(own.mean()) for key, own in values.items()}
+        bill, co2 = estimate(values["bill"], mean), estimate(values["co2_kg"], mean)
         found[name] = Standing(len(rows), means, bill, co2, closed, below, better, served)
     return found
 
@@ -94,20 +96,19 @@ def _array(rows: list[list[dict[str, float]]], key: str) -> Floats:
 def as_csv(records: Iterable[Record]) -> str:
     """One line for each controller, seed and year; a figure that it does not have stays empty."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, ("controller", "seed", "year", *COLUMNS), lineterminator="\n", restval="")
-    writer.writeheader()
-    for record in records:
-        seed = "" if record.seed is None else record.seed
-        own = {key: f"{record.figures[key]:.10g}" for key in COLUMNS if key in record.figures}
-        writer.writerow({"controller": record.controller, "seed": seed, "year": record.year, **own})
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("controller", "seed", "year", *COLUMNS))
+    for controller, seed, year, own in records:
+        cells = (f"{own[key]:.10g}" if key in own else "" for key in COLUMNS)
+        writer.writerow((controller, seed, year, *cells))  # no seed: an empty cell
     return text.getvalue()
 
 
 def as_json(found: dict[str, Standing]) -> dict[str, Any]:
-    def plain(value: Any) -> Any:
-        return value._asdict() if isinstance(value, Estimate) else value
-
-    return {name: {key: plain(value) for key, value in own._asdict().items()} for name, own in found.items()}
+    return {
+        name: {key: value._asdict() if isinstance(value, Estimate) else value for key, value in own._asdict().items()}
+        for name, own in found.items()
+    }
 
 
 HEAD = (
@@ -129,18 +130,11 @@ def table_rows(summary: dict[str, Any]) -> list[list[str]]:
     for name in sorted(standings, key=lambda name: standings[name]["bill"]["value"]):
         own = standings[name]
         better, served = own["better"], own["served_of_feasible"]
-        rows.append(
-            [
-                name,
-                interval(own["gap_closed"], 100, 1),
-                interval(own["below_strongest"], 1, 2, sign=True),
-                "" if better is None else f"{better} of {own['seeds'] * years}",
-                "" if served is None else f"{100 * served:.2f}",
-                interval(own["bill"], 1, 0),
-                interval(own["co2_kg"], 1e-3, 0),
-                str(own["seeds"]) if name in summary["settings"] else "",
-            ]
-        )
+        shares = interval(own["gap_closed"], 100, 1), interval(own["below_strongest"], 1, 2, sign=True)
+        pairs = "" if better is None else f"{better} of {own['seeds'] * years}"
+        ev = "" if served is None else f"{100 * served:.2f}"
+        costs = interval(own["bill"], 1, 0), interval(own["co2_kg"], 1e-3, 0)
+        rows.append([name, *shares, pairs, ev, *costs, str(own["seeds"]) if name in summary["settings"] else ""])
     return rows
 
 
@@ -158,40 +152,26 @@ def markdown(summary: dict[str, Any]) -> str:
     """The table for people, with what is needed to repeat and to judge it."""
     years = summary["years"]
     lines = [
-        f"# {summary['case']}: controllers on {len(years)} years that none was trained on",
-        "",
-        f"{summary['currency']} per year, simulated by {summary['simulator']}. {EXPLAINED}",
-        "",
-        "| " + " | ".join(HEAD) + " |",
-        "|---|" + "---:|" * (len(HEAD) - 1),
-        *("| " + " | ".join(row) + " |" for row in table_rows(summary)),
-        "",
+        f"# {summary['case']}: controllers on {len(years)} years that none was trained on\n",
+        f"{summary['currency']} per year, simulated by {summary['simulator']}. {EXPLAINED}\n",
+        markdown_table([HEAD, *table_rows(summary)]),
     ]
     lines += [f"* warning: {text}" for text in summary["audit"]["warnings"]]
-    lines += [
-        f"* {name} is left out: {reason}" for name, reason in {**summary["left_out"], **summary["failed"]}.items()
-    ]
-    facts = {"command": summary["command"], "years": ", ".join(years), "wall time of the command, s": summary["wall_s"]}
-    facts |= {f"training of {name}, s a seed": own.get("train_s", "") for name, own in summary["timing"].items()}
-    for key in ("machine", "versions"):
-        facts[key] = ", ".join(f"{name} {value}" for name, value in summary[key].items())
-    return "\n".join([*lines, *(f"* {key}: {value}" for key, value in facts.items())]) + "\n"
+    lines += [f"* {name} is left out: {why}" for name, why in {**summary["left_out"], **summary["failed"]}.items()]
+    lines += [f"* command: {summary['command']}", f"* years: {', '.join(years)}"]
+    lines += [f"* wall time of the command, s: {summary['wall_s']}"]
+    lines += [f"* training of {name}, s a seed: {own.get('train_s', '')}" for name, own in summary["timing"].items()]
+    lines += [f"* {key}: {listed(summary[key])}" for key in ("machine", "versions")]
+    return "\n".join(lines) + "\n"
 
 
 def co2_markdown(summary: dict[str, Any]) -> str:
     """Grid CO2 of every controller, most first, and how far it is below the references."""
     found = {name: own["co2_kg"] for name, own in summary["standings"].items()}
     references = [name for name in ("grid_only", UNCONTROLLED) if name in found]
-    lines = [
-        f"# {summary['case']}: CO2 from the grid, t a year",
-        "",
-        f"Simulated by {summary['simulator']}. {EXPLAINED.split('. ')[0]}.",
-        "",
-        "| controller | CO2, t | " + " | ".join(f"below {name}, %" for name in references) + " |",
-        "|---|" + "---:|" * (1 + len(references)),
-    ]
+    rows = [["controller", "CO2, t", *(f"below {name}, %" for name in references)]]
     for name in sorted(found, key=lambda name: -found[name]["value"]):
         shares = (100 * (1 - found[name]["value"] / found[other]["value"]) for other in references)
-        cells = [name, interval(found[name], 1e-3, 1), *(f"{round(share, 2) + 0.0:+.2f}" for share in shares)]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        rows.append([name, interval(found[name], 1e-3, 1), *(f"{round(share, 2) + 0.0:+.2f}" for share in shares)])
+    head = f"# {summary['case']}: CO2 from the grid, t a year\n\nSimulated by {summary['simulator']}."
+    return f"{head} {EXPLAINED.split('. ')[0]}.\n\n{markdown_table(rows)}"

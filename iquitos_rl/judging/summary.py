@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,10 +19,15 @@ from iquitos_rl.machine.facts import peak_memory, versions
 
 SCHEMA_VERSION = 2
 DEMAND_AUDIT = "demand_charge_booked_minus_defined"
-
-
 TERMS = ("energy_cost", "demand_cost", "carbon_cost", "shortfall_cost")
 """What a bill is the sum of."""
+THERMAL_TERMS = ("comfort_cost", "unserved_cost")
+"""And these, on a site with thermal devices."""
+
+
+def bill_terms(info: Collection[str]) -> tuple[str, ...]:
+    """The terms of a bill that a year has."""
+    return (*TERMS, *(term for term in THERMAL_TERMS if term in info))
 
 
 def figures(year: Year) -> dict[str, float]:
@@ -33,11 +38,10 @@ def figures(year: Year) -> dict[str, float]:
     """
     total = {name: float(values.sum()) for name, values in year.info.items()}
     result = {
-        "bill": sum(total[term] for term in TERMS),
-        **{term: total[term] for term in TERMS},
+        "bill": sum(total[term] for term in bill_terms(total)),
+        **{name: total[name] for name in (*bill_terms(total), "thermal_kwh", "unserved_kwh") if name in total},
         "co2_kg": total["carbon_kg"],
-        "import_kwh": total["import_kwh"],
-        "export_kwh": total["export_kwh"],
+        **{key: total[key] for key in ("import_kwh", "export_kwh")},
         **energy_figures(year.site, year.flows, total["export_kwh"]),
         "ev_kwh": total["ev_kwh"],
         "departures": total["departures"],
@@ -46,9 +50,8 @@ def figures(year: Year) -> dict[str, float]:
         "balance_residual_kwh": year.balance_residual_kwh,
         "reward": float(year.reward.sum()),
     }
-    if total["departures"] > 0:
-        result["served_share"] = total["served"] / total["departures"]
-    return result
+    departures = total["departures"]
+    return result | ({"served_share": total["served"] / departures} if departures > 0 else {})
 
 
 def energy_figures(site: Site, flows: Flows, exported: float) -> dict[str, float]:
@@ -79,13 +82,12 @@ def grid_only(year: Year, objective: Objective) -> dict[str, float]:
     vehicles = np.stack([flows.sockets[:, building == b].sum(-1) for b in range(len(site.buildings))], axis=-1)
     consumption = flows.load + flows.other + vehicles
     price = np.stack([b.price[:hours] for b in site.buildings], axis=-1)
-    carbon = np.stack([b.carbon[:hours] for b in site.buildings], axis=-1)
-    co2 = float((consumption * carbon).clip(min=0).sum())
+    co2 = float(import_co2(site, consumption).sum())
     costs = {
         "energy_cost": float((consumption * price).sum()),
         "demand_cost": demand_cost(site, objective, consumption),
         "carbon_cost": objective.settings.carbon_price * co2,
-        "shortfall_cost": float(year.info["shortfall_cost"].sum()),
+        **{term: float(year.info[term].sum()) for term in bill_terms(year.info)[3:]},
     }
     energy = {"import_kwh": consumption, "load_kwh": flows.load, "ev_kwh": vehicles}
     sums = {name: float(kwh.sum()) for name, kwh in energy.items()}
@@ -101,10 +103,10 @@ def planned_flows(site: Site, plan: Plan) -> Flows:
     return Flows(load, pv, plan.battery, nothing, plan.vehicles, plan.net, plan.battery_soc, nothing)
 
 
-def planned_co2(site: Site, plan: Plan) -> Floats:
-    """(H, B) kg."""
-    carbon = np.stack([b.carbon[: len(plan.net)] for b in site.buildings], axis=-1)
-    return np.asarray((plan.net * carbon).clip(min=0))
+def import_co2(site: Site, net_kwh: Floats) -> Floats:
+    """(K, B) kg of CO2 of the import in net consumption (K, B) from the first row on; exports earn no credit."""
+    carbon = np.stack([b.carbon[: len(net_kwh)] for b in site.buildings], axis=-1)
+    return np.asarray((net_kwh * carbon).clip(min=0))
 
 
 def planned_figures(site: Site, objective: Objective, optimum: Optimum) -> dict[str, float]:
@@ -115,14 +117,12 @@ def planned_figures(site: Site, objective: Objective, optimum: Optimum) -> dict[
     result = {
         "bill": float(bill.total),
         **{f"{term}_cost": float(value) for term, value in bill._asdict().items()},
-        "co2_kg": float(planned_co2(site, plan).sum()),
+        "co2_kg": float(import_co2(site, plan.net).sum()),
         "import_kwh": float(plan.net.clip(min=0).sum()),
         "export_kwh": exported,
         **energy_figures(site, planned_flows(site, plan), exported),
     }
-    if price > 0:
-        result["ev_missing_kwh"] = float(bill.shortfall) / price
-    return result
+    return result | ({"ev_missing_kwh": float(bill.shortfall) / price} if price > 0 else {})
 
 
 def demand_cost(site: Site, objective: Objective, import_kwh: np.ndarray[Any, Any]) -> float:
@@ -178,12 +178,12 @@ class Result(NamedTuple):
         return Result({}, failed=message)
 
 
-def gap_shares(controllers: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+def gap_shares(controllers: Mapping[str, Mapping[str, float]], key: str = "bill") -> dict[str, float]:
     """Share of the gap between uncontrolled and optimum that each controller closes; empty without a gap to close."""
-    idle, best = (controllers.get(name, {}).get("bill") for name in ("uncontrolled", "optimum"))
+    idle, best = (controllers.get(name, {}).get(key) for name in ("uncontrolled", "optimum"))
     if idle is None or best is None or best >= idle:
         return {}
-    return {name: gap_share(found["bill"], idle, best) for name, found in controllers.items() if "bill" in found}
+    return {name: gap_share(found[key], idle, best) for name, found in controllers.items() if key in found}
 
 
 def make_summary(
@@ -200,14 +200,10 @@ def make_summary(
     Args:
         references: `uncontrolled` first, then everything else that agents are compared with.
     """
-    judged = {name: result for name, result in results.items() if result.failed is None}
-    baseline = references["uncontrolled"]
-    controllers = {
-        "grid_only": baseline.grid_only,
-        **{name: reference.figures for name, reference in references.items()},
-        **{name: result.figures for name, result in judged.items()},
-    }
-    residuals = [found["balance_residual_kwh"] for found in controllers.values() if "balance_residual_kwh" in found]
+    judged, baseline = {name: own for name, own in results.items() if own.failed is None}, references["uncontrolled"]
+    simulated: list[Judged | Result] = [*references.values(), *judged.values()]
+    controllers = {"grid_only": baseline.grid_only}
+    controllers |= {name: found.figures for name, found in zip((*references, *judged), simulated)}
     return {
         "schema_version": SCHEMA_VERSION,
         "case": case,
@@ -226,11 +222,8 @@ def make_summary(
             for name, result in judged.items()
         },
         "audit": {
-            "largest_balance_residual_kwh": max(residuals),
-            DEMAND_AUDIT: max(
-                [found.demand_audit for found in references.values()]
-                + [found.demand_audit for found in judged.values()]
-            ),
+            "largest_balance_residual_kwh": max(own.get("balance_residual_kwh", 0.0) for own in controllers.values()),
+            DEMAND_AUDIT: max(found.demand_audit for found in simulated),
             **largest(found.parity for found in judged.values()),
             "warnings": warnings,
         },

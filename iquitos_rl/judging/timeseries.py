@@ -13,8 +13,9 @@ from iquitos_rl.envs.citylearn.env import CityLearnSite, Flows
 from iquitos_rl.envs.task.observation import socket_names
 from iquitos_rl.envs.task.site_task import SERVED_TOLERANCE
 from iquitos_rl.envs.task.sockets import socket_tables
+from iquitos_rl.envs.task.thermal import action_names as thermal_names
 from iquitos_rl.judging.simulate import Year
-from iquitos_rl.judging.summary import planned_co2, planned_flows
+from iquitos_rl.judging.summary import bill_terms, import_co2, planned_flows
 from iquitos_rl.machine.files import write_text
 
 
@@ -45,19 +46,20 @@ def energies(site: Site, flows: Flows) -> pd.DataFrame:
 
 def timeseries(year: Year) -> pd.DataFrame:
     """The hours of a simulated year, with what they cost."""
-    cost = sum(year.info[f"{term}_cost"] for term in ("energy", "demand", "carbon", "shortfall"))
+    cost = sum(year.info[term] for term in bill_terms(year.info))
     return energies(year.site, year.flows).assign(cost=cost, co2_kg=year.info["carbon_kg"])
 
 
 def planned_timeseries(site: Site, plan: Plan) -> pd.DataFrame:
     """The hours of a plan that no simulator ran."""
-    return energies(site, planned_flows(site, plan)).assign(co2_kg=planned_co2(site, plan).sum(-1))
+    return energies(site, planned_flows(site, plan)).assign(co2_kg=import_co2(site, plan.net).sum(-1))
 
 
 def trace(year: Year, env: CityLearnSite) -> pd.DataFrame:
     """One row an hour: every action as the controller gave it, the terms of the objective, and the reward."""
     names = [f"{b.name}/battery" for b in year.site.buildings if b.battery is not None and b.battery_action]
-    names += [f"other_{i}" for i in range(env.task.num_other_actions)]
+    names += thermal_names(year.site)
+    names += [f"other_{i}" for i in range(env.task.num_other_actions - env.task.num_thermal_actions)]
     names += env.task.socket_names
     actions = {f"action/{name}": year.actions[:, i] for i, name in enumerate(names)}
     return pd.DataFrame({"step": np.arange(year.hours), **actions, **year.info, "reward": year.reward})

@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+Check = Callable[[], None]
+"""Called now and then by what takes long or waits; what it raises, such as `Interrupted`, ends that."""
 STATUS = 128
 """Signal n gives exit status 128 + n: 130 for Ctrl-C, 143 for SIGTERM."""
 

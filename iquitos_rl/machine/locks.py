@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from iquitos_rl.errors import UserError
+from iquitos_rl.machine.interrupt import Check
 
 POLL_S = 0.5
 
 
 @contextlib.contextmanager
-def only_process(product: Path, check: Callable[[], None] = lambda: None) -> Iterator[None]:
+def only_process(product: Path, check: Check = lambda: None) -> Iterator[None]:
     """Hold the lock for making a file or folder of the cache; wait while another process holds it.
 
     After a wait the caller should check whether the product exists already. The operating system releases the lock (on
-    a file next to the product) when the process ends.
-
-    Args:
-        product: the file or folder to make; its parent folder is created here.
-        check: called repeatedly while waiting; an exception from it ends the wait.
+    a file next to the product, whose folder is created here) when the process ends.
 
     Raises:
         UserError: the cache cannot be written to.

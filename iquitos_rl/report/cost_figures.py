@@ -13,18 +13,25 @@ from iquitos_rl.report import style
 from iquitos_rl.report.measures import co2_terms, scores, step_hours
 from iquitos_rl.report.results import Results
 
-TERMS = (
-    ("energy_cost", "energy", style.BLUE),
-    ("demand_cost", "demand charge", style.ORANGE),
-    ("carbon_cost", "carbon price", style.GREEN),
-    ("shortfall_cost", "EV shortfall", style.VERMILLION),
-)
+TERMS = {
+    "energy_cost": ("energy", style.BLUE),
+    "demand_cost": ("demand charge", style.ORANGE),
+    "carbon_cost": ("carbon price", style.GREEN),
+    "shortfall_cost": ("EV shortfall", style.VERMILLION),
+}
+"""Label and colour."""
+THERMAL_TERMS = {
+    "comfort_cost": ("discomfort", style.PURPLE),
+    "unserved_cost": ("unserved in outages", style.GREY),
+}
+"""The same, of sites with thermal devices."""
 
 
 def bill(results: Results, names: list[str]) -> Figure:
     """Each controller's bill, stacked by term."""
     found = [results.controllers[name] for name in names]
-    terms = {label: (shade, [own[key] / 1e3 for own in found]) for key, label, shade in TERMS}
+    known = TERMS | {key: look for key, look in THERMAL_TERMS.items() if all(key in own for own in found)}
+    terms = {label: (shade, [own[key] / 1e3 for own in found]) for key, (label, shade) in known.items()}
     return stacked_bars(names, terms, f"thousand {results.currency}")
 
 
@@ -45,7 +52,7 @@ def stacked_bars(names: list[str], terms: dict[str, tuple[str, list[float]]], un
         left += values
     for row, total in enumerate(left):
         style.mark(axis, total, row, f"{total:,.0f}")
-    style.finish_bars(axis, left.max(), unit)
+    style.finish_bars(axis, unit, left.max())
     style.legend(figure, [axis], columns=2)
     return figure
 
@@ -54,28 +61,24 @@ def saving(results: Results, names: list[str]) -> Figure:
     """How far each term of the bill is below uncontrolled, which the stacked bars show too coarsely."""
     figure, (axis,) = style.subplots(1.2 + 0.2 * len(names) * len(TERMS))
     idle = results.controllers["uncontrolled"]
-    terms = [term for term in TERMS if all(term[0] in results.controllers[name] for name in ("uncontrolled", *names))]
-    for row, (key, label, shade) in enumerate(terms):
+    first = np.arange(len(names)) * (len(TERMS) + 1)
+    for row, (key, (label, shade)) in enumerate(TERMS.items()):
         values = [(idle[key] - results.controllers[name][key]) / 1e3 for name in names]
-        place = np.arange(len(names)) * (len(terms) + 1) + row
-        axis.barh(place, values, color=shade, label=label, height=0.85)
-        for y, value in zip(place, values):
+        axis.barh(first + row, values, color=shade, label=label, height=0.85)
+        for y, value in zip(first + row, values):
             style.mark(axis, value, y, f"{round(value, 1) + 0.0:+,.1f}", left=value <= -0.05)
-    axis.set_yticks(np.arange(len(names)) * (len(terms) + 1) + (len(terms) - 1) / 2, map(style.display_name, names))
+    axis.set_yticks(first + (len(TERMS) - 1) / 2, map(style.display_name, names))
     axis.axvline(0, color=style.BLACK, linewidth=0.8)
     axis.invert_yaxis()
     axis.margins(x=0.2)
-    style.thousands(axis.xaxis)
-    axis.set_xlabel(f"thousand {results.currency} below uncontrolled")
-    axis.grid(axis="y", visible=False)
+    style.finish_bars(axis, f"thousand {results.currency} below uncontrolled")
     style.legend(figure, [axis], columns=2)
     return figure
 
 
 def above_optimum(results: Results, names: list[str]) -> Figure:
     """How far each controller's bill is above the optimum's of the same year."""
-    label = f"thousand {results.currency} above perfect foresight"
-    return scored_bars(results, names, "above_optimum", ",.0f", label)
+    return scored_bars(results, names, "above_optimum", ",.0f", f"thousand {results.currency} above perfect foresight")
 
 
 def gap(results: Results, names: list[str]) -> Figure:
@@ -87,8 +90,7 @@ def gap(results: Results, names: list[str]) -> Figure:
 
 def below_strongest(results: Results, names: list[str]) -> Figure:
     """How far each controller's bill is below the strongest rule's of the same year."""
-    label = "% below the strongest rule's bill of the same year"
-    return scored_bars(results, names, "below_strongest", "+.2f", label)
+    return scored_bars(results, names, "below_strongest", "+.2f", "% below the strongest rule's bill of the same year")
 
 
 def scored_bars(results: Results, names: list[str], key: str, form: str, label: str) -> Figure:
@@ -106,9 +108,7 @@ def scored_bars(results: Results, names: list[str], key: str, form: str, label: 
     axis.set_ylim(len(names) - 0.4, -0.6)
     axis.margins(x=0.16)
     axis.axvline(0, color=style.BLACK, linewidth=0.8)
-    style.thousands(axis.xaxis)
-    axis.set_xlabel(label)
-    axis.grid(axis="y", visible=False)
+    style.finish_bars(axis, label)
     return figure
 
 
@@ -116,7 +116,7 @@ def learning(results: Results) -> Figure:
     """Training metrics over site-years: points, and their running mean over a twentieth of the rows. With several
     trainings per agent, only the running means."""
     hours = next(iter(results.hours.values()), None)
-    year = 8760 / (1.0 if hours is None else step_hours(hours))  # steps in 365 days
+    year = 8760 / (1.0 if hours is None else step_hours(hours))  # steps
     panels = (
         ("episode_return", "return of finished episodes", False),
         ("env/energy_cost", f"energy cost, thousand {results.currency} a site-year", True),
@@ -126,8 +126,7 @@ def learning(results: Results) -> Figure:
     figure, axes = style.subplots(0.6 + 1.35 * len(used), (1,) * len(used), sharex=True)
     for axis, (key, title, summed) in zip(axes, used):
         for name, frames in results.metrics.items():
-            curves = [training_curve(frame, key, summed, year) for frame in frames if key in frame]
-            draw_curves(axis, curves, style.colour(name), style.display_name(name))
+            draw_curves(axis, name, [training_curve(frame, key, summed, year) for frame in frames if key in frame])
         axis.set_title(title)
         style.thousands(axis.yaxis)
     axes[-1].set_xlabel("site-years trained")
@@ -138,19 +137,20 @@ def learning(results: Results) -> Figure:
 
 
 def training_curve(frame: pd.DataFrame, key: str, summed: bool, year: float) -> pd.Series[float]:
-    """A metric by site-years trained. A `summed` one, which holds the total since the row before, is converted to
-    thousands a site-year."""
+    """A metric by site-years trained; a `summed` one (the total since the row before) in thousands a site-year."""
     values = frame[key]
     if summed:
         values = values / frame.step.diff().fillna(frame.step) * year / 1e3
     return values.set_axis(frame.step / year).dropna()
 
 
-def draw_curves(axis: Any, curves: list[pd.Series[float]], shade: str, label: str) -> None:
-    alone = len(curves) == 1
+def draw_curves(axis: Any, name: str, curves: list[pd.Series[float]]) -> None:
+    """An agent's running means, and the points if it was trained once."""
+    shade, alone = style.colour(name), len(curves) == 1
     for curve in curves:
         if alone:
             axis.plot(curve, ".", color=shade, alpha=0.3, markersize=3, markeredgewidth=0)
         smooth = curve.rolling(max(1, len(curve) // 20), min_periods=1).mean()
         marker = "." if len(curve) == 1 else ""  # a single point draws no line
-        axis.plot(smooth, color=shade, label=label, linewidth=1.3 if alone else 0.9, marker=marker)
+        look = {"color": shade, "label": style.display_name(name), "linewidth": 1.3 if alone else 0.9}
+        axis.plot(smooth, marker=marker, **look)

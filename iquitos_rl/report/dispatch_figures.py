@@ -18,12 +18,8 @@ def dispatch(results: Results, name: str, rows: slice) -> Figure:
     """A few days of a controller: sources and uses of power; net, vehicles and SOC compared with other controllers;
     the price."""
     hours, step = results.hours[name].iloc[rows], step_hours(results.hours[name])
-    lines = [
-        ("net_kwh", 1 / step, "net, kW (negative: export)", 2.0),
-        ("ev_kwh", 1 / step, "vehicles, kW", 1.0),
-        ("battery_soc", 100, "battery SOC, %", 1.0),
-    ]
-    lines = [line for line in lines if line[0] in hours]
+    lines = [("net_kwh", 1 / step, "net, kW (negative: export)", 2.0), ("ev_kwh", 1 / step, "vehicles, kW", 1.0)]
+    lines += [("battery_soc", 100, "battery SOC, %", 1.0)] if "battery_soc" in hours else []
     ratios = (3, *(ratio for *_, ratio in lines), 0.8)
     figure, axes = style.subplots(1.3 + 0.47 * sum(ratios), ratios, sharex=True)
     time = np.arange(len(hours) + 1) * step / (1 if len(hours) * step <= 24 else 24)
@@ -33,16 +29,14 @@ def dispatch(results: Results, name: str, rows: slice) -> Figure:
     others = [who for who in kept() if who != name and len(shown.get(who, ())) == len(hours)]
     for axis, (key, scale, title, _) in zip(axes[1:], lines):
         for who in (who for who in (*others, name) if key in shown[who]):
-            look = {"linestyle": style.dashes(who), "color": style.colour(who), "label": style.display_name(who)}
-            steps(axis, time, shown[who][key] * scale, linewidth=1.3 if who == name else 1, **look)
+            steps(axis, time, shown[who][key] * scale, linewidth=1.3 if who == name else 1, **style.line(who))
         axis.set_title(title)
     steps(axes[-1], time, hours.price, color=style.VERMILLION)
     axes[-1].set_title(f"price, {results.currency}/kWh")
     price_scale(axes[-1], hours.price)
     shared_scales(axes, {who: shown[who] for who in {*results.controlled, *others}}, step)
     time_ticks(axes[-1], hours, int(rows.start * step / 24), time[-1])
-    for axis in axes[:-1]:
-        style.thousands(axis.yaxis)
+    style.thousands(*(axis.yaxis for axis in axes[:-1]))
     style.legend(figure, axes[:2])
     return figure
 
@@ -102,8 +96,7 @@ def time_ticks(axis: Any, hours: pd.DataFrame, days_before: int, end: float) -> 
 
 def year(results: Results, name: str) -> Figure:
     """Every day of the simulated period: energies, highest import, range of SOC and of price."""
-    hours, currency = results.hours[name], results.currency
-    step = step_hours(hours)
+    hours, step = results.hours[name], step_hours(results.hours[name])
     day = np.arange(len(hours)) // round(24 / step)
     daily = hours.assign(out=-hours.bess_kwh.clip(upper=0)).groupby(day)
     ratios = (2.6, 1.8, 1, 0.8) if "battery_soc" in hours else (2.6, 1.8, 0.8)
@@ -120,21 +113,15 @@ def year(results: Results, name: str) -> Figure:
             axes[1].plot(peaks, color=style.colour(who), linewidth=1)
     axes[1].set_ylim(0, 1.05 * max(1e-6, *(own.import_kwh.max() / step for own in results.controlled.values())))
     axes[1].set_title("highest import of the day, kW" + (" (grey: uncontrolled)" if name != "uncontrolled" else ""))
-    for axis in axes[:2]:
-        style.thousands(axis.yaxis)
+    style.thousands(axes[0].yaxis, axes[1].yaxis)
     if "battery_soc" in hours:
-        axes[2].fill_between(range(daily.ngroups), *ends(daily.battery_soc, 100), color=style.SKY)
-        axes[2].set_ylim(0, 100)
-        axes[2].set_title("battery SOC, %: lowest to highest")
-    axes[-1].fill_between(range(daily.ngroups), *ends(daily.price, 1), color=style.VERMILLION, alpha=0.5)
-    axes[-1].set_title(f"price, {currency}/kWh: lowest to highest")
+        soc, days = 100 * daily.battery_soc.agg(["min", "max"]), range(daily.ngroups)
+        axes[2].fill_between(days, soc["min"], soc["max"], color=style.SKY)
+        axes[2].set(ylim=(0, 100), title="battery SOC, %: lowest to highest")
+    price = daily.price.agg(["min", "max"])
+    axes[-1].fill_between(range(daily.ngroups), price["min"], price["max"], color=style.VERMILLION, alpha=0.5)
     price_scale(axes[-1], hours.price)
-    axes[-1].set_xlim(0, max(daily.ngroups - 1, 1))
-    axes[-1].set_xlabel("day of the simulated period")
+    axes[-1].set(xlim=(0, max(daily.ngroups - 1, 1)), xlabel="day of the simulated period")
+    axes[-1].set_title(f"price, {results.currency}/kWh: lowest to highest")
     style.legend(figure, axes[:1])
     return figure
-
-
-def ends(daily: Any, scale: float) -> tuple[pd.Series[float], pd.Series[float]]:
-    """Lowest and highest value of each day."""
-    return daily.min() * scale, daily.max() * scale

@@ -14,17 +14,16 @@ from iquitos_rl.report import style
 from iquitos_rl.report.measures import energy_balance, highest_price_hours, months, step_hours
 from iquitos_rl.report.results import Results
 
-OPTIMUM = "optimum"
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
 def monthly(results: Results) -> Figure:
     """Each month's highest import, at the highest price and at other prices, and the demand charges."""
     split = highest_price_hours(next(iter(results.hours.values()))) is not None
-    titles = ["highest import, kW"]
-    if split:
-        titles = ["highest import in the hours of the highest price, kW", "highest import in the other hours, kW"]
-    if all("demand_cost" in hours for name, hours in results.hours.items() if name != OPTIMUM):
+    titles = ["highest import in the hours of the highest price, kW", "highest import in the other hours, kW"]
+    if not split:
+        titles = ["highest import, kW"]
+    if results.traced:
         titles.append(f"demand charges, thousand {results.currency}")
     found = {name: monthly_peaks(hours, split) for name, hours in results.hours.items()}
     figure, axes = style.subplots(0.7 + 1.5 * len(titles), (1,) * len(titles), sharex=True)
@@ -65,22 +64,20 @@ def heat_map(results: Results, name: str, key: str) -> Figure:
         for who, f in results.controlled.items()
     }
     table = tables[name]
-    low = min(float(np.nanmin(t.to_numpy())) for t in tables.values())
-    high = max(float(np.nanmax(t.to_numpy())) for t in tables.values())
-    options = {"cmap": "cividis", "vmin": low, "vmax": high}
-    if key != "net_kwh":
-        bound = max(-low, high, 1e-9)
-        options = {"cmap": "PuOr", "vmin": -bound, "vmax": bound}
+    values = np.concatenate([t.to_numpy().ravel() for t in tables.values()])
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    bound = max(-low, high, 1e-9)
+    options = {"cmap": "PuOr", "vmin": -bound, "vmax": bound}
+    if key == "net_kwh":
+        options = {"cmap": "cividis", "vmin": low, "vmax": high}
     figure, (axis,) = style.subplots(0.9 + 0.19 * len(table))
     image = axis.imshow(table.to_numpy(), aspect="auto", interpolation="none", **options)
     axis.grid(visible=False)
     axis.set_yticks(range(len(table)), [style.MONTHS[int(month - 1) % 12] for month in table.index])
     axis.set_xticks(range(0, table.shape[1], 3), [f"{int(hour)}" for hour in table.columns[::3]])
-    axis.set_xlabel("hour of the day")
     what = "net import" if key == "net_kwh" else "battery, charging positive"
-    axis.set_title(f"{style.display_name(name)}: mean {what}, kW")
-    bar = figure.colorbar(image, ax=axis, fraction=0.05, pad=0.02)
-    style.thousands(bar.ax.yaxis)
+    axis.set(xlabel="hour of the day", title=f"{style.display_name(name)}: mean {what}, kW")
+    style.thousands(figure.colorbar(image, ax=axis, fraction=0.05, pad=0.02).ax.yaxis)
     return figure
 
 
@@ -98,21 +95,23 @@ def mean_day(axis: Any, results: Results, key: str, title: str) -> None:
     """Mean power of a column (kWh per step) by clock hour, one line per controller."""
     for name, hours in results.hours.items():
         mean = (hours[key] / step_hours(hours)).groupby(hours.hour % 24).mean()
-        axis.plot(mean, style.dashes(name), color=style.colour(name), label=style.display_name(name), marker=".")
+        axis.plot(mean, marker=".", **style.line(name))
     axis.axhline(0, color=style.BLACK, linewidth=0.6)
-    axis.set_title(title)
-    axis.set_xticks(range(0, 24, 3))
+    axis.set(title=title, xticks=range(0, 24, 3))
     style.thousands(axis.yaxis)
 
 
 def vehicles(results: Results) -> Figure:
     """Charging power on the mean day, and the energy missing at departures in each month."""
-    traced = {name: hours for name, hours in results.hours.items() if "missing_kwh" in hours}
-    figure, axes = style.subplots(4.2 if traced else 2.4, (1.3, 1) if traced else (1,))
+    missing = {
+        name: hours.missing_kwh.groupby(months(hours)).sum()
+        for name, hours in results.hours.items()
+        if "missing_kwh" in hours
+    }
+    figure, axes = style.subplots(4.2 if missing else 2.4, (1.3, 1) if missing else (1,))
     mean_day(axes[0], results, "ev_kwh", "mean charging power of all vehicles, kW")
     axes[0].set_xlabel("hour of the day")
-    if traced:
-        missing = {name: hours.missing_kwh.groupby(months(hours)).sum() for name, hours in traced.items()}
+    if missing:
         monthly_bars(axes[1], results, missing)
         axes[1].set_title("energy missing at departure, kWh a month")
     style.legend(figure, axes[:1])
@@ -127,20 +126,17 @@ def sockets(results: Results) -> Figure:
     axes[0].bar(place, first.departures, color=style.GREY, width=0.8)
     shift = np.linspace(-0.25, 0.25, len(results.sockets)) if len(results.sockets) > 1 else [0.0]
     for (name, frame), by, marker in zip(results.sockets.items(), shift, MARKERS * len(results.sockets)):
-        look = {"color": style.colour(name), "label": style.display_name(name), "linestyle": "none", "markersize": 3.5}
-        share = 100 * frame.served / frame.departures.where(frame.departures > 0)
-        axes[1].plot(place + by, share, marker, **look)
-        axes[2].plot(place + by, frame.missing_kwh, marker, **look)
+        look = {**style.line(name), "linestyle": "none", "marker": marker, "markersize": 3.5}
+        axes[1].plot(place + by, 100 * frame.served / frame.departures.where(frame.departures > 0), **look)
+        axes[2].plot(place + by, frame.missing_kwh, **look)
     low = min(axes[1].get_ylim()[0], 99)
     axes[1].set_ylim(low, 100 + 0.06 * (100 - low))
     axes[2].set_ylim(bottom=min(0, axes[2].get_ylim()[0]))
-    titles = ("departures", "% of them served", "energy missing at departures, kWh")
-    for axis, title in zip(axes, titles):
+    for axis, title in zip(axes, ("departures", "% of them served", "energy missing at departures, kWh")):
         axis.set_title(title)
         style.thousands(axis.yaxis)
-    axes[-1].xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    axes[-1].set_xlim(0.3, len(first) + 0.7)
-    axes[-1].set_xlabel("socket")
+    axes[2].xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes[2].set(xlim=(0.3, len(first) + 0.7), xlabel="socket")
     style.legend(figure, axes[1:2])
     return figure
 
@@ -160,6 +156,6 @@ def balance(results: Results) -> Figure:
             labels.append(f"{style.display_name(name)}, {way}")
     axis.set_yticks(range(len(labels)), labels)
     largest = max(sum(energy_balance(hours)[0].values()) for hours in results.hours.values())
-    style.finish_bars(axis, largest / 1e3, "MWh")
+    style.finish_bars(axis, "MWh", largest / 1e3)
     style.legend(figure, [axis])
     return figure

@@ -54,14 +54,6 @@ def co2_terms(found: dict[str, float]) -> dict[str, float]:
     return {name: found["co2_kg"] / 1e3 * kwh / used if used > 0 else 0.0 for name, kwh in terms.items()}
 
 
-def gap_share(controllers: dict[str, dict[str, float]], name: str, key: str = "bill") -> float | None:
-    """Share of the gap between uncontrolled and optimum that a controller closes; None if there is no gap."""
-    idle, best, mine = (controllers.get(who, {}).get(key) for who in ("uncontrolled", "optimum", name))
-    if idle is None or best is None or mine is None or best >= idle:
-        return None
-    return bill.gap_share(mine, idle, best)
-
-
 class Score(NamedTuple):
     """A controller's mean, the bounds of its interval (the mean if there is none), and its value by seed and year."""
 

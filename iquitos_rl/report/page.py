@@ -8,10 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from iquitos_rl.judging.standings import interval
+from iquitos_rl.judging.summary import gap_shares
 from iquitos_rl.machine.files import write_text
-from iquitos_rl.report import cost_sections, hour_sections, run_sections
-from iquitos_rl.report.markup import bullets, document, paragraph
-from iquitos_rl.report.measures import gap_share
+from iquitos_rl.report.markup import fill_page
 from iquitos_rl.report.results import Results, read_results
 from iquitos_rl.report.style import display_name
 
@@ -31,29 +30,8 @@ def write_report(output: Path) -> Path:
     results = read_results(output)
     title = f"{results.summary.get('case', output.name)}: " + ", ".join(map(display_name, results.agents))
     title += " compared" if results.standings else ""
-    first, *details = headline(results)
-    parts = headed_sections(results)
-    links = "".join(f'<a href="#s{i}">{name}</a>' for i, name in enumerate(parts))
-    body = [paragraph(first, "headline"), bullets(details), cost_sections.lead(results), f"<nav>{links}</nav>\n"]
-    for i, (name, html) in enumerate(parts.items()):
-        body.append(f'<section><h2 id="s{i}">{name}</h2>\n{html}</section>\n')
-    write_text(output / "report.html", document(title, "".join(body)))
+    write_text(output / "report.html", fill_page(results, title, headline(results)))
     return output / "report.html"
-
-
-def headed_sections(results: Results) -> dict[str, str]:
-    """Heading to HTML, in order."""
-    standings = {"Standings": cost_sections.comparison(results)} if results.standings else {}
-    return standings | {
-        "The bill and CO2": cost_sections.costs(results),
-        "Day, week, year": hour_sections.dispatch(results),
-        "The average day": hour_sections.average_day(results),
-        "Vehicles": hour_sections.vehicles(results),
-        "Energy balance": hour_sections.balance(results),
-        "Learning, time, memory": run_sections.learning(results),
-        "Audit": run_sections.audit(results),
-        "Settings": run_sections.settings(results),
-    }
 
 
 def headline(results: Results) -> list[str]:
@@ -82,7 +60,7 @@ def one_run(results: Results, best: str) -> list[str]:
     """Sentences on the best agent of a single training."""
     controllers, (key, _, unit, scale) = results.controllers, main_figure(results)
     mine, text = controllers[best][key], []
-    if (closed := gap_share(controllers, best, key)) is not None:
+    if (closed := gap_shares(controllers, key).get(best)) is not None:
         text.append(f"It closes {100 * closed:.1f} % of the gap between the uncontrolled site and perfect foresight.")
     rules = sorted((controllers[name][key], name) for name in results.rules if key in controllers[name])
     if rules:

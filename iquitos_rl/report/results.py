@@ -7,16 +7,15 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.references import kept
 from iquitos_rl.report.metrics import read_metrics
-from iquitos_rl.report.summary_shape import Compared, Run
 
 SUMMARY = "simulation_summary.json"
 REFERENCES = ("grid_only", "uncontrolled", "optimum")
@@ -25,6 +24,67 @@ ENERGIES = ("load_kwh", "pv_kwh", "bess_kwh", "ev_kwh", "other_kwh", "net_kwh", 
 HOURLY = ("month", "hour", *ENERGIES, "price", "co2_kg")
 TRACED = ("demand_cost", "missing_kwh", "departures", "served")
 SOCKETS = ("departures", "served", "missing_kwh", "energy_kwh")
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Numbers = dict[str, Number]
+
+
+class Audit(BaseModel):
+    """Results of checks: a number each, and warnings."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Number]
+    warnings: list[str] = []
+
+
+class Run(BaseModel):
+    """What the report needs of any run's summary; other keys are ignored."""
+
+    controllers: dict[str, Numbers]
+    settings: dict[str, dict[str, Any]] = {}
+    timing: dict[str, Numbers] = {}
+    failed: dict[str, str] = {}
+    left_out: dict[str, str] = {}
+    audit: Audit = Audit()
+    memory: Numbers = {}
+    wall_s: Number = 0.0
+    machine: dict[str, Any] = {}
+    versions: dict[str, Any] = {}
+    standings: dict[str, Any] = {}
+
+
+class Interval(BaseModel):
+    value: Number
+    low_whole: Number
+    high_whole: Number
+
+
+class Standing(BaseModel):
+    seeds: int
+    bill: Interval
+    co2_kg: Interval
+    gap_closed: Interval | None
+    below_strongest: Interval | None
+    better: int | None
+    served_of_feasible: Number | None
+
+
+class Record(BaseModel):
+    controller: str
+    seed: int | None
+    year: str
+    figures: Numbers
+
+
+class Compared(Run):
+    """What it needs of a comparison's."""
+
+    standings: dict[str, Standing]
+    records: list[Record]
+    years: Annotated[list[str], Field(min_length=1)]
+    seeds: int
+    hours_of_seed: dict[str, int]
+    evaluated_on: str
+    simulator: str
 
 
 @dataclass(frozen=True)
@@ -55,6 +115,11 @@ class Results:
     def controlled(self) -> dict[str, pd.DataFrame]:
         """Time series of the uncontrolled site and the agents."""
         return {name: hours for name, hours in self.hours.items() if name == "uncontrolled" or name not in kept()}
+
+    @property
+    def traced(self) -> bool:
+        """Whether every controller that a simulator ran has a trace, where it has hours."""
+        return all("missing_kwh" in hours for name, hours in self.hours.items() if name != "optimum")
 
     @property
     def standings(self) -> dict[str, dict[str, Any]]:

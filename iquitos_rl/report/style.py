@@ -7,7 +7,6 @@ side. Colours are those of Okabe and Ito, "Color Universal Design" (2008), which
 from __future__ import annotations
 
 import io
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -55,27 +54,29 @@ STYLE = {
 }
 
 
-def entry(name: str) -> AgentEntry | ControllerEntry | None:
-    """What the registries know of a controller; None where a plugin that was there when it ran is not any more."""
-    return AGENTS.get(name) or CONTROLLERS.get(name)
+def entry(name: str) -> AgentEntry | ControllerEntry:
+    """What the registries know of a controller; a grey one where its plugin is not there any more."""
+    return AGENTS.get(name) or CONTROLLERS.get(name) or ControllerEntry(name.replace("_", " "), "", None)
 
 
 def display_name(name: str) -> str:
     """A controller's name for people."""
-    known = entry(name)
-    return name.replace("_", " ") if known is None else known.label
+    return entry(name).label
 
 
 def colour(name: str) -> str:
     """A controller's colour, the same in every figure of every report."""
-    known = entry(name)
-    return GREY if known is None else known.colour
+    return entry(name).colour
 
 
 def dashes(name: str) -> str:
     """A controller's line; that of an agent is solid."""
-    known = CONTROLLERS.get(name)
-    return "-" if known is None else known.dashes
+    return CONTROLLERS[name].dashes if name in CONTROLLERS else "-"
+
+
+def line(name: str) -> dict[str, Any]:
+    """How a controller's line looks, and its label."""
+    return {"linestyle": dashes(name), "color": colour(name), "label": display_name(name)}
 
 
 @contextmanager
@@ -88,7 +89,7 @@ def drawing_style() -> Iterator[None]:
 
 
 def save(draw: Callable[[], Figure], folder: Path, name: str) -> str:
-    """Write a figure as PNG and return it as SVG that may stand inside an HTML page beside others.
+    """Write a figure as PNG and return it as SVG that may stand in one HTML page with others.
 
     Raises:
         UserError: the PNG cannot be written.
@@ -105,14 +106,14 @@ def save(draw: Callable[[], Figure], folder: Path, name: str) -> str:
     try:
         folder.mkdir(exist_ok=True)
         temporary.write_bytes(image.getvalue())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}") from None
     return inline_svg(text.getvalue())
 
 
 def inline_svg(text: str) -> str:
-    """An SVG file's element without what only a file needs: prolog, namespaces, metadata, ids nobody refers to."""
+    """An SVG file's element without what only a file needs: prolog, namespaces, metadata, unused ids."""
     svg = text[text.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"| (?:width|height)="[\d.]+pt"', "", svg)
@@ -138,22 +139,23 @@ def legend(figure: Figure, axes: Iterable[Any], columns: int = 3) -> None:
     figure.legend(handles.values(), handles.keys(), **options)
 
 
-def thousands(axis: Any) -> None:
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+def thousands(*axes: Any) -> None:
+    for axis in axes:
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
 
 
 def mark(axis: Any, value: float, row: float, text: str, left: bool = False) -> None:
-    """Write a bar's figure beside its end."""
-    side = "right" if left else "left"
-    axis.annotate(
-        text, (value, row), (-3 if left else 3, 0), textcoords="offset points", va="center", ha=side, bbox=PLAIN
-    )
+    """Write a bar's value next to its end."""
+    shift, side = (-3, "right") if left else (3, "left")
+    axis.annotate(text, (value, row), (shift, 0), textcoords="offset points", va="center", ha=side, bbox=PLAIN)
 
 
-def finish_bars(axis: Any, largest: float, label: str) -> None:
-    axis.invert_yaxis()
-    axis.set_xlim(0, max(largest, 1e-9) * 1.17)
-    axis.xaxis.set_major_locator(MaxNLocator(6))
+def finish_bars(axis: Any, label: str, largest: float | None = None) -> None:
+    """Scale, label and grid under horizontal bars; those up to `largest` start at zero."""
+    if largest is not None:
+        axis.invert_yaxis()
+        axis.set_xlim(0, max(largest, 1e-9) * 1.17)
+        axis.xaxis.set_major_locator(MaxNLocator(6))
     thousands(axis.xaxis)
     axis.set_xlabel(label)
     axis.grid(axis="y", visible=False)

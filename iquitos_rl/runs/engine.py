@@ -1,4 +1,4 @@
-"""Which engine a run trains on."""
+"""Which engine a run trains on, and around which rule."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from iquitos_rl.envs.engines import ENGINES, Wanted
 from iquitos_rl.envs.task.site_vector import SiteVector
 from iquitos_rl.envs.vector import VectorEnv
 from iquitos_rl.errors import UserError
+from iquitos_rl.judging.references import STRONGEST, find_rule
+from iquitos_rl.machine.interrupt import Check
 
 
 class Engine(NamedTuple):
@@ -30,6 +32,12 @@ class Engine(NamedTuple):
     """Why this engine, in one sentence."""
     fingerprints: list[str]
     """Of each training year's files."""
+
+
+class Guidance(NamedTuple):
+    rule: RuleSettings | None
+    reason: str
+    """Why this rule, or why none, in a few words."""
 
 
 def cannot(name: str, sites: Sequence[Site]) -> str | None:
@@ -77,3 +85,33 @@ def make_engine(
         env = GuidedSite(env, rule, settings.reach, settings.beyond)
     reason += f"; {made.note}" if made.note else ""
     return Engine(name, env, sites[0].rows - 1, made.together, reason, [site.fingerprint for site in sites])
+
+
+def choose_guidance(
+    settings: RunSettings, train_years: list[Path], cache: Path, check: Check = lambda: None
+) -> Guidance:
+    """The rule that the agent's actions count from; tuned on the training years, or taken from the cache.
+
+    Raises:
+        UserError: a rule is asked for and cannot act here.
+    """
+    if settings.guide == "none":
+        return Guidance(None, "none was asked for")
+    reason = obstacle(settings, train_years)
+    if reason is not None:
+        if settings.guide == "auto":
+            return Guidance(None, reason)
+        raise UserError(f"guide = {settings.guide}: {reason}")
+    print(f"the rule {STRONGEST} is tuned on training years, unless that was done before", flush=True)
+    rule = find_rule(STRONGEST, train_years, settings.task, cache, check=check)
+    return Guidance(rule, "tuned to " + ", ".join(f"{name} {value:.2f}" for name, value in rule.parameters.items()))
+
+
+def obstacle(settings: RunSettings, train_years: list[Path]) -> str | None:
+    """Why no rule can act in a run, None where one can."""
+    if settings.engine != "auto" and not ENGINES.require(settings.engine).guided:
+        able = " and ".join(name for name, engine in ENGINES.items() if engine.guided)
+        return f"rules are followed on the {able} engine only"
+    if not settings.task.ev_guard or settings.task.sockets != "fleet":
+        return "rules need task.ev_guard: true and task.sockets: fleet"
+    return cannot("district", [read_site(folder) for folder in train_years])  # which rules are tuned on

@@ -1,11 +1,14 @@
-"""Evaluating a saved policy on a case of the user's choice."""
+"""What a run's agents are compared with, evaluated here or taken from the store; and a saved policy's evaluation."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from iquitos_rl.agents.policy_file import load_policy
 from iquitos_rl.agents.registry import AGENTS
+from iquitos_rl.baselines.programme import SolverError
+from iquitos_rl.baselines.registry import CONTROLLERS
 from iquitos_rl.cases.presets import PRESETS
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.envs.citylearn.env import resolve_case
@@ -13,15 +16,82 @@ from iquitos_rl.envs.task.objective import Objective, read_tariff
 from iquitos_rl.envs.task.settings import TaskSettings
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.evaluation import evaluate_policy, hour_bar
-from iquitos_rl.judging.references import UNCONTROLLED, Reference, copy_hours, judge
-from iquitos_rl.judging.summary import make_summary
+from iquitos_rl.judging.references import UNCONTROLLED, Reference, copy_hours, judge, kept, learn, stored
+from iquitos_rl.judging.summary import Judged, make_summary
 from iquitos_rl.judging.table import comparison_table
-from iquitos_rl.machine.device import choose_device
+from iquitos_rl.machine.device import choose_device, choose_threads
 from iquitos_rl.machine.files import write_json
-from iquitos_rl.machine.threads import choose_threads
-from iquitos_rl.runs.compared import find_kept
+from iquitos_rl.machine.interrupt import Check
 from iquitos_rl.runs.folder import SUMMARY, make_output
 from iquitos_rl.runs.years import EVALUATION_YEAR_SEED, preset_year
+
+
+def find_reference(
+    reference: Reference,
+    cache: Path,
+    output: Path,
+    skip: bool = False,
+    reuse: bool = False,
+    check: Check = lambda: None,
+) -> Judged:
+    """Evaluate a reference, or take it from the store; its hours go to `output`.
+
+    Args:
+        skip: take it from the store or not at all.
+        reuse: take it from the store if it is there.
+
+    Raises:
+        UserError: it must not be evaluated and is not stored, or the site has something that it cannot handle.
+        SolverError: the optimum was not found.
+    """
+    found = stored(reference, cache) if skip or reuse else None
+    if found is None and skip:
+        text = f"{cache} holds no baseline for these inputs; run once without --skip-baseline"
+        raise UserError(f"--skip-baseline: {text}")
+    if found is None:
+        with hour_bar(f"evaluate {reference.name}", read_site(reference.case).rows - 1, check) as advance:
+            found = judge(reference, cache, advance)
+    copy_hours(reference, cache, output)
+    return found
+
+
+def find_kept(
+    baseline: Reference, years: list[Path], cache: Path, output: Path, skip: bool = False, check: Check = lambda: None
+) -> tuple[dict[str, Judged], dict[str, str]]:
+    """What every run evaluates next to the uncontrolled site `baseline`, or why one is missing.
+
+    Args:
+        years: to train on; without any, only controllers that need none.
+    """
+    found: dict[str, Judged] = {}
+    left_out: dict[str, str] = {}
+    for name in kept():
+        needs = CONTROLLERS[name].needs
+        if name == UNCONTROLLED or (needs != "nothing" and not years):
+            continue
+        try:
+            if needs == "rule":
+                print(f"the rule {name}: tuned on training years, which may take minutes the first time", flush=True)
+            rule = learn(name, years, baseline.task, cache, skip, check)
+            found[name] = find_reference(baseline._replace(name=name, rule=rule), cache, output, skip, True, check)
+        except (UserError, SolverError) as error:
+            left_out[name] = str(error)
+            print(f"without {name}: {error}", flush=True)
+    return found, left_out
+
+
+def load_site_agent(name: str, folder: Path) -> tuple[Any, TaskSettings]:
+    """A saved agent on the CPU, and the task that it was trained on.
+
+    Raises:
+        UserError: there is no such agent, the policy cannot be read, or it was not trained on a site.
+    """
+    if name not in AGENTS:
+        raise UserError(f"{folder}: unknown agent {name}")
+    agent = AGENTS[name].agent.load(folder, device=choose_device("cpu"))
+    if agent.spec.environment is None:
+        raise UserError(f"{folder}: this policy was not trained on a site")
+    return agent, TaskSettings.model_validate(agent.spec.environment["task"])
 
 
 def evaluate_run(run: Path, case: str, year_seed: int | None, output: Path) -> str:
@@ -39,28 +109,18 @@ def evaluate_run(run: Path, case: str, year_seed: int | None, output: Path) -> s
     """
     year_seed = EVALUATION_YEAR_SEED if year_seed is None else year_seed
     folder = run / "policy" if (run / "policy").is_dir() else run
-    meta, _ = load_policy(folder)
-    name = meta["algorithm"]
-    if name not in AGENTS:
-        raise UserError(f"{folder}: unknown agent {name}")
-    device = choose_device("cpu")
     choose_threads(1)
-    agent = AGENTS[name].agent.load(folder, device=device)
-    if agent.spec.environment is None:
-        raise UserError(f"{folder}: this policy was not trained on a site")
-    task = TaskSettings.model_validate(agent.spec.environment["task"])
+    name = load_policy(folder)[0]["algorithm"]
+    agent, task = load_site_agent(name, folder)
     cache = make_output(output).parent / "cache"
     preset = case in PRESETS
     year = preset_year(case, year_seed, {}, cache) if preset else resolve_case(case)
-    site, objective = read_site(year), Objective(read_tariff(year), task.objective)
-    baseline = Reference(UNCONTROLLED, year, site.fingerprint, task)
-    with hour_bar("evaluate uncontrolled", site.rows - 1) as advance:
-        references = {UNCONTROLLED: judge(baseline, cache, advance)}
-    copy_hours(baseline, cache, output)
-    others, left_out = find_kept(year, site.fingerprint, task, [], cache, output)
-    references |= others
+    baseline = Reference(UNCONTROLLED, year, read_site(year).fingerprint, task)
+    references = {UNCONTROLLED: find_reference(baseline, cache, output)}
+    others, left_out = find_kept(baseline, [], cache, output)
     result = evaluate_policy(name, agent, year, task, output)
     unseen = preset and year_seed >= EVALUATION_YEAR_SEED
-    summary = make_summary(case, unseen, objective, references, {name: result}, [], device)
+    objective, results = Objective(read_tariff(year), task.objective), {name: result}
+    summary = make_summary(case, unseen, objective, references | others, results, [], choose_device("cpu"))
     write_json(output / SUMMARY, {**summary, "left_out": left_out})
     return comparison_table(summary)

@@ -1,10 +1,11 @@
-"""The folder of a run: what it says of the run, which is the latest, and that one process at a time works in it."""
+"""The folder of a run: what it says of the run, that one process at a time works in it, and how results make room."""
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,10 @@ LOCK = ".lock"
 SUMMARY = "simulation_summary.json"
 RESULT = Path("checkpoints") / "result.json"
 """An agent's evaluation, kept until the summary of all is written."""
+NO_DIFFERENCE = ("checkpoint_minutes", "threads")
+"""Settings that change nothing in what is learned."""
+MAY_CHANGE = ("steps", "episodes", *NO_DIFFERENCE)
+"""Settings that leave what was learned so far as it is."""
 
 
 class Run(NamedTuple):
@@ -68,25 +73,19 @@ def latest_run(root: Path, algorithm: str, case: str) -> Run:
     return max(same, key=lambda run: run.created)
 
 
-@contextlib.contextmanager
-def lock_output(folder: Path) -> Iterator[None]:
+def lock_output(folder: Path) -> AbstractContextManager[Any]:
     """Keep other processes from an output folder. The system holds the lock and drops it with the process, however
     that ends.
 
     Raises:
         UserError: another process has it.
     """
-    lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
+        return FileLock(folder / LOCK).acquire(timeout=0)
     except Timeout:
         raise UserError(f"{folder}: another process is training there; wait for it or choose another folder") from None
     except OSError as error:
         raise UserError(f"{folder} cannot be written to: {error.strerror}") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def is_unused(folder: Path) -> bool:
@@ -111,3 +110,58 @@ def make_output(path: Path) -> Path:
     except OSError as error:
         raise UserError(f"--output {path}: cannot be created: {error.strerror}") from None
     return path
+
+
+def differences(
+    before: Mapping[str, Any], now: Mapping[str, Any], but: Sequence[str] = MAY_CHANGE, prefix: str = ""
+) -> list[str]:
+    """One phrase for each setting that is not what it was, those in `but` left out."""
+    found = []
+    for key in dict.fromkeys([*before, *now]):
+        old, new, name = before.get(key), now.get(key), f"{prefix}{key}"
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found += differences(old, new, but, f"{name}.")
+        elif old != new and name not in but:
+            found.append(f"{name} was {json.dumps(old)} and is {json.dumps(new)}")
+    return found
+
+
+def refuse_changes(folder: Path, found: list[str], allowed: bool) -> None:
+    """Resume a run whose settings or data have changed only if the user said so.
+
+    Raises:
+        UserError: there are differences and they are not allowed.
+    """
+    if found and not allowed:
+        raise UserError(f"{folder} cannot be resumed as it was: {'; '.join(found)} (--allow-changes resumes it anyway)")
+    if found:
+        print(f"resumed with changes: {'; '.join(found)}", flush=True)
+
+
+def has_failures(folder: Path) -> bool:
+    """Whether a finished run's summary tells of an agent that failed, which may be tried again."""
+    try:
+        return bool(json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["failed"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def set_aside(folder: Path, names: list[str]) -> None:
+    """Move a finished run's results into a folder of their own before the run is trained further. The summary is moved
+    last, so that a run that is cut off here still counts as finished."""
+    if not (folder / SUMMARY).is_file():
+        return
+    old = next(path for number in itertools.count(1) if not (path := folder / f"results-{number}").exists())
+    files = [f"{kind}_{name}.csv" for name in names for kind in ("timeseries", "trace")]
+    places = [Path(), *(Path(name) for name in names if (folder / name).is_dir())]
+    try:
+        for place in places:
+            (old / place).mkdir(parents=True)
+            (folder / place / RESULT).unlink(missing_ok=True)
+            for file in ("policy", *files, "error.txt"):
+                if (folder / place / file).exists():
+                    (folder / place / file).rename(old / place / file)
+        (folder / SUMMARY).rename(old / SUMMARY)
+    except OSError as error:
+        raise UserError(f"{folder}: the results so far cannot be moved to {old} ({error.strerror})") from None
+    print(f"the results so far are in {old}", flush=True)

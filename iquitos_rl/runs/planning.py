@@ -20,8 +20,7 @@ from iquitos_rl.judging.references import STRONGEST
 from iquitos_rl.machine.device import choose_device
 from iquitos_rl.memory.measure import context_bytes, measured_limits, process_bytes
 from iquitos_rl.memory.planner import DoesNotFitError, Limits, Plan, fit
-from iquitos_rl.runs.engine import make_engine
-from iquitos_rl.runs.guidance import obstacle
+from iquitos_rl.runs.engine import make_engine, obstacle
 from iquitos_rl.runs.years import prepare_years
 
 

@@ -2,37 +2,86 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
 import sys
 import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from iquitos_rl.agents import AGENTS
 from iquitos_rl.assignments import write_layer
 from iquitos_rl.cases.plausibility import check_case
 from iquitos_rl.cases.schema.reader import read_site
-from iquitos_rl.config import Settings
+from iquitos_rl.config import ALL, AgentSettings, Settings, load_settings, shipped_agents
 from iquitos_rl.envs.task.objective import Objective, read_tariff
 from iquitos_rl.errors import UserError
-from iquitos_rl.judging.references import UNCONTROLLED, Reference, copy_hours
+from iquitos_rl.judging.evaluation import evaluate_policy
+from iquitos_rl.judging.references import UNCONTROLLED, Reference
 from iquitos_rl.judging.summary import Result, make_summary
 from iquitos_rl.judging.table import comparison_table
-from iquitos_rl.machine.device import choose_device
+from iquitos_rl.machine.device import choose_device, choose_threads
 from iquitos_rl.machine.facts import machine
 from iquitos_rl.machine.files import write_json, write_text
-from iquitos_rl.machine.interrupt import Interrupts
-from iquitos_rl.machine.threads import choose_threads
+from iquitos_rl.machine.interrupt import Interrupted, Interrupts
 from iquitos_rl.report.page import write_report
-from iquitos_rl.runs.compared import find_kept, find_reference
-from iquitos_rl.runs.folder import SUMMARY, Run, is_unused, lock_output, make_output
-from iquitos_rl.runs.outcome import attempt, train_and_evaluate
-from iquitos_rl.runs.request import OUTPUTS, Request
-from iquitos_rl.runs.resume import differences, find_run, has_failures, refuse_changes, set_aside
-from iquitos_rl.runs.training import Session
+from iquitos_rl.runs.evaluation import find_kept, find_reference
+from iquitos_rl.runs.folder import (
+    NO_DIFFERENCE,
+    RESULT,
+    SUMMARY,
+    Run,
+    differences,
+    has_failures,
+    is_unused,
+    latest_run,
+    lock_output,
+    make_output,
+    read_run,
+    refuse_changes,
+    set_aside,
+)
+from iquitos_rl.runs.training import Session, Training
 from iquitos_rl.runs.years import prepare_years
+
+OUTPUTS = Path("outputs")
+LATEST = Path("")
+"""In the place of the folder to resume in: `output`, or the latest run of the case."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a training is asked to do."""
+
+    agent: str
+    """A name of the registry, or `all`."""
+    config: Path | None = None
+    """The user's YAML file of settings."""
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    """Run settings by name; None leaves one to the files."""
+    sets: tuple[str, ...] = ()
+    """`key=value` texts, see `load_settings`."""
+    output: Path | None = None
+    resume: Path | None = None
+    """Folder of the run to resume, or `LATEST`; None starts a run."""
+    allow_changes: bool = False
+    """Resume although settings or data have changed."""
+    skip_baseline: bool = False
+    """Take references from the cache only."""
+    cache: Path | None = None
+    """Where built years and references are kept; next to the output by default."""
+
+    def settings(self, resumed: Mapping[str, dict[str, Any]] | None = None) -> Settings:
+        """Settings of each agent to be trained; those of the run that is `resumed` are the defaults."""
+        names = shipped_agents() if self.agent == ALL else [self.agent]
+        return load_settings(names, self.config, self.flags, self.sets, resumed, together=self.agent == ALL)
 
 
 def train(request: Request) -> int:
@@ -44,7 +93,7 @@ def train(request: Request) -> int:
         Interrupted: the user asked to stop; the run can be resumed.
     """
     with Interrupts("finishing the step and saving") as interrupts:
-        found = find_run(request)
+        found = _find_run(request)
         settings = request.settings(found.settings if found else None)
         device = choose_device(settings.run.device)
         folder = found.folder if found else _open_output(request, settings.run.case)
@@ -54,6 +103,25 @@ def train(request: Request) -> int:
                 print(f"{folder}: this run is complete; train it further with a larger --steps or --episodes")
                 return 0
             return train_in(run, settings, device, request, interrupts)
+
+
+def _find_run(request: Request) -> Run | None:
+    """The run that is to be resumed; None where training is to start."""
+    if request.resume is None:
+        return None
+    if request.resume == LATEST and request.output is None:
+        return latest_run(OUTPUTS, request.agent, request.settings().run.case)
+    if request.resume != LATEST and request.output not in (None, request.resume):
+        raise UserError(f"--resume {request.resume}: a run resumes in its own folder; leave out --output")
+    folder = request.output or request.resume
+    run = read_run(folder)
+    if run is None and (request.resume != LATEST or not is_unused(folder)):
+        raise UserError(f"--resume: {folder} holds no run")
+    if run is None:
+        print(f"{folder} holds no run yet: it starts", flush=True)
+    elif run.algorithm != request.agent:
+        raise UserError(f"--resume: {folder} is a run of {run.algorithm}, not of {request.agent}")
+    return run
 
 
 def _open_output(request: Request, case: str) -> Path:
@@ -72,15 +140,10 @@ def _describe(request: Request, folder: Path, found: Run | None, settings: Setti
         created = datetime.now(timezone.utc).isoformat(timespec="seconds")
         run = Run(folder, request.agent, created, choose_threads(threads), dumps)
     else:
-        changes = [text for name in dumps for text in differences(found.settings.get(name, {}), dumps[name])]
-        refuse_changes(folder, changes, request.allow_changes)
+        pairs = [(found.settings.get(name, {}), dump) for name, dump in dumps.items()]
+        refuse_changes(folder, [text for pair in pairs for text in differences(*pair)], request.allow_changes)
         run = found._replace(threads=choose_threads(found.threads if threads == "auto" else threads), settings=dumps)
-        same_budget = all(
-            found.settings.get(name, {}).get(key) == dump[key]
-            for name, dump in dumps.items()
-            for key in ("steps", "episodes")
-        )
-        if changes or not same_budget or has_failures(folder):
+        if any(differences(*pair, but=NO_DIFFERENCE) for pair in pairs) or has_failures(folder):
             set_aside(folder, list(dumps))
     if run != found:
         for name, dump in dumps.items():
@@ -93,7 +156,7 @@ def _describe(request: Request, folder: Path, found: Run | None, settings: Setti
 
 def train_in(run: Run, settings: Settings, device: torch.device, request: Request, interrupts: Interrupts) -> int:
     """Train and evaluate every agent in the run's folder, and write the summary."""
-    started, output, task = time.perf_counter(), run.folder, settings.run.task
+    started, output, task, skip = time.perf_counter(), run.folder, settings.run.task, request.skip_baseline
     cache = request.cache or output.parent / "cache"
     facts = machine(device, run.threads)
     print(", ".join(f"{key} {value}" for key, value in facts.items()), flush=True)
@@ -105,26 +168,21 @@ def train_in(run: Run, settings: Settings, device: torch.device, request: Reques
     for warning in report.warnings:
         print(f"warning: {warning}", flush=True)
     interrupts.check()
-    site = read_site(years.evaluate)
-    objective = Objective(read_tariff(years.evaluate), task.objective)
     words = ["python", "-m", "iquitos_rl.train", run.algorithm, "--resume", str(output)]
     hint = subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
-    session = Session(interrupts, request.resume is not None, request.allow_changes, hint, cache, site.fingerprint)
-    baseline, skip = Reference(UNCONTROLLED, years.evaluate, site.fingerprint, task), request.skip_baseline
-    references = {UNCONTROLLED: find_reference(baseline, cache, skip, session.resume, interrupts.check)}
-    copy_hours(baseline, cache, output)
+    baseline = Reference(UNCONTROLLED, years.evaluate, read_site(years.evaluate).fingerprint, task)
+    resume, fingerprint = request.resume is not None, baseline.fingerprint
+    session = Session(interrupts, resume, request.allow_changes, hint, cache, device, years, fingerprint)
+    references = {UNCONTROLLED: find_reference(baseline, cache, output, skip, resume, interrupts.check)}
 
-    results: dict[str, Result] = {}
-    for name, own in settings.agents.items():
-        if len(settings.agents) == 1:
-            results[name] = train_and_evaluate(name, own, years, device, output, session)
-        else:
-            results[name] = attempt(name, own, years, device, output / name, session)
-    evaluated = years.evaluate, site.fingerprint, task
-    others, left_out = find_kept(*evaluated, years.train, cache, output, skip, interrupts.check)
-    references |= others
+    if len(settings.agents) == 1:
+        results = {name: _train_and_evaluate(name, own, output, session) for name, own in settings.agents.items()}
+    else:
+        results = {name: _attempt(name, own, output / name, session) for name, own in settings.agents.items()}
+    others, left_out = find_kept(baseline, years.train, cache, output, skip, interrupts.check)
+    objective, warnings = Objective(read_tariff(years.evaluate), task.objective), list(report.warnings)
     summary = {
-        **make_summary(years.name, years.unseen, objective, references, results, list(report.warnings), device),
+        **make_summary(years.name, years.unseen, objective, references | others, results, warnings, device),
         "left_out": left_out,
         "created": run.created,
         "wall_s": round(time.perf_counter() - started, 1),
@@ -136,3 +194,46 @@ def train_in(run: Run, settings: Settings, device: torch.device, request: Reques
     print(comparison_table(summary), flush=True)
     print(f"results in {output}, to read: {page}", flush=True)
     return 1 if any(result.failed for result in results.values()) else 0
+
+
+def _train_and_evaluate(name: str, settings: AgentSettings, output: Path, session: Session) -> Result:
+    """Train an agent from where it stands, and evaluate it on CityLearn."""
+    training = Training(name, settings, output, session)
+    if session.resume and (stored := _stored_result(output, training)) is not None:
+        return stored
+    timing = training.run()
+    # What was saved is evaluated, on the CPU: one observation at a time is slower on a GPU than the simulator.
+    agent: Any = AGENTS[name].agent.load(output / "policy")
+
+    def check() -> None:
+        session.interrupts.check(f"trained, not evaluated yet; to resume: {session.hint}")
+
+    check()
+    result = evaluate_policy(name, agent, session.years.evaluate, settings.run.task, output, check)
+    result = result._replace(timing=timing)
+    write_json(output / RESULT, {"steps": training.agent.steps, "result": result._asdict()})
+    return result
+
+
+def _stored_result(output: Path, training: Training) -> Result | None:
+    """The evaluation of this agent after as many steps, if the command was interrupted after it."""
+    try:
+        data = json.loads((output / RESULT).read_text(encoding="utf-8"))
+        steps, result = data["steps"], Result(**data["result"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # evaluating again is always right
+    return result if steps == training.agent.steps >= training.total else None
+
+
+def _attempt(name: str, settings: AgentSettings, output: Path, session: Session) -> Result:
+    """`_train_and_evaluate` for one of several agents: an error is written down, and the other agents continue."""
+    output.mkdir(exist_ok=True)
+    try:
+        return _train_and_evaluate(name, settings, output, session)
+    except Interrupted:
+        raise
+    except Exception as error:
+        write_text(output / "error.txt", traceback.format_exc())
+        message = f"{type(error).__name__}: {error}"
+        print(f"{name} failed: {message}; see {output / 'error.txt'}", file=sys.stderr, flush=True)
+        return Result.failure(message)

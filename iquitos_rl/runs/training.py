@@ -13,7 +13,7 @@ import torch
 from iquitos_rl.agents import AGENTS
 from iquitos_rl.agents.progress import Progress
 from iquitos_rl.checkpoints.checkpoint import Checkpoints, Loaded, generator_states, set_generator_states
-from iquitos_rl.config import AgentSettings
+from iquitos_rl.config import AgentSettings, unguided_settings
 from iquitos_rl.envs.gym.worker import WorkerError
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.evaluation import progress_bar
@@ -21,10 +21,10 @@ from iquitos_rl.machine.facts import versions
 from iquitos_rl.machine.interrupt import Interrupts
 from iquitos_rl.report.metrics import MetricsWriter
 from iquitos_rl.runs.best import YEARS, Best
-from iquitos_rl.runs.engine import Engine, make_engine
-from iquitos_rl.runs.guidance import choose_guidance, unguided_settings
+from iquitos_rl.runs.engine import Engine, choose_guidance, make_engine
+from iquitos_rl.runs.folder import differences, refuse_changes
 from iquitos_rl.runs.planning import planned_settings
-from iquitos_rl.runs.resume import differences, refuse_changes
+from iquitos_rl.runs.years import Years
 
 FOLDER, INSPECTION = "checkpoints", "inspection"
 
@@ -39,6 +39,8 @@ class Session(NamedTuple):
     """The command that resumes the run."""
     cache: Path
     """Where tuned rules are kept."""
+    device: torch.device
+    years: Years
     evaluation: str
     """Fingerprint of the year that agents are evaluated on."""
 
@@ -50,33 +52,24 @@ class Training:
         UserError: the checkpoint is of other settings or data, or none is whole.
     """
 
-    def __init__(
-        self,
-        name: str,
-        settings: AgentSettings,
-        train_years: list[Path],
-        device: torch.device,
-        output: Path,
-        session: Session,
-    ) -> None:
+    def __init__(self, name: str, settings: AgentSettings, output: Path, session: Session) -> None:
         self.name, self.settings, self.output, self.session = name, settings, output, session
-        guidance = choose_guidance(settings.run, train_years, session.cache, session.interrupts.check)
-        self.engine: Engine = make_engine(settings.run, train_years, device, guidance.rule)
-        years, hours = settings.run.episodes, self.engine.steps_per_year
-        self.total = settings.run.steps if settings.run.steps is not None else (years or 1) * hours
-        print(
-            f"training on the {self.engine.name} engine ({self.engine.reason}), {self.total / hours:.1f} site-years, "
-            f"{'no rule' if guidance.rule is None else f'the rule {guidance.rule.name}'} as guide ({guidance.reason})",
-            flush=True,
-        )
+        device, years = session.device, session.years.train
+        rule, reason = choose_guidance(settings.run, years, session.cache, session.interrupts.check)
+        self.engine: Engine = make_engine(settings.run, years, device, rule)
+        engine, hours = self.engine, self.engine.steps_per_year
+        self.total = settings.run.steps or (settings.run.episodes or 1) * hours
+        guide = "no rule" if rule is None else f"the rule {rule.name}"
+        budget = f"{self.total / hours:.1f} site-years, {guide} as guide ({reason})"
+        print(f"training on the {engine.name} engine ({engine.reason}), {budget}", flush=True)
         unguided = unguided_settings(name)
-        if guidance.rule is None and settings.run.guide != "none" and unguided.is_file():
+        if rule is None and settings.run.guide != "none" and unguided.is_file():
             print(f"settings meant for runs without a guide: --config {unguided}", flush=True)
-        planned = planned_settings(name, settings.agent, self.engine.env, device)
-        self.agent = AGENTS[name].agent(self.engine.env, planned, device=device, seed=settings.run.seed)
+        planned = planned_settings(name, settings.agent, engine.env, device)
+        self.agent = AGENTS[name].agent(engine.env, planned, device=device, seed=settings.run.seed)
         self.checkpoints = Checkpoints(output / FOLDER, settings.run.checkpoint_minutes)
         self.best = Best(YEARS * hours)
-        self.device, self.seconds, self.step = device, 0.0, 0
+        self.seconds, self.step = 0.0, 0
         if session.resume:
             self._resume()
 
@@ -114,16 +107,14 @@ class Training:
             self.agent.reset()
 
     def _changes(self, found: Loaded) -> list[str]:
-        about = found.about
-        changes = differences(about["settings"], self.settings.dump())
+        about, now = found.about, self._about()
+        changes = differences(about["settings"], now["settings"])
         if about["algorithm"] != self.name:
             changes.append(f"the algorithm was {about['algorithm']} and is {self.name}")
-        if about["training_years"] != self.engine.fingerprints:
-            changes.append("the files of the training years have changed")
-        if about["evaluation_year"] != self.session.evaluation:
-            changes.append("the files of the evaluation year have changed")
-        mine = versions()
-        others = [f"{name} {version}" for name, version in about["versions"].items() if mine.get(name) != version]
+        for years in ("training years", "evaluation year"):
+            if about[key := years.replace(" ", "_")] != now[key]:
+                changes.append(f"the files of the {years} have changed")
+        others = [f"{name} {own}" for name, own in about["versions"].items() if now["versions"].get(name) != own]
         if others:
             print(f"warning: the checkpoint was written with {', '.join(others)}: the last bits may differ", flush=True)
         return changes
@@ -137,15 +128,14 @@ class Training:
             WorkerError: a simulator died or hangs; the run is saved as it was before that step.
         """
         writer = MetricsWriter(self.output, self.agent.steps)
-        bar = progress_bar(self.total, f"train {self.name}", "step")
+        bar, process = progress_bar(self.total, f"train {self.name}", "step"), psutil.Process()
         bar.initial = bar.n = self.step
-        process = psutil.Process()
         start, before = time.perf_counter(), self.seconds
 
         def report(progress: Progress) -> None:
             memory = {"ram_mib": process.memory_info().rss / 2**20}
-            if self.device.type == "cuda":
-                memory["gpu_mib"] = torch.cuda.max_memory_allocated(self.device) / 2**20
+            if self.session.device.type == "cuda":
+                memory["gpu_mib"] = torch.cuda.max_memory_allocated(self.session.device) / 2**20
             shown = {key: f"{value:.0f}" for key, value in memory.items()}
             if "episode_return" in progress.metrics:
                 shown["return"] = f"{progress.metrics['episode_return']:.1f}"
@@ -178,14 +168,13 @@ class Training:
             writer.close()
             self.engine.env.close()
         self.agent.save(self.output / "policy")
-        saving = self.checkpoints.seconds
-        rate = self.agent.steps / self.seconds if self.seconds else 0.0
+        saving, seconds = self.checkpoints.seconds, self.seconds
         return {
-            "train_s": round(self.seconds, 1),
+            "train_s": round(seconds, 1),
             "steps": self.agent.steps,
-            "steps_per_s": round(rate, 1),
+            "steps_per_s": round(self.agent.steps / seconds, 1) if seconds else 0.0,
             "checkpoint_s": round(saving, 2),
-            "checkpoint_share": round(saving / self.seconds, 5) if self.seconds else 0.0,
+            "checkpoint_share": round(saving / seconds, 5) if seconds else 0.0,
             **({"best_policy_step": self.best.step} if self.best.step else {}),
         }
 
@@ -195,10 +184,9 @@ class Training:
             return
         try:
             self.agent.save(self.output / "policy-best")
+            self.best.reward, self.best.step = mean, progress.steps
         except UserError as error:  # the next report tries again
             print(f"warning: {error}", file=sys.stderr, flush=True)
-        else:
-            self.best.reward, self.best.step = mean, progress.steps
 
     def _save(self, wait: bool = False) -> None:
         self.agent.metrics.check()  # a state in which learning has stopped is none to go on from
@@ -208,6 +196,15 @@ class Training:
         step = self.checkpoints.last_step
         at = "nothing could be saved" if step is None else f"saved at step {step} of {self.total}"
         return f"{at}; to resume: {self.session.hint}"
+
+    def _inspection(self) -> str:
+        """Save the state as it is, apart from the checkpoints; returns where it and the last good one are."""
+        self.checkpoints.finish()
+        good = self.checkpoints.last_step
+        kept = "there is no checkpoint yet" if good is None else f"the checkpoint of step {good} is untouched"
+        place = Checkpoints(self.output / INSPECTION, 0.0)
+        place.save(self._state(), self.step, self._about(), wait=True, check=False)
+        return f"stopped at step {self.step}, state for inspection in {place.folder}; {kept}"
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -228,15 +225,6 @@ class Training:
             "train_s": self.seconds,
             "checkpoint_s": self.checkpoints.seconds,
         }
-
-    def _inspection(self) -> str:
-        """Save the state as it is, apart from the checkpoints; returns where it and the last good one are."""
-        self.checkpoints.finish()
-        good = self.checkpoints.last_step
-        kept = "there is no checkpoint yet" if good is None else f"the checkpoint of step {good} is untouched"
-        place = Checkpoints(self.output / INSPECTION, 0.0)
-        place.save(self._state(), self.step, self._about(), wait=True, check=False)
-        return f"stopped at step {self.step}, state for inspection in {place.folder}; {kept}"
 
 
 def keep_learning_rates(state: Any, own: Any) -> None:

@@ -96,6 +96,7 @@ def site_of(
         day_type=1 + hours // 24 % 7,
         buildings=(building,),
         vehicles=(),
+        drift=None,
         unsupported=(),
         fingerprint="",
     )

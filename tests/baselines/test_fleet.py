@@ -88,9 +88,9 @@ def aggregated(stays, price, peak_price, missing_price):
     limit = programme.rows(np.zeros(ROWS * BUILDINGS)).reshape(ROWS, BUILDINGS)
     programme.put(limit, imported, 1.0)
     programme.put(limit, highest, -1.0)
-    fleet = add_fleet(programme, stays, net_rows, missing_price)
+    energy_of = add_fleet(programme, stays, net_rows, missing_price)
     x, cost = programme.solve()
-    energy = fleet.energy(x)
+    energy = energy_of(x)
     assert cost >= (energy * price).sum() + peak_price * energy.max(0).sum() - 1e-6
     return cost
 

@@ -7,8 +7,7 @@ from short_case import shorten
 from sites import objective_of
 
 from iquitos_rl.baselines.bill import gap_share, run_year
-from iquitos_rl.baselines.forecast import DAYS, Persistence
-from iquitos_rl.baselines.mpc import RecedingHorizon
+from iquitos_rl.baselines.mpc import DAYS, Persistence, RecedingHorizon
 from iquitos_rl.baselines.optimum import optimum
 from iquitos_rl.baselines.profiles import fit_profiles
 from iquitos_rl.baselines.rule import Rule, default_settings

@@ -10,11 +10,11 @@ from short_case import shorten
 from sites import TARIFF
 
 from iquitos_rl.baselines.bill import run_year, start_years
+from iquitos_rl.baselines.controller import uncontrolled
 from iquitos_rl.baselines.profiles import arrival_charging, fit_profiles
 from iquitos_rl.baselines.rule import Rule, RuleSettings, default_settings
 from iquitos_rl.baselines.rules import RULES
 from iquitos_rl.baselines.tune import tune
-from iquitos_rl.baselines.uncontrolled import uncontrolled
 from iquitos_rl.baselines.view import SiteView, expensive_hours
 from iquitos_rl.cases.iquitos.build import build_case
 from iquitos_rl.cases.schema.reader import read_site

@@ -74,7 +74,7 @@ def test_what_cannot_be_stored_is_named(bad):
     fits = layout.fitting(values)
     assert fits.sum() == 5
     with pytest.raises(UserError, match=r"observation column 1 of environment 2 is .*float16"):
-        layout.refuse(values, fits)
+        layout.check(values, fits)
 
 
 def nibbles():

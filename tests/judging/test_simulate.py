@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from iquitos_rl.baselines.uncontrolled import uncontrolled
+from iquitos_rl.baselines.controller import uncontrolled
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.envs.citylearn.env import CityLearnSite
 from iquitos_rl.envs.task.objective import idle_bill

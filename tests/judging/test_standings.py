@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from iquitos_rl.comparison.summary import bound_warnings
+from iquitos_rl.comparison.compare import bound_warnings
 from iquitos_rl.judging.standings import Record, as_csv, as_json, co2_markdown, standings
 
 BILLS = {"uncontrolled": (100.0, 200.0), "strongest": (90.0, 160.0), "optimum": (80.0, 120.0)}

@@ -14,12 +14,12 @@ import pytest
 
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.standings import Record, as_json, standings
+from iquitos_rl.judging.summary import gap_shares
 from iquitos_rl.report import cost_figures, dispatch_figures, hour_figures, markup
 from iquitos_rl.report.__main__ import main
 from iquitos_rl.report.measures import (
     co2_terms,
     energy_balance,
-    gap_share,
     highest_price_hours,
     peak_window,
     step_hours,
@@ -262,10 +262,10 @@ def test_step_length_and_dear_hours():
 
 def test_share_of_the_gap():
     found = {"uncontrolled": {"bill": 10.0}, "optimum": {"bill": 6.0}, "sac": {"bill": 7.0}, "rule": {}}
-    assert gap_share(found, "sac") == pytest.approx(0.75)
-    assert gap_share(found, "rule") is None
-    assert gap_share({**found, "optimum": {"bill": 10.0}}, "sac") is None
-    assert gap_share({"uncontrolled": {"bill": 10.0}, "sac": {"bill": 7.0}}, "sac") is None
+    assert gap_shares(found)["sac"] == pytest.approx(0.75)
+    assert "rule" not in gap_shares(found)
+    assert "sac" not in gap_shares({**found, "optimum": {"bill": 10.0}})
+    assert "sac" not in gap_shares({"uncontrolled": {"bill": 10.0}, "sac": {"bill": 7.0}})
 
 
 def test_several_agents_with_a_rule_and_an_optimum(tmp_path, undrawn):

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from iquitos_rl.cases.iquitos.demand import synthetic_load
-from iquitos_rl.cases.iquitos.presets import IQUITOS, CaseSettings, case_settings
-from iquitos_rl.cases.iquitos.solar import (
-    Calendar,
-    Sun,
-    Weather,
-    generic_year,
-    pvwatts_kw,
-    scaled_to_energy,
-    sun_position,
-    synthetic_weather,
-    weather_columns,
-)
+from iquitos_rl.cases.iquitos import solar
+from iquitos_rl.cases.iquitos.presets import IQUITOS, CaseSettings, LoadSettings, Overrides, case_settings
+from iquitos_rl.cases.iquitos.solar import Calendar, Sun, Weather
 from iquitos_rl.cases.iquitos.visits import KINDS, Visits, draw_visits, socket_counts
-from iquitos_rl.cases.iquitos.write import CaseData, write_case
+from iquitos_rl.cases.iquitos.write import write_case
 from iquitos_rl.cases.presets import Preset
 from iquitos_rl.cases.site import Floats
 from iquitos_rl.errors import UserError
+from iquitos_rl.version import __version__
 
 WEATHER_STREAM, FORECAST_STREAM, LOAD_STREAM, VISIT_STREAM = range(4)
+LARGEST_DEVIATION = 0.13
+"""Largest relative deviation. Metered hours exceed their mean day by at most 21 %, seasons included."""
 
 
 def stream(year_seed: int, number: int, *more: int) -> np.random.Generator:
@@ -36,9 +27,7 @@ def stream(year_seed: int, number: int, *more: int) -> np.random.Generator:
     return np.random.default_rng([year_seed, number, *more])
 
 
-def build_case(
-    preset: str, year_seed: int, output: Path, settings: CaseSettings | Mapping[str, object] | None = None
-) -> Path:
+def build_case(preset: str, year_seed: int, output: Path, settings: Overrides = None) -> Path:
     """Write a case folder and return its path. Equal arguments give byte-identical files.
 
     Args:
@@ -50,37 +39,53 @@ def build_case(
     Raises:
         UserError: an unknown preset or key, an invalid value, or an output folder that is not empty.
     """
-    settings = resolve(preset, settings)
+    settings = case_settings(preset, settings)
     if settings.pv.model == "metered":
         raise UserError("setting pv.model: 'metered' needs a PV file, use the import command")
     if year_seed < 0:
         raise UserError(f"year seed {year_seed}: must not be negative")
-    calendar = generic_year()
-    sun = sun_position(calendar, settings.site, settings.weather.linke_turbidity)
-    weather = synthetic_weather(calendar, sun, settings.weather, stream(year_seed, WEATHER_STREAM))
+    calendar = solar.generic_year()
+    sun = solar.sun_position(calendar, settings.site, settings.weather.linke_turbidity)
+    weather = solar.synthetic_weather(calendar, sun, settings.weather, stream(year_seed, WEATHER_STREAM))
     load = synthetic_load(calendar, settings.load, stream(year_seed, LOAD_STREAM))
     pv, warnings = modelled_pv(weather, sun, settings)
-    return write_case(case_data(preset, year_seed, settings, calendar, sun, weather, load, pv, warnings), output)
+    return finish_case(output, preset, year_seed, settings, calendar, sun, weather, load, pv, warnings)
 
 
 IQUITOS_128, IQUITOS_38 = (Preset(partial(build_case, name), IQUITOS[name]) for name in ("iquitos-128", "iquitos-38"))
 
 
-def resolve(preset: str, settings: CaseSettings | Mapping[str, object] | None) -> CaseSettings:
-    """Complete settings from the preset and overrides; complete settings are returned unchanged."""
-    base = case_settings(preset, None if isinstance(settings, CaseSettings) else settings)
-    return settings if isinstance(settings, CaseSettings) else base
+def synthetic_load(calendar: Calendar, settings: LoadSettings, rng: np.random.Generator) -> Floats:
+    """(T,) kWh per hour with the documented monthly sums and mean day, and correlated random variation.
+
+    The 8,760 metered hours of 2024 include 29 February and lack 31 December, so the documented February has 29 days and
+    December 30. The generic year spreads the same energy over 28 and 31 days. The 28 metered hours of zero are outages
+    and are not reproduced.
+    """
+    daily = settings.daily_std * solar.daily_ar1(calendar, rng, 0.57)
+    hourly = settings.hourly_std * solar.ar1(rng, calendar.rows, 0.8)
+    deviation = LARGEST_DEVIATION * np.tanh((daily + hourly) / LARGEST_DEVIATION)
+    shape = np.array(settings.hourly_kw)
+    load = shape[calendar.hour] * (1 + deviation)
+    share = solar.month_share(calendar)
+    by_month = np.array(settings.monthly_mwh) * (settings.annual_kwh / sum(settings.monthly_mwh)) * share
+    by_hour = shape * (by_month.sum() / shape.sum())
+    # Iterative proportional fitting (Deming and Stephan 1940); months are scaled last, so they are met exactly.
+    for _ in range(20):
+        load = load * (by_hour / np.maximum(np.bincount(calendar.hour, load, minlength=24), 1e-9))[calendar.hour]
+        month = calendar.month - 1
+        load = load * (by_month / np.maximum(np.bincount(month, load, minlength=12), 1e-9))[month]
+    return np.asarray(load, dtype=np.float64)
 
 
 def modelled_pv(
     weather: Weather, sun: Sun, settings: CaseSettings, wind_speed: Floats | None = None
 ) -> tuple[Floats, list[str]]:
     """(T,) AC kW by `pv.model`, and warnings. Without a `wind_speed` series (m/s) the mean of the settings is used."""
-    kw = pvwatts_kw(weather, sun, settings.pv, settings.weather.wind_speed if wind_speed is None else wind_speed)
+    kw = solar.pvwatts_kw(weather, sun, settings.pv, settings.weather.wind_speed if wind_speed is None else wind_speed)
     if settings.pv.model == "pvwatts":
         return kw, []
-    year_share = len(kw) / 8760
-    scaled = scaled_to_energy(kw, settings.pv.annual_kwh * year_share, settings.pv.ac_kw)
+    scaled = solar.scaled_to_energy(kw, settings.pv.annual_kwh * (len(kw) / 8760), settings.pv.ac_kw)
     ratio = performance_ratio(scaled, weather, settings)
     warning = (
         f"pv.model=documented: PV scaled from {kw.sum() / 1e6:.2f} to {scaled.sum() / 1e6:.2f} GWh, the design files' "
@@ -94,8 +99,9 @@ def performance_ratio(pv_kw: Floats, weather: Weather, settings: CaseSettings) -
     return float(pv_kw.sum() / settings.pv.dc_kw / max(weather.ghi.sum() / 1000, 1e-9))
 
 
-def case_data(
-    name: str,
+def finish_case(
+    output: Path,
+    preset: str,
     year_seed: int,
     settings: CaseSettings,
     calendar: Calendar,
@@ -105,11 +111,10 @@ def case_data(
     pv: Floats,
     warnings: list[str],
     assumptions: list[str] | None = None,
-) -> CaseData:
-    """Add forecasts, visits and key figures to the series of a case."""
-    columns = weather_columns(
-        calendar, weather, sun, settings.weather.forecast_skill, stream(year_seed, FORECAST_STREAM)
-    )
+) -> Path:
+    """Add forecasts, visits and key figures to the series of a case, and write it."""
+    skills = settings.weather.forecast_skill
+    columns = solar.weather_columns(calendar, weather, sun, skills, stream(year_seed, FORECAST_STREAM))
     visits = tuple(
         draw_visits(calendar, settings.visits, kind, count, per_socket, stream(year_seed, VISIT_STREAM, number))
         for number, (kind, (count, _, _, per_socket)) in enumerate(socket_counts(settings).items())
@@ -123,19 +128,28 @@ def case_data(
         "pv_performance_ratio": round(performance_ratio(pv, weather, settings), 4),
         **visit_figures(visits, settings, calendar.rows / 24),
     }
-    provenance: dict[str, Any] = {"warnings": warnings, "assumptions": assumptions or [], "figures": figures}
-    return CaseData(name, year_seed, settings, calendar, load, pv, columns, visits, provenance)
+    provenance = {
+        "preset": preset,
+        "year_seed": year_seed,
+        "package_version": __version__,
+        "warnings": warnings,
+        "assumptions": assumptions or [],
+        "figures": figures,
+    }
+    return write_case(output, settings, calendar, load, pv, columns, visits, provenance)
 
 
 def visit_figures(visits: tuple[Visits, ...], settings: CaseSettings, days: float) -> dict[str, float]:
     """Visits and energy per day: `needed` is energy into the batteries, `at_sockets` what that draws from the grid."""
     one_way = settings.sockets.efficiency * settings.vehicles.round_trip_efficiency**0.5
     counts = socket_counts(settings)
-    number = sum(len(v.row) for v in visits)
-    needed = sum(v.needed_kwh(counts[v.kind][2]) for v in visits)
-    missed = sum(int((~v.reachable(counts[v.kind][2], counts[v.kind][1], one_way)).sum()) for v in visits)
-    figures = {f"{v.kind}_visits_per_day": round(len(v.row) / days, 2) for v in visits}
-    return figures | {
+    number, needed, missed = sum(len(v.row) for v in visits), 0.0, 0
+    for v in visits:
+        _, power, capacity, _ = counts[v.kind]
+        wanted = (v.required_soc - v.arrival_soc) * capacity
+        needed += float(wanted.sum())
+        missed += int((wanted > v.stay * power * one_way + 1e-9).sum())
+    return {f"{v.kind}_visits_per_day": round(len(v.row) / days, 2) for v in visits} | {
         "visits_per_day": round(number / days, 2),
         "mean_stay_hours": round(sum(int(v.stay.sum()) for v in visits) / max(number, 1), 3),
         "ev_needed_kwh_per_day": round(needed / days, 1),

@@ -28,8 +28,7 @@ class CalibrationRow(NamedTuple):
     unit: str
     documented: float
     built: float
-    tolerance: float | None
-    """Largest accepted absolute difference; None if the figure is only shown."""
+    tolerance: float | None  # largest accepted absolute difference; None if the figure is only shown
 
     @property
     def met(self) -> bool:

@@ -7,13 +7,17 @@ type data (4.6 and 7.4 kWh) and a physical PV model; `pv.model=documented` is th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from iquitos_rl.errors import UserError
 
+Fade = Annotated[float, Field(ge=0, lt=1, description="fade per full cycle, CityLearn's definition")]
 Positive = Annotated[float, Field(gt=0)]
+Number = TypeVar("Number")
+Monthly = Annotated[tuple[Number, ...], Field(min_length=12, max_length=12)]
+Hourly = Annotated[tuple[Number, ...], Field(min_length=24, max_length=24)]
 
 
 class Group(BaseModel):
@@ -33,19 +37,15 @@ class LoadSettings(Group):
     """The mall's demand, metered in 2024."""
 
     annual_kwh: float = Field(12_368_653.0, gt=0, description="kWh per year")
-    monthly_mwh: tuple[Positive, ...] = Field(
+    monthly_mwh: Monthly[Positive] = Field(
         (1067, 1017, 1009, 1000, 990, 938, 1005, 1041, 1093, 1103, 1048, 1056),
-        min_length=12,
-        max_length=12,
         description="MWh by month; scaled together to annual_kwh",
     )
-    hourly_kw: tuple[Positive, ...] = Field(
+    hourly_kw: Hourly[Positive] = Field(
         (
             *(531, 483, 470, 460, 453, 435, 514, 660, 868, 1121, 1712, 2194),
             *(2240, 2251, 2274, 2281, 2264, 2244, 2220, 2189, 2148, 1990, 1228, 657),
         ),
-        min_length=24,
-        max_length=24,
         description="mean kW in the hour beginning at 0, 1, ... 23; scaled together to annual_kwh",
     )
     daily_std: float = Field(0.065, ge=0, le=0.5, description="day-to-day variation, share of the mean")
@@ -79,9 +79,7 @@ class BessSettings(Group):
     round_trip_efficiency: float = Field(0.90, gt=0, le=1, description="CityLearn applies its square root each way")
     depth_of_discharge: float = Field(0.80, gt=0, le=1, description="usable share of the capacity")
     loss_coefficient: float = Field(0.0, ge=0, lt=1, description="share of the SOC lost per hour")
-    capacity_loss_coefficient: float = Field(
-        1e-5, ge=0, lt=1, description="fade per full cycle, CityLearn's definition"
-    )
+    capacity_loss_coefficient: Fade = 1e-5
     initial_soc: float = Field(0.5, ge=0, le=1, description="SOC on the first row")
 
 
@@ -103,10 +101,11 @@ class VehicleSettings(Group):
     round_trip_efficiency: float = Field(0.95, gt=0, le=1, description="CityLearn applies its square root each way")
     depth_of_discharge: float = Field(1.0, gt=0, le=1, description="usable share of the capacity")
     loss_coefficient: float = Field(0.0, ge=0, lt=1, description="share of the SOC lost per hour")
-    capacity_loss_coefficient: float = Field(
-        1e-5, ge=0, lt=1, description="fade per full cycle, CityLearn's definition"
-    )
+    capacity_loss_coefficient: Fade = 1e-5
     initial_soc: float = Field(0.5, ge=0, le=1, description="SOC before the first visit; has no effect on a visit")
+
+
+PRICES = ("energy_peak", "energy_off_peak", "demand_charge_peak", "demand_charge_off_peak")
 
 
 class TariffSettings(Group):
@@ -127,7 +126,7 @@ class TariffSettings(Group):
 
     @model_validator(mode="after")
     def _sensible(self) -> TariffSettings:
-        for name in ("energy_peak", "energy_off_peak", "demand_charge_peak", "demand_charge_off_peak"):
+        for name in PRICES:
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative")
         if not all(0 <= hour <= 23 for hour in self.peak_hours):
@@ -136,27 +135,12 @@ class TariffSettings(Group):
 
 
 TARIFFS: dict[str, dict[str, Any]] = {
-    "mt3": {
-        "currency": "PEN",
-        "energy_peak": 0.45,
-        "energy_off_peak": 0.28,
-        "demand_charge_peak": 48.5,
-        "demand_charge_off_peak": 22.8,
-    },
-    "bt5a": {
-        "currency": "PEN",
-        "energy_peak": 0.50,
-        "energy_off_peak": 0.30,
-        "demand_charge_peak": 0.0,
-        "demand_charge_off_peak": 0.0,
-    },
-    "flat": {
-        "currency": "USD",
-        "energy_peak": 0.20,
-        "energy_off_peak": 0.20,
-        "demand_charge_peak": 0.0,
-        "demand_charge_off_peak": 0.0,
-    },
+    kind: {"currency": currency, **dict(zip(PRICES, prices))}
+    for kind, currency, *prices in (
+        ("mt3", "PEN", 0.45, 0.28, 48.5, 22.8),
+        ("bt5a", "PEN", 0.50, 0.30, 0.0, 0.0),
+        ("flat", "USD", 0.20, 0.20, 0.0, 0.0),
+    )
 }
 
 
@@ -169,19 +153,15 @@ class CarbonSettings(Group):
 class WeatherSettings(Group):
     """The typical year and how well it is forecast."""
 
-    monthly_ghi: tuple[Positive, ...] = Field(
+    monthly_ghi: Monthly[Positive] = Field(
         (141.7, 120.6, 146.6, 130.7, 123.4, 123.2, 130.2, 154.7, 158.2, 162.2, 143.9, 132.8),
-        min_length=12,
-        max_length=12,
         description="global horizontal irradiation by month, kWh per m2",
     )
-    hourly_temperature: tuple[float, ...] = Field(
+    hourly_temperature: Hourly[float] = Field(
         (
             *(24.4, 24.2, 24.0, 23.9, 23.8, 23.7, 23.6, 24.1, 25.0, 26.1, 27.1, 28.0),
             *(28.5, 28.7, 28.4, 28.0, 27.4, 26.6, 26.2, 25.8, 25.5, 25.2, 24.9, 24.7),
         ),
-        min_length=24,
-        max_length=24,
         description="mean air temperature in the hour beginning at 0, 1, ... 23, degC",
     )
     dew_point: float = Field(22.3, ge=-40, le=40, description="mean dew point, degC; sets the humidity")
@@ -225,9 +205,8 @@ class VisitSettings(Group):
         rows = self.close_hour - self.open_hour
         for name in ("moto_per_socket", "mototaxi_per_socket"):
             if getattr(self, name) > rows // self.stay_min:
-                raise ValueError(
-                    f"{name}={getattr(self, name)} visits of {self.stay_min} h or more do not fit into {rows} h"
-                )
+                each = f"{name}={getattr(self, name)} visits of {self.stay_min} h or more"
+                raise ValueError(f"{each} do not fit into {rows} h")
         return self
 
 
@@ -258,20 +237,33 @@ IQUITOS: dict[str, CaseSettings] = {
 }
 
 
-def case_settings(preset: str, overrides: Mapping[str, object] | None = None) -> CaseSettings:
+Overrides = CaseSettings | Mapping[str, object] | None
+
+
+def case_settings(preset: str, overrides: Overrides = None) -> CaseSettings:
     """The preset's settings with overrides applied, `{"group.key": value}` or `{"group": {"key": value}}`.
+
+    Complete settings are returned unchanged.
 
     Raises:
         UserError: an unknown preset, an unknown key or an impossible value.
     """
     if preset not in IQUITOS:
         raise UserError(f"unknown preset {preset!r}: choose one of {', '.join(IQUITOS)}")
+    if isinstance(overrides, CaseSettings):
+        return overrides
     values = IQUITOS[preset].model_dump()
-    changes = _flat(overrides or {})
+    changes: dict[str, object] = {}
+    for name, value in (overrides or {}).items():
+        if isinstance(value, Mapping) and "." not in name:
+            changes |= {f"{name}.{key}": inner for key, inner in value.items()}
+        else:
+            changes[name] = value
     for path in changes:
         group, dot, key = path.partition(".")
         if not dot or group not in values or key not in values[group]:
-            raise UserError(f"unknown setting {path!r}: {_known_keys(values, group)}")
+            keys, what = (values[group], f"{group} has") if group in values else (values, "the groups are")
+            raise UserError(f"unknown setting {path!r}: {what} {', '.join(keys)}")
     if "tariff.kind" in changes:
         values["tariff"] = {}  # another kind brings its own prices
     for path, value in changes.items():
@@ -283,19 +275,3 @@ def case_settings(preset: str, overrides: Mapping[str, object] | None = None) ->
         first = error.errors()[0]
         where, what = ".".join(str(part) for part in first["loc"]), first["msg"].removeprefix("Value error, ")
         raise UserError(f"setting {where}: {what}") from None
-
-
-def _flat(overrides: Mapping[str, object]) -> dict[str, object]:
-    flat: dict[str, object] = {}
-    for name, value in overrides.items():
-        if isinstance(value, Mapping) and "." not in name:
-            flat |= {f"{name}.{key}": inner for key, inner in value.items()}
-        else:
-            flat[name] = value
-    return flat
-
-
-def _known_keys(values: Mapping[str, Mapping[str, object]], group: str) -> str:
-    if group in values:
-        return f"{group} has {', '.join(values[group])}"
-    return f"the groups are {', '.join(values)}"

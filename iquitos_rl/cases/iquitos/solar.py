@@ -19,11 +19,16 @@ from iquitos_rl.cases.iquitos.presets import PvSettings, SiteSettings, WeatherSe
 from iquitos_rl.cases.site import Floats, Ints
 from iquitos_rl.errors import UserError
 
-LEADS = (6, 12, 24)
-"""Hours ahead of CityLearn's `_predicted_1`, `_predicted_2`, `_predicted_3`."""
+Times = NDArray[np.datetime64]
+WEATHER_NAMES = (
+    "outdoor_dry_bulb_temperature",
+    "outdoor_relative_humidity",
+    "diffuse_solar_irradiance",
+    "direct_solar_irradiance",
+)
+LEADS = (6, 12, 24)  # hours ahead of CityLearn's `_predicted_1`, `_predicted_2`, `_predicted_3`
 
-CLOUD_EDGE = 1.05
-"""Largest hourly clear-sky index; reflections from cloud edges can exceed the clear sky a little."""
+CLOUD_EDGE = 1.05  # largest hourly clear-sky index; reflections from cloud edges can exceed the clear sky a little
 
 MONTH_DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 
@@ -32,8 +37,7 @@ MONTH_DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 class Calendar:
     """The hours of a case, in local standard time."""
 
-    begin: NDArray[np.datetime64]
-    """(T,) datetime64[h], start of each row."""
+    begin: Times  # (T,) datetime64[h], start of each row
 
     @property
     def rows(self) -> int:
@@ -63,13 +67,10 @@ def generic_year() -> Calendar:
 class Sun(NamedTuple):
     """Solar position and clear-sky irradiance in the middle of every row."""
 
-    zenith: Floats
-    """(T,) apparent zenith, degrees."""
-    azimuth: Floats
-    """(T,) degrees clockwise from north."""
+    zenith: Floats  # (T,) apparent zenith, degrees
+    azimuth: Floats  # (T,) degrees clockwise from north
     day_of_year: Ints
-    clear_ghi: Floats
-    """(T,) W/m2 under a clear sky (Ineichen and Perez 2002)."""
+    clear_ghi: Floats  # (T,) W/m2 under a clear sky (Ineichen and Perez 2002)
 
 
 class Weather(NamedTuple):
@@ -88,13 +89,11 @@ def sun_position(calendar: Calendar, site: SiteSettings, turbidity: float) -> Su
     position = pvlib.solarposition.get_solarposition(middle, site.latitude, site.longitude, site.altitude)
     zenith = position["apparent_zenith"].to_numpy(float)
     day_of_year = middle.dayofyear.to_numpy().astype(np.int64)
-    airmass = pvlib.atmosphere.get_absolute_airmass(
-        pvlib.atmosphere.get_relative_airmass(zenith), pvlib.atmosphere.alt2pres(site.altitude)
-    )
+    airmass, pressure = pvlib.atmosphere.get_relative_airmass(zenith), pvlib.atmosphere.alt2pres(site.altitude)
+    airmass = pvlib.atmosphere.get_absolute_airmass(airmass, pressure)
+    extra = pvlib.irradiance.get_extra_radiation(day_of_year)
     with np.errstate(divide="ignore"):  # sun below the horizon
-        clear = pvlib.clearsky.ineichen(
-            zenith, airmass, turbidity, site.altitude, dni_extra=pvlib.irradiance.get_extra_radiation(day_of_year)
-        )
+        clear = pvlib.clearsky.ineichen(zenith, airmass, turbidity, site.altitude, dni_extra=extra)
     return Sun(zenith, position["azimuth"].to_numpy(float), day_of_year, np.nan_to_num(np.asarray(clear["ghi"])))
 
 
@@ -103,6 +102,12 @@ def ar1(rng: np.random.Generator, count: int, correlation: float) -> Floats:
     noise = rng.standard_normal(count)
     noise[1:] *= np.sqrt(1 - correlation**2)
     return np.asarray(lfilter([1.0], [1.0, -correlation], noise), dtype=np.float64)
+
+
+def daily_ar1(calendar: Calendar, rng: np.random.Generator, correlation: float) -> Floats:
+    """(T,) the same of days, each for all of its hours."""
+    day = (calendar.begin.astype("datetime64[D]") - calendar.begin[0].astype("datetime64[D]")).astype(np.int64)
+    return ar1(rng, int(day[-1]) + 1, correlation)[day]
 
 
 def mean_by_hour(values: Floats, hour: Ints, weight: Floats | None = None) -> Floats:
@@ -118,13 +123,9 @@ def month_share(calendar: Calendar) -> Floats:
 
 
 def cloudy_ghi(calendar: Calendar, sun: Sun, settings: WeatherSettings, rng: np.random.Generator) -> Floats:
-    """Clear sky times a random clear-sky index, correlated over days and hours, scaled to the monthly sums.
-
-    Raises:
-        UserError: a month's sum exceeds that of a clear sky.
-    """
-    day = (calendar.begin.astype("datetime64[D]") - calendar.begin[0].astype("datetime64[D]")).astype(np.int64)
-    daily = ar1(rng, int(day[-1]) + 1, 0.35)[day]
+    """Clear sky times a random clear-sky index, correlated over days and hours, scaled to the monthly sums. Raises
+    UserError: a month's sum exceeds that of a clear sky."""
+    daily = daily_ar1(calendar, rng, 0.35)
     hourly = ar1(rng, calendar.rows, 0.75)
     index = CLOUD_EDGE / (1 + np.exp(-(1.0 + settings.daily_std * daily + settings.hourly_std * hourly)))
     month = calendar.month - 1
@@ -155,9 +156,7 @@ def synthetic_temperature(calendar: Calendar, ghi: Floats, sun: Sun, mean: Float
     # The air temperature follows the sun of the last hours.
     warmth = np.asarray(lfilter([0.3], [1.0, -0.7], anomaly))
     values = mean[calendar.hour] + 4.0 * warmth + 1.0 * ar1(rng, calendar.rows, 0.95)
-    return np.asarray(
-        values - mean_by_hour(values, calendar.hour)[calendar.hour] + mean[calendar.hour], dtype=np.float64
-    )
+    return values - mean_by_hour(values, calendar.hour)[calendar.hour] + mean[calendar.hour]
 
 
 def synthetic_humidity(temperature: Floats, dew_point: float, rng: np.random.Generator) -> Floats:
@@ -203,12 +202,7 @@ def weather_columns(
     lit = (sun.clear_ghi > 20).astype(float)
     index = np.where(lit > 0, weather.ghi / np.maximum(sun.clear_ghi, 20), 0.0)
     ahead = []
-    present = {
-        "outdoor_dry_bulb_temperature": weather.temperature,
-        "outdoor_relative_humidity": weather.humidity,
-        "diffuse_solar_irradiance": weather.dhi,
-        "direct_solar_irradiance": weather.dni,
-    }
+    present = dict(zip(WEATHER_NAMES, (weather.temperature, weather.humidity, weather.dhi, weather.dni)))
     for lead, skill in zip(LEADS, skills):
         later = Sun._make(np.roll(values, -lead) for values in sun)
         clear_index = np.clip(forecast(index, calendar.hour, lead, skill, rng, lit), 0.05, CLOUD_EDGE)
@@ -237,11 +231,8 @@ def pvwatts_kw(weather: Weather, sun: Sun, settings: PvSettings, wind_speed: Flo
 
 
 def scaled_to_energy(kw: Floats, annual_kwh: float, limit_kw: float) -> Floats:
-    """The series scaled to sum to `annual_kwh`, clipped at the inverter's limit.
-
-    Raises:
-        UserError: the energy cannot be reached below the limit.
-    """
+    """The series scaled to sum to `annual_kwh`, clipped at the inverter's limit. Raises UserError: the energy cannot be
+    reached below the limit."""
     scaled = kw
     for _ in range(100):
         scaled = np.minimum(scaled * (annual_kwh / max(scaled.sum(), 1e-9)), limit_kw)

@@ -13,21 +13,15 @@ from iquitos_rl.cases.site import Floats, Ints
 
 KINDS = ("moto", "mototaxi")
 
-CHARGER_COLUMNS = (
-    "electric_vehicle_charger_state",
-    "electric_vehicle_id",
-    "electric_vehicle_departure_time",
-    "electric_vehicle_required_soc_departure",
-    "electric_vehicle_estimated_arrival_time",
-    "electric_vehicle_estimated_soc_arrival",
-    "electric_vehicle_session_id",
+CHARGER_HEADER = (
+    "electric_vehicle_charger_state,electric_vehicle_id,electric_vehicle_departure_time,"
+    "electric_vehicle_required_soc_departure,electric_vehicle_estimated_arrival_time,"
+    "electric_vehicle_estimated_soc_arrival,electric_vehicle_session_id\n"
 )
 
-SMALLEST_NEED = 0.05
-"""Smallest share of a battery that a vehicle wants to charge."""
+SMALLEST_NEED = 0.05  # smallest share of a battery that a vehicle wants to charge
 
-STAY_SHARE = 0.6
-"""Share of the spare opening hours that lengthens stays; in the rest sockets are empty."""
+STAY_SHARE = 0.6  # share of the spare opening hours that lengthens stays; in the rest sockets are empty
 
 
 @dataclass(frozen=True)
@@ -35,24 +29,13 @@ class Visits:
     """The N visits at the sockets of one kind, sorted by socket and row; arrays are (N,)."""
 
     kind: str
-    socket: Ints
-    """0 to count - 1."""
-    row: Ints
-    """First connected row."""
-    stay: Ints
-    """Connected rows."""
+    socket: Ints  # 0 to count - 1
+    row: Ints  # first connected row
+    stay: Ints  # connected rows
     arrival_soc: Floats
     required_soc: Floats
     follows: NDArray[np.bool_]
     """True if the visit starts right after the socket's previous one, with no free row between."""
-
-    def reachable(self, capacity: float, power: float, efficiency: float) -> NDArray[np.bool_]:
-        """(N,) whether full power reaches the wanted SOC within the stay; `efficiency` from socket to battery."""
-        return (self.required_soc - self.arrival_soc) * capacity <= self.stay * power * efficiency + 1e-9
-
-    def needed_kwh(self, capacity: float) -> float:
-        """Total energy between arrival SOC and wanted SOC, kWh."""
-        return float(((self.required_soc - self.arrival_soc) * capacity).sum())
 
 
 def draw_visits(
@@ -77,8 +60,7 @@ def draw_visits(
     required = rng.normal(settings.required_soc_mean, settings.required_soc_std, exists.shape)
     required = np.clip(required, arrival + SMALLEST_NEED, 1.0)
     day_first = np.tile(first_rows, count)[:, None] + settings.open_hour
-    socket_number: Ints = np.repeat(np.arange(count), len(first_rows))
-    socket = np.broadcast_to(socket_number[:, None], exists.shape)
+    socket = np.broadcast_to(np.repeat(np.arange(count), len(first_rows))[:, None], exists.shape)
     row = (day_first + start)[exists]
     stay, socket = stay[exists], socket[exists]
     follows = np.zeros(len(row), bool)
@@ -131,9 +113,8 @@ def charger_lines(visits: Visits, socket: int, rows: int, vehicle: str) -> list[
     lines = ["3,,,,,,\n"] * rows
     mine = visits.socket == socket
     columns = (visits.row, visits.stay, visits.arrival_soc, visits.required_soc, visits.follows)
-    for number, (row, stay, arrival, required, follows) in enumerate(
-        zip(*(c[mine].tolist() for c in columns)), start=1
-    ):
+    of_socket = zip(*(column[mine].tolist() for column in columns))
+    for number, (row, stay, arrival, required, follows) in enumerate(of_socket, start=1):
         if row > 0 and not follows:
             lines[row - 1] = f"2,{vehicle},,,1,{arrival:.4f},\n"
         lines[row] = f"1,{vehicle},{stay - 1},{required:.4f},,{arrival:.4f},v{number}\n"

@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from iquitos_rl.cases.iquitos.build import (
-    WEATHER_STREAM,
-    case_data,
-    modelled_pv,
-    performance_ratio,
-    resolve,
-    stream,
-)
-from iquitos_rl.cases.iquitos.presets import CaseSettings
-from iquitos_rl.cases.iquitos.solar import (
-    Calendar,
-    Sun,
-    Weather,
-    split_irradiance,
-    sun_position,
-    synthetic_humidity,
-    synthetic_weather,
-)
-from iquitos_rl.cases.iquitos.write import write_case
+from iquitos_rl.cases.iquitos import solar
+from iquitos_rl.cases.iquitos.build import WEATHER_STREAM, finish_case, modelled_pv, performance_ratio, stream
+from iquitos_rl.cases.iquitos.presets import CaseSettings, Overrides, case_settings
+from iquitos_rl.cases.iquitos.solar import Calendar, Sun, Times, Weather
 from iquitos_rl.cases.metered.meter_file import HourlySeries, MeterFile, column_values, hourly, read_meter_file, runs
-from iquitos_rl.cases.site import Floats
+from iquitos_rl.cases.site import Floats, Ints
 from iquitos_rl.errors import UserError
 
 YEAR = 8760
@@ -51,7 +35,7 @@ def import_case(
     preset: str,
     year_seed: int,
     output: Path,
-    settings: CaseSettings | Mapping[str, object] | None = None,
+    settings: Overrides = None,
     load_column: str | None = None,
     pv_column: str | None = None,
 ) -> tuple[Path, list[str]]:
@@ -66,7 +50,7 @@ def import_case(
     Raises:
         UserError: a file that is ambiguous or broken, with file and line; a bad setting; an output that is not empty.
     """
-    resolved = resolve(preset, settings)
+    resolved = case_settings(preset, settings)
     chosen = isinstance(settings, CaseSettings) or "pv.model" in (settings or {})
     if pv_file is None and resolved.pv.model == "metered":
         raise UserError("setting pv.model: 'metered' needs --pv FILE")
@@ -75,30 +59,26 @@ def import_case(
     notes: list[str] = []
     load = read_load(load_file, load_column, resolved.site.utc_offset, notes)
     pv = {} if pv_file is None else read_pv(pv_file, pv_column, resolved.site.utc_offset, notes)
-    hours, pv_rows = _common_hours(load, pv, load_file.name, "" if pv_file is None else pv_file.name, notes)
-    keep = np.searchsorted(load.begin, hours)
+    pv_name = "" if pv_file is None else pv_file.name
+    hours, pv_rows = _common_hours(load, pv, load_file.name, pv_name, notes)
+
     calendar = Calendar(hours)
-    sun = sun_position(calendar, resolved.site, resolved.weather.linke_turbidity)
+    sun = solar.sun_position(calendar, resolved.site, resolved.weather.linke_turbidity)
     found = {name: series.values[pv_rows] for name, series in pv.items()}
     weather = _weather(found, calendar, sun, resolved, year_seed, notes)
     if "pv" in found and (not chosen or resolved.pv.model == "metered"):
         resolved = resolved.model_copy(update={"pv": resolved.pv.model_copy(update={"model": "metered"})})
         pv_kw, warnings = found["pv"], metered_pv_warnings(found["pv"], weather, resolved)
     elif resolved.pv.model == "metered":
-        raise UserError(
-            f"{pv_file.name if pv_file else 'PV file'}: no column holds PV energy; name it with --pv-column"
-        )
+        raise UserError(f"{pv_name or 'PV file'}: no column holds PV energy; name it with --pv-column")
     else:
         wind = np.maximum(found["wind"], 0.0) if "wind" in found else None
         pv_kw, warnings = modelled_pv(weather, sun, resolved, wind)
         notes.append(f"PV computed by pv.model={resolved.pv.model} from the weather")
-    notes.append(
-        f"PV nameplate pv.dc_kw={resolved.pv.dc_kw:,.0f} kW, battery, sockets and tariff are those of {preset}"
-    )
-    data = case_data(
-        preset, year_seed, resolved, calendar, sun, weather, load.values[keep], pv_kw, warnings, assumptions=notes
-    )
-    return write_case(data, output), notes
+    nameplate = f"PV nameplate pv.dc_kw={resolved.pv.dc_kw:,.0f} kW"
+    notes.append(f"{nameplate}, battery, sockets and tariff are those of {preset}")
+    series = calendar, sun, weather, load.values[np.searchsorted(load.begin, hours)], pv_kw
+    return finish_case(output, preset, year_seed, resolved, *series, warnings, notes), notes
 
 
 def read_load(path: Path, column: str | None, utc_offset: float, notes: list[str]) -> HourlySeries:
@@ -111,7 +91,11 @@ def read_load(path: Path, column: str | None, utc_offset: float, notes: list[str
     for row in np.flatnonzero(values < 0)[:1]:
         raise UserError(f"{path.name}, line {file.lines[row]}: {column} is negative ({values[row]:g})")
     series = hourly(file, column, energy, notes)
-    _note_zeros(path.name, series, notes)
+    starts, lengths = runs(series.values == 0)
+    if len(starts):
+        longest = int(np.argmax(lengths))
+        where = f"longest {lengths[longest]} h from {series.begin[starts[longest]]}:00"
+        notes.append(f"{path.name}: {lengths.sum()} hours of exactly zero kept as metered ({where})")
     return HourlySeries(series.begin, series.values * factor)
 
 
@@ -135,7 +119,9 @@ def read_pv(path: Path, column: str | None, utc_offset: float, notes: list[str])
     if not series:
         raise UserError(f"{path.name}: no column holds PV energy or weather; it has {', '.join(file.header)}")
     _check_sun(path.name, series, notes)
-    return _same_hours(series)
+    first, last = max(s.begin[0] for s in series.values()), min(s.begin[-1] for s in series.values())
+    inside = {name: (s.begin >= first) & (s.begin <= last) for name, s in series.items()}
+    return {name: HourlySeries(s.begin[inside[name]], s.values[inside[name]]) for name, s in series.items()}
 
 
 def pick_energy_column(file: MeterFile, preferred: tuple[str, ...], option: str, notes: list[str]) -> str:
@@ -147,19 +133,19 @@ def pick_energy_column(file: MeterFile, preferred: tuple[str, ...], option: str,
         UserError: no column is left, or several.
     """
     candidates = _energy_columns(file)
-    for narrower in (
-        [name for name in candidates if not name.lower().startswith("dc")],
-        [name for name in candidates if any(word in name.lower() for word in preferred)],
-        [name for name in candidates if "wh" in name.lower()],
-    ):
-        kept = [name for name in narrower if name in candidates]
-        candidates = kept or candidates
+    narrower: tuple[Callable[[str], bool], ...] = (
+        lambda name: not name.startswith("dc"),
+        lambda name: any(word in name for word in preferred),
+        lambda name: "wh" in name,
+    )
+    for fits in narrower:
+        candidates = [name for name in candidates if fits(name.lower())] or candidates
+    titles = ", ".join(file.header)
     if len(candidates) != 1:
-        what = (
-            f"several columns may hold the energy ({', '.join(candidates)})" if candidates else "no column holds energy"
-        )
-        raise UserError(f"{file.path.name}: {what}; name one of {', '.join(file.header)} with {option}")
-    notes.append(f"{file.path.name}: energy from column {candidates[0]} (of {', '.join(file.header)})")
+        several = f"several columns may hold the energy ({', '.join(candidates)})"
+        what = several if candidates else "no column holds energy"
+        raise UserError(f"{file.path.name}: {what}; name one of {titles} with {option}")
+    notes.append(f"{file.path.name}: energy from column {candidates[0]} (of {titles})")
     return candidates[0]
 
 
@@ -175,65 +161,36 @@ def _unit(name: str, column: str, notes: list[str]) -> tuple[float, bool]:
     for text, unit, factor in UNITS:
         if re.search(rf"{text}(?![a-z])", column.lower()):
             energy = text.endswith("wh")
-            notes.append(
-                f"{name}: {column} read as {f'{unit} per interval' if energy else f'mean {unit} of the interval'}"
-            )
+            meaning = f"{unit} per interval" if energy else f"mean {unit} of the interval"
+            notes.append(f"{name}: {column} read as {meaning}")
             return factor, energy
     notes.append(f"{name}: {column} names no unit, read as kWh per interval")
     return 1.0, True
 
 
-def _note_zeros(name: str, series: HourlySeries, notes: list[str]) -> None:
-    zero = series.values == 0
-    if not zero.any():
-        return
-    starts, lengths = runs(zero)
-    longest = int(np.argmax(lengths))
-    notes.append(
-        f"{name}: {int(zero.sum())} hours of exactly zero kept as metered "
-        f"(longest {lengths[longest]} h from {series.begin[starts[longest]]}:00)"
-    )
-
-
 def _check_sun(name: str, series: Mapping[str, HourlySeries], notes: list[str]) -> None:
     """Check that irradiance is in W/m2, and warn if irradiance or PV is not centred on noon."""
-    for key in ("ghi", "pv"):
-        if key not in series:
-            continue
-        values, hour = series[key].values, series[key].begin.astype(np.int64) % 24
-        if key == "ghi" and not 200 < values.max() < 1600:
-            raise UserError(f"{name}: irradiance peaks at {values.max():g}, W/m2 expected")
-        centre = float((values * (hour + 0.5)).sum() / max(values.sum(), 1e-9))
-        if not 10.5 < centre < 13.5:
-            notes.append(
-                f"warning: {name}: {key} is centred on {centre:.1f} h, not on noon; is it in another time zone?"
-            )
+    key = next((key for key in ("ghi", "pv") if key in series), None)
+    if key is None:
         return
-
-
-def _same_hours(series: Mapping[str, HourlySeries]) -> dict[str, HourlySeries]:
-    first = max(s.begin[0] for s in series.values())
-    last = min(s.begin[-1] for s in series.values())
-    cut = {}
-    for name, s in series.items():
-        inside = (s.begin >= first) & (s.begin <= last)
-        cut[name] = HourlySeries(s.begin[inside], s.values[inside])
-    return cut
+    values, hour = series[key].values, series[key].begin.astype(np.int64) % 24
+    if key == "ghi" and not 200 < values.max() < 1600:
+        raise UserError(f"{name}: irradiance peaks at {values.max():g}, W/m2 expected")
+    centre = float((values * (hour + 0.5)).sum() / max(values.sum(), 1e-9))
+    if not 10.5 < centre < 13.5:
+        notes.append(f"warning: {name}: {key} is centred on {centre:.1f} h, not on noon; is it in another time zone?")
 
 
 def _common_hours(
     load: HourlySeries, pv: Mapping[str, HourlySeries], load_name: str, pv_name: str, notes: list[str]
-) -> tuple[NDArray[np.datetime64], NDArray[np.int64]]:
-    """The hours of the case (whole days, at most 8,760 hours), and the PV file's row for each hour.
-
-    Raises:
-        UserError: the files share fewer than two days.
-    """
+) -> tuple[Times, Ints]:
+    """The hours of the case (whole days, at most 8,760 hours), and the PV file's row for each hour. Raises UserError:
+    the files share fewer than two days, or a day between them is missing."""
     hours, pv_rows = load.begin, np.zeros(len(load.begin), np.int64)
     if pv:
         hours, pv_rows = _align(hours, next(iter(pv.values())).begin, load_name, pv_name, notes)
-    day = hours.astype("datetime64[D]")
-    whole = np.repeat(*_run_lengths(day)) == 24
+    _, day, count = np.unique(hours.astype("datetime64[D]"), return_inverse=True, return_counts=True)
+    whole = count[day] == 24
     if not whole.all():
         notes.append(f"{load_name}: {int((~whole).sum())} hours of incomplete days left out")
     hours, pv_rows = hours[whole], pv_rows[whole]
@@ -251,27 +208,14 @@ def _common_hours(
         notes.append(f"{load_name}: {len(hours) - rows} hours beyond one year left out")
     if rows < YEAR:
         notes.append(f"{load_name}: {rows // 24} days, the case is shorter than a year")
-    _check_consecutive(hours[:rows], pv_name or load_name)
+    days = np.unique(hours[:rows].astype("datetime64[D]"))
+    for last in days[:-1][np.diff(days).astype(np.int64) > 1]:
+        if str(last)[5:] != "02-28" or last + 2 not in days:  # only 29 February may be missing
+            raise UserError(f"{pv_name or load_name}: {last + 1} is missing or incomplete")
     return hours[:rows], pv_rows[:rows]
 
 
-def _run_lengths(day: NDArray[np.datetime64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Length of each run of equal days, twice: the two arguments of np.repeat."""
-    edges = np.flatnonzero(np.concatenate(([True], day[1:] != day[:-1], [True])))
-    return np.diff(edges), np.diff(edges)
-
-
-def _check_consecutive(hours: NDArray[np.datetime64], name: str) -> None:
-    """Raise UserError if a day other than 29 February is missing inside the period."""
-    day = np.unique(hours.astype("datetime64[D]"))
-    for last in day[:-1][np.diff(day).astype(np.int64) > 1]:
-        if str(last)[5:] != "02-28" or last + 2 not in day:
-            raise UserError(f"{name}: {last + 1} is missing or incomplete")
-
-
-def _align(
-    load: NDArray[np.datetime64], pv: NDArray[np.datetime64], load_name: str, pv_name: str, notes: list[str]
-) -> tuple[NDArray[np.datetime64], NDArray[np.int64]]:
+def _align(load: Times, pv: Times, load_name: str, pv_name: str, notes: list[str]) -> tuple[Times, Ints]:
     """Load hours that the PV file covers, and its rows; by date if the files overlap, else by month, day and hour."""
     wanted, offered = load, pv
     if np.isin(load, pv).mean() < 0.5:
@@ -289,7 +233,7 @@ def _align(
     return load[covered], order[place][covered]
 
 
-def _in_one_year(hours: NDArray[np.datetime64]) -> NDArray[np.datetime64]:
+def _in_one_year(hours: Times) -> Times:
     """The same month, day and hour in the leap year 2000."""
     month = hours.astype("datetime64[M]")
     first = np.datetime64("2000-01", "M") + month.astype(np.int64) % 12
@@ -303,17 +247,17 @@ def _weather(
     rng = stream(year_seed, WEATHER_STREAM)
     if "ghi" not in found or "temperature" not in found:
         notes.append("weather: no file with irradiance and temperature, the preset's synthetic year is used")
-        return synthetic_weather(calendar, sun, settings.weather, rng)
+        return solar.synthetic_weather(calendar, sun, settings.weather, rng)
     ghi = np.maximum(found["ghi"], 0.0)
     if "dhi" in found and "dni" in found:
-        dhi, dni = np.maximum(found["dhi"], 0.0), np.maximum(found["dni"], 0.0)
+        dhi, dni = (np.maximum(found[part], 0.0) for part in ("dhi", "dni"))
     else:
-        dhi, dni = split_irradiance(ghi, sun)
+        dhi, dni = solar.split_irradiance(ghi, sun)
         notes.append("weather: diffuse and direct irradiance derived from the global one (Erbs)")
     if "humidity" in found:
         humidity = np.clip(found["humidity"], 0, 100)
     else:
-        humidity = synthetic_humidity(found["temperature"], settings.weather.dew_point, rng)
+        humidity = solar.synthetic_humidity(found["temperature"], settings.weather.dew_point, rng)
         notes.append(f"weather: no humidity, made from a dew point about {settings.weather.dew_point:g} degC")
     return Weather(found["temperature"], humidity, ghi, dhi, dni)
 

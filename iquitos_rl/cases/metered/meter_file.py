@@ -7,45 +7,40 @@ from __future__ import annotations
 
 import csv
 import re
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from iquitos_rl.cases.iquitos.solar import Times
 from iquitos_rl.cases.site import Floats, Ints
 from iquitos_rl.errors import UserError
 
+T = TypeVar("T")
 SLASHED = re.compile(r"(\d{1,2})[/.-](\d{1,2})[/.-](\d{4})(?:[ T]+(\d{1,2}):(\d{2})(?::(\d{2}))?)?$")
-LONGEST_FILLED_GAP = 24
-"""Hours; longer gaps must be filled by the user."""
+LONGEST_FILLED_GAP = 24  # hours; longer gaps must be filled by the user
 
 
-@dataclass(frozen=True)
-class MeterFile:
+class MeterFile(NamedTuple):
     """A table of rows at equal intervals, in local time."""
 
     path: Path
     header: tuple[str, ...]
-    cells: tuple[tuple[str, ...], ...]
-    """Column by column, as text."""
-    lines: Ints
-    """(N,) line of each row."""
-    begin: NDArray[np.datetime64]
-    """(N,) datetime64[s], start of each interval."""
-    seconds: int
-    """Length of an interval."""
+    cells: tuple[tuple[str, ...], ...]  # column by column, as text
+    lines: Ints  # (N,) line of each row
+    begin: Times  # (N,) datetime64[s], start of each interval
+    seconds: int  # length of an interval
     decimal_comma: bool
-    notes: list[str] = field(default_factory=list)
+    notes: list[str]
 
 
-@dataclass(frozen=True)
-class HourlySeries:
+class HourlySeries(NamedTuple):
     """Hourly values without gaps."""
 
-    begin: NDArray[np.datetime64]
-    """(T,) datetime64[h], consecutive."""
+    begin: Times  # (T,) datetime64[h], consecutive
     values: Floats
 
 
@@ -105,29 +100,41 @@ def _read_cells(path: Path, notes: list[str]) -> tuple[tuple[str, ...], list[tup
     return header, rows, lines, delimiter
 
 
+def _iso(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def _slashed(text: str) -> list[int]:
+    """The six numbers of a date such as 31/12/2024 0:15, day or month first."""
+    match = SLASHED.match(text)
+    if match is None:
+        raise ValueError
+    return [int(part or 0) for part in match.groups()]
+
+
 def _looks_like_date(cell: str) -> bool:
-    if SLASHED.match(cell):
-        return True
     try:
-        datetime.fromisoformat(cell.replace("Z", "+00:00"))
+        _iso(cell)
     except ValueError:
-        return False
+        return SLASHED.match(cell) is not None
     return not cell.isdigit()
 
 
-def _parse_stamps(
-    texts: list[str], lines: list[int], name: str, utc_offset: float, notes: list[str]
-) -> NDArray[np.datetime64]:
+def _each(read: Callable[[str], T], texts: list[str], lines: list[int], name: str) -> Iterator[T]:
+    for text, line in zip(texts, lines):
+        try:
+            yield read(text)
+        except ValueError:
+            raise UserError(f"{name}, line {line}: {text!r} is not a date and time") from None
+
+
+def _parse_stamps(texts: list[str], lines: list[int], name: str, utc_offset: float, notes: list[str]) -> Times:
     if SLASHED.match(texts[0]):
         return _parse_slashed(texts, lines, name, notes)
     zone = timezone(timedelta(hours=utc_offset))
     stamps: list[datetime] = []
     offsets: set[timedelta | None] = set()
-    for text, line in zip(texts, lines):
-        try:
-            stamp = datetime.fromisoformat(text.replace("Z", "+00:00"))
-        except ValueError:
-            raise UserError(f"{name}, line {line}: {text!r} is not a date and time") from None
+    for stamp, text, line in zip(_each(_iso, texts, lines, name), texts, lines):
         offsets.add(stamp.utcoffset())
         if len(offsets) > 1:
             raise UserError(f"{name}, line {line}: {text!r} has another UTC offset than the rows before it")
@@ -140,41 +147,31 @@ def _parse_stamps(
     return np.array(stamps, dtype="datetime64[s]")
 
 
-def _parse_slashed(texts: list[str], lines: list[int], name: str, notes: list[str]) -> NDArray[np.datetime64]:
+def _parse_slashed(texts: list[str], lines: list[int], name: str, notes: list[str]) -> Times:
     """Dates such as 31/12/2024 0:15. If both orders of day and month are possible, the shorter span is chosen."""
-    parts: list[list[int]] = []
-    for text, line in zip(texts, lines):
-        match = SLASHED.match(text)
-        if match is None:
-            raise UserError(f"{name}, line {line}: {text!r} is not a date and time")
-        parts.append([int(part or 0) for part in match.groups()])
-    first, second = max(part[0] for part in parts), max(part[1] for part in parts)
+
+    def dates(first_is_day: bool) -> Times:
+        def read(text: str) -> datetime:
+            first, second, year, hour, minute, seconds = _slashed(text)
+            month, day = (second, first) if first_is_day else (first, second)
+            return datetime(year, month, day, hour, minute, seconds)
+
+        return np.array(list(_each(read, texts, lines, name)), dtype="datetime64[s]")
+
+    first, second = np.array(list(_each(_slashed, texts, lines, name)))[:, :2].max(axis=0)
     if first <= 12 and second <= 12:
-        day_first, month_first = (_dates(parts, texts, lines, name, first_is_day) for first_is_day in (True, False))
+        day_first, month_first = dates(True), dates(False)
         spans = [np.ptp(stamps.astype(np.int64)) for stamps in (day_first, month_first)]
         if spans[0] == spans[1] and (day_first != month_first).any():
             raise UserError(f"{name}: the dates do not tell day from month; write them as 2024-12-31 00:15")
         first_is_day = bool(spans[0] <= spans[1])
     else:
-        first_is_day = first > 12
+        first_is_day = bool(first > 12)
     notes.append(f"{name}: dates read as {'day/month/year' if first_is_day else 'month/day/year'}")
-    return _dates(parts, texts, lines, name, first_is_day)
+    return dates(first_is_day)
 
 
-def _dates(
-    parts: list[list[int]], texts: list[str], lines: list[int], name: str, first_is_day: bool
-) -> NDArray[np.datetime64]:
-    stamps: list[datetime] = []
-    for (first, second, year, hour, minute, second_of_minute), text, line in zip(parts, texts, lines):
-        day, month = (first, second) if first_is_day else (second, first)
-        try:
-            stamps.append(datetime(year, month, day, hour, minute, second_of_minute))
-        except ValueError:
-            raise UserError(f"{name}, line {line}: {text!r} is not a date and time") from None
-    return np.array(stamps, dtype="datetime64[s]")
-
-
-def _interval(stamps: NDArray[np.datetime64], lines: list[int], name: str) -> int:
+def _interval(stamps: Times, lines: list[int], name: str) -> int:
     steps = np.diff(stamps).astype(np.int64)
     for row in np.flatnonzero(steps <= 0)[:1]:
         what = "repeats the row before" if steps[row] == 0 else "is earlier than the row before"
@@ -188,7 +185,7 @@ def _interval(stamps: NDArray[np.datetime64], lines: list[int], name: str) -> in
     return seconds
 
 
-def _stamped_at_end(stamps: NDArray[np.datetime64], seconds: int, notes: list[str], name: str) -> bool:
+def _stamped_at_end(stamps: Times, seconds: int, notes: list[str], name: str) -> bool:
     """Whether stamps are ends of intervals: the first is one interval after midnight and the last is midnight."""
     of_day = (stamps[[0, -1]] - stamps[[0, -1]].astype("datetime64[D]")).astype(np.int64)
     at_end = bool(of_day[0] == seconds and of_day[1] == 0)
@@ -200,30 +197,24 @@ def _stamped_at_end(stamps: NDArray[np.datetime64], seconds: int, notes: list[st
 
 
 def column_values(file: MeterFile, column: str) -> Floats:
-    """(N,) numbers of a column, NaN where a cell is blank.
-
-    Raises:
-        UserError: the column is missing, or a cell is not a number (with its line).
-    """
+    """(N,) numbers of a column, NaN where a cell is blank. Raises UserError: the column is missing, or a cell is not a
+    number (with its line)."""
     if column not in file.header:
         raise UserError(f"{file.path.name} has no column {column!r}; it has {', '.join(file.header)}")
     values = np.empty(len(file.lines))
     for row, cell in enumerate(file.cells[file.header.index(column)]):
         try:
             values[row] = float(cell.replace(",", ".") if file.decimal_comma else cell) if cell else np.nan
+            if np.isinf(values[row]):
+                raise ValueError
         except ValueError:
             raise UserError(f"{file.path.name}, line {file.lines[row]}: {column} {cell!r} is not a number") from None
-        if np.isinf(values[row]):
-            raise UserError(f"{file.path.name}, line {file.lines[row]}: {column} {cell!r} is not a number")
     return values
 
 
 def hourly(file: MeterFile, column: str, energy: bool, notes: list[str]) -> HourlySeries:
     """Hourly sums (`energy`) or means of a column. Gaps up to a day are filled from the same hours of the day before.
-
-    Raises:
-        UserError: a longer gap, or fewer than two days of data.
-    """
+    Raises UserError: a longer gap, or fewer than two days of data."""
     values, name = column_values(file, column), file.path.name
     per_hour = 3600 // file.seconds
     hours = file.begin.astype("datetime64[h]")
@@ -252,7 +243,7 @@ def runs(mask: NDArray[np.bool_]) -> tuple[Ints, Ints]:
     return edges[::2], edges[1::2] - edges[::2]
 
 
-def _fill_gaps(grid: NDArray[np.datetime64], series: Floats, name: str, column: str, notes: list[str]) -> Floats:
+def _fill_gaps(grid: Times, series: Floats, name: str, column: str, notes: list[str]) -> Floats:
     missing = np.isnan(series)
     if not missing.any():
         return series

@@ -48,7 +48,7 @@ def stationary_battery(attributes: Block, seed: int) -> Battery:
         nominal_power=attributes.number("nominal_power", 0, math.inf, default=0.0),
         depth_of_discharge=depth,
         initial_soc=attributes.number("initial_soc", 0, 1, default=1.0 - depth),
-        loss_coefficient=attributes.number("loss_coefficient", 0, 1, default=_draw(seed, 0.001, 0.009)),
+        loss_coefficient=attributes.number("loss_coefficient", 0, 1, default=draw(seed, 0.001, 0.009)),
     )
 
 
@@ -62,7 +62,7 @@ def vehicle_battery(attributes: Block, name: str, schema_seed: int) -> Battery:
         capacity=attributes.number("capacity", 0, math.inf, above=True),
         nominal_power=attributes.number("nominal_power", 0, math.inf, above=True),
         depth_of_discharge=attributes.number("depth_of_discharge", 0, 1, default=1.0),
-        initial_soc=attributes.number("initial_soc", 0, 1, default=_draw(seed, 0.0, 1.0)),
+        initial_soc=attributes.number("initial_soc", 0, 1, default=draw(seed, 0.0, 1.0)),
         loss_coefficient=attributes.number("loss_coefficient", 0, 1, default=0.0),
     )
 
@@ -74,7 +74,7 @@ def drawn(attributes: Block, stationary: bool) -> list[str]:
 
 
 def _battery(attributes: Block, seed: int, **resolved: float) -> Battery:
-    efficiency = attributes.number("efficiency", 0, 1, default=_draw(seed, 0.90, 0.98), above=True)
+    efficiency = attributes.number("efficiency", 0, 1, default=draw(seed, 0.90, 0.98), above=True)
 
     def given_or(key: str, knots: list[list[float]]) -> Floats:
         return attributes.curve(key) if key in attributes else np.array(knots).T.copy()
@@ -82,32 +82,42 @@ def _battery(attributes: Block, seed: int, **resolved: float) -> Battery:
     power_efficiency_curve = given_or(
         "power_efficiency_curve",
         [
-            [0.0, _draw(seed, efficiency * 0.85, efficiency * 0.90)],
-            [_draw(seed, 0.25, 0.35), _draw(seed, efficiency * 0.90, efficiency * 0.95)],
-            [_draw(seed, 0.65, 0.75), _draw(seed, efficiency * 0.98, efficiency * 1.0)],
-            [_draw(seed, 0.75, 0.85), efficiency],
-            [1.0, _draw(seed, efficiency * 0.95, efficiency * 0.98)],
+            [0.0, draw(seed, efficiency * 0.85, efficiency * 0.90)],
+            [draw(seed, 0.25, 0.35), draw(seed, efficiency * 0.90, efficiency * 0.95)],
+            [draw(seed, 0.65, 0.75), draw(seed, efficiency * 0.98, efficiency * 1.0)],
+            [draw(seed, 0.75, 0.85), efficiency],
+            [1.0, draw(seed, efficiency * 0.95, efficiency * 0.98)],
         ],
     )
-    if power_efficiency_curve[1].min() <= 0 or power_efficiency_curve[1].max() > 1:
-        attributes.error("power_efficiency_curve must lie above 0 and at most at 1")
+    # CityLearn extends the curve in straight lines where it does not reach 0 or 1, and stops beyond an efficiency of 1.
+    values = [*power_efficiency_curve[1], *(_extended(power_efficiency_curve, x) for x in (0.0, 1.0))]
+    if not all(0 < value <= 1 + 1e-12 for value in values):
+        attributes.error("power_efficiency_curve must lie above 0 and at most at 1, for every power from 0 to 1")
     return Battery(
         efficiency=efficiency,
-        capacity_loss_coefficient=attributes.number("capacity_loss_coefficient", 0, 1, default=_draw(seed, 1e-5, 1e-4)),
+        capacity_loss_coefficient=attributes.number("capacity_loss_coefficient", 0, 1, default=draw(seed, 1e-5, 1e-4)),
         power_efficiency_curve=power_efficiency_curve,
         capacity_power_curve=given_or(
             "capacity_power_curve",
             [
-                [0.0, _draw(seed, 0.95, 1.0)],
-                [_draw(seed, 0.75, 0.85), _draw(seed, 0.90, 0.95)],
-                [1.0, _draw(seed, 0.20, 0.30)],
+                [0.0, draw(seed, 0.95, 1.0)],
+                [draw(seed, 0.75, 0.85), draw(seed, 0.90, 0.95)],
+                [1.0, draw(seed, 0.20, 0.30)],
             ],
         ),
         **resolved,
     )
 
 
-def _draw(seed: int, low: float, high: float) -> float:
+def _extended(curve: Floats, x: float) -> float:
+    """A curve's value at x, on the line through its first two knots or its last two where x lies outside of them."""
+    k = int(np.clip(np.searchsorted(curve[0], x) - 1, 0, curve.shape[1] - 2))
+    slope = (curve[1, k + 1] - curve[1, k]) / (curve[0, k + 1] - curve[0, k])
+    return float(curve[1, k] + slope * (x - curve[0, k]))
+
+
+def draw(seed: int, low: float, high: float) -> float:
+    """The first uniform number between low and high of a generator with this seed."""
     return low + (high - low) * _first_number(seed)
 
 

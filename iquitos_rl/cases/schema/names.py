@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from iquitos_rl.cases.schema.unsupported import DEMANDS
+from iquitos_rl.cases.thermal import END_USES
 
 CALENDAR = ("month", "hour", "day_type")
+DEMANDS = tuple(f"{use}_demand" for use in END_USES)
 BUILDING_COLUMNS = (*CALENDAR, "indoor_dry_bulb_temperature", "non_shiftable_load", *DEMANDS, "solar_generation")
 OPTIONAL_COLUMNS = (
     "daylight_savings_status",
@@ -32,7 +33,6 @@ WEATHER_COLUMNS = tuple(
 )
 PRICE_COLUMNS = tuple(f"electricity_pricing{lead}" for lead in LEADS)
 CARBON_COLUMN = "carbon_intensity"
-END_USES = ("cooling", "heating", "dhw")
 STORAGES = (*(f"{use}_storage" for use in END_USES), "electrical_storage")
 ACTIONS = (*STORAGES, "cooling_device", "heating_device", "cooling_or_heating_device")
 WITHOUT_STORAGE = "net_electricity_consumption_without_storage"

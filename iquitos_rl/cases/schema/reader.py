@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +38,11 @@ from iquitos_rl.cases.schema.schedules import (
 )
 from iquitos_rl.cases.schema.service import charging_limits, service_scopes
 from iquitos_rl.cases.schema.tables import DataFiles, Table
+from iquitos_rl.cases.schema.thermal import read_dynamics, read_end_uses, read_outage
 from iquitos_rl.cases.schema.unsupported import DEVICE_TYPES, building_features, site_features
 from iquitos_rl.cases.schema.values import Block
 from iquitos_rl.cases.site import Battery, Building, Charger, ElectricalService, Floats, Ints, Site, Vehicle
+from iquitos_rl.cases.thermal import END_USES, THERMAL_ACTIONS
 from iquitos_rl.errors import UserError
 
 CHARGER_POWERS = {
@@ -135,6 +137,8 @@ class _SchemaReader:
         elif not (path.parent / root).is_dir():
             schema.error(f"root_directory names {root}, which is no folder")
         self.unsupported = list(site_features(schema))
+        self.thermal = False
+        """Whether any building has thermal devices or outages."""
         self.seed = self._seed()
         padded = "terminal_observation_padding" in self.unsupported
         self.files = DataFiles(path.parent / str(root), start, self.rows, self.report, padded)
@@ -165,6 +169,8 @@ class _SchemaReader:
         for name, block in blocks.items():
             energy[name], weather[name] = self._energy(block), self._weather(block)
             buildings.append(self._building(name, block, energy[name], weather[name], schedules[name], remaining))
+        if not self.thermal:
+            buildings = [replace(b, end_uses=(), dynamics=None, outage=None) for b in buildings]
         site = None
         if blocks and not self.report.errors:
             month, hour, day_type = self._calendar(next(iter(energy.values())))
@@ -290,8 +296,8 @@ class _SchemaReader:
         actions = self._active_actions(block)
         if block.get("washing_machines"):
             block.warning("CityLearn 3.0.2 ignores washing_machines; it knows deferrable_appliances")
-        self.unsupported += building_features(block, energy, actions)
-        for device in DEVICE_TYPES:
+        self.unsupported += building_features(block, actions)
+        for device in ("electrical_storage", "pv"):
             if device in block:
                 block.child(device).check_class("type")
                 if block.child(device).flag("autosize"):
@@ -321,7 +327,29 @@ class _SchemaReader:
             socket_action=bool(chargers) and SOCKET_ACTION in actions,
             chargers=chargers,
             service=self._service(block, chargers),
+            **self._thermal(name, block, energy, weather, actions),
         )
+
+    def _thermal(self, name: str, block: Block, energy: Table, weather: Table, actions: list[str]) -> dict[str, Any]:
+        """What a building has besides electrical devices."""
+        outage = read_outage(block, energy, self.rows, self.seconds)
+        demands = any(energy.numbers(f"{use}_demand").any() for use in END_USES)
+        needed = demands or outage.any() or "dynamics" in block or any(action in THERMAL_ACTIONS for action in actions)
+        self.thermal |= bool(needed)
+        if needed and self._time_step_ratio(energy) != 1:
+            self.unsupported.append(f"{block.path}: thermal devices with another time step than the data's")
+        outdoor = weather.numbers("outdoor_dry_bulb_temperature").astype(np.float64)
+        count = energy.numbers("occupant_count", blank_allowed=True).astype(np.float64)
+        points = [f"indoor_dry_bulb_temperature_{use}_set_point" for use in ("cooling", "heating")]
+        return {
+            "end_uses": read_end_uses(name, block, energy, outdoor, actions, self.seed or 0),
+            "dynamics": read_dynamics(block, self.files, energy, weather),
+            "outage": outage,
+            "hvac_mode": energy.integers("hvac_mode", 0, 3) if "hvac_mode" in energy else np.ones(self.rows, np.int64),
+            "indoor_temperature": energy.numbers("indoor_dry_bulb_temperature", blank_allowed=True).astype(np.float64),
+            "set_points": np.stack([energy.numbers(p, blank_allowed=True).astype(np.float64) for p in points], axis=-1),
+            "occupants": count,
+        }
 
     def _active_actions(self, block: Block) -> list[str]:
         names = [name for name in self.actions if name not in block.names("inactive_actions")]
@@ -364,7 +392,7 @@ class _SchemaReader:
         if "electrical_storage" not in block:
             return None
         attributes = storage.child("attributes")
-        sized = storage.get("type") == DEVICE_TYPES["electrical_storage"] and not storage.flag("autosize")
+        sized = storage.get("type") in DEVICE_TYPES["electrical_storage"] and not storage.flag("autosize")
         if sized:
             self._note_drawn(attributes, stationary=True)
         building_type = str(block.get("type", defaults.BUILDING_TYPE))

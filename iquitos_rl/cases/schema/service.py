@@ -65,11 +65,11 @@ def service_scopes(
         block: where modes, phases and limits that CityLearn does not know are recorded.
     """
     block = Block(service.raw) if block is None else block
-    mode = str(block.get("mode", "single_phase")).strip().lower()
+    mode = str(block.content.get("mode", "single_phase")).strip().lower()
     if mode not in ("single_phase", "three_phase"):
         block.error(f"mode must be single_phase or three_phase, not {mode}")
     phases = PHASES if mode == "three_phase" else PHASES[:1]
-    split = str(block.get("default_split", "balanced")).strip().upper()
+    split = str(block.content.get("default_split", "balanced")).strip().upper()
     if split not in ("BALANCED", *phases):
         block.error(f"default_split must be balanced or one of {', '.join(phases)}, not {split}")
     total = block.child("limits").child("total")

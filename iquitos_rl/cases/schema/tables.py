@@ -139,8 +139,8 @@ class Table:
                 self.report.add("error", self.name, f"unknown column {column!r}, CityLearn stops at it")
 
     def count_rows(self) -> int:
-        """Data rows of the whole file; blank lines are none."""
-        return sum(1 for line in self._content.splitlines() if line.strip()) - 1
+        """Data rows of the whole file, blank lines inside of it included."""
+        return self._content.rstrip().count(b"\n")
 
     def cells(self, column: str) -> NDArray[np.generic]:
         """(T,) as pandas inferred them, blanks where there is no such column."""
@@ -170,11 +170,14 @@ class Table:
         if column not in self:
             return np.zeros(self.rows, dtype=np.float32)
         cells = self.cells(column)
-        blank = np.asarray(self.frame[column].isna())
         if cells.dtype.kind in "iufb":
             with np.errstate(over="ignore"):
                 values = cells.astype(np.float32)
+            if np.isfinite(values).all():
+                return values
+            blank = np.isnan(values)
         else:
+            blank = np.asarray(self.frame[column].isna())
             values = pd.to_numeric(self.frame[column], errors="coerce").to_numpy(dtype=np.float32, na_value=np.nan)
             text = ~blank if np.isfinite(values[~blank]).all() else ~np.isfinite(values) & ~blank
             if text.any():  # one text makes a text of the whole column, which CityLearn does not take for numbers
@@ -192,7 +195,8 @@ class Table:
         """(T,) whole numbers from low to high; low where a cell is none (recorded)."""
         values = self.numbers(column).astype(np.float64)
         wrong = (values < low) | (values > high) | (values != np.round(values))
-        if column in self and self.cells(column).dtype.kind in "iuf" and not self.frame[column].isna().any():
+        cells = self.cells(column)
+        if wrong.any() and cells.dtype.kind in "iuf" and np.isfinite(cells.astype(np.float64)).all():
             bad = values[int(np.argmax(wrong))]
             self.note("error", column, wrong, f"{bad:g} is not a whole number from {low} to {high}")
         return np.where(wrong, low, values).astype(np.int64)

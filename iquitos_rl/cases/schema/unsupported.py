@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from iquitos_rl.cases.schema.tables import Table
+from iquitos_rl.cases.schema.thermal import DEVICE_TYPES as THERMAL_TYPES
+from iquitos_rl.cases.schema.thermal import LSTM, LSTM_BUILDING, RELIABILITY
 from iquitos_rl.cases.schema.values import Block, is_number
+from iquitos_rl.cases.thermal import THERMAL_ACTIONS
 
-DEMANDS = ("dhw_demand", "cooling_demand", "heating_demand")
-BUILDING_PARTS = ("dynamics", "occupant", "deferrable_appliances", "escalators")
-BUILDING_TYPES = (None, "citylearn.citylearn.Building", "citylearn.building.Building")
-DEVICE_TYPES = {"electrical_storage": "citylearn.energy_model.Battery", "pv": "citylearn.energy_model.PV"}
+BUILDING_PARTS = ("occupant", "deferrable_appliances", "escalators")
+BUILDING_TYPES = (None, "citylearn.citylearn.Building", "citylearn.building.Building", LSTM_BUILDING)
+DEVICE_TYPES = {
+    "electrical_storage": ("citylearn.energy_model.Battery",),
+    "pv": ("citylearn.energy_model.PV",),
+    **THERMAL_TYPES,
+}
 CHARGER_TYPE = "citylearn.electric_vehicle_charger.Charger"
 VEHICLE_TYPES = (None, "citylearn.citylearn.ElectricVehicle", "citylearn.electric_vehicle.ElectricVehicle")
-ELECTRICAL_ACTIONS = ("electrical_storage", "electric_vehicle_storage")
+ACTIONS = ("electrical_storage", "electric_vehicle_storage", *THERMAL_ACTIONS)
 
 
 def site_features(schema: Block) -> Iterator[str]:
@@ -30,34 +35,44 @@ def site_features(schema: Block) -> Iterator[str]:
             yield f"electric_vehicles_def.{name}: vehicle type {vehicle.get('type')}"
 
 
-def building_features(building: Block, energy: Table, actions: list[str]) -> Iterator[str]:
+def building_features(building: Block, actions: list[str]) -> Iterator[str]:
     """Features of one building.
 
     Args:
-        energy: its `energy_simulation` file.
         actions: its active actions.
     """
     key = building.path
     if building.get("type") not in BUILDING_TYPES:
         yield f"{key}: building type {building.get('type')}"
-    yield from (f"{key}: {demand}" for demand in DEMANDS if energy.numbers(demand).any())
     yield from (f"{key}: {part}" for part in BUILDING_PARTS if building.get(part))
-    yield from (f"{key}: action {action}" for action in actions if action not in ELECTRICAL_ACTIONS)
+    yield from (f"{key}: action {action}" for action in actions if action not in ACTIONS)
     if _noisy(building):
         yield f"{key}: noise_std"
-    if building.child("power_outage").flag("simulate_power_outage"):
-        yield f"{key}: power outages"
+    outage = building.child("power_outage")
+    if outage.flag("simulate_power_outage") and outage.flag("stochastic_power_outage"):
+        model = outage.child("stochastic_power_outage_model")
+        if model.get("type") != RELIABILITY or "random_seed" not in model.child("attributes"):
+            yield f"{key}: power outages without the seeded model {RELIABILITY}"
+    yield from _network_features(building)
     for name, known in DEVICE_TYPES.items():
         device = building.child(name)
-        if name in building and device.get("type") != known:
+        if name in building and device.get("type") not in known:
             yield f"{key}: {name} type {device.get('type')}"
-        if device.flag("autosize"):
+        if name not in THERMAL_TYPES and device.flag("autosize"):
             yield f"{key}: {name} autosize"
     for charger, config in building.child("chargers").children():
         if config.get("type") != CHARGER_TYPE:
             yield f"{key}.chargers.{charger}: charger type {config.get('type')}"
         if _noisy(config):
             yield f"{key}.chargers.{charger}: noise_std"
+
+
+def _network_features(building: Block) -> Iterator[str]:
+    network = building.child("dynamics")
+    if "dynamics" in building and network.get("type") != LSTM:
+        yield f"{network.path}: type {network.get('type')}"
+    if network.child("attributes").number("dropout", 0, 1, default=0.0) > 0:
+        yield f"{network.path}: dropout, which CityLearn draws from torch's global generator"
 
 
 def _noisy(block: Block) -> bool:

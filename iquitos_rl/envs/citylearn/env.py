@@ -24,9 +24,10 @@ from torch import Tensor
 
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.cases.site import Floats, Site
+from iquitos_rl.cases.thermal import END_USES, THERMAL_ACTIONS
 from iquitos_rl.envs.described import DescribedEnv, Description
 from iquitos_rl.envs.task.observation import Column, coarse_columns
-from iquitos_rl.envs.task.site_task import SiteTask, TaskSettings
+from iquitos_rl.envs.task.site_task import Outcome, SiteTask, TaskSettings
 from iquitos_rl.errors import UserError
 
 COVERED = {
@@ -59,6 +60,10 @@ class Flows(NamedTuple):
     """(B,) after the action; 0 where there is no battery."""
     socket_soc: Floats
     """(N,) after the action; 0 at an empty socket."""
+    temperature: Floats | None = None
+    """(B,) C inside after the step; 0 where the site has no thermal devices."""
+    unserved: Floats | np.float64 = np.float64(0)
+    """() kWh, thermal and electric, that devices lacked in an outage."""
 
 
 def require_citylearn() -> Any:
@@ -151,6 +156,10 @@ def _extra_columns(simulator: Any) -> tuple[list[tuple[int, str]], tuple[Column,
     return places, tuple(columns)
 
 
+def _storages(building: Any) -> tuple[Any, Any, Any]:
+    return building.cooling_storage, building.heating_storage, building.dhw_storage
+
+
 class CityLearnSite(DescribedEnv):
     """A site simulated by CityLearn: observation (D,) float32 in [-1, 1], action (A,) in [-1, 1], reward of `SiteTask`.
 
@@ -178,6 +187,7 @@ class CityLearnSite(DescribedEnv):
         if any(site.unsupported for site in sites):
             sites = [self._with_citylearn_series(year, site) for year, site in enumerate(sites)]
             self._extra_places, extra = _extra_columns(simulator)
+        self.thermal = sites[0].thermal
         self._actions = self._action_order(simulator)
         # CityLearn has no action for a socket that its building keeps inactive.
         self._moved = [n for n, (b, _) in enumerate(sites[0].sockets) if sites[0].buildings[b].socket_action]
@@ -216,7 +226,8 @@ class CityLearnSite(DescribedEnv):
         kinds = ["sockets" if n.startswith("electric_vehicle_storage") else n for n in names]
         battery = [i for i, kind in enumerate(kinds) if kind == "electrical_storage"]
         sockets = [i for i, kind in enumerate(kinds) if kind == "sockets"]
-        other = [i for i in range(len(names)) if i not in {*battery, *sockets}]
+        heat = [i for i, name in enumerate(names) if self.thermal and name in THERMAL_ACTIONS]
+        other = [i for i in range(len(names)) if i not in {*battery, *sockets, *heat}]
         box = simulator.action_space[0]
         return self._Actions(names, battery, other, sockets, box.low.astype(np.float64), box.high.astype(np.float64))
 
@@ -268,7 +279,7 @@ class CityLearnSite(DescribedEnv):
         self._net = torch.zeros((1, self.task.num_buildings), dtype=torch.float64)
         self._peak = torch.zeros((1, self.task.num_buildings, 2), dtype=torch.float64)
         self.flows = None
-        return self._observe(self._battery_soc(0), self._socket_soc(0)), {}
+        return self._observe(self._battery_soc(0), self._socket_soc(0), self._tank_soc(0), self._temperature(0)), {}
 
     @property
     def simulator(self) -> Any:
@@ -286,10 +297,15 @@ class CityLearnSite(DescribedEnv):
     def _row(self) -> Tensor:
         return torch.tensor([self.year * self.task.rows + self._t])
 
-    def _observe(self, battery_soc: list[float], socket_soc: Floats) -> NDArray[np.float32]:
+    def _observe(
+        self, battery_soc: list[float], socket_soc: Floats, tank_soc: Floats, temperature: Floats
+    ) -> NDArray[np.float32]:
         self._now = self.task.moment(self._row(), torch.from_numpy(socket_soc).unsqueeze(0))
         battery = torch.tensor([battery_soc], dtype=torch.float64)
-        return self.task.observe(self._now, battery, self._net, self._peak, self._extra())[0].numpy()
+        heat = (torch.from_numpy(tank_soc).unsqueeze(0), torch.from_numpy(temperature).unsqueeze(0))
+        return self.task.observe(
+            self._now, battery, self._net, self._peak, self._extra(), heat if self.thermal else None
+        )[0].numpy()
 
     def _battery_soc(self, t: int) -> list[float]:
         """SOC at row t of every stationary battery, before the action at t."""
@@ -327,9 +343,24 @@ class CityLearnSite(DescribedEnv):
         device = np.empty(len(self._actions.names))
         device[self._actions.battery] = battery[0].numpy()
         low, high = self._actions.low[self._actions.other], self._actions.high[self._actions.other]
+        if self.thermal:
+            self._place_thermal(device, *(x[0].numpy() for x in self.task.thermal_actions(self._now, other)))
+            other = other[:, self.task.num_thermal_actions :]
         device[self._actions.other] = low + (other[0].numpy() + 1) / 2 * (high - low)
         device[self._actions.sockets] = sockets[0].numpy()[self._moved]
         return self.step_devices(device.tolist())
+
+    def _place_thermal(self, device: NDArray[np.float64], tank: Floats, hvac: Floats) -> None:
+        """Write actions of tanks (B, 3), of cooling and heating (B, 2) into CityLearn's vector."""
+        place = 0
+        for b, building in enumerate(self._sim.buildings):
+            for name in building.active_actions:
+                if name == "cooling_or_heating_device":
+                    device[place] = hvac[b, 1] - hvac[b, 0]
+                elif name in THERMAL_ACTIONS:
+                    values = tank[b] if name.endswith("storage") else hvac[b]
+                    device[place] = values[END_USES.index(name.split("_")[0])]
+                place += 1
 
     def step_devices(self, device: list[float]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Apply CityLearn's own central action vector: no guard, no mapping.
@@ -345,18 +376,22 @@ class CityLearnSite(DescribedEnv):
         self.flows = self._read_flows(t)
         net = torch.from_numpy(self.flows.net).unsqueeze(0)
         now, socket_soc = self._now, torch.from_numpy(self.flows.socket_soc).unsqueeze(0)
-        outcome = task.outcome(now, net, socket_soc, self._peak)
+        temperature = self._temperature(t)
+        inside = torch.from_numpy(temperature).unsqueeze(0) if self.thermal else None
+        lacking = torch.tensor([float(self.flows.unserved)], dtype=torch.float64) if self.thermal else None
+        outcome = task.outcome(now, net, socket_soc, self._peak, inside, lacking)
         self._t += 1
         truncated = self._t == task.rows - 1
         self._net, self._peak = net, task.next_peak(self._row(), outcome.running_peak)
         soc = self._final_soc(t) if truncated else (self._battery_soc(t + 1), self._socket_soc(t + 1))
-        obs = self._observe(*soc)
+        obs = self._observe(*soc, self._tank_soc(t + 1 if not truncated else t, truncated), temperature)
         imported = float(self.flows.net.clip(min=0).sum())
         info = {
             "energy_cost": outcome.terms.energy.item(),
             "demand_cost": outcome.terms.demand.item(),
             "carbon_cost": outcome.terms.carbon.item(),
             "shortfall_cost": outcome.terms.shortfall.item(),
+            **self._thermal_info(outcome),
             "carbon_kg": float((self.flows.net * now.carbon[0].numpy()).clip(min=0).sum()),
             "import_kwh": imported,
             "export_kwh": imported - float(self.flows.net.sum()),
@@ -366,6 +401,45 @@ class CityLearnSite(DescribedEnv):
             "served": float(outcome.served.item()),
         }
         return obs, outcome.reward.item(), False, truncated, info
+
+    def _thermal_info(self, outcome: Outcome) -> dict[str, float]:
+        """What a step has of a thermal site besides."""
+        if not self.thermal or self.flows is None:
+            return {}
+        return {
+            "comfort_cost": outcome.terms.comfort.item(),
+            "unserved_cost": outcome.terms.unserved.item(),
+            "thermal_kwh": float(self.flows.other.sum()),
+            "unserved_kwh": float(self.flows.unserved),
+        }
+
+    def _tank_soc(self, t: int, at_end: bool = False) -> Floats:
+        """(B, 3) SOC of the tanks at row t, before its action; with `at_end` after the losses that follow row t."""
+        if not self.thermal:
+            return np.zeros((0, 3))
+        soc = np.array([[s.soc[t] for s in _storages(b)] for b in self._sim.buildings], dtype=np.float64)
+        if not at_end:
+            return soc
+        loss = np.array([[use.tank.loss_coefficient for use in b.end_uses] for b in self._site.buildings])
+        return (soc * (1 - loss * self.task.hours)).clip(0, 1).astype(np.float32).astype(np.float64)
+
+    def _temperature(self, t: int) -> Floats:
+        """(B,) C inside after the step at row t. CityLearn's own observation shows that of the data instead."""
+        if not self.thermal:
+            return np.zeros(self.task.num_buildings)
+        series = [b.energy_simulation.indoor_dry_bulb_temperature for b in self._sim.buildings]
+        return np.array([own[t] for own in series], dtype=np.float64)
+
+    def _unserved(self, t: int) -> float:
+        """kWh that devices lacked at row t; nothing but in an outage."""
+        total = 0.0
+        for own, b in zip(self._site.buildings, self._sim.buildings, strict=True):
+            if own.outage is not None and own.outage[t]:
+                for use, tank in zip(END_USES, _storages(b)):
+                    given = getattr(b, f"_Building__energy_from_{use}_device")[t] - min(tank.energy_balance[t], 0)
+                    total += max(float(getattr(b.energy_simulation, f"{use}_demand")[t] - given), 0.0)
+                total += own.load[t] - float(b.non_shiftable_load_device.electricity_consumption[t])
+        return total
 
     def _read_flows(self, t: int) -> Flows:
         """Read the cells that the step at row t has just written."""
@@ -384,6 +458,8 @@ class CityLearnSite(DescribedEnv):
             net=np.array([b._Building__net_electricity_consumption[t] for b in buildings], dtype=np.float64),
             battery_soc=np.array([s.soc[t] if has else 0.0 for s, has in zip(storage, has_battery, strict=True)]),
             socket_soc=self._socket_soc(t),
+            temperature=self._temperature(t),
+            unserved=np.float64(self._unserved(t) if self.thermal else 0.0),
         )
 
     def _final_soc(self, t: int) -> tuple[list[float], Floats]:

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.cases.site import Floats, Site
-from iquitos_rl.envs.district.physics import Flows, Physics, State
+from iquitos_rl.envs.district.physics import Flows, Physics, State, from_names, named_tensors
 from iquitos_rl.envs.task.objective import Tariff, is_month_start, is_peak
 from iquitos_rl.envs.task.observation import coarse_columns
-from iquitos_rl.envs.task.site_task import Moment, SiteTask, TaskSettings
+from iquitos_rl.envs.task.site_task import Moment, Outcome, SiteTask, TaskSettings
 from iquitos_rl.envs.task.site_vector import SiteVector
 from iquitos_rl.envs.task.trajectory import Trajectory
 from iquitos_rl.envs.vector import Exogenous, StepResult
@@ -34,7 +34,7 @@ def idle_peaks(site: Site, tariff: Tariff) -> Floats:
 
     Where an episode begins in the middle of a month, this is what its meter would have seen.
     """
-    net = np.stack([building.load - building.pv for building in site.buildings], axis=-1)
+    net = np.stack([building.idle_net for building in site.buildings], axis=-1)
     demand = np.maximum(net, 0)[..., None] / site.hours_per_step
     period = is_peak(site, tariff)
     demand = demand * np.stack([period, ~period], axis=-1)[:, None, :]
@@ -106,7 +106,10 @@ class DistrictSite(SiteVector):
         self.device = self.physics.device
         self.action_mask_columns, self.policy_spec = self.task.action_mask_columns, self.task.policy_spec
         # About: `footprint` counts them after a step.
-        self.state_bytes = (11 * self.physics.sockets + 11 * self.physics.buildings + 13) * self.physics.dtype.itemsize
+        heat = self.physics.state.thermal
+        each = 11 * self.physics.sockets + (11 if heat is None else 71) * self.physics.buildings + 13
+        memories = {} if heat is None else named_tensors(heat.memories)
+        self.state_bytes = each * self.physics.dtype.itemsize + sum(x.nbytes for x in memories.values()) // num_envs
         self.starts = starts
         self.episode_steps = min(episode_steps, years[0].rows - 1) if starts == "random" else years[0].rows - 1
         self._years = len(years)
@@ -180,8 +183,9 @@ class DistrictSite(SiteVector):
 
         Tensors of different groups are never the same at the end of a step that began new episodes.
         """
-        now, flows = tuple(self._now), tuple(self.last_flows or ())
-        return tuple(self.physics.state), now, flows, (self._peak,), (self._net,), (self._rows[1],), (self._none,)
+        now, flows = tuple(self._now), () if self.last_flows is None else tuple(named_tensors(self.last_flows).values())
+        state = tuple(named_tensors(self.physics.state).values())
+        return state, now, flows, (self._peak,), (self._net,), (self._rows[1],), (self._none,)
 
     def capture(self) -> None:
         """See `VectorEnv`; needs a GPU. Of a step's result only the observations last: the next step overwrites
@@ -192,7 +196,7 @@ class DistrictSite(SiteVector):
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "physics": {name: self._lasting(tensor) for name, tensor in self.physics.state._asdict().items()},
+            "physics": {name: self._lasting(x) for name, x in named_tensors(self.physics.state).items()},
             "running_peak": self._lasting(self._peak),
             "net": self._lasting(self._net),
             "left": torch.from_numpy(self.steps_left.copy()),
@@ -201,7 +205,7 @@ class DistrictSite(SiteVector):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         physics = {name: tensor.to(self.device, copy=True) for name, tensor in state["physics"].items()}
-        self.physics.state = type(self.physics.state)(**physics)
+        self.physics.state = from_names(self.physics.state, physics)
         self._peak, self._net = (state[name].to(self.device, copy=True) for name in ("running_peak", "net"))
         self.steps_left = state["left"].numpy().copy()
         self._rng.bit_generator.state = state["rng"]
@@ -212,10 +216,12 @@ class DistrictSite(SiteVector):
         """One step of every environment as a pure function of where it stands; nothing is read back from the device."""
         task, physics = self.task, self.physics
         action = action.to(physics.dtype).clamp(-1, 1)
-        battery, _, sockets = task.device_actions(now, action)
+        battery, other, sockets = task.device_actions(now, action)
         batteries = action.new_zeros((self.num_envs, physics.buildings)).index_copy(1, self._with_action, battery)
-        state, flows = physics.advance(state, batteries, sockets)
-        outcome = task.outcome(now, flows.net, flows.socket_soc, peak)
+        thermal = task.thermal_actions(now, other) if task.thermal is not None else ()
+        state, flows = physics.advance(state, batteries, sockets, *thermal)
+        heat = () if flows.thermal is None else (flows.thermal.temperature, flows.thermal.unserved)
+        outcome = task.outcome(now, flows.net, flows.socket_soc, peak, *heat)
         reward, par = outcome.reward, self._trajectory
         if par is not None:
             reward = par.expected(reward, now.row, peak, outcome.running_peak) - par.reward.index_select(0, now.row)
@@ -228,6 +234,7 @@ class DistrictSite(SiteVector):
             "demand_cost": outcome.terms.demand,
             "carbon_cost": outcome.terms.carbon,
             "shortfall_cost": outcome.terms.shortfall,
+            **self._thermal_info(outcome, flows),
             "carbon_kg": (flows.net * now.carbon).clamp(min=0).sum(-1),
             "import_kwh": imported,
             "export_kwh": imported - flows.net.sum(-1),
@@ -237,6 +244,17 @@ class DistrictSite(SiteVector):
             "served": outcome.served,
         }
         return Transition(standing, obs, reward, flows, info)
+
+    def _thermal_info(self, outcome: Outcome, flows: Flows) -> dict[str, Tensor]:
+        """What a step has of a thermal site besides, (E,) each."""
+        if flows.thermal is None:
+            return {}
+        return {
+            "comfort_cost": outcome.terms.comfort,
+            "unserved_cost": outcome.terms.unserved,
+            "thermal_kwh": flows.thermal.electricity.sum((-2, -1)),
+            "unserved_kwh": flows.thermal.unserved,
+        }
 
     def _begin(
         self, state: State, peak: Tensor, net: Tensor, ended: Tensor, row: Tensor, scenario: Tensor
@@ -266,7 +284,8 @@ class DistrictSite(SiteVector):
         """What the environments stand before, and the observation (E, D) of it."""
         now = self.task.moment(self.physics.row_of(state), self.physics.soc_at_sockets(state))
         battery_soc = state.battery_soc.index_select(1, self._with_battery)
-        return now, self.task.observe(now, battery_soc, net, peak, self._extra)
+        heat = None if state.thermal is None else (state.thermal.tank_soc, state.thermal.temperature)
+        return now, self.task.observe(now, battery_soc, net, peak, self._extra, heat)
 
     def _draw(self, who: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
         """Start rows and years (E,) for the environments in `who`; the other entries mean nothing."""

@@ -12,8 +12,8 @@ Source: CityLearn 3.0.2, `energy_model.py`, `electric_vehicle_charger.py`, `buil
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -21,7 +21,9 @@ from torch import Tensor
 
 from iquitos_rl.cases.site import Battery, Floats, Site
 from iquitos_rl.envs.district.batteries import (
+    TINY,
     Batteries,
+    Exchange,
     exchange_exact,
     exchange_fast,
     initial_soc,
@@ -30,7 +32,10 @@ from iquitos_rl.envs.district.batteries import (
     stand_by,
 )
 from iquitos_rl.envs.district.chargers import charge_exact, charge_fast, make_chargers, request_exact, request_fast
+from iquitos_rl.envs.district.dynamics import Memory
+from iquitos_rl.envs.district.end_uses import first_row, serve
 from iquitos_rl.envs.district.limits import apply_limits, in_sequence, make_layout, make_limits
+from iquitos_rl.envs.district.outage import clipped, islanded, spare, used_by
 from iquitos_rl.envs.district.tables import (
     EMPTY,
     check_sites,
@@ -40,7 +45,9 @@ from iquitos_rl.envs.district.tables import (
     own_vehicles,
     vehicle_rows,
 )
+from iquitos_rl.envs.district.thermal import Thermal, ThermalFlows, ThermalState
 
+S = TypeVar("S", bound=tuple[Any, ...])
 NOTHING = Battery(
     capacity=0.0,
     nominal_power=0.0,
@@ -71,7 +78,9 @@ class State(NamedTuple):
     vehicle_degraded: Tensor
     """(E, W)."""
     code: Tensor
-    """(E, N) this row's entry of `site_tables.code_rows`."""
+    """(E, N) this row's entry of `tables.code_rows`."""
+    thermal: ThermalState | None = None
+    """None where no building has a thermal device."""
 
 
 class Flows(NamedTuple):
@@ -87,6 +96,37 @@ class Flows(NamedTuple):
     """(E, N) SOC of the connected vehicle after the action, before standby losses; 0 at an empty socket."""
     battery_soc: Tensor
     """(E, B) SOC after the action, before standby losses."""
+    thermal: ThermalFlows | None = None
+
+
+def named_tensors(state: Any, prefix: str = "") -> dict[str, Tensor]:
+    """The tensors of a state, of whatever depth, by dotted name."""
+    found: dict[str, Tensor] = {}
+    names = getattr(state, "_fields", range(len(state)))
+    for name, part in zip(names, state):
+        if isinstance(part, Tensor):
+            found[f"{prefix}{name}"] = part
+        elif part is not None:
+            found |= named_tensors(part, f"{prefix}{name}.")
+    return found
+
+
+def from_names(like: S, tensors: Mapping[str, Tensor], prefix: str = "") -> S:
+    """A state built as `like`, with the tensors of those names.
+
+    Raises:
+        KeyError: one is missing.
+    """
+    names = getattr(like, "_fields", range(len(like)))
+    parts: list[Any] = [
+        part
+        if part is None
+        else tensors[f"{prefix}{name}"]
+        if isinstance(part, Tensor)
+        else from_names(part, tensors, f"{prefix}{name}.")
+        for name, part in zip(names, like)
+    ]
+    return type(like)(*parts) if hasattr(like, "_fields") else type(like)(parts)
 
 
 class Physics:
@@ -110,6 +150,7 @@ class Physics:
         self.dtype = torch.float64 if exact else torch.float32
         self.hours = site.hours_per_step
         chargers = [charger for _, charger in site.sockets]
+        self.socket_building = torch.tensor([b for b, _ in site.sockets], dtype=torch.int64, device=self.device)
         self.buildings, self.sockets = len(site.buildings), len(chargers)
         self.energy = self._table([energy_rows(s) for s in sites])
         self.codes = self._table([code_rows(s) for s in sites])
@@ -135,6 +176,15 @@ class Physics:
         if owners is None:
             index = np.where(visits < 0, len(fleet), visits)
             self.roaming = torch.as_tensor(index, device=self.device)
+        self.thermal: Thermal | None = None
+        if site.thermal:
+            self.thermal = Thermal(sites, num_envs, self.device, exact)
+        self.outage: Tensor | None = None
+        """(S * T, B) bool: the building has no grid in this row; None where that never happens."""
+        outages = [b.outage for s in sites for b in s.buildings if b.outage is not None]
+        if any(outage.any() for outage in outages):
+            self.outage = torch.from_numpy(np.stack(outages, axis=1)).to(self.device)
+            self.outage = self.outage.view(self.rows, len(sites), -1).transpose(0, 1).flatten(0, 1)
         self.drift: Tensor | None = None
         """(S * T, W) factor on the SOC of a vehicle that is away, NaN elsewhere; None where nothing depends on it."""
         if any(site.drift is not None for site in sites):
@@ -152,12 +202,23 @@ class Physics:
         """
         self.state = self.fresh(self._start() if row is None else row, self._start() if scenario is None else scenario)
 
-    def step(self, battery_action: Tensor, socket_action: Tensor) -> Flows:
-        """Apply actions (E, B) and (E, N), in [-1, 1] of nominal power as in CityLearn, and advance by one row.
+    def step(
+        self,
+        battery_action: Tensor,
+        socket_action: Tensor,
+        tank_action: Tensor | None = None,
+        hvac_action: Tensor | None = None,
+    ) -> Flows:
+        """Apply actions in CityLearn's units and move on by one row.
+
+        Args:
+            battery_action, socket_action: (E, B) and (E, N), -1 to 1 of nominal power.
+            tank_action: (E, B, 3) share of each tank's capacity to charge or discharge in an hour.
+            hvac_action: (E, B, 2) share of nominal power for cooling and for heating, 0 to 1.
 
         The last row, T - 1, has a state but no step, since CityLearn never simulates it.
         """
-        self.state, flows = self.advance(self.state, battery_action, socket_action)
+        self.state, flows = self.advance(self.state, battery_action, socket_action, tank_action, hvac_action)
         return flows
 
     def row_of(self, state: State) -> Tensor:
@@ -209,17 +270,33 @@ class Physics:
             vehicle_soc=vehicle_soc,
             vehicle_degraded=unfaded(self.vehicle, self.vehicle_start),
             code=code,
+            thermal=None if self.thermal is None else self.thermal.fresh(here),
         )
 
     def restarted(self, state: State, done: Tensor, row: Tensor, scenario: Tensor) -> State:
-        """`state`, with environments where `done` (E,) bool is True restarted at `row` and `scenario`."""
-        new = self.fresh(row, scenario)
-        merged = [torch.where(done.view(-1, *[1] * (a.dim() - 1)), a, b) for a, b in zip(new, state, strict=True)]
-        return State(*merged)
+        """Started anew where `done` (E,) bool is True; the other environments stay as they are."""
+
+        def chosen(new: Any, old: Any) -> Any:
+            if isinstance(new, Tensor):
+                return torch.where(done.view(-1, *[1] * (new.dim() - 1)), new, old)
+            if new is None:
+                return None
+            parts = [chosen(*pair) for pair in zip(new, old, strict=True)]
+            return type(new)(*parts) if hasattr(new, "_fields") else tuple(parts)
+
+        found: State = chosen(self.fresh(row, scenario), state)
+        return found
 
     # -- one step ------------------------------------------------------------------------------------------------
 
-    def advance(self, state: State, battery_action: Tensor, socket_action: Tensor) -> tuple[State, Flows]:
+    def advance(
+        self,
+        state: State,
+        battery_action: Tensor,
+        socket_action: Tensor,
+        tank_action: Tensor | None = None,
+        hvac_action: Tensor | None = None,
+    ) -> tuple[State, Flows]:
         """One step as a pure function of the state; see `step`."""
         here = self.row_of(state)
         load, pv = self.energy.index_select(0, here).split(self.buildings, dim=1)
@@ -227,17 +304,35 @@ class Physics:
         socket_action = socket_action.to(self.dtype).clamp(-1, 1) * self.socket_active
         power = (request_exact if self.exact else request_fast)(self.chargers, socket_action)
         if self.limits is not None:
-            base, kw = load / self.hours - pv / self.hours, self.battery.nominal_power
+            base, kw = self._base_kw(here, load, pv), self.battery.nominal_power
             power, battery_action = apply_limits(self.limits, self.chargers, power, battery_action, kw, base)
-        battery_soc, battery_degraded, battery_kwh = self._use_batteries(state, battery_action)
+        thermal, heat = None, torch.zeros_like(load)
+        if self.thermal is None:
+            battery_soc, battery_degraded, battery_kwh = self._use_batteries(state, battery_action)
+        else:
+            assert state.thermal is not None
+            assert tank_action is not None
+            assert hvac_action is not None
+            out = None if self.outage is None else self.outage.index_select(0, here)
+            thermal, memories, battery = self._use_devices(
+                state, here, load, pv, battery_action, tank_action, hvac_action, out
+            )
+            battery_soc, battery_degraded, battery_kwh = battery
+            load = thermal.load
+            cooling, heating, dhw = thermal.electricity.unbind(-1)
+            heat = self._rounded(self._rounded(cooling + heating) + dhw)
+            if out is not None:
+                power = self._outage_power(power, pv, thermal, battery_kwh, out)
         connected = (EMPTY - state.code).clamp(0, 1)
         vehicle_soc, vehicle_degraded, socket_soc, socket_kwh = self._use_sockets(state, power * connected, here)
         if self.exact:  # CityLearn adds these one by one in float32
             sockets_kwh = single(in_sequence(self.layout.by_building(socket_kwh)))
-            net = single(single(single(load + battery_kwh) - pv) + sockets_kwh)
+            net = single(single(single(single(heat + load) + battery_kwh) - pv) + sockets_kwh)
         else:
-            net = load + battery_kwh - pv + self.layout.by_building(socket_kwh).sum(-1)
-        flows = Flows(net, battery_kwh, socket_kwh, socket_soc * connected, battery_soc)
+            net = heat + load + battery_kwh - pv + self.layout.by_building(socket_kwh).sum(-1)
+        if self.outage is not None:
+            net = net * ~self.outage.index_select(0, here)
+        flows = Flows(net, battery_kwh, socket_kwh, socket_soc * connected, battery_soc, thermal)
 
         row = (state.row + 1).clamp(max=self.rows - 1)
         there = state.scenario * self.rows + row
@@ -250,13 +345,108 @@ class Physics:
             vehicle_soc = self._drift(used_soc, vehicle_soc, self.drift.index_select(0, there))
         code = self.codes.index_select(0, there)
         vehicle_soc = self._arrive(vehicle_soc, code, there)
-        return State(row, state.scenario, battery_soc, battery_degraded, vehicle_soc, vehicle_degraded, code), flows
+        rested = None
+        if self.thermal is not None and thermal is not None and state.thermal is not None:
+            rested = self.thermal.rest(state.thermal, thermal, memories)
+        electrical = battery_soc, battery_degraded, vehicle_soc, vehicle_degraded, code
+        return State(row, state.scenario, *electrical, rested), flows
 
-    def _use_batteries(self, state: State, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """New SOC, new `battery_degraded` and kWh charged of the stationary batteries, (E, B) each."""
+    def _use_devices(
+        self,
+        state: State,
+        here: Tensor,
+        load: Tensor,
+        pv: Tensor,
+        battery_action: Tensor,
+        tank_action: Tensor,
+        hvac_action: Tensor,
+        out: Tensor | None,
+    ) -> tuple[ThermalFlows, tuple[Memory, ...], tuple[Tensor, Tensor, Tensor]]:
+        """What thermal devices, load and batteries do in a row: flows, memories, and SOC, degraded capacity and kWh of
+        the batteries."""
+        thermal, before, asked = self.thermal, state.thermal, load
+        assert thermal is not None
+        assert before is not None
+        tank_action = tank_action.to(self.dtype) * thermal.tank_active
+        demand, cop = thermal.wanted(before, here, hvac_action.to(self.dtype))
+        if out is None:
+            served = serve(thermal.devices, before.tank_soc, tank_action, demand, cop, self.hours, self.exact)
+            battery = self._use_batteries(state, battery_action)
+        else:
+            energy = battery_action * self.battery.nominal_power * self.hours
+
+            def exchange(kwh: Tensor) -> Exchange:
+                return Exchange(
+                    *self._use_batteries(state, kwh / self.hours / self.battery.nominal_power.clamp(min=TINY), kwh)
+                )
+
+            found = islanded(
+                thermal.devices,
+                exchange,
+                out,
+                energy,
+                before.tank_soc,
+                tank_action,
+                demand,
+                cop,
+                thermal.demand.index_select(0, here),
+                load,
+                pv,
+                self.hours,
+                self.exact,
+            )
+            served, load, battery = found.served, found.load, found.battery
+        first = (before.age == 0).view(-1, 1, 1)
+        electricity = torch.where(first, first_row(served, cop, self.exact), served.electricity)
+        if out is not None:
+            booked = clipped(used_by(electricity, load, battery[2]), pv, out, self.exact)
+            opening = first[..., 0]
+            electricity = torch.where(first, torch.stack(booked[:3], dim=-1), electricity)
+            load = torch.where(opening, booked.load, load)
+        memories, temperature = thermal.follow(before, here, served)
+        unserved = torch.zeros_like(load[:, 0])
+        if out is not None:
+            given = served.delivered + (-served.balance).clamp(min=0)
+            unserved = (demand - given).clamp(min=0).sum((-2, -1)) + (asked - load).sum(-1)
+        flows = ThermalFlows(
+            demand, served.delivered, served.balance, served.soc, electricity, load, temperature, unserved
+        )
+        return flows, memories, tuple(battery)  # type: ignore[return-value]
+
+    def _outage_power(
+        self, power: Tensor, pv: Tensor, thermal: ThermalFlows, battery_kwh: Tensor, out: Tensor
+    ) -> Tensor:
+        """(E, N) kW of the sockets: in an outage vehicles only charge, each with at most what everything else left."""
+        used = used_by(thermal.electricity, thermal.load, battery_kwh)
+        left = spare(used, pv, out, self.exact).index_select(1, self.socket_building) / self.hours
+        full, least = self.chargers.charge.full, self.chargers.charge.least
+        target = torch.minimum(power.clamp(min=0), left)
+        again = target / full.clamp(min=TINY) * full
+        dropped = (again.abs() < self.chargers.charge.deadband) | ((least > 0) & (target < least))
+        limited = torch.where(dropped, torch.zeros_like(again), again)
+        return torch.where(out.index_select(1, self.socket_building), limited, power)
+
+    def _base_kw(self, here: Tensor, load: Tensor, pv: Tensor) -> Tensor:
+        """(E, B) kW that a connection's limits expect of everything else: thermal devices as in the data."""
+        if self.thermal is None:
+            return load / self.hours - pv / self.hours
+        parts = self.thermal.demand.index_select(0, here) / self.thermal.cop.index_select(0, here) / self.hours
+        cooling, heating, dhw = parts.unbind(-1)
+        base = cooling + heating + dhw + load / self.hours - pv / self.hours
+        return base if self.outage is None else base * ~self.outage.index_select(0, here)
+
+    def _rounded(self, x: Tensor) -> Tensor:
+        return single(x) if self.exact else x
+
+    def _use_batteries(
+        self, state: State, action: Tensor, energy: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """New SOC, new degraded capacity and kWh taken of the stationary batteries, (E, B) each; asked for an action,
+        or for an energy in kWh."""
         b, soc, degraded = self.battery, state.battery_soc, state.battery_degraded
         if self.exact:
-            return exchange_exact(b, soc, degraded, action * b.nominal_power * self.hours, self.hours)
+            energy = action * b.nominal_power * self.hours if energy is None else energy
+            return exchange_exact(b, soc, degraded, energy, self.hours)
         wanted = action * b.nominal_energy
         soc, degraded, energy = exchange_fast(b, self.battery_traits, soc, degraded, wanted.relu(), (-wanted).relu())
         return soc, degraded, energy * b.capacity

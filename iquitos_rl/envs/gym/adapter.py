@@ -6,7 +6,7 @@ Gymnasium's own vector environments are taken too: `autoreset.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import gymnasium
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from iquitos_rl.envs.described import DescribedEnv, Description
 from iquitos_rl.envs.gym.autoreset import AutoresetVector
-from iquitos_rl.envs.gym.spaces import bounds, box, refuse_infinite, refuse_nan, stretch
+from iquitos_rl.envs.gym.spaces import BoxVector
 from iquitos_rl.envs.gym.worker import WorkerEnv
 from iquitos_rl.envs.vector import Exogenous, StepResult, VectorEnv
 from iquitos_rl.errors import UserError
@@ -45,22 +45,15 @@ def as_vector(env: TrainingEnv, device: torch.device | str = "cpu") -> VectorEnv
     raise UserError(f"cannot train on a {kind}: expected an environment, or a list of functions making one each")
 
 
-class GymnasiumVector(VectorEnv):
-    """E gymnasium environments with Box spaces, flattened; actions in [-1, 1] are stretched to the space's bounds."""
+class GymnasiumVector(BoxVector):
+    """E gymnasium environments with Box spaces."""
 
     def __init__(self, envs: Sequence[AnyEnv], device: torch.device | str = "cpu") -> None:
-        spaces = [(box(e.observation_space, "observation"), box(e.action_space, "action")) for e in envs]
+        spaces = [(env.observation_space, env.action_space) for env in envs]
+        super().__init__(len(spaces), *spaces[0], device)
         if any(space != spaces[0] for space in spaces):
             raise UserError("the environments' observation or action spaces differ")
-        self._obs_space, self._action_space = spaces[0]
-        self._low, self._high = bounds(self._action_space)
         self.envs = list(envs)
-        self.num_envs = len(self.envs)
-        self.obs_dim = int(np.prod(self._obs_space.shape))
-        self.action_dim = int(np.prod(self._action_space.shape))
-        self.device = torch.device(device)
-        self.action_low = torch.as_tensor(self._low.reshape(-1), dtype=torch.float32)
-        self.action_high = torch.as_tensor(self._high.reshape(-1), dtype=torch.float32)
         first = self.envs[0].unwrapped
         described = first.description if isinstance(first, DescribedEnv) else Description()
         columns, table = described.action_mask_columns, described.exogenous_table
@@ -84,78 +77,52 @@ class GymnasiumVector(VectorEnv):
         """First observations (E, D); environment i is seeded with seed + i."""
         rows = [_row(env.reset(seed=None if seed is None else seed + i)[0]) for i, env in enumerate(self.envs)]
         self._row = self._next_row = self._table_rows()
-        self._obs = self._observations(rows)
+        self._obs = self._named(rows)
         if self._resumable:
             self._starts = [env.start_state() for env in self._resumable]
             self._taken = [[] for _ in self.envs]
         return self._obs
 
     def step(self, action: Tensor) -> StepResult:
-        """Step every environment once and reset those whose episode ends.
-
-        Raises:
-            UserError: an action or an observation is NaN (the column is named), or a reward is not finite.
-        """
-        actions = stretch(action, self._low, self._high, self._action_space.dtype)
-        rows, first_rows, rewards, terminated, truncated, infos = [], [], [], [], [], []
-        next_row: list[int] = []
-        for env, row in zip(self.envs, actions):
-            if isinstance(env, WorkerEnv):
-                env.begin_step(row)
-        for env, row in zip(self.envs, actions):
-            obs, reward, term, trunc, info = env.finish_step() if isinstance(env, WorkerEnv) else env.step(row)
+        """Step every environment once and reset those whose episode ends. Raises UserError: an action or an observation
+        is NaN (the column is named), or a reward is not finite."""
+        actions = self.stretch(action)
+        rows, first_rows, next_row, steps = [], [], [], []
+        for env, obs, *step in self._step_all(zip(self.envs, actions)):
             rows.append(_row(obs))
             next_row.append(self._table_row(env))
-            first_rows.append(_row(env.reset()[0]) if term or trunc else rows[-1])
-            rewards.append(float(reward))
-            terminated.append(bool(term))
-            truncated.append(bool(trunc))
-            infos.append(info)
-        next_obs = self._observations(rows)
-        refuse_infinite(rewards)
+            first_rows.append(_row(env.reset()[0]) if step[1] or step[2] else rows[-1])
+            steps.append((float(step[0]), bool(step[1]), bool(step[2]), step[3]))
+        rewards, terminated, truncated, infos = zip(*steps)
+        next_obs, reward = self._named(rows), self.rewards(rewards)
+        ended = [term or trunc for term, trunc in zip(terminated, truncated)]
         if self._resumable:
-            self._remember(actions, [term or trunc for term, trunc in zip(terminated, truncated)])
-        ended = any(terminated) or any(truncated)
+            self._remember(actions, ended)
         self._next_row, self._row = torch.tensor(next_row, device=self.device), self._table_rows()
-        self._obs = self._observations(first_rows) if ended else next_obs
-        return StepResult(
-            obs=self._obs,
-            reward=torch.tensor(rewards, dtype=torch.float32, device=self.device),
-            terminated=torch.tensor(terminated, device=self.device),
-            truncated=torch.tensor(truncated, device=self.device),
-            next_obs=next_obs,
-            info=self._figures(infos),
-        )
+        self._obs = self._named(first_rows) if any(ended) else next_obs
+        ends = self.flags(terminated), self.flags(truncated)
+        return StepResult(self._obs, reward, *ends, next_obs, self._figures(infos))
 
     def state_dict(self) -> dict[str, Any]:
-        """How each environment came to where it stands: the start of its episode and the actions since.
-
-        Raises:
-            UserError: the environments are not resumable, see `Description`.
-        """
+        """How each environment came to where it stands: the start of its episode and the actions since. Raises
+        UserError: the environments are not resumable, see `Description`."""
         if not self._resumable:
             raise UserError("this environment's state cannot be saved: it has no start_state and restart")
         taken = [np.array(actions).reshape(len(actions), *self._low.shape) for actions in self._taken]
         return {"starts": self._starts, "taken": taken, "obs": self._obs}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Simulate the open episodes again, up to where a `state_dict` left them.
-
-        Raises:
-            UserError: another observation came out than was saved: the simulator is not deterministic on this data.
-        """
+        """Simulate the open episodes again, up to where a `state_dict` left them. Raises UserError: another observation
+        came out than was saved: the simulator is not deterministic on this data."""
         results = [env.restart(start) for env, start in zip(self._resumable, state["starts"])]
         self._starts, self._taken = list(state["starts"]), [list(actions) for actions in state["taken"]]
         for t in range(max(len(actions) for actions in self._taken)):
-            active = [(i, env, self._taken[i][t]) for i, env in enumerate(self.envs) if t < len(self._taken[i])]
-            for _, env, row in active:
-                if isinstance(env, WorkerEnv):
-                    env.begin_step(row)
-            for i, env, row in active:
-                obs, *_, info = env.finish_step() if isinstance(env, WorkerEnv) else env.step(row)
+            active = [i for i, actions in enumerate(self._taken) if t < len(actions)]
+            stepped = self._step_all((self.envs[i], self._taken[i][t]) for i in active)
+            for i, (_, obs, *_, info) in zip(active, stepped):
                 results[i] = obs, info
         self._row = self._next_row = self._table_rows()
-        self._obs = self._observations([_row(obs) for obs, _ in results])
+        self._obs = self._named([_row(obs) for obs, _ in results])
         if not torch.equal(self._obs, state["obs"].to(self.device)):
             raise UserError("simulating the interrupted episodes again led to other observations than were saved")
 
@@ -171,10 +138,17 @@ class GymnasiumVector(VectorEnv):
         for env in self.envs:
             env.close()  # type: ignore[no-untyped-call]
 
-    def _observations(self, rows: list[NDArray[np.float32]]) -> Tensor:
-        obs = np.stack(rows)
-        refuse_nan(obs, self.policy_spec.get("observation_names"))
-        return torch.from_numpy(obs).to(self.device)
+    def _step_all(self, actions: Iterable[tuple[AnyEnv, NDArray[Any]]]) -> Iterator[tuple[Any, ...]]:
+        """Step environments, all workers at once: each with what its step returned."""
+        actions = list(actions)
+        for env, action in actions:
+            if isinstance(env, WorkerEnv):
+                env.begin_step(action)
+        for env, action in actions:
+            yield env, *(env.finish_step() if isinstance(env, WorkerEnv) else env.step(action))
+
+    def _named(self, rows: list[NDArray[np.float32]]) -> Tensor:
+        return self.observations(np.stack(rows), self.policy_spec.get("observation_names"))
 
     def _table_row(self, env: AnyEnv) -> int:
         inner = env.unwrapped
@@ -183,7 +157,7 @@ class GymnasiumVector(VectorEnv):
     def _table_rows(self) -> Tensor:
         return torch.tensor([self._table_row(env) for env in self.envs], device=self.device)
 
-    def _figures(self, infos: list[dict[str, Any]]) -> dict[str, Tensor]:
+    def _figures(self, infos: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         """Float entries of the environments' infos, 0 where an environment has none this step."""
         floats = (name for info in infos for name, value in info.items() if isinstance(value, float | np.floating))
         names = dict.fromkeys(floats)

@@ -16,15 +16,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from iquitos_rl.envs.gym.spaces import bounds, box, refuse_infinite, refuse_nan, stretch
-from iquitos_rl.envs.vector import StepResult, VectorEnv
+from iquitos_rl.envs.gym.spaces import BoxVector
+from iquitos_rl.envs.vector import StepResult
 from iquitos_rl.errors import UserError
 
 ADVICE = "give a list of functions that make one environment each"
 
 
-class AutoresetVector(VectorEnv):
-    """A `gymnasium.vector.VectorEnv` with Box spaces; actions in [-1, 1] are stretched to the space's bounds.
+class AutoresetVector(BoxVector):
+    """A `gymnasium.vector.VectorEnv` with Box spaces.
 
     Where the environment leaves the reset to its next step or to the caller, ended episodes are reset at once, with
     gymnasium's `reset_mask`: no step is spent on a reset. Infos are not passed on.
@@ -34,45 +34,25 @@ class AutoresetVector(VectorEnv):
     """
 
     def __init__(self, env: gymnasium.vector.VectorEnv, device: torch.device | str = "cpu") -> None:
-        self.env, self.device = env, torch.device(device)
-        obs_space = box(env.single_observation_space, "observation")
-        self._action_space = box(env.single_action_space, "action")
-        self._low, self._high = bounds(self._action_space)
-        self._same_step = autoreset_mode(env) == "SameStep"
-        self.num_envs: int = env.num_envs
-        self.obs_dim, self.action_dim = int(np.prod(obs_space.shape)), int(np.prod(self._action_space.shape))
-        self.action_low = torch.as_tensor(self._low.reshape(-1), dtype=torch.float32)
-        self.action_high = torch.as_tensor(self._high.reshape(-1), dtype=torch.float32)
+        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space, device)
+        self.env, self._same_step = env, autoreset_mode(env) == "SameStep"
 
     def reset(self, seed: int | None = None) -> Tensor:
         """First observations (E, D); environment i is seeded with seed + i."""
-        return self._tensor(self._rows(self.env.reset(seed=seed)[0]))
+        return self.observations(self._rows(self.env.reset(seed=seed)[0]))
 
     def step(self, action: Tensor) -> StepResult:
-        """Step every environment once and reset those whose episode ends.
-
-        Raises:
-            UserError: an action or an observation is NaN, a reward is not finite, or the environment resets in another
-                way than it says.
-        """
-        actions = stretch(action, self._low, self._high, self._action_space.dtype)
-        obs, reward, terminated, truncated, info = self.env.step(actions)
-        next_rows, ended = self._rows(obs), terminated | truncated
-        rows = next_rows
-        if ended.any():
-            if self._same_step:
-                next_rows = self._with_final(rows, ended, info)
-            else:
-                rows = self._reset(rows, ended)
-        refuse_infinite(reward)
-        return StepResult(
-            obs=self._tensor(rows),
-            reward=torch.as_tensor(reward, dtype=torch.float32, device=self.device),
-            terminated=torch.as_tensor(terminated, dtype=torch.bool, device=self.device),
-            truncated=torch.as_tensor(truncated, dtype=torch.bool, device=self.device),
-            next_obs=self._tensor(next_rows),
-            info={},
-        )
+        """Step every environment once and reset those whose episode ends. Raises UserError: an action or an observation
+        is NaN, a reward is not finite, or the environment resets in another way than it says."""
+        obs, reward, terminated, truncated, info = self.env.step(self.stretch(action))
+        rows, ended = self._rows(obs), terminated | truncated
+        next_rows = rows
+        if ended.any() and self._same_step:
+            next_rows = self._with_final(rows, ended, info)
+        elif ended.any():
+            rows = self._reset(rows, ended)
+        rewards, first, last = self.rewards(reward), self.observations(rows), self.observations(next_rows)
+        return StepResult(first, rewards, self.flags(terminated), self.flags(truncated), last, info={})
 
     def close(self) -> None:
         self.env.close()  # type: ignore[no-untyped-call]
@@ -97,10 +77,6 @@ class AutoresetVector(VectorEnv):
     def _rows(self, obs: Any) -> NDArray[np.float32]:
         """Observations as a copy (E, D): an environment may write its next ones into the same array."""
         return np.array(obs, dtype=np.float32).reshape(self.num_envs, -1)
-
-    def _tensor(self, rows: NDArray[np.float32]) -> Tensor:
-        refuse_nan(rows)
-        return torch.from_numpy(rows).to(self.device)
 
 
 def autoreset_mode(env: gymnasium.vector.VectorEnv) -> str:

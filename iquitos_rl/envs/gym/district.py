@@ -50,21 +50,14 @@ class DistrictVectorEnv(Base):  # type: ignore[misc]
             self.metadata = {**self.metadata, "autoreset_mode": gymnasium.vector.AutoresetMode.SAME_STEP}
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
-        """Start E episodes; one seed determines all of them.
-
-        Raises:
-            UserError: there are options, or a seed for each environment.
-        """
+        """Start E episodes; one seed determines all of them. Raises UserError: there are options, or a seed for each
+        environment."""
         if options or isinstance(seed, list | tuple):
             raise UserError("reset takes no options and one seed for all environments")
         return self.site.reset(seed).cpu().numpy(), {}
 
     def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
-        """Apply (E, A) actions.
-
-        Raises:
-            UserError: an action is not finite, or there are more or fewer than expected.
-        """
+        """Apply (E, A) actions. Raises UserError: an action is not finite, or there are more or fewer than expected."""
         array = np.asarray(actions, dtype=np.float32)
         if array.shape != self.action_space.shape:
             raise UserError(f"the actions have shape {array.shape} where {self.action_space.shape} is expected")
@@ -84,30 +77,22 @@ class DistrictVectorEnv(Base):  # type: ignore[misc]
     def _info(self, result: StepResult, ended: NDArray[np.bool_]) -> dict[str, Any]:
         values = torch.stack([value.double() for value in result.info.values()]).cpu().numpy()
         figures = dict(zip(result.info, values))
+        info: dict[str, Any] = masked(figures, ~ended)
         if not ended.any():
-            return masked(figures, ~ended)
-        final_obs, final_info = np.full((2, self.num_envs), None, dtype=object)
-        next_obs = result.next_obs.cpu().numpy()
+            return info
+        (final_obs, final_info), next_obs = np.full((2, self.num_envs), None, object), result.next_obs.cpu().numpy()
         for i in np.flatnonzero(ended):
             final_obs[i] = next_obs[i]
             final_info[i] = {name: float(value[i]) for name, value in figures.items()}
-        return {
-            **masked(figures, ~ended),
-            FINAL_OBS: final_obs,
-            f"_{FINAL_OBS}": ended,
-            "final_info": masked(figures, ended) if GYMNASIUM_1 else final_info,
-            "_final_info": ended,
-        }
+        info |= {FINAL_OBS: final_obs, "final_info": masked(figures, ended) if GYMNASIUM_1 else final_info}
+        return info | {f"_{FINAL_OBS}": ended, "_final_info": ended}
 
     def close_extras(self, **kwargs: Any) -> None:
         self.site.close()
 
     # Gymnasium before 1.0: its vector wrappers call these.
 
-    def reset_wait(
-        self, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Array, dict[str, Any]]:
-        return self.reset(seed=seed, options=options)
+    reset_wait = reset
 
     def step_async(self, actions: Array) -> None:
         self._actions = actions

@@ -26,7 +26,6 @@ class WorkerError(Failure):
 
 
 def _serve(pipe: Connection, factory: Callable[[], gymnasium.Env[Any, Any]]) -> None:
-    """What the worker does: answer requests until told to stop."""
     torch.set_num_threads(1)
     # Ctrl-C reaches every process of the console; what it means is the parent's decision, which ends this one.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -76,16 +75,13 @@ class WorkerEnv(DescribedEnv):
         return self._table_row
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        self._send("reset", seed=seed, options=options)
-        return self._answer()  # type: ignore[no-any-return]
+        return self._call("reset", seed=seed, options=options)  # type: ignore[no-any-return]
 
     def start_state(self) -> dict[str, Any]:
-        self._send("start_state")
-        return self._answer()  # type: ignore[no-any-return]
+        return self._call("start_state")  # type: ignore[no-any-return]
 
     def restart(self, start: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        self._send("restart", start)
-        return self._answer()  # type: ignore[no-any-return]
+        return self._call("restart", start)  # type: ignore[no-any-return]
 
     def begin_step(self, action: Any) -> None:
         """Hand the action over without waiting for what it leads to."""
@@ -96,8 +92,7 @@ class WorkerEnv(DescribedEnv):
         return self._answer()  # type: ignore[no-any-return]
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        self.begin_step(action)
-        return self.finish_step()
+        return self._call("step", action)  # type: ignore[no-any-return]
 
     def close(self) -> None:
         """End the process."""
@@ -108,6 +103,10 @@ class WorkerEnv(DescribedEnv):
             if self._process.is_alive():
                 self._process.kill()
         self._pipe.close()
+
+    def _call(self, method: str, *arguments: Any, **keywords: Any) -> Any:
+        self._send(method, *arguments, **keywords)
+        return self._answer()
 
     def _answer(self) -> Any:
         """The result of a method; where the environment's observation then stands is known without asking again."""

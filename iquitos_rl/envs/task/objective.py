@@ -47,6 +47,8 @@ class Weights(NamedTuple):
     demand: float
     carbon: float
     shortfall: float
+    comfort: float = 1.0
+    unserved: float = 1.0
 
 
 WEIGHTS = {
@@ -57,12 +59,14 @@ WEIGHTS = {
 
 
 class Terms(NamedTuple):
-    """The four terms of one step's bill, in currency, (E,) each."""
+    """The terms of one step's bill, in currency, (E,) each."""
 
     energy: Tensor
     demand: Tensor
     carbon: Tensor
     shortfall: Tensor
+    comfort: Tensor
+    unserved: Tensor
 
     def weighted(self, weights: Weights) -> Tensor:
         """(E,) weighted sum, from which the reward is computed."""
@@ -71,6 +75,8 @@ class Terms(NamedTuple):
             + weights.demand * self.demand
             + weights.carbon * self.carbon
             + weights.shortfall * self.shortfall
+            + weights.comfort * self.comfort
+            + weights.unserved * self.unserved
         )
 
 
@@ -143,6 +149,8 @@ def step_bill(
     peak_period: Tensor,
     missing_kwh: Tensor,
     hours_per_step: float,
+    discomfort: Tensor | None = None,
+    unserved_kwh: Tensor | None = None,
 ) -> tuple[Terms, Tensor]:
     """The bill of one step.
 
@@ -153,6 +161,8 @@ def step_bill(
         running_peak: (E, B, 2) kW, see `demand_increase`.
         peak_period: (E,) bool.
         missing_kwh: (E,) kWh that vehicles leaving in this step lack.
+        discomfort: (E,) degree-hours outside of the comfort band; none by default.
+        unserved_kwh: (E,) kWh that devices lacked in an outage; none by default.
 
     Returns:
         The terms, each (E,), and the new running peaks (E, B, 2).
@@ -161,11 +171,14 @@ def step_bill(
     demand, new_peak = demand_increase(import_kwh, running_peak, peak_period, objective.tariff, hours_per_step)
     # CityLearn clips the product net * intensity at zero.
     carbon_kg = (net_kwh * carbon).clamp(min=0)
+    nothing = torch.zeros_like(missing_kwh)
     terms = Terms(
         energy=(import_kwh * price).sum(-1),
         demand=demand.sum(-1),
         carbon=objective.settings.carbon_price * carbon_kg.sum(-1),
         shortfall=objective.settings.shortfall_price * missing_kwh,
+        comfort=nothing if discomfort is None else objective.settings.comfort_price * discomfort,
+        unserved=nothing if unserved_kwh is None else objective.settings.unserved_price * unserved_kwh,
     )
     return terms, new_peak
 
@@ -176,7 +189,7 @@ def idle_bill(site: Site, objective: Objective) -> NDArray[np.float64]:
     It does not depend on actions. Subtracting it from the bill keeps the optimal policy and removes most of the
     reward's variance. Running peaks start with the month, not with the episode.
     """
-    net = np.stack([building.load - building.pv for building in site.buildings], axis=-1)  # (T, B)
+    net = np.stack([building.idle_net for building in site.buildings], axis=-1)  # (T, B)
     imported = np.maximum(net, 0)
     price = np.stack([building.price for building in site.buildings], axis=-1)
     carbon = np.stack([building.carbon for building in site.buildings], axis=-1)

@@ -19,6 +19,7 @@ from scipy.signal import lfilter
 from torch import Tensor
 
 from iquitos_rl.cases.site import Building, Floats, Ints, Site
+from iquitos_rl.envs.task import thermal
 from iquitos_rl.envs.task.objective import Tariff, is_month_start, is_peak
 from iquitos_rl.envs.task.settings import Sockets
 from iquitos_rl.envs.task.sockets import EMPTY, SocketTables
@@ -176,7 +177,7 @@ def _building_columns(building: Building, hour: Ints, hours: float) -> Series:
         columns[f"{name}/{kind}_lately"] = lately, -reach, reach
     if building.battery is not None:
         reach = BATTERY_REACH * building.battery.nominal_power * hours
-        columns[f"{name}/surplus"] = building.pv - building.load, -reach, reach
+        columns[f"{name}/surplus"] = -building.idle_net, -reach, reach
     return columns
 
 
@@ -208,6 +209,7 @@ def exogenous_columns(site: Site, tariff: Tariff, tables: SocketTables, sockets:
                 columns[f"{building.name}/{name}" if known else name] = series
     for building in site.buildings:
         columns |= _building_columns(building, site.hour, site.hours_per_step)
+        columns |= thermal.exogenous(building)
     columns |= _socket_columns(site, tables, sockets)
     return {
         name: (values.astype(np.float64), low, high if high > low else low + 1.0)
@@ -223,7 +225,8 @@ def endogenous_bounds(site: Site, tables: SocketTables, sockets: Sockets) -> tup
         for building in site.buildings:
             devices = building.battery.nominal_power if building.battery is not None else 0.0
             chargers = sum(charger.max_charging_power for charger in building.chargers)
-            most = HEADROOM * float(building.load.max(initial=0)) + (devices + chargers) * hours
+            heat = sum(use.device.nominal_power for use in building.end_uses)
+            most = HEADROOM * float(building.load.max(initial=0)) + (devices + chargers + heat) * hours
             least = -HEADROOM * float(building.pv.max(initial=0)) - devices * hours
             if suffix == "net":
                 columns.append(Column(f"{building.name}/net_consumption", least, most))
@@ -254,7 +257,7 @@ def make_encoding(
     exogenous = exogenous_columns(site, tariff, tables, sockets)
     return Encoding(
         tuple(Column(name, low, high) for name, (_, low, high) in exogenous.items()),
-        endogenous_bounds(site, tables, sockets) + extra,
+        endogenous_bounds(site, tables, sockets) + tuple(Column(*own) for own in thermal.endogenous(site)) + extra,
     )
 
 

@@ -18,6 +18,11 @@ class ObjectiveSettings(BaseModel):
     preset: Literal["bill", "co2", "balanced"] = Field("bill", description="weights of the terms in the reward")
     carbon_price: float = Field(0.10, ge=0, description="currency per kg of CO2 from the grid")
     shortfall_price: float = Field(5.0, ge=0, description="currency per kWh missing when a vehicle leaves")
+    comfort_price: float = Field(
+        0.2, ge=0, description="currency per degree-hour outside the comfort band of an occupied building"
+    )
+    comfort_band: float = Field(1.0, ge=0, description="degrees on either side of the set-point that are comfortable")
+    unserved_price: float = Field(5.0, ge=0, description="currency per kWh not served in a power outage")
 
 
 class TaskSettings(BaseModel):

@@ -38,6 +38,7 @@ from iquitos_rl.envs.task.observation import (
 )
 from iquitos_rl.envs.task.settings import TaskSettings as TaskSettings
 from iquitos_rl.envs.task.sockets import EMPTY, guarded_range, socket_tables, steps_needed, urgency
+from iquitos_rl.envs.task.thermal import ThermalTask
 from iquitos_rl.errors import UserError
 
 SERVED_TOLERANCE = 0.05
@@ -135,12 +136,12 @@ class SiteTask:
 
         def scalars(site: Site) -> np.ndarray[Any, Any]:
             """(T, 3 B + 2) price, carbon intensity, load minus PV, idle bill, peak period."""
-            price, carbon, load, pv = (
+            price, carbon, net = (
                 np.stack([getattr(b, name) for b in site.buildings], axis=-1)
-                for name in ("price", "carbon", "load", "pv")
+                for name in ("price", "carbon", "idle_net")
             )
             idle, peak = idle_bill(site, self.objective), is_peak(site, self.objective.tariff)
-            return np.column_stack([price, carbon, load - pv, idle, peak])
+            return np.column_stack([price, carbon, net, idle, peak])
 
         def per_socket(values: list[np.ndarray[Any, Any]], where_empty: float) -> Tensor:
             """(S * T, N), or (1, N) if each socket has the same value for all its vehicles."""
@@ -177,7 +178,9 @@ class SiteTask:
         with_battery = [b for b, building in enumerate(first.buildings) if building.battery is not None]
         self._with_battery = torch.tensor(with_battery, dtype=torch.int64, device=self.device)
         self.num_battery_actions = sum(b.battery is not None and b.battery_action for b in first.buildings)
-        self.num_other_actions = other_actions
+        self.thermal = ThermalTask(sites, settings.objective, self.device, dtype) if first.thermal else None
+        self.num_thermal_actions = 0 if self.thermal is None else self.thermal.num_actions
+        self.num_other_actions = self.num_thermal_actions + other_actions
         groups = sockets_by_building(first)
         self._power = torch.from_numpy(socket_power(first)).to(self.device, dtype)
         self._fleet = torch.zeros((self.num_sockets, len(groups)), dtype=dtype, device=self.device)
@@ -194,7 +197,7 @@ class SiteTask:
             flags = [f"{name}/connected" for name in self.socket_names]
         self._live_columns = [self.encoding.index(flag) for flag in flags]
         self.num_socket_actions = len(flags)
-        self.action_dim = self.num_battery_actions + other_actions + self.num_socket_actions
+        self.action_dim = self.num_battery_actions + self.num_other_actions + self.num_socket_actions
         self.obs_dim = self.encoding.size
 
     @property
@@ -250,7 +253,15 @@ class SiteTask:
             most=most * connected,
         )
 
-    def observe(self, now: Moment, battery_soc: Tensor, net: Tensor, running_peak: Tensor, extra: Tensor) -> Tensor:
+    def observe(
+        self,
+        now: Moment,
+        battery_soc: Tensor,
+        net: Tensor,
+        running_peak: Tensor,
+        extra: Tensor,
+        thermal: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
         """(E, D) float32 observation before the action.
 
         Args:
@@ -258,6 +269,7 @@ class SiteTask:
             net: (E, B) net consumption of the previous step, kWh; 0 at the start of an episode.
             running_peak: (E, B, 2) kW, highest import of the month so far in the peak and off-peak period.
             extra: (E, X) values of the `extra` columns.
+            thermal: SOCs of tanks (E, B, 3) and temperatures (E, B) in C, where the site has thermal devices.
         """
         peak, off_peak = running_peak.unbind(-1)
         present = torch.where(now.peak_period.unsqueeze(-1), peak, off_peak)
@@ -267,7 +279,8 @@ class SiteTask:
             per_socket = [x @ self._fleet for x in (now.least * self._power, now.most * self._power, full_kwh)]
         else:
             per_socket = [now.socket_soc, urgency(now.needed, now.steps_left)]
-        values = torch.cat([battery_soc, net, peak, off_peak, headroom, *per_socket, extra], dim=-1)
+        heat = [] if self.thermal is None or thermal is None else [self.thermal.observe(now.row, *thermal)]
+        values = torch.cat([battery_soc, net, peak, off_peak, headroom, *per_socket, *heat, extra], dim=-1)
         encoded = torch.addcmul(self._offset, values, self._scale).clamp_(-1, 1)
         return torch.cat([self.table.index_select(0, now.row), encoded.to(torch.float32)], dim=-1)
 
@@ -275,8 +288,8 @@ class SiteTask:
         """Split and map an agent's action (E, A) in [-1, 1].
 
         Returns:
-            Battery actions (E, B'') and other actions (E, X), both in [-1, 1], and socket actions (E, N) as shares of
-            the charger's power, 0 at empty sockets.
+            Battery actions (E, B'') and other actions (E, X), both in [-1, 1], those of thermal devices first, and
+            socket actions (E, N) as shares of the charger's power, 0 at empty sockets.
         """
         sizes = [self.num_battery_actions, self.num_other_actions, self.num_socket_actions]
         battery, other, sockets = action.split(sizes, -1)
@@ -284,7 +297,20 @@ class SiteTask:
             sockets = sockets.index_select(-1, self._fleet_of)
         return battery, other, torch.lerp(now.least, now.most, (sockets + 1) / 2)
 
-    def outcome(self, now: Moment, net: Tensor, socket_soc: Tensor, running_peak: Tensor) -> Outcome:
+    def thermal_actions(self, now: Moment, other: Tensor) -> tuple[Tensor, Tensor]:
+        """The part of `other` (E, X) that moves tanks (E, B, 3) and cools and heats (E, B, 2), in CityLearn's units."""
+        assert self.thermal is not None
+        return self.thermal.device_actions(now.row, other[..., : self.num_thermal_actions])
+
+    def outcome(
+        self,
+        now: Moment,
+        net: Tensor,
+        socket_soc: Tensor,
+        running_peak: Tensor,
+        temperature: Tensor | None = None,
+        unserved_kwh: Tensor | None = None,
+    ) -> Outcome:
         """Reward, bill and departures of one step.
 
         Args:
@@ -292,13 +318,27 @@ class SiteTask:
             net: (E, B) net consumption of that step, kWh.
             socket_soc: (E, N) SOC after the action, before departures and standby losses.
             running_peak: (E, B, 2) before the step.
+            temperature: (E, B) C inside after the step, where the site has thermal devices.
+            unserved_kwh: (E,) kWh that devices lacked in an outage.
         """
         departs = now.steps_left == 1
         short = (now.required_soc - socket_soc).clamp(min=0) * departs
         missing = (short * _at(self._capacity, now.row)).sum(-1)
         departures = departs.sum(-1)
+        discomfort = None
+        if self.thermal is not None and temperature is not None:
+            discomfort = self.thermal.discomfort(now.row, temperature)
         terms, new_peak = step_bill(
-            self.objective, net, now.price, now.carbon, running_peak, now.peak_period, missing, self.hours
+            self.objective,
+            net,
+            now.price,
+            now.carbon,
+            running_peak,
+            now.peak_period,
+            missing,
+            self.hours,
+            discomfort,
+            unserved_kwh,
         )
         reward = (now.idle - terms.weighted(self.objective.weights)) / self.reward_scale
         served = departures - (short > SERVED_TOLERANCE).sum(-1)

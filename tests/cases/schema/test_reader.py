@@ -370,24 +370,20 @@ def test_any_other_cell_in_a_data_file_is_read_or_refused(everything: Path, data
 
 
 UNSUPPORTED: list[tuple[Callable[[Path], None], str]] = [
-    (edit_cell("Building_1.csv", 2, "cooling_demand", "1.5"), "Building_1: cooling_demand"),
-    (edit_building(dynamics={"type": "citylearn.dynamics.LSTMDynamics"}), "Building_1: dynamics"),
-    (edit_cell("Building_1.csv", 2, "heating_demand", "1.5"), "Building_1: heating_demand"),
-    (edit_cell("Building_1.csv", 2, "dhw_demand", "1.5"), "Building_1: dhw_demand"),
+    (edit_building(dynamics={"type": "my.Dynamics"}), "Building_1.dynamics: type my.Dynamics"),
     *(
         (edit_building(**{part: {"one": {}}}), f"Building_1: {part}")
         for part in ("deferrable_appliances", "escalators", "occupant")
     ),
     (edit_building(noise_std=0.1), "Building_1: noise_std"),
-    (edit_building(power_outage={"simulate_power_outage": True}), "Building_1: power outages"),
     (
-        edit_building(type="citylearn.building.LSTMDynamicsBuilding"),
+        edit_building(type="citylearn.building.OccupantInteractionBuilding"),
         "Building_1: building type citylearn.building.",
     ),
     (edit_building(pv={"type": "my.PV"}), "Building_1: pv type my.PV"),
     (edit_building(pv={"type": "citylearn.energy_model.PV", "autosize": True}), "Building_1: pv autosize"),
-    (edit_schema(lambda s: s["actions"].update(dhw_storage={"active": True})), "Building_1: action dhw_storage"),
-    (edit_schema(lambda s: s["actions"].update(cooling_device={"active": True})), "Building_1: action cooling_device"),
+    (edit_building(dhw_device={"type": "my.Heater"}), "Building_1: dhw_device type my.Heater"),
+    (edit_building(cooling_storage={"type": "my.Tank"}), "Building_1: cooling_storage type my.Tank"),
     *(
         (edit_schema(lambda s, key=key: s.update({key: {"enabled": True}})), key)
         for key in ("community_market", "demand_response", "robustness")
@@ -514,3 +510,12 @@ def test_hours_from_0_to_23_are_taken_as_they_are(tmp_path: Path) -> None:
         changed.append(",".join(cells))
     path.write_text("\n".join(changed), encoding="utf-8")
     assert np.array_equal(read_site(folder).hour, expected)
+
+
+def test_a_first_hour_0_before_hours_1_to_24_is_the_last_of_its_day(tmp_path: Path) -> None:
+    """So the public data set with vehicles begins."""
+    folder = write_schema(tmp_path, 3, PLAIN)
+    expected = read_site(folder).hour
+    assert expected.max() == 23
+    edit_cell("Building_1.csv", 0, "hour", "0")(folder)
+    assert read_site(folder).hour.tolist() == [23, *expected[1:].tolist()]

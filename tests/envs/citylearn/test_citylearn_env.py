@@ -128,6 +128,15 @@ def test_every_schema_is_run_for_its_whole_year_by_one_agent(tmp_path, entries):
     assert found[3]
 
 
+def test_every_episode_moves_vehicles_that_are_away_as_the_first(tmp_path):
+    """CityLearn draws other factors in its second episode; a policy would be compared with another year then."""
+    env = CityLearnSite([write_schema(tmp_path, 4, Features(rows=48, sockets=(4, 4), blank_soc=0.8))])
+    assert env.task.sites[0].drift is not None
+    first, second = (run(env, lambda t, obs: np.zeros(env.task.action_dim, np.float32), steps=47) for _ in range(2))
+    for expected, found in zip(first, second, strict=True):
+        np.testing.assert_array_equal(expected[0], found[0])
+
+
 def test_money_and_carbon_are_citylearns_own(env, week_38):
     """Energy cost and emissions of each step equal what CityLearn books for the building."""
     history = run(env, random_policy(env))

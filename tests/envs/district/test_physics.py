@@ -16,7 +16,7 @@ from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.cases.site import Charger, Floats, Site
 from iquitos_rl.envs.district import curves, physics
 from iquitos_rl.envs.district.chargers import make_chargers, request_fast
-from iquitos_rl.envs.district.physics import Physics
+from iquitos_rl.envs.district.physics import Physics, named_tensors
 from iquitos_rl.errors import UserError
 
 ROWS = 100
@@ -172,7 +172,7 @@ def test_environments_do_not_touch_each_other(years: list[Site], exact: bool) ->
         flows = together.step(torch.tensor(batteries), torch.tensor(sockets))
         for e, engine in enumerate(alone):
             own = engine.step(torch.tensor(batteries[e : e + 1]), torch.tensor(sockets[e : e + 1]))
-            for ours, theirs in zip(flows, own):
+            for ours, theirs in zip(named_tensors(flows).values(), named_tensors(own).values()):
                 torch.testing.assert_close(ours[e : e + 1], theirs, rtol=1e-6, atol=1e-6)
             assert torch.equal(together.table_row[e : e + 1], engine.table_row)
 
@@ -187,7 +187,7 @@ def test_restart_leaves_the_others_alone(years: list[Site]) -> None:
     engine.state = engine.restarted(engine.state, done, row, scenario)
     fresh = Physics(years, 1)
     fresh.reset(torch.tensor([3]), torch.tensor([1]))
-    for after, old, new in zip(engine.state, before, fresh.state):
+    for after, old, new in zip(*(named_tensors(state).values() for state in (engine.state, before, fresh.state))):
         assert torch.equal(after[[0, 2]], old[[0, 2]])
         assert torch.equal(after[1], new[0])
 
@@ -203,7 +203,7 @@ def test_keeping_to_one_socket_is_only_a_short_cut(years: list[Site], monkeypatc
     for t in range(years[0].rows - 1):
         assert torch.equal(kept.socket_soc, roaming.socket_soc)
         flows = [engine.step(both(batteries[t]), both(sockets[t])) for engine in (kept, roaming)]
-        assert all(torch.equal(a, b) for a, b in zip(*flows))
+        assert all(torch.equal(a, b) for a, b in zip(*(named_tensors(flow).values() for flow in flows)))
 
 
 @pytest.mark.parametrize("exact", [True, False])

@@ -9,7 +9,7 @@ from iquitos_rl.assignments import read_value
 from iquitos_rl.cases.iquitos.presets import case_settings
 from iquitos_rl.cases.presets import PRESETS
 from iquitos_rl.config import RunSettings, load_settings, shipped_agents
-from iquitos_rl.listing import describe_type, rows
+from iquitos_rl.settings import describe_type, rows
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -61,5 +61,6 @@ def test_types_are_words():
     assert describe_type(sac["hidden"]) == "list of whole numbers, 1 or more of them"
     assert describe_type(sac["gamma"]) == "number, at least 0, at most 1"
     assert describe_type(sac["micro_batch"]) == "whole number or null, at least 1"
+    assert describe_type(run["engine"]) == "auto or district or citylearn"
     assert describe_type(run["guide"]) == "auto or strongest or none"
     assert describe_type(run["case_settings"]) == "mapping"

@@ -1,0 +1,155 @@
+"""Everything thermal of a site: end uses, their control, and the temperature that follows.
+
+E environments, B buildings, U = 3 end uses, S sites ("scenarios": years of one structure), T data rows. `Physics` steps
+this next to the electrical devices; what the two share is the electricity that the devices use.
+
+Source: CityLearn 3.0.2, `building.py` (update_cooling_demand, update_heating_demand, LSTMDynamicsBuilding).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from iquitos_rl.cases.site import Floats, Site
+from iquitos_rl.envs.district import dynamics, end_uses
+from iquitos_rl.envs.district.batteries import single
+from iquitos_rl.envs.district.dynamics import Memory
+
+COOLS, HEATS = (1, 3), (2, 3)
+"""Values of `hvac_mode` in which a building may be cooled, or heated."""
+NEVER = 2**31
+"""Lookback of a building without a network: its control never starts."""
+
+
+class ThermalState(NamedTuple):
+    """Before the next action."""
+
+    tank_soc: Tensor
+    """(E, B, U)."""
+    temperature: Tensor
+    """(E, B) C inside, after the last step; at an episode's start that of the data."""
+    age: Tensor
+    """(E,) int64, steps since the episode began."""
+    memories: tuple[Memory, ...]
+    """What the networks remember, by group."""
+
+
+class ThermalFlows(NamedTuple):
+    """What one step led to."""
+
+    demand: Tensor
+    """(E, B, U) kWh thermal that was asked for."""
+    delivered: Tensor
+    """(E, B, U) kWh thermal from the device."""
+    tank_kwh: Tensor
+    """(E, B, U) kWh thermal into the tank, negative out of it."""
+    tank_soc: Tensor
+    """(E, B, U) after the action, before standby losses."""
+    electricity: Tensor
+    """(E, B, U) kWh electric."""
+    load: Tensor
+    """(E, B) kWh of the other load that was served: less than all of it only in an outage."""
+    temperature: Tensor
+    """(E, B) C inside."""
+    unserved: Tensor
+    """(E,) kWh, thermal and electric, that were asked for and not delivered: in an outage."""
+
+
+class Thermal:
+    """Tables and parameters of the thermal side of E environments.
+
+    Args:
+        sites: years of one structure, each building with its `end_uses`.
+    """
+
+    def __init__(self, sites: Sequence[Site], envs: int, device: torch.device, exact: bool) -> None:
+        first = sites[0]
+        self.envs, self.exact, self.device, self.hours = envs, exact, device, first.hours_per_step
+        self.dtype = torch.float64 if exact else torch.float32
+        uses = [b.end_uses for b in first.buildings]
+        self.devices = end_uses.make_devices(uses, self.hours, exact, device)
+        self.start = end_uses.initial_socs(uses, exact, device)
+        tables = [end_uses.rows([b.end_uses for b in site.buildings]) for site in sites]
+        self.demand, self.cop = (self._table(list(kind)) for kind in zip(*tables))
+        self.temperature = self._table([_each(site, "indoor_temperature") for site in sites])
+        mode = np.concatenate([_each(site, "hvac_mode") for site in sites])
+        self.mode = torch.from_numpy(np.stack([np.isin(mode, COOLS), np.isin(mode, HEATS)], axis=-1)).to(device)
+        """(S * T, B, 2) bool: the building may be cooled, and heated."""
+        networks = [b.dynamics for b in first.buildings]
+        self.groups = dynamics.make_groups(networks, device)
+        self.known, self.data = [], []
+        for group in self.groups:
+            members = group.members
+            inputs = [dynamics.normalised_rows([s.buildings[b].dynamics for b in members]) for s in sites]  # type: ignore[misc]
+            known, data = zip(*inputs)
+            self.known.append(torch.from_numpy(np.concatenate(known)).to(device, torch.float32))
+            self.data.append(torch.from_numpy(np.concatenate(data)).to(device, torch.float32))
+        self.lookback = torch.tensor([NEVER if n is None else n.lookback for n in networks], device=device)
+        """(B,)."""
+        controlled = [[use.device_action for use in b.end_uses[:2]] for b in first.buildings]
+        self.controlled = torch.tensor(controlled, device=device)
+        """(B, 2) bool: an action sets the demand for cooling, and for heating."""
+        scale = [[self.hours, 1.0]] * len(uses)  # CityLearn leaves the length of a step out of heating
+        self.control_kwh = self.devices.power[:, :2] * torch.tensor(scale, dtype=self.dtype, device=device)
+        self.tank_active = torch.tensor([[u.tank_action for u in b] for b in uses], dtype=self.dtype, device=device)
+
+    def fresh(self, here: Tensor) -> ThermalState:
+        """The state at the start of an episode at these rows (E,) of the tables."""
+        soc = self.start.expand(self.envs, -1, -1).clone()
+        memories = tuple(dynamics.blank(group, self.envs) for group in self.groups)
+        return ThermalState(soc, self.temperature.index_select(0, here), torch.zeros_like(here), memories)
+
+    def wanted(self, state: ThermalState, here: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """(E, B, U) demands of this row, those that an action (E, B, 2) sets included; and the COPs.
+
+        Control starts once a network has read as many rows as it looks back; until then the data's demand is met.
+        """
+        demand, cop = self.demand.index_select(0, here), self.cop.index_select(0, here)
+        if not self.groups:
+            return demand, cop
+        power = torch.minimum(action * self.control_kwh, self.devices.power[:, :2])
+        asked = power * cop[..., :2] * self.mode.index_select(0, here)
+        asked = single(asked) if self.exact else asked
+        on = (state.age.unsqueeze(-1) > self.lookback).unsqueeze(-1) & self.controlled
+        hvac = torch.where(on, asked, demand[..., :2])
+        return torch.cat([hvac, demand[..., 2:]], dim=-1), cop
+
+    def follow(self, state: ThermalState, here: Tensor, served: end_uses.Served) -> tuple[tuple[Memory, ...], Tensor]:
+        """The networks' memories after the row, and the temperature (E, B) inside, in C."""
+        temperature = self.temperature.index_select(0, here)
+        given = served.delivered[..., :2] + (-served.balance[..., :2]).clamp(min=0)
+        given = single(given) if self.exact else given
+        memories = []
+        for group, known, data, memory in zip(self.groups, self.known, self.data, state.memories):
+            full = state.age >= group.lookback
+            memory, found = dynamics.predict(
+                group,
+                memory,
+                known.index_select(0, here),
+                data.index_select(0, here),
+                given.index_select(1, group.buildings),
+                full,
+            )
+            predicted = torch.where(full.unsqueeze(-1), found.to(self.dtype), temperature[:, group.buildings])
+            temperature = temperature.index_copy(1, group.buildings, predicted)
+            memories.append(memory)
+        return tuple(memories), temperature
+
+    def rest(self, state: ThermalState, flows: ThermalFlows, memories: tuple[Memory, ...]) -> ThermalState:
+        """The state at the start of the next row."""
+        soc = end_uses.stand_by(self.devices, flows.tank_soc, self.exact)
+        return ThermalState(soc, flows.temperature, state.age + 1, memories)
+
+    def _table(self, tables: Sequence[Floats]) -> Tensor:
+        """(S * T, ...)."""
+        return torch.from_numpy(np.concatenate(tables)).to(self.device, self.dtype)
+
+
+def _each(site: Site, name: str) -> Floats:
+    """(T, B) a series of every building."""
+    return np.stack([getattr(building, name) for building in site.buildings], axis=1)

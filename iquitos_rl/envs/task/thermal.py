@@ -1,0 +1,213 @@
+"""Tanks, heat pumps and comfort in a site's task: what actions mean, what an agent sees, what it pays for.
+
+E environments, B buildings, U = 3 end uses (cooling, heating, hot water), S * T table rows. There is one action for
+each active tank, and one for each building with controllable cooling or heating.
+
+An HVAC action of 0 makes the device meet the demand of the data, as the building does by itself; 1 is its full power
+and -1 is off. So doing nothing is an ordinary building, not one that is cooled at half power for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from iquitos_rl.cases.site import Building, Floats, Site
+from iquitos_rl.cases.thermal import END_USES
+from iquitos_rl.envs.task.settings import ObjectiveSettings
+
+TINY = 1e-6
+"""kW or kWh from which on a device or tank counts as there."""
+TEMPERATURE_REACH = 10.0
+"""Bounds of the distance to the set-point, in K."""
+SPREAD = 5.0
+"""Bounds of the temperature inside lie so many K beyond the extremes of the data."""
+
+Series = dict[str, tuple[Floats, float, float]]
+
+
+class Tank(NamedTuple):
+    """An action that charges and discharges a tank."""
+
+    building: int
+    use: int
+    reach: float
+    """Share of the capacity that an action of 1 asks for: CityLearn's own bound."""
+
+
+class Hvac(NamedTuple):
+    """An action that sets the demand for cooling, for heating, or for either."""
+
+    building: int
+    cools: bool
+    heats: bool
+
+
+def tanks(site: Site) -> list[Tank]:
+    """The tanks that actions control, building by building."""
+    found = []
+    for b, building in enumerate(site.buildings):
+        for u, use in enumerate(building.end_uses):
+            if use.tank_action:
+                found.append(Tank(b, u, min(use.device.nominal_power / max(use.tank.capacity, TINY), 1.0)))
+    return found
+
+
+def hvacs(site: Site) -> list[Hvac]:
+    """The buildings whose cooling or heating an action controls."""
+    found = []
+    for b, building in enumerate(site.buildings):
+        controlled = [use.device_action and building.dynamics is not None for use in building.end_uses[:2]]
+        if any(controlled):
+            powered = [use.device.nominal_power > TINY for use in building.end_uses[:2]]
+            found.append(Hvac(b, controlled[0] and powered[0], controlled[1] and powered[1]))
+    return found
+
+
+def action_names(site: Site) -> list[str]:
+    """Names of the actions, in order: `Building_1/cooling_storage`, `Building_1/cooling_device`."""
+    names = [f"{site.buildings[t.building].name}/{END_USES[t.use]}_storage" for t in tanks(site)]
+    for hvac in hvacs(site):
+        uses = site.buildings[hvac.building].end_uses
+        both = uses[0].device_action and uses[1].device_action
+        kind = "cooling_or_heating" if both else "cooling" if uses[0].device_action else "heating"
+        names.append(f"{site.buildings[hvac.building].name}/{kind}_device")
+    return names
+
+
+def exogenous(building: Building) -> Series:
+    """Columns that no action changes: demands, set-points, people, outages. A demand is that of the data."""
+    columns: Series = {}
+    for use, own in zip(END_USES, building.end_uses):
+        if own.demand.any():
+            columns[f"{building.name}/{use}_demand"] = own.demand, 0.0, 1.25 * float(own.demand.max())
+    if building.dynamics is not None and building.set_points is not None:
+        low, high = float(np.nanmin(building.set_points)), float(np.nanmax(building.set_points))
+        for i, use in enumerate(END_USES[:2]):
+            columns[f"{building.name}/{use}_set_point"] = building.set_points[:, i], low - 1, high + 1
+        assert building.hvac_mode is not None
+        assert building.occupants is not None
+        columns[f"{building.name}/cools"] = np.isin(building.hvac_mode, (1, 3)).astype(np.float64), 0.0, 1.0
+        columns[f"{building.name}/heats"] = np.isin(building.hvac_mode, (2, 3)).astype(np.float64), 0.0, 1.0
+        columns[f"{building.name}/occupants"] = building.occupants, 0.0, max(float(np.nanmax(building.occupants)), 1.0)
+    if building.outage is not None and building.outage.any():
+        columns[f"{building.name}/outage"] = building.outage.astype(np.float64), 0.0, 1.0
+    return columns
+
+
+def endogenous(site: Site) -> list[tuple[str, float, float]]:
+    """Name and bounds of the columns that actions change, in the order of `ThermalTask.observe`."""
+    found = [
+        (f"{site.buildings[b].name}/{END_USES[u]}_soc", 0.0, 1.0)
+        for b, building in enumerate(site.buildings)
+        for u, use in enumerate(building.end_uses)
+        if use.tank.capacity > TINY
+    ]
+    for building in site.buildings:
+        if building.dynamics is not None:
+            assert building.indoor_temperature is not None
+            low, high = np.nanmin(building.indoor_temperature), np.nanmax(building.indoor_temperature)
+            found.append((f"{building.name}/temperature", float(low) - SPREAD, float(high) + SPREAD))
+    for use in END_USES[:2]:
+        for building in site.buildings:
+            if building.dynamics is not None:
+                found.append((f"{building.name}/above_{use}_set_point", -TEMPERATURE_REACH, TEMPERATURE_REACH))
+    return found
+
+
+class ThermalTask:
+    """Actions, observation and comfort of a site's thermal devices.
+
+    Args:
+        sites: years of one structure.
+        settings: the comfort band.
+    """
+
+    def __init__(
+        self, sites: Sequence[Site], settings: ObjectiveSettings, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        first = sites[0]
+        self.dtype, self.device, self.buildings = dtype, device, len(first.buildings)
+        self.band, self.hours = settings.comfort_band, first.hours_per_step
+        self.tanks, self.hvacs = tanks(first), hvacs(first)
+        self.num_actions = len(self.tanks) + len(self.hvacs)
+        self._tank_place = self._index([t.building * 3 + t.use for t in self.tanks])
+        self._tank_reach = torch.tensor([t.reach for t in self.tanks], dtype=dtype, device=device)
+        self._hvac_place = self._index([h.building for h in self.hvacs])
+        limits = [[-float(h.cools), float(h.heats)] for h in self.hvacs]
+        self._low, self._high = torch.tensor(limits, dtype=dtype, device=device).reshape(-1, 2).unbind(-1)
+        self._ideal = self._rows([_ideal(site, self.hvacs) for site in sites])
+        """(S * T, H) share of nominal power that meets the data's demand; negative to cool."""
+        capacity = [[use.tank.capacity > TINY for use in b.end_uses] for b in first.buildings]
+        self._with_tank = self._index(np.flatnonzero(capacity).tolist())
+        self._with_network = self._index([b for b, own in enumerate(first.buildings) if own.dynamics is not None])
+        self._comfort = self._rows([_comfort(site) for site in sites])
+        """(S * T, B, 5) set-points, whether the building may be cooled and heated, and whether anybody is in."""
+
+    def device_actions(self, row: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """An agent's actions (E, X) in [-1, 1] as CityLearn's: of tanks (E, B, 3), of cooling and heating (E, B, 2)."""
+        tank, hvac = action.split([len(self.tanks), len(self.hvacs)], -1)
+        envs = len(action)
+        tanks = action.new_zeros(envs, 3 * self.buildings).index_copy(1, self._tank_place, tank * self._tank_reach)
+        ideal = self._ideal.index_select(0, row)
+        # A single action from full cooling over the data's demand to full heating; without heating from full cooling
+        # to off, so its sign turns: 1 is always the device's full power.
+        toward = torch.where(self._high > 0, hvac, -hvac)
+        share = ideal + torch.where(toward >= 0, toward * (self._high - ideal), toward * (ideal - self._low))
+        both = torch.stack([(-share).clamp(min=0), share.clamp(min=0)], dim=-1)
+        hvacs = action.new_zeros(envs, self.buildings, 2).index_copy(1, self._hvac_place, both)
+        return tanks.view(envs, self.buildings, 3), hvacs
+
+    def observe(self, row: Tensor, tank_soc: Tensor, temperature: Tensor) -> Tensor:
+        """(E, columns) values of `endogenous`, from SOCs (E, B, 3) and temperatures (E, B) in C after the last step."""
+        inside = temperature.index_select(1, self._with_network)
+        points = self._comfort.index_select(0, row).index_select(1, self._with_network)[..., :2]
+        above = (inside.unsqueeze(-1) - points).transpose(1, 2).flatten(1)
+        return torch.cat([tank_soc.flatten(1).index_select(1, self._with_tank), inside, above], dim=-1)
+
+    def discomfort(self, row: Tensor, temperature: Tensor) -> Tensor:
+        """(E,) degree-hours outside of the comfort band while somebody is in, over all buildings.
+
+        Too warm counts from the cooling set-point, too cold from the heating set-point; a building that is only cooled,
+        or only heated in a row has one set-point for both.
+        """
+        cool, heat, cools, heats, occupied = self._comfort.index_select(0, row).unbind(-1)
+        upper = torch.where(cools > 0, cool, heat) + self.band
+        lower = torch.where(heats > 0, heat, cool) - self.band
+        outside = (temperature - upper).clamp(min=0) + (lower - temperature).clamp(min=0)
+        counted = outside * occupied * ((cools + heats) > 0)
+        return counted.index_select(1, self._with_network).sum(-1) * self.hours
+
+    def _rows(self, tables: list[Floats]) -> Tensor:
+        return torch.from_numpy(np.concatenate(tables)).to(self.device, self.dtype)
+
+    def _index(self, places: list[int]) -> Tensor:
+        return torch.tensor(places, dtype=torch.int64, device=self.device)
+
+
+def _ideal(site: Site, controlled: list[Hvac]) -> Floats:
+    """(T, H) share of nominal power that meets the demand of the data: negative to cool, positive to heat."""
+    columns = []
+    for hvac in controlled:
+        share = np.zeros(site.rows)
+        for use, sign, on in zip(site.buildings[hvac.building].end_uses, (-1, 1), (hvac.cools, hvac.heats)):
+            if on:
+                share += sign * np.minimum(use.demand / use.cop / use.device.nominal_power, 1.0)
+        columns.append(share)
+    return np.stack(columns, axis=-1) if columns else np.zeros((site.rows, 0))
+
+
+def _comfort(site: Site) -> Floats:
+    """(T, B, 5)."""
+    columns = []
+    for building in site.buildings:
+        assert building.set_points is not None
+        assert building.hvac_mode is not None
+        assert building.occupants is not None
+        modes = [np.isin(building.hvac_mode, on) for on in ((1, 3), (2, 3))]
+        columns.append(np.column_stack([np.nan_to_num(building.set_points), *modes, building.occupants > 0]))
+    return np.stack(columns, axis=1).astype(np.float64)

@@ -1,0 +1,125 @@
+"""Random CityLearn schema folders with thermal devices, networks and outages, on top of the electrical ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.random import Generator
+from schemas import Features, write_schema
+
+USES = ("cooling", "heating", "dhw")
+INPUTS = (
+    *("month_sin", "month_cos", "hour_sin", "hour_cos", "day_type_sin", "outdoor_dry_bulb_temperature"),
+    *("occupant_count", "cooling_demand", "heating_demand", "indoor_dry_bulb_temperature"),
+)
+HVAC = ("cooling_device", "heating_device", "cooling_or_heating_device")
+ELECTRICAL = Features(rows=72, seconds=(3600,), sockets=(0, 2), roaming=0.0, offset=0.5)
+
+
+def write_thermal_schema(folder: Path, seed: int, networks: bool = True, outages: bool = True) -> Path:
+    """Write a random folder with hourly rows; equal arguments write equal folders."""
+    write_schema(folder, seed, ELECTRICAL)
+    rng = np.random.default_rng(seed)
+    schema = json.loads((folder / "schema.json").read_text(encoding="utf-8"))
+    hvac = str(rng.choice(HVAC)) if networks else None
+    for action in ["cooling_storage", "heating_storage", "dhw_storage", *([hvac] if hvac else [])]:
+        schema["actions"][action] = {"active": True}
+    for observation in ("cooling_demand", "heating_demand", "dhw_demand", "indoor_dry_bulb_temperature"):
+        schema["observations"][observation] = {"active": True, "shared_in_central_agent": False}
+    for name, block in schema["buildings"].items():
+        _write_data(folder / f"{name}.csv", rng, outages)
+        block |= _devices(rng)
+        if hvac:
+            block["type"] = "citylearn.building.LSTMDynamicsBuilding"
+            block["dynamics"] = _network(folder / f"{name}.pth", rng)
+        if outages and rng.random() < 0.7:
+            block["power_outage"] = _outage(rng)
+    (folder / "schema.json").write_text(json.dumps(schema, indent=1), encoding="utf-8")
+    return folder
+
+
+def _write_data(path: Path, rng: Generator, outages: bool) -> None:
+    """Give a building's file demands, never for cooling and heating in one row, a temperature, people and modes."""
+    table = pd.read_csv(path)
+    rows = len(table)
+    cools = rng.random(rows) < 0.5
+    table["cooling_demand"] = (rng.uniform(0, 9, rows) * cools * (rng.random(rows) < 0.8)).round(4)
+    table["heating_demand"] = (rng.uniform(0, 9, rows) * ~cools * (rng.random(rows) < 0.8)).round(4)
+    table["dhw_demand"] = (rng.uniform(0, 4, rows) * (rng.random(rows) < 0.5)).round(4)
+    table["indoor_dry_bulb_temperature"] = rng.uniform(18, 28, rows).round(4)
+    table["occupant_count"] = rng.integers(0, 4, rows)
+    table["indoor_dry_bulb_temperature_cooling_set_point"] = rng.uniform(22, 26, rows).round(2)
+    table["indoor_dry_bulb_temperature_heating_set_point"] = rng.uniform(18, 21, rows).round(2)
+    table["hvac_mode"] = rng.integers(0, 4, rows)
+    if outages:
+        table["power_outage"] = (rng.random(rows) < 0.2).astype(int)
+    table.to_csv(path, index=False)
+
+
+def _devices(rng: Generator) -> dict[str, Any]:
+    """Devices that meet every demand, sized by CityLearn or large enough, and tanks with and without limits."""
+    block: dict[str, Any] = {}
+    for use in USES:
+        pump = use != "dhw" or rng.random() < 0.3
+        attributes: dict[str, Any] = {} if rng.random() < 0.3 else {"efficiency": round(rng.uniform(0.2, 0.9), 3)}
+        sized = rng.random() < 0.5
+        block[f"{use}_device"] = {
+            "type": f"citylearn.energy_model.{'HeatPump' if pump else 'ElectricHeater'}",
+            "autosize": bool(sized),
+            "attributes": attributes if sized else {**attributes, "nominal_power": round(rng.uniform(20, 60), 3)},
+        }
+        if rng.random() < 0.25:
+            continue
+        tank: dict[str, Any] = {"initial_soc": 0.0} if rng.random() < 0.5 else {"loss_coefficient": 0.01}
+        if rng.random() < 0.4:
+            tank |= {
+                "max_input_power": round(rng.uniform(0.5, 3), 3),
+                "max_output_power": round(rng.uniform(0.5, 3), 3),
+            }
+        sized = rng.random() < 0.5
+        block[f"{use}_storage"] = {
+            "type": "citylearn.energy_model.StorageTank",
+            "autosize": bool(sized),
+            "attributes": tank if sized else {**tank, "capacity": round(rng.uniform(1, 30), 3)},
+        }
+    return block
+
+
+def _network(path: Path, rng: Generator) -> dict[str, Any]:
+    """A network with random weights; the files of one folder may differ in shape."""
+    layers, width, lookback = int(rng.integers(1, 3)), int(rng.choice([4, 6])), int(rng.integers(2, 6))
+    torch.manual_seed(int(rng.integers(2**31)))
+    lstm = torch.nn.LSTM(len(INPUTS), width, layers, batch_first=True)
+    head = torch.nn.Linear(width, 1)
+    state = {f"l_lstm.{name}": value for name, value in lstm.state_dict().items()}
+    state |= {f"l_linear.{name}": value for name, value in head.state_dict().items()}
+    torch.save({"model_state_dict": state} if rng.random() < 0.5 else state, path)
+    low = [-1.0] * 5 + [0.0, 0.0, 0.0, 0.0, 15.0]
+    high = [1.0] * 5 + [40.0, 4.0, 10.0, 10.0, 32.0]
+    return {
+        "type": "citylearn.dynamics.LSTMDynamics",
+        "attributes": {
+            "input_size": len(INPUTS),
+            "hidden_size": width,
+            "num_layers": layers,
+            "lookback": lookback,
+            "filename": path.name,
+            "input_normalization_minimum": low,
+            "input_normalization_maximum": high,
+            "input_observation_names": list(INPUTS),
+        },
+    }
+
+
+def _outage(rng: Generator) -> dict[str, Any]:
+    drawn = bool(rng.random() < 0.5)
+    model = {
+        "type": "citylearn.power_outage.ReliabilityMetricsPowerOutage",
+        "attributes": {"random_seed": int(rng.integers(1000)), "saifi": 150.0, "caidi": 331.2},
+    }
+    return {"simulate_power_outage": True, "stochastic_power_outage": drawn, "stochastic_power_outage_model": model}
