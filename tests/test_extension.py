@@ -21,6 +21,7 @@ import torch
 from torch import nn
 from torch.distributions import Normal
 from iquitos_rl.agents.agent import Agent, AgentConfig
+from iquitos_rl.agents.compiled import Gradient
 from iquitos_rl.agents.progress import EpisodeTracker
 from iquitos_rl.agents.registry import AGENTS, AgentEntry
 
@@ -43,40 +44,48 @@ class Reinforce(Agent):
         self.networks = nn.Sequential(*layers).to(self.device)
         self.spawn("act", "predict")
         adam = torch.optim.Adam(self.networks.parameters(), self.config.learning_rate, fused=True)
-        self.optimizers, self.gradients = {"policy": adam}, {}
+        self.optimizers, self.obs = {"policy": adam}, None
+        parameters = self.networks.parameters()
+        self.gradients = {"policy": Gradient(self.loss, parameters, self.config.compile, self.device)}
         if self.env is not None:
             self.tracker = EpisodeTracker(self.env.num_envs, self.device)
-            self.reset()
 
     def reset(self):
         self.obs = self.environment().reset(self.seed + self.steps)
 
     def example(self):
         rows = self.config.horizon * self.environment().num_envs
-        return (torch.zeros(rows, self.spec.obs_dim, device=self.device),)
+        widths = (self.spec.obs_dim,), (self.spec.action_dim,), ()
+        return tuple(torch.zeros(rows, *width, device=self.device) for width in widths)
+
+    def loss(self, obs, action, weight):
+        log_prob = Normal(self.networks(obs), 0.3, validate_args=False).log_prob(action).sum(-1)
+        loss = -(log_prob * weight).mean()
+        return loss, {"loss": loss}
 
     def act(self, obs, generator):
         return self.networks(obs)
 
     def rounds(self, total_steps, on_step):
+        if self.obs is None:
+            self.reset()
         while self.steps < total_steps:
-            log_probs, rewards = [], []
+            seen, actions, rewards = [], [], []
             for _ in range(self.config.horizon):
-                policy = Normal(self.networks(self.obs), 0.3)
-                noise = torch.randn(policy.mean.shape, generator=self.generators["act"], device=self.device)
-                action = (policy.mean + 0.3 * noise).detach()
+                mean = self.networks(self.obs).detach()
+                noise = torch.randn(mean.shape, generator=self.generators["act"], device=self.device)
+                action = mean + 0.3 * noise
                 step = self.env.step(action.clamp(-1, 1))
                 self.tracker.update(step)
-                log_probs.append(policy.log_prob(action).sum(-1))
+                seen.append(self.obs)
+                actions.append(action)
                 rewards.append(step.reward)
                 self.obs, self.steps = step.obs, self.steps + self.env.num_envs
                 if on_step is not None:
                     on_step(self.steps)
             returns = torch.stack(rewards).flip(0).cumsum(0).flip(0)
-            loss = -(torch.stack(log_probs) * (returns - returns.mean())).mean()
-            self.optimizers["policy"].zero_grad()
-            loss.backward()
-            self.metrics.add({"loss": loss.detach()})
+            weight = (returns - returns.mean()).flatten()
+            self.metrics.add(self.gradients["policy"].set((torch.cat(seen), torch.cat(actions), weight), len(weight)))
             self.optimizers["policy"].step()
             self.updates += 1
             yield
@@ -211,6 +220,17 @@ def test_an_agent_is_planned_trained_compared_and_shown(compared, capsys):
     assert capsys.readouterr().out.startswith("reinforce on two-days: ")
 
 
+def test_what_an_agent_takes_is_planned(capsys):
+    totals = []
+    for hidden in (8, 4_000):
+        sets = ["--set", "years=1", "--set", f"agent.hidden=[{hidden}]"]
+        assert plan.main(["reinforce", *HERE, "--num-envs", "64", *sets]) == 0
+        table = capsys.readouterr().out
+        totals.append(sum(mib(table, name) for name in ("networks", "gradients", "optimiser's moments", "an update")))
+    activations = 12 * 64 * 4_000 * 4 / 2**20
+    assert totals[1] - totals[0] > 2 * activations, "of 12 steps of 64 environments, and their gradients"
+
+
 def test_a_codec_stores_what_an_agent_learns_from(trained, capsys):
     summary, page = read(trained)
     assert summary["settings"]["sac"]["agent"]["storage"] == "int4"
@@ -224,8 +244,13 @@ def test_a_codec_stores_what_an_agent_learns_from(trained, capsys):
 
 def replay_mib(table, storage):
     """The replay buffer's size in a plan's table."""
-    line = next(line for line in table.splitlines() if line.startswith("replay of") and storage in line)
-    return float(line.split()[-2].replace(",", ""))
+    return mib(table, "replay of", storage)
+
+
+def mib(table, name, inside=""):
+    """The size in the first line that starts with a name, 0 without one."""
+    lines = (line for line in table.splitlines() if line.startswith(name) and inside in line)
+    return next((float(line.split()[-2].replace(",", "")) for line in lines), 0.0)
 
 
 def test_a_codec_that_does_not_exist_is_one_sentence(capsys):

@@ -229,12 +229,7 @@ class Agent:
         """What needs memory only while it runs, by name; without what the environments need in a step."""
         obs = torch.zeros(self.environment().num_envs, self.spec.obs_dim, device=self.device)
         act = torch.no_grad()(partial(self.act, obs, self.generators["predict"]))
-        return {f"a gradient from {self.part()} transitions": self.rehearse, STEP: act}
-
-    def part(self) -> int:
-        """Transitions of one backward pass."""
-        rows = self.batches()[0]
-        return min(self.config.micro_batch or rows, rows)
+        return {"an update": self.rehearse, STEP: act}
 
     # --- acting and keeping
 

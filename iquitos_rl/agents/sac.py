@@ -28,7 +28,6 @@ from iquitos_rl.agents.registry import AgentEntry
 from iquitos_rl.buffers.placement import Item, Placement
 from iquitos_rl.buffers.replay import ReplayBuffer, Storage
 from iquitos_rl.envs.vector import action_mask
-from iquitos_rl.memory.rehearsal import STEP
 
 BATCHES_PER_GATHER = 8
 """Most update batches fetched from the buffer at once: many updates may follow one step of many environments."""
@@ -283,8 +282,7 @@ class SAC(Agent):
             batches = self.fetch(count)
             self.update(*next(batches))
 
-        moments = super().moments()
-        return {f"{count} batches, a gradient from {self.part()} transitions": update, STEP: moments[STEP]}
+        return {**super().moments(), f"{count} batches and an update": update}
 
     def act(self, obs: Tensor, generator: Generator | None) -> Tensor:
         """See `Agent.act`."""

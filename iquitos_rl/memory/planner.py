@@ -1,9 +1,9 @@
 """What a training run will take, item by item, before it takes anything; and what fits.
 
-Every part says what it holds (agent, buffer, environment), and a rehearsal measures what an update takes for a moment
-(`rehearsal.py`). Here this is added up, and the placement of the replay buffer and the micro-batch are chosen. The
-caller measures what is free, and what the process takes already: interpreter, libraries, data of the case; on a GPU the
-context, and what other programs hold there.
+Every part says what it holds (agent, buffer, environment), and a rehearsal measures what updates take for a moment.
+Here this is added up, and the replay buffer's placement and the micro-batch are chosen. The caller measures what is
+free and what the process takes already: interpreter, libraries, data of the case; on a GPU the context, and what other
+programs hold there.
 """
 
 from __future__ import annotations
@@ -32,16 +32,20 @@ LOADED_LATER = 72 << 20
 context grew, in nine settings of SAC alike, on an H100 (`benchmarks/results/vram_gpu.md`)."""
 ASSUMED_CONTEXT = 450 << 20
 """A CUDA context with PyTorch's kernels, where there is no GPU to measure it on."""
-STEP_OBSERVATIONS = 5
-"""Tensors of an observation's width that exist at once in a step of the environments: the one acted on, the new one,
-the rows and the state that it is joined from, the state before it is scaled."""
-STEP_STATES = 1.5
-"""A step of the district engine takes so many times its state."""
+STEP_OBSERVATIONS, STEP_STATES = 5, 1.5
+"""A step of the environments takes the larger of so many observations (the one acted on, the new one, the rows and the
+state that it is joined from, the state before it is scaled) and so many times the district engine's state."""
 ENGINE_GRAPHS, GRAPH_STATES = 4, 6
 """Captured functions of the district engine (act, step, reset, observe; see `GuidedSite.capture`), and how many times
 its state they keep together, their arguments included."""
 CHOSEN = "placement", "storage", "buffer_size", "micro_batch"
 """Settings shown below the table, where an agent has them."""
+TITLES: dict[Where, tuple[str, str]] = {
+    "device": ("GPU", "GPU memory"),
+    "ram": ("RAM", "RAM"),
+    "disk": ("disk", "disk space"),
+}
+"""In the table, and in messages."""
 
 
 class Limits(NamedTuple):
@@ -70,48 +74,40 @@ class Plan(NamedTuple):
 
     def missing(self) -> dict[Where, int]:
         """Where it does not fit, and by how many bytes."""
-        limits: dict[Where, int] = {
-            "device": self.limits.device or 0,
-            "ram": self.limits.ram,
-            "disk": self.limits.disk,
-        }
-        return {where: self.total(where) - limit for where, limit in limits.items() if self.total(where) > limit}
+        over = {where: self.total(where) - (getattr(self.limits, where) or 0) for where in TITLES}
+        return {where: nbytes for where, nbytes in over.items() if nbytes > 0}
 
     def table(self) -> str:
         """For people: a line for every item, and the sums next to what there is."""
-        columns: list[Where] = ["ram"]
-        if self.limits.device is not None:
-            columns.insert(0, "device")
-        if self.total("disk"):
-            columns.append("disk")
-        width = max(len(item.name) for item in self.items)
-
-        def line(name: str, cells: dict[Where, int]) -> str:
-            shown = [show_size(cells[where]) if cells.get(where) else "" for where in columns]
-            return f"{name:<{width}}" + "".join(f"  {cell:>13}" for cell in shown)
-
-        heads: dict[Where, str] = {"device": "GPU", "ram": "RAM", "disk": "disk"}
-        lines = [" " * width + "".join(f"  {heads[where]:>13}" for where in columns)]
-        lines += [line(item.name, {item.where: item.nbytes}) for item in self.items if item.nbytes]
-        lines.append(line("sum", {where: self.total(where) for where in columns}))
-        lines.append(
-            line("there is", {"device": self.limits.device or 0, "ram": self.limits.ram, "disk": self.limits.disk})
-        )
+        sums = {where: self.total(where) for where in TITLES}
+        needed = {"device": self.limits.device is not None, "ram": True, "disk": sums["disk"] > 0}
+        columns = [where for where in TITLES if needed[where]]
+        rows = [(item.name, {item.where: item.nbytes}) for item in self.items if item.nbytes]
+        rows += [("sum", sums), ("there is", {where: getattr(self.limits, where) for where in columns})]
+        cells = [["", *(TITLES[where][0] for where in columns)]]
+        cells += [[name, *(show_size(sizes[w]) if sizes.get(w) else "" for w in columns)] for name, sizes in rows]
+        width = max(len(name) for name, _ in rows)
+        lines = [f"{name:<{width}}" + "".join(f"  {size:>13}" for size in sizes) for name, *sizes in cells]
         values = {name: getattr(self.config, name, None) for name in CHOSEN}
-        chosen = [f"{name} {value}" for name, value in values.items() if value is not None]
-        return "\n".join([*lines, "chosen: " + ", ".join(chosen), *self.notes])
+        chosen = ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)
+        return "\n".join([*lines, f"chosen: {chosen}", *self.notes])
 
 
 class DoesNotFitError(UserError):
     """What is missing, and what would fit.
 
     Args:
-        plan: the one that comes closest.
+        plan: the one that comes closest, with the limits that were kept to.
+        limits: those to show.
     """
 
-    def __init__(self, message: str, plan: Plan) -> None:
-        super().__init__(message)
-        self.plan = plan
+    def __init__(self, advice: str, plan: Plan, limits: Limits) -> None:
+        missing = plan.missing()
+        short = ", ".join(f"{show_size(nbytes)} of {TITLES[where][1]} missing" for where, nbytes in missing.items())
+        largest = max((item for item in plan.items if item.where in missing), key=lambda item: item.nbytes)
+        size = show_size(largest.nbytes)
+        super().__init__(f"training does not fit: {short}; the largest item is '{largest.name}' with {size}; {advice}")
+        self.plan = plan._replace(limits=limits)
 
 
 def fit(
@@ -137,99 +133,77 @@ def fit(
         DoesNotFitError: nothing fits; it says by how much, and what would.
         UserError: the agent cannot be rehearsed.
     """
-    device, ram, disk = (None if limit is None else int(limit * (1 - HEADROOM)) for limit in limits)
-    kept, on_gpu = Limits(device, ram or 0, disk or 0), device is not None
+    on_gpu, placed = limits.device is not None, hasattr(config, "placement")
+    usable = Limits._make(limit and int(limit * (1 - HEADROOM)) for limit in limits)
     assumed = ("the CUDA context is assumed, not measured: there is no GPU here",) * (on_gpu and context is None)
 
     @cache
-    def rehearsed(micro_batch: int | None, elsewhere: bool) -> Rehearsal:
-        changes = {"micro_batch": micro_batch, "compile": "off", "placement": "ram" if elsewhere else "cuda"}
-        known = {name: value for name, value in changes.items() if hasattr(config, name)}
-        return rehearse(agent, env, config.model_copy(update=known), networks or {}, on_gpu and with_graphs(config))
+    def rehearsed(part: int | None, elsewhere: bool) -> Rehearsal:
+        placement = {"placement": "ram" if elsewhere else "cuda"} if placed else {}
+        return rehearse(agent, env, changed(micro_batch=part, compile="off", **placement), networks or {})
+
+    def changed(**changes: Any) -> Any:
+        return config.model_copy(update=changes)
 
     def planned(chosen: Any) -> Plan:
-        elsewhere = on_gpu and getattr(chosen, "placement", "cuda") != "cuda"
-        found = rehearsed(chosen.micro_batch, elsewhere)
-        items = [Item("Python, PyTorch, the case", "ram", process)]
-        items += _of_gpu(env, chosen, context) if on_gpu else []
-        items += _of_agent(env, chosen, found)
-        items += [Item("staging", "ram", 2 * STAGING_BYTES)] if elsewhere else []
-        if not on_gpu:
-            items = [item._replace(where="ram") if item.where == "device" else item for item in items]
-        return Plan(tuple(items), chosen, kept, assumed)
+        elsewhere = on_gpu and placed and chosen.placement != "cuda"
+        items = _items(env, chosen, rehearsed(chosen.micro_batch, elsewhere), process, context, on_gpu)
+        if elsewhere:
+            items.append(Item("staging", "ram", 2 * STAGING_BYTES))
+        return Plan(tuple(items), chosen, usable, assumed)
 
+    def fitting(part: int | None, **changes: Any) -> Plan | None:
+        plans = (planned(changed(micro_batch=part, **place, **changes)) for place in places)
+        return next((plan for plan in plans if plan.fits), None)
+
+    places: list[dict[str, Any]] = [{}]
+    if placed:
+        possible = [place for place in PLACEMENTS if on_gpu or place in ("ram", "disk")]
+        places = [{"placement": p} for p in (possible if config.placement == "auto" else [config.placement])]
     batch = rehearsed(config.micro_batch, False).agent.batches()[0]
-    places, parts = _places(config, on_gpu), _parts(config, batch)
-
-    def fitting(part: int | None, **changes: int) -> Plan | None:
-        choices = (config.model_copy(update={"micro_batch": part, **place, **changes}) for place in places)
-        return next((plan for plan in map(planned, choices) if plan.fits), None)
-
-    # A smaller part never takes more, so the largest that fits is found by halving.
-    fits = fitting(parts[0])
-    if fits is None:
+    parts, part = [config.micro_batch], min(config.micro_batch or batch, batch)
+    while part > FLOOR:
+        parts.append(part := max(FLOOR, part // 2))
+    found = fitting(parts[0])
+    if found is None:  # a smaller part never takes more, so the largest that fits is found by halving
         first = bisect_left(parts, True, lo=1, key=lambda part: fitting(part) is not None)
-        fits = fitting(parts[first]) if first < len(parts) else None
-    if fits is not None:
-        return fits._replace(limits=limits, notes=(*assumed, *_told(fits.config, config)))
-    closest = planned(config.model_copy(update={"micro_batch": parts[-1], **places[-1]}))
-    advice = [_missing(closest)]
+        found = fitting(parts[first]) if first < len(parts) else None
+    if found is not None:
+        return found._replace(limits=limits, notes=(*assumed, *_told(found.config, config)))
     capacity = getattr(config, "buffer_size", 0)
     sizes = [1 << n for n in range(capacity.bit_length(), 9, -1) if env.num_envs <= 1 << n < capacity]
     smaller = next(filter(None, (fitting(parts[-1], buffer_size=size) for size in sizes)), None)
-    if smaller is not None:
-        would = smaller.config
-        where = f" --set agent.placement={would.placement}" if config.placement != would.placement else ""
-        advice.append(f"this would fit: --set agent.buffer_size={would.buffer_size}{where}")
+    if smaller is None:
+        advice = f"lower {agent.advice}, or num_envs"
     else:
-        advice.append(f"lower {agent.advice}, or num_envs")
-    raise DoesNotFitError(f"training does not fit: {'; '.join(advice)}", closest._replace(limits=limits))
+        where = f" --set agent.placement={smaller.config.placement}" if len(places) > 1 else ""
+        advice = f"this would fit: --set agent.buffer_size={smaller.config.buffer_size}{where}"
+    closest = planned(changed(micro_batch=parts[-1], **places[-1]))
+    raise DoesNotFitError(advice, closest, limits)
 
 
-def _of_gpu(env: VectorEnv, config: Any, context: int | None) -> list[Item]:
-    """What a GPU holds whatever the agent."""
-    others = "" if context is None else " and other programs"
-    return [
-        Item(f"CUDA context{others}", "device", ASSUMED_CONTEXT if context is None else context),
-        Item("kernels and workspaces", "device", LOADED_LATER + WORKSPACE * (1 + with_graphs(config))),
-        Item("environments", "device", held_bytes(env)),
-    ]
-
-
-def _of_agent(env: VectorEnv, config: Any, found: Rehearsal) -> list[Item]:
+def _items(
+    env: VectorEnv, config: Any, found: Rehearsal, process: int, context: int | None, on_gpu: bool
+) -> list[Item]:
+    graphs = on_gpu and config.compile in ("auto", "graphs")  # see `agents/compiled.resolve`
+    items = [Item("Python, PyTorch, the case", "ram", process)]
+    if on_gpu:
+        others = "" if context is None else " and other programs"
+        items.append(Item(f"CUDA context{others}", "device", ASSUMED_CONTEXT if context is None else context))
+        items.append(Item("kernels and workspaces", "device", LOADED_LATER + WORKSPACE * (1 + graphs)))
+        items.append(Item("environments", "device", held_bytes(env)))
     # The environments' step comes on top of what the agent takes then; of all moments the largest counts.
-    step = max(STEP_OBSERVATIONS * env.obs_dim * FLOAT, STEP_STATES * env.state_bytes)
-    moments = {**found.moments, STEP: found.moments[STEP] + int(env.num_envs * step)}
+    state = env.state_bytes
+    step = int(env.num_envs * max(STEP_OBSERVATIONS * env.obs_dim * FLOAT, STEP_STATES * state))
+    moments = {**found.moments, STEP: found.moments[STEP] + step}
     largest = max(moments, key=lambda name: moments[name])
-    items = [Item(name, "device", nbytes) for name, nbytes in {**found.held, largest: moments[largest]}.items()]
-    if found.captured:
-        engine = GRAPH_STATES * env.state_bytes * env.num_envs
-        count = len(found.captured) + ENGINE_GRAPHS * (engine > 0)
-        items.append(Item(f"{count} CUDA graphs", "device", sum(found.captured) + engine))
-    return items + found.agent.stored(config)
-
-
-def with_graphs(config: Any) -> bool:
-    """Whether an agent with these settings replays CUDA graphs on a GPU; see `agents/compiled.resolve`."""
-    return config.compile in ("auto", "graphs")
-
-
-def _places(config: Any, on_gpu: bool) -> list[dict[str, Any]]:
-    """Settings of the placement, the fastest first; one without any where the agent has no such setting."""
-    if not hasattr(config, "placement"):
-        return [{}]
-    if config.placement != "auto":
-        return [{"placement": config.placement}]
-    return [{"placement": place} for place in PLACEMENTS if on_gpu or place in ("ram", "disk")]
-
-
-def _parts(config: Any, batch: int) -> list[int | None]:
-    """Values of `micro_batch` from the setting's own down to the smallest, for gradients of `batch` transitions."""
-    parts, largest = [config.micro_batch], min(config.micro_batch or batch, batch)
-    while largest > FLOOR:
-        largest = max(FLOOR, largest // 2)
-        parts.append(largest)
-    return parts
+    held = {**found.agent.held(), largest: moments[largest]}
+    if graphs:  # each keeps for itself whatever its capture allocated
+        sizes, engine = len(found.agent.batches()), ENGINE_GRAPHS * (state > 0)
+        name = f"{sizes * len(found.agent.gradients) + engine} CUDA graphs"
+        held[name] = sizes * found.gradients + GRAPH_STATES * state * env.num_envs
+    items += [*(Item(name, "device", nbytes) for name, nbytes in held.items()), *found.agent.stored(config)]
+    return items if on_gpu else [Item(name, "ram" if at == "device" else at, size) for name, at, size in items]
 
 
 def _told(chosen: Any, config: Any) -> Iterator[str]:
@@ -238,10 +212,3 @@ def _told(chosen: Any, config: Any) -> Iterator[str]:
         yield f"gradients are computed {chosen.micro_batch} transitions at a time: slower, the same result"
     if getattr(chosen, "placement", None) == "disk":
         yield "the replay buffer is a file: an SSD is needed for speed; its pages in RAM are the system's to take"
-
-
-def _missing(plan: Plan) -> str:
-    names: dict[Where, str] = {"device": "GPU memory", "ram": "RAM", "disk": "disk space"}
-    short = [f"{show_size(missing)} of {names[where]} missing" for where, missing in plan.missing().items()]
-    largest = max((item for item in plan.items if item.where in plan.missing()), key=lambda item: item.nbytes)
-    return f"{', '.join(short)}; the largest item is '{largest.name}' with {show_size(largest.nbytes)}"
