@@ -157,7 +157,7 @@ def network(
     activation: Activation = "relu",
     amp: Amp = "off",
 ) -> Tensor:
-    """`forward` of the inputs (B, n), joined, by whichever way is the fastest here."""
+    """`forward` of the inputs (B, n), joined: as one autograd operation, or as plain ones where that does not work."""
     if torch.is_grad_enabled() and inputs[0].dim() == 2 and not torch.compiler.is_compiling():
         counts = len(inputs), len(weights), len(norms)
         return Layers.apply(activation, amp, counts, *inputs, *weights, *biases, *norms)  # type: ignore[no-untyped-call]

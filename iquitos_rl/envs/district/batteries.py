@@ -126,6 +126,11 @@ def single(x: Tensor) -> Tensor:
     return x.to(torch.float32).to(x.dtype)
 
 
+def stored(x: Tensor, exact: bool) -> Tensor:
+    """What CityLearn keeps of a number in its series; in fast mode the number itself."""
+    return single(x) if exact else x
+
+
 def exchange_exact(b: Batteries, soc: Tensor, degraded: Tensor, energy: Tensor, hours: float) -> Exchange:
     """One step in float64, with CityLearn's order of operations and roundings.
 

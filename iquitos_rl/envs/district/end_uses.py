@@ -22,7 +22,7 @@ from torch import Tensor
 
 from iquitos_rl.cases.site import Floats
 from iquitos_rl.cases.thermal import EndUse
-from iquitos_rl.envs.district.batteries import TINY, single
+from iquitos_rl.envs.district.batteries import TINY, stored
 
 COOLING, HEATING = 0, 1
 
@@ -92,14 +92,14 @@ def rows(buildings: Sequence[Sequence[EndUse]]) -> tuple[Floats, Floats]:
 def charge(d: Devices, soc: Tensor, energy: Tensor, exact: bool) -> tuple[Tensor, Tensor]:
     """SOC and balance of the tanks (..., B, U) after they were asked to take `energy` kWh, negative to give."""
     energy = torch.maximum(torch.minimum(energy, d.most_in), -d.most_out)
-    stored = (soc * d.capacity).clamp(min=0)
+    before = (soc * d.capacity).clamp(min=0)
     taking = energy >= 0
-    full = torch.minimum(stored + energy * d.root, d.capacity)
-    after = torch.where(taking, full, (stored + energy / d.root).clamp(min=0))
-    moved = after - stored
+    full = torch.minimum(before + energy * d.root, d.capacity)
+    after = torch.where(taking, full, (before + energy / d.root).clamp(min=0))
+    moved = after - before
     balance = torch.where(moved >= 0, moved / d.root, moved * d.root)
     soc = after / d.capacity.clamp(min=TINY)
-    return (single(soc), single(balance)) if exact else (soc, balance)
+    return stored(soc, exact), stored(balance, exact)
 
 
 def serve(
@@ -122,39 +122,32 @@ def serve(
         spare: in an outage, the electricity (E, B, U) that is left for the device once it has used so much; None where
             nothing limits it.
     """
-    rounded = single if exact else _same
     wanted = action * d.capacity * hours
     given_soc, given = charge(d, soc, torch.maximum(-demand, wanted), exact)
     giving = action < 0
     from_tank = torch.where(giving, -given, torch.zeros_like(given)).clamp(min=0)
     power = d.power if spare is None else torch.minimum(spare(torch.zeros_like(demand)), d.power)
-    delivered = torch.minimum(rounded(demand - from_tank), power * cop)
-    electricity = rounded((delivered / cop).clamp(min=0))
+    delivered = torch.minimum(stored(demand - from_tank, exact), power * cop)
+    electricity = stored((delivered / cop).clamp(min=0), exact)
     left = d.power - electricity
     if spare is not None:
         left = torch.minimum(spare(electricity), left)
     taken_soc, taken = charge(d, soc, torch.minimum(left * cop, wanted.clamp(min=0)), exact)
-    electricity = torch.where(giving, electricity, rounded(electricity + taken.clamp(min=0) / cop))
+    electricity = torch.where(giving, electricity, stored(electricity + taken.clamp(min=0) / cop, exact))
     return Served(
         soc=torch.where(giving, given_soc, taken_soc),
         balance=torch.where(giving, given, taken),
-        delivered=rounded(delivered),
+        delivered=stored(delivered, exact),
         electricity=electricity,
     )
 
 
 def stand_by(d: Devices, soc: Tensor, exact: bool) -> Tensor:
     """SOC at the start of the next step."""
-    soc = (soc * d.kept).clamp(0, 1)
-    return single(soc) if exact else soc
+    return stored((soc * d.kept).clamp(0, 1), exact)
 
 
 def first_row(served: Served, cop: Tensor, exact: bool) -> Tensor:
     """(E, B, U) electricity that CityLearn books for the first row of an episode: there it divides the sum of what the
     device and the tank moved, so that what a tank gives counts against the device (`building.py`, update_variables)."""
-    electricity = (served.delivered + served.balance) / cop
-    return single(electricity) if exact else electricity
-
-
-def _same(x: Tensor) -> Tensor:
-    return x
+    return stored((served.delivered + served.balance) / cop, exact)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from iquitos_rl.cases.thermal import END_USES
-from iquitos_rl.envs.district.batteries import Exchange, single
+from iquitos_rl.envs.district.batteries import Exchange, stored
 from iquitos_rl.envs.district.end_uses import Devices, Served, serve
 
 
@@ -80,7 +80,7 @@ def islanded(
         used = used._replace(**{name: part.electricity})
         parts.append(part)
     load = torch.minimum(load, spare(used, pv, outage, exact))
-    used = used._replace(load=single(load) if exact else load)
+    used = used._replace(load=stored(load, exact))
     late = exchange(torch.minimum(energy.clamp(min=0), spare(used, pv, outage, exact)))
     battery = Exchange(*(torch.where(giving, a, b) for a, b in zip(early, late)))
     return Islanded(Served(*(torch.stack(kind, dim=-1) for kind in zip(*parts))), used.load, battery)
@@ -101,11 +101,10 @@ def spare(used: Used, pv: Tensor, outage: Tensor, exact: bool) -> Tensor:
 
     CityLearn adds up the series in single precision. Sockets are not among them.
     """
-    rounded = single if exact else _same
     total = used[0]
     for more in used[1:]:
-        total = rounded(total + more)
-    return torch.where(outage, rounded(pv - total).clamp(min=0), torch.inf)
+        total = stored(total + more, exact)
+    return torch.where(outage, stored(pv - total, exact).clamp(min=0), torch.inf)
 
 
 def most_discharge(demand: Tensor, cop: Tensor, load: Tensor, pv: Tensor) -> Tensor:
@@ -126,10 +125,6 @@ def clipped(used: Used, pv: Tensor, outage: Tensor, exact: bool) -> Used:
     for name in ("load", "dhw", "heating", "cooling"):
         wanted = getattr(used, name)
         given = torch.minimum(wanted.clamp(min=0), left)
-        served[name] = torch.where(outage & (given < wanted), single(given) if exact else given, wanted)
+        served[name] = torch.where(outage & (given < wanted), stored(given, exact), wanted)
         left = (left - given).clamp(min=0)
     return used._replace(**served)
-
-
-def _same(x: Tensor) -> Tensor:
-    return x

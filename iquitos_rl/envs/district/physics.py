@@ -30,6 +30,7 @@ from iquitos_rl.envs.district.batteries import (
     make_batteries,
     single,
     stand_by,
+    stored,
 )
 from iquitos_rl.envs.district.chargers import charge_exact, charge_fast, make_chargers, request_exact, request_fast
 from iquitos_rl.envs.district.dynamics import Memory
@@ -244,8 +245,7 @@ class Physics:
         )
 
     def restarted(self, state: State, done: Tensor, row: Tensor, scenario: Tensor) -> State:
-        """Started anew where `done` (E,) bool is True; the other environments stay as they are."""
-
+        """`state`, with environments where `done` (E,) bool is True restarted at `row` and `scenario`."""
         return where(done, self.fresh(row, scenario), state)
 
     # -- one step ------------------------------------------------------------------------------------------------
@@ -281,7 +281,7 @@ class Physics:
             battery_soc, battery_degraded, battery_kwh = battery
             load = thermal.load
             cooling, heating, dhw = thermal.electricity.unbind(-1)
-            heat = self._rounded(self._rounded(cooling + heating) + dhw)
+            heat = stored(stored(cooling + heating, self.exact) + dhw, self.exact)
             if out is not None:
                 power = self._outage_power(power, pv, thermal, battery_kwh, out)
         connected = (EMPTY - state.code).clamp(0, 1)
@@ -298,10 +298,10 @@ class Physics:
         row = (state.row + 1).clamp(max=self.rows - 1)
         there = state.scenario * self.rows + row
         if self.exact or self.battery_traits.leaks:
-            battery_soc = self._stored(stand_by(self.battery, battery_soc))
+            battery_soc = stored(stand_by(self.battery, battery_soc), self.exact)
         used_soc = vehicle_soc
         if self.exact or self.vehicle_traits.leaks or not self.all_sockets_active or self.drift is not None:
-            vehicle_soc = self._stored(stand_by(self.vehicle, vehicle_soc))
+            vehicle_soc = stored(stand_by(self.vehicle, vehicle_soc), self.exact)
         if self.drift is not None:
             vehicle_soc = self._drift(used_soc, vehicle_soc, self.drift.index_select(0, there))
         code = self.codes.index_select(0, there)
@@ -396,9 +396,6 @@ class Physics:
         base = cooling + heating + dhw + load / self.hours - pv / self.hours
         return base if self.outage is None else base * ~self.outage.index_select(0, here)
 
-    def _rounded(self, x: Tensor) -> Tensor:
-        return single(x) if self.exact else x
-
     def _use_batteries(
         self, state: State, action: Tensor, energy: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -441,7 +438,7 @@ class Physics:
             used: (E, W) SOC after the step's action.
             rested: the same after standby losses, which stays where `factor` (E, W) is NaN.
         """
-        return torch.where(factor.isnan(), rested, self._stored((used * factor).clamp(0, 1)))
+        return torch.where(factor.isnan(), rested, stored((used * factor).clamp(0, 1), self.exact))
 
     def _arrive(self, vehicle_soc: Tensor, code: Tensor, row: Tensor) -> Tensor:
         """Set the SOC of the vehicles that connect in these rows, (E,)."""
@@ -450,9 +447,6 @@ class Physics:
             return torch.lerp(code, vehicle_soc, keep)
         index = self.roaming.index_select(0, row)
         return vehicle_soc.scatter(1, index, torch.lerp(code, vehicle_soc.gather(1, index), keep))
-
-    def _stored(self, x: Tensor) -> Tensor:
-        return single(x) if self.exact else x
 
     # -- construction --------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from iquitos_rl.cases.site import Floats, Site
 from iquitos_rl.envs.district import dynamics, end_uses
-from iquitos_rl.envs.district.batteries import single
+from iquitos_rl.envs.district.batteries import stored
 from iquitos_rl.envs.district.dynamics import Memory
 
 COOLS, HEATS = (1, 3), (2, 3)
@@ -114,7 +114,7 @@ class Thermal:
             return demand, cop
         power = torch.minimum(action * self.control_kwh, self.devices.power[:, :2])
         asked = power * cop[..., :2] * self.mode.index_select(0, here)
-        asked = single(asked) if self.exact else asked
+        asked = stored(asked, self.exact)
         on = (state.age.unsqueeze(-1) > self.lookback).unsqueeze(-1) & self.controlled
         hvac = torch.where(on, asked, demand[..., :2])
         return torch.cat([hvac, demand[..., 2:]], dim=-1), cop
@@ -123,7 +123,7 @@ class Thermal:
         """The networks' memories after the row, and the temperature (E, B) inside, in C."""
         temperature = self.temperature.index_select(0, here)
         given = served.delivered[..., :2] + (-served.balance[..., :2]).clamp(min=0)
-        given = single(given) if self.exact else given
+        given = stored(given, self.exact)
         memories = []
         for group, known, data, memory in zip(self.groups, self.known, self.data, state.memories):
             full = state.age >= group.lookback
