@@ -1,4 +1,5 @@
-"""Tuning a rule's parameters on training years: many candidates as parallel environments of the district engine.
+"""Tuning a rule's parameters on training years: all candidates and months as parallel environments of the district
+engine.
 
 Cross-entropy search (Rubinstein 1999): draw candidates, keep the best, draw the next round around them.
 """
@@ -10,7 +11,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from iquitos_rl.baselines.bill import run_year
+from iquitos_rl.baselines.bill import Bill
+from iquitos_rl.baselines.months import Month, months_of, run_months
 from iquitos_rl.baselines.profiles import fit_profiles
 from iquitos_rl.baselines.rule import Rule, RuleSettings, default_settings
 from iquitos_rl.baselines.rules import RULES
@@ -47,7 +49,8 @@ def tune(
         return start
     low, high, default = np.array([*ranges.values()]).T
     rng = np.random.default_rng(seed)
-    env = DistrictSite(sites, candidates * len(sites), settings, device=device)
+    months = months_of(sites)
+    env = DistrictSite(sites, candidates * len(months), settings, device=device)
     best = (default - low) / (high - low)
     # Stratified: each parameter's range is covered evenly.
     strata = np.stack([rng.permutation(candidates) for _ in ranges], axis=-1)
@@ -55,7 +58,7 @@ def tune(
     for _ in range(rounds):
         check()
         drawn[0] = best
-        bills = _judge(env, start, dict(zip(ranges, (low + drawn * (high - low)).T)), candidates)
+        bills = _bills(env, start, dict(zip(ranges, (low + drawn * (high - low)).T)), months)
         order = np.argsort(bills, kind="stable")
         elite = drawn[order[: max(int(candidates * ELITE_SHARE), 2)]]
         best = elite[0]
@@ -65,9 +68,12 @@ def tune(
 
 
 @torch.inference_mode()
-def _judge(env: DistrictSite, settings: RuleSettings, values: dict[str, Floats], candidates: int) -> Floats:
-    """(candidates,) weighted bill of each candidate, summed over the years."""
-    count = len(env.task.sites)
-    each = {name: torch.from_numpy(np.repeat(column, count)) for name, column in values.items()}
-    bill = run_year(env, Rule(env.task, settings, each), list(range(count)) * candidates)
-    return bill.weighted(env.task.objective.weights).reshape(candidates, count).sum(-1)
+def _bills(env: DistrictSite, settings: RuleSettings, values: dict[str, Floats], months: list[Month]) -> Floats:
+    """(candidates,) weighted bill of each candidate, summed over the months."""
+    candidates = env.num_envs // len(months)
+    each = {name: torch.from_numpy(np.repeat(column, len(months))) for name, column in values.items()}
+    total = torch.zeros((len(Bill._fields), env.num_envs), dtype=torch.float64, device=env.device)
+    for hour in run_months(env, Rule(env.task, settings, each), months * candidates):
+        total += torch.stack([hour.step.info[f"{term}_cost"] for term in Bill._fields]) * hour.counted
+    bill = Bill(*(term.cpu().numpy() for term in total))
+    return bill.weighted(env.task.objective.weights).reshape(candidates, -1).sum(-1)
