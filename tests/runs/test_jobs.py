@@ -11,11 +11,11 @@ from functools import partial
 
 import pytest
 
-from iquitos_rl.runs import jobs
-from iquitos_rl.runs.jobs import run_tasks
 from iquitos_rl.envs.gym.worker import WorkerError
 from iquitos_rl.errors import UserError
 from iquitos_rl.machine.interrupt import Interrupted, Interrupts
+from iquitos_rl.runs import jobs
+from iquitos_rl.runs.jobs import run_tasks
 
 
 def square(number, interrupts):
