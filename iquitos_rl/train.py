@@ -45,7 +45,8 @@ def train(
         bool, Parameter(help="resume although settings or data have changed (default: refuse)")
     ] = False,
     skip_baseline: Annotated[
-        bool, Parameter(help="reuse the stored baseline, rule and optimum and evaluate none (default: evaluate)")
+        bool,
+        Parameter(help="take baseline, rule and optimum from the cache only (default: evaluate the rest)"),
     ] = False,
     cache: Annotated[
         Path | None, Parameter(help="folder of built years and baselines (default: cache, next to --output)")
@@ -53,6 +54,7 @@ def train(
 ) -> int:
     """Train agents and evaluate them on CityLearn. Every setting, with type, default and meaning: iquitos-rl settings
     AGENT"""
+    print("loading PyTorch and CityLearn", flush=True)  # which takes seconds
     from iquitos_rl.runs.session import Request
     from iquitos_rl.runs.session import train as run
 

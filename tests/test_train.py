@@ -84,6 +84,22 @@ def test_a_saved_policy_is_judged_alike_again(finished, week_38, tmp_path):
         assert again["controllers"][name] == first["controllers"][name]
 
 
+def test_a_second_process_finds_the_same_references(finished, week_38, tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "LONG_YEAR", 100)
+    monkeypatch.setattr(session, "cores", lambda: 2)
+    arguments = ["sac", "--case", str(week_38), "--steps", "60", "--output", str(tmp_path / "run"), *TINY]
+    assert train.main(arguments) == 0
+    first, second = (
+        json.loads((run / "simulation_summary.json").read_text("utf-8")) for run in (finished, tmp_path / "run")
+    )
+    for name in ("grid_only", "uncontrolled", "strongest", "optimum"):
+        assert second["controllers"][name] == first["controllers"][name]
+    names = ("timeseries_uncontrolled.csv", "trace_strongest.csv", "timeseries_optimum.csv")
+    assert all((tmp_path / "run" / name).read_bytes() == (finished / name).read_bytes() for name in names)
+    phases = json.loads((tmp_path / "run" / "timings.json").read_text("utf-8"))["phases"]
+    assert {"start", "years", "rule", "training", "evaluation", "references", "report"} <= {p["name"] for p in phases}
+
+
 def test_a_stored_baseline_can_be_reused(finished, week_38):
     output = finished.parent / "second"
     arguments = ["sac", "--case", str(week_38), "--steps", "60", "--skip-baseline", "--output", str(output), *TINY]

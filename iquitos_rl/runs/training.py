@@ -12,6 +12,7 @@ import torch
 
 from iquitos_rl.agents import AGENTS
 from iquitos_rl.agents.progress import Progress
+from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.checkpoints.checkpoint import Checkpoints, Loaded, generator_states, set_generator_states
 from iquitos_rl.config import AgentSettings, unguided_settings
 from iquitos_rl.envs.gym.worker import WorkerError
@@ -58,11 +59,13 @@ class Training:
 
     def __init__(self, name: str, settings: AgentSettings, output: Path, session: Session) -> None:
         self.name, self.settings, self.output, self.session = name, settings, output, session
-        device, years = session.device, session.years.train
-        with session.timings.phase("rule"):
-            rule, reason = choose_guidance(settings.run, years, session.cache, session.interrupts.check)
-        with session.timings.phase("engine"):
-            self.engine: Engine = make_engine(settings.run, years, device, rule)
+        device, timings = session.device, session.timings
+        with timings.phase("reading"):
+            sites = [read_site(folder) for folder in session.years.train]
+        with timings.phase("rule"):
+            rule, reason = choose_guidance(settings.run, sites, session.cache, session.interrupts.check)
+        with timings.phase("engine"):
+            self.engine: Engine = make_engine(settings.run, sites, device, rule)
         engine, hours = self.engine, self.engine.steps_per_year
         self.total = settings.run.steps or (settings.run.episodes or 1) * hours
         guide = "no rule" if rule is None else f"the rule {rule.name}"
