@@ -165,6 +165,9 @@ def _load_agent(name: str, shipped: list[str], user: list[Layer]) -> AgentSettin
     agent = merged.pop("agent", {})
     if not isinstance(agent, dict):
         raise UserError("agent: expected settings of the agent, one 'key: value' each")
+    for key in merged:
+        if key not in RunSettings.model_fields and key in model.model_fields:
+            raise UserError(f"{key} is not a setting; did you mean agent.{key}?")
     run = validate(RunSettings, merged, "")
     if run.steps is not None and run.episodes is not None:
         raise UserError("give either steps or episodes, not both")

@@ -56,6 +56,11 @@ def months_of(sites: Sequence[Site]) -> list[Month]:
     return found
 
 
+def longest(months: Sequence[Month]) -> int:
+    """Steps until the last of these months is over."""
+    return max(month.end - month.start for month in months)
+
+
 def run_months(env: DistrictSite, controller: BatchController, months: Sequence[Month]) -> Iterator[Hour]:
     """Run a controller through a month in each environment; yields every step, until the last month is over.
 
@@ -64,7 +69,7 @@ def run_months(env: DistrictSite, controller: BatchController, months: Sequence[
     """
     year, start, first, end = torch.tensor(months, dtype=torch.int64, device=env.device).T
     obs = start_at(env, start, year)
-    for k in range(max(month.end - month.start for month in months)):
+    for k in range(longest(months)):
         state, task_state = env.physics.state, env.state_dict()
         before = {name: task_state[name] for name in ("running_peak", "net")}
         before |= {"battery_soc": state.battery_soc, "vehicle_soc": state.vehicle_soc}

@@ -7,12 +7,13 @@ Cross-entropy search (Rubinstein 1999): draw candidates, keep the best, draw the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 
 from iquitos_rl.baselines.bill import Bill
-from iquitos_rl.baselines.months import Month, months_of, run_months
+from iquitos_rl.baselines.months import Month, longest, months_of, run_months
 from iquitos_rl.baselines.profiles import fit_profiles
 from iquitos_rl.baselines.rule import Rule, RuleSettings, default_settings
 from iquitos_rl.baselines.rules import RULES
@@ -32,14 +33,14 @@ def tune(
     rounds: int = 4,
     seed: int = 0,
     device: torch.device | str = "cpu",
-    check: Callable[[], None] = lambda: None,
+    on_share: Callable[[float], None] = lambda _: None,
 ) -> RuleSettings:
     """Parameters of a rule with the least weighted bill over all of `sites`; equal arguments, equal parameters.
 
     Args:
         name: key of `RULES`.
         sites: training years of one site.
-        check: called before each round; what it raises ends the search.
+        on_share: called after each simulated step with the share that is done; what it raises ends the search.
 
     Raises:
         UserError: the district engine cannot reproduce the site.
@@ -55,10 +56,10 @@ def tune(
     # Stratified: each parameter's range is covered evenly.
     strata = np.stack([rng.permutation(candidates) for _ in ranges], axis=-1)
     drawn = (strata + rng.random(strata.shape)) / candidates
-    for _ in range(rounds):
-        check()
+    for done in range(rounds):
         drawn[0] = best
-        bills = _bills(env, start, dict(zip(ranges, (low + drawn * (high - low)).T)), months)
+        values = dict(zip(ranges, (low + drawn * (high - low)).T))
+        bills = _bills(env, start, values, months, partial(_in_round, on_share, done, rounds))
         order = np.argsort(bills, kind="stable")
         elite = drawn[order[: max(int(candidates * ELITE_SHARE), 2)]]
         best = elite[0]
@@ -67,13 +68,25 @@ def tune(
     return RuleSettings(name, dict(zip(ranges, (low + best * (high - low)).tolist())), start.profiles)
 
 
+def _in_round(on_share: Callable[[float], None], done: int, rounds: int, share: float) -> None:
+    on_share((done + share) / rounds)
+
+
 @torch.inference_mode()
-def _bills(env: DistrictSite, settings: RuleSettings, values: dict[str, Floats], months: list[Month]) -> Floats:
+def _bills(
+    env: DistrictSite,
+    settings: RuleSettings,
+    values: dict[str, Floats],
+    months: list[Month],
+    on_share: Callable[[float], None] = lambda _: None,
+) -> Floats:
     """(candidates,) weighted bill of each candidate, summed over the months."""
     candidates = env.num_envs // len(months)
     each = {name: torch.from_numpy(np.repeat(column, len(months))) for name, column in values.items()}
     total = torch.zeros((len(Bill._fields), env.num_envs), dtype=torch.float64, device=env.device)
-    for hour in run_months(env, Rule(env.task, settings, each), months * candidates):
+    steps = longest(months)
+    for k, hour in enumerate(run_months(env, Rule(env.task, settings, each), months * candidates)):
+        on_share(k / steps)
         total += torch.stack([hour.step.info[f"{term}_cost"] for term in Bill._fields]) * hour.counted
     bill = Bill(*(term.cpu().numpy() for term in total))
     return bill.weighted(env.task.objective.weights).reshape(candidates, -1).sum(-1)

@@ -139,7 +139,7 @@ def learn(
     task: TaskSettings,
     cache: Path,
     skip: bool = False,
-    check: Callable[[], None] = lambda: None,
+    on_share: Callable[[float], None] = lambda _: None,
 ) -> RuleSettings | None:
     """What a controller needs of the training years: a tuned rule, see `find_rule`, or only the mean day in it."""
     needs = CONTROLLERS.require(name).needs
@@ -148,7 +148,7 @@ def learn(
     sites = [read_site(folder) for folder in train_years[:TUNING_YEARS]]
     if needs == "profiles":
         return RuleSettings(UNCONTROLLED, {}, fit_profiles(sites))
-    return find_rule(name, sites, task, cache, skip, check)
+    return find_rule(name, sites, task, cache, skip, on_share)
 
 
 def find_rule(
@@ -157,14 +157,15 @@ def find_rule(
     task: TaskSettings,
     cache: Path,
     skip: bool = False,
-    check: Callable[[], None] = lambda: None,
+    on_share: Callable[[float], None] = lambda _: None,
 ) -> RuleSettings:
     """Take what was tuned before on the same first training years, or tune a rule and store it.
 
     Args:
         name: key of `RULES`.
         skip: do not tune.
-        check: called between rounds of tuning, and while another process tunes the same; what it raises ends it.
+        on_share: called with the share of tuning that is done, and while another process tunes the same; what it
+            raises ends it.
 
     Raises:
         UserError: the district engine cannot reproduce the site, the stored file is damaged, none is stored and it is
@@ -175,9 +176,9 @@ def find_rule(
     if not path.is_file():
         if skip:
             raise UserError(f"{cache} holds no tuned rule {name} for these inputs, and none is to be worked out")
-        with only_process(path, check):
+        with only_process(path, lambda: on_share(0.0)):
             if not path.is_file():
-                write_json(path, tune(name, sites, plain_task(task), check=check).to_json())
+                write_json(path, tune(name, sites, plain_task(task), on_share=on_share).to_json())
     return _load(path, RuleSettings.from_json)
 
 

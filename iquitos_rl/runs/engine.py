@@ -17,6 +17,7 @@ from iquitos_rl.envs.engines import ENGINES, Wanted
 from iquitos_rl.envs.task.site_vector import SiteVector
 from iquitos_rl.envs.vector import VectorEnv
 from iquitos_rl.errors import UserError
+from iquitos_rl.judging.evaluation import share_bar
 from iquitos_rl.judging.references import STRONGEST, find_rule
 from iquitos_rl.machine.interrupt import Check
 
@@ -99,8 +100,8 @@ def choose_guidance(settings: RunSettings, sites: Sequence[Site], cache: Path, c
         if settings.guide == "auto":
             return Guidance(None, reason)
         raise UserError(f"guide = {settings.guide}: {reason}")
-    print(f"the rule {STRONGEST} is tuned on training years, unless that was done before", flush=True)
-    rule = find_rule(STRONGEST, sites, settings.task, cache, check=check)
+    with share_bar(f"tune the rule {STRONGEST}", check) as on_share:
+        rule = find_rule(STRONGEST, sites, settings.task, cache, on_share=on_share)
     return Guidance(rule, "tuned to " + ", ".join(f"{name} {value:.2f}" for name, value in rule.parameters.items()))
 
 

@@ -17,8 +17,8 @@ from iquitos_rl.envs.citylearn.env import resolve_case
 from iquitos_rl.envs.task.objective import Objective, read_tariff
 from iquitos_rl.envs.task.settings import TaskSettings
 from iquitos_rl.errors import UserError
-from iquitos_rl.judging.evaluation import evaluate_policy, hour_bar
-from iquitos_rl.judging.references import UNCONTROLLED, Reference, copy_hours, judge, kept, learn, stored
+from iquitos_rl.judging.evaluation import evaluate_policy, hour_bar, share_bar
+from iquitos_rl.judging.references import OPTIMUM, UNCONTROLLED, Reference, copy_hours, judge, kept, learn, stored
 from iquitos_rl.judging.summary import Judged, make_summary
 from iquitos_rl.judging.table import comparison_table
 from iquitos_rl.machine.device import choose_device, choose_threads
@@ -44,6 +44,9 @@ def find_reference(
     if found is None and skip:
         text = f"{cache} holds no baseline for these inputs; run once without --skip-baseline"
         raise UserError(f"--skip-baseline: {text}")
+    if found is None and reference.name == OPTIMUM:
+        print("the optimum: one linear programme over the whole period", flush=True)
+        found = judge(reference, cache)
     if found is None:
         with hour_bar(f"evaluate {reference.name}", read_site(reference.case).rows - 1, check) as advance:
             found = judge(reference, cache, advance)
@@ -72,9 +75,8 @@ def find_kept(
         if name == UNCONTROLLED or (needs != "nothing" and not years):
             continue
         try:
-            if needs == "rule":
-                print(f"the rule {name}: tuned on training years, which may take minutes the first time", flush=True)
-            rule = learn(name, years, baseline.task, cache, skip, check)
+            with share_bar(f"tune the rule {name}", check) as on_share:
+                rule = learn(name, years, baseline.task, cache, skip, on_share)
             found[name] = find_reference(baseline._replace(name=name, rule=rule), cache, output, skip, check)
         except (UserError, SolverError) as error:
             left_out[name] = str(error)

@@ -53,7 +53,7 @@ from iquitos_rl.runs.folder import (
 from iquitos_rl.runs.jobs import Pool, cores
 from iquitos_rl.runs.timings import Timings
 from iquitos_rl.runs.training import Session, Training
-from iquitos_rl.runs.years import prepare_years
+from iquitos_rl.runs.years import prepare_years, require_case
 
 OUTPUTS = Path("outputs")
 LONG_YEAR = 2_000
@@ -101,6 +101,7 @@ def train(request: Request) -> int:
     with Interrupts("finishing the step and saving") as interrupts:
         found = _find_run(request)
         settings = request.settings(found.settings if found else None)
+        require_case(settings.run.case)
         device = choose_device(settings.run.device)
         folder = found.folder if found else _open_output(request, settings.run.case)
         with lock_output(folder):
@@ -164,9 +165,10 @@ def train_in(run: Run, settings: Settings, device: torch.device, request: Reques
     """Train and evaluate every agent in the run's folder, and write the summary."""
     words = ["python", "-m", "iquitos_rl.train", run.algorithm, "--resume", str(run.folder)]
     hint = subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
+    interrupts.message = f"stopped; to resume: {hint}"
     if request.skip_baseline or cores() < 2:
         return _train_with(None, run, settings, device, request, interrupts, hint)
-    with Pool(1, interrupts, f"to resume: {hint}") as helper:
+    with Pool(1, interrupts, interrupts.message) as helper:
         return _train_with(helper, run, settings, device, request, interrupts, hint)
 
 

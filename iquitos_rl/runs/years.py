@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import io
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -33,6 +34,16 @@ class Years(NamedTuple):
     evaluate: Path
     unseen: bool
     """Whether the evaluation year was kept out of training."""
+
+
+def require_case(case: str) -> None:
+    """Raise UserError where there is no such preset, folder or dataset; a name close to a preset's is taken for it."""
+    if case in PRESETS or Path(case).exists():
+        return
+    near = difflib.get_close_matches(case, PRESETS, n=1, cutoff=0.75)
+    if near:
+        raise UserError(f"there is no case {case}; did you mean {near[0]}?")
+    resolve_case(case)
 
 
 def preset_folder(preset: str, overrides: Mapping[str, Any], cache: Path) -> Path:

@@ -69,7 +69,7 @@ def tuned(monkeypatch):
     """Tuning that takes no time; returns how often it was done."""
     calls = []
 
-    def quick(name, sites, settings, check):
+    def quick(name, sites, settings, on_share):
         calls.append(name)
         parameters = {"cap": 1.0, "reserve": 0.5, "night_soc": 0.5, "patience": 0.0}
         return RuleSettings(name, parameters, references.fit_profiles(sites))
