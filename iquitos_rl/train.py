@@ -31,6 +31,9 @@ def train(
         Literal["auto", "off", "default", "graphs"] | None,
         Parameter(help="CUDA graphs, or default for torch.compile (default: auto, graphs on a GPU)"),
     ] = None,
+    quick: Annotated[
+        bool, Parameter(help="a first look in a minute: a month instead of a year, little training (default: no)")
+    ] = False,
     output: Annotated[
         Path | None, Parameter(help="new folder for the results (default: outputs/<case>-<agent>-<time>)")
     ] = None,
@@ -62,7 +65,7 @@ def train(
     flags |= dict(device=device, engine=engine, num_envs=num_envs, seed=seed)
     of_agent = {"amp": amp, "compile": compile}
     sets += tuple(f"agent.{name}={value}" for name, value in of_agent.items() if value is not None)
-    return run(Request(agent, config, flags, sets, output, resume, allow_changes, skip_baseline, cache))
+    return run(Request(agent, config, flags, sets, output, resume, allow_changes, skip_baseline, quick, cache))
 
 
 main = entry("train", train)

@@ -18,7 +18,7 @@ from iquitos_rl.runs.session import LATEST, Request
 ROOT = Path(__main__.__file__).parents[1]
 FLAGS = {
     "train": "case eval-case config set episodes steps device engine num-envs seed amp compile output resume "
-    "allow-changes skip-baseline cache",
+    "allow-changes skip-baseline quick cache",
     "evaluate": "case year-seed output",
     "plan": "case config set device num-envs device-memory ram",
     "compare": "case agents seeds eval-years eval-cases jobs config set episodes steps device output",

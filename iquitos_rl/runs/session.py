@@ -81,13 +81,16 @@ class Request:
     """Resume although settings or data have changed."""
     skip_baseline: bool = False
     """Take references from the cache only."""
+    quick: bool = False
+    """Take the settings of a first look for what nothing else sets."""
     cache: Path | None = None
     """Where built years and references are kept; next to the output by default."""
 
     def settings(self, resumed: Mapping[str, dict[str, Any]] | None = None) -> Settings:
         """Settings of each agent to be trained; those of the run that is `resumed` are the defaults."""
         names = shipped_agents() if self.agent == ALL else [self.agent]
-        return load_settings(names, self.config, self.flags, self.sets, resumed, together=self.agent == ALL)
+        together = self.agent == ALL
+        return load_settings(names, self.config, self.flags, self.sets, resumed, together, self.quick)
 
 
 def train(request: Request) -> int:
@@ -166,6 +169,8 @@ def train_in(run: Run, settings: Settings, device: torch.device, request: Reques
     words = ["python", "-m", "iquitos_rl.train", run.algorithm, "--resume", str(run.folder)]
     hint = subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
     interrupts.message = f"stopped; to resume: {hint}"
+    if request.quick:
+        print("quick: a month in the place of a year, to see how a run goes; its figures say little", flush=True)
     if request.skip_baseline or cores() < 2:
         return _train_with(None, run, settings, device, request, interrupts, hint)
     with Pool(1, interrupts, interrupts.message) as helper:
