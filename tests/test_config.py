@@ -50,9 +50,9 @@ def test_a_budget_given_later_replaces_one_given_earlier(shipped):
 
 
 def test_settings_of_a_first_look_come_over_the_agents_and_under_the_users(shipped):
-    (shipped / "quick.yaml").write_text("steps: 10\nsac: {agent: {gamma: 0.5}}\n", encoding="utf-8")
+    (shipped / "quick.yaml").write_text("steps: 10\nsac: {agent: {learning_rate: 0.5}}\n", encoding="utf-8")
     quick = load_settings(["sac"], quick=True, sets=["seed=3"]).agents["sac"]
-    assert (quick.run.steps, quick.agent.gamma, quick.agent.learning_rate, quick.run.seed) == (10, 0.5, 0.1, 3)
+    assert (quick.run.steps, quick.agent.gamma, quick.agent.learning_rate, quick.run.seed) == (10, 0.8, 0.5, 3)
     assert load_settings(["sac"], quick=True, sets=["steps=7"]).run.steps == 7
 
 
