@@ -81,6 +81,14 @@ for _name, _entry in {
     ),
     "BusinessAsUsual": _of_citylearn("BusinessAsUsual", "CityLearn's own: charges every vehicle until it is full"),
     "RBCSmartPolicy": _of_citylearn("RBCSmartPolicy", "CityLearn's own rule-based agent with the parameters it ships"),
+    "BasicRBC": _of_citylearn(
+        "BasicRBC", "CityLearn's own: charges by night and discharges by day, by the clock alone"
+    ),
+    "OptimizedRBC": _of_citylearn("OptimizedRBC", "CityLearn's own BasicRBC, its hours found by a search"),
+    "BasicBatteryRBC": _of_citylearn("BasicBatteryRBC", "CityLearn's own BasicRBC for batteries: charges at noon"),
+    "BasicElectricVehicleRBC": _of_citylearn(
+        "BasicElectricVehicleRBC", "CityLearn's own BasicRBC with fixed hours for vehicles"
+    ),
     "optimum": ControllerEntry(
         "optimum",
         "perfect foresight: the cheapest plan when the whole year is known beforehand; nothing can beat it",
