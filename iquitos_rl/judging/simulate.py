@@ -11,6 +11,8 @@ from iquitos_rl.baselines.controller import Controller
 from iquitos_rl.cases.site import Floats, Site
 from iquitos_rl.envs.citylearn.env import CityLearnSite, Flows
 from iquitos_rl.errors import Failure
+from iquitos_rl.judging.kpis import Series
+from iquitos_rl.judging.series import simulated_series
 
 BALANCE_TOLERANCE_KWH = 1e-3
 
@@ -34,6 +36,8 @@ class Year:
     """Name to (K,): the money, energy and carbon of each step, see `CityLearnSite`."""
     reward: Floats
     """(K,)."""
+    series: Series | None = None
+    """What KPIs are computed from; None where CityLearn cannot work out its baseline."""
 
     @property
     def hours(self) -> int:
@@ -89,4 +93,8 @@ def simulate_year(
         name, excess = site.buildings[b].name, residual[hour, b]
         raise AuditError(f"hour {hour}, {name}: the energy balance is off by {excess:.6g} kWh")
     info = {name: np.array([info[name] for info in infos]) for name in infos[0]}
-    return Year(site, flows, np.stack(actions), info, np.array(rewards))
+    try:
+        series = simulated_series(env.simulator)
+    except TypeError:
+        series = None
+    return Year(site, flows, np.stack(actions), info, np.array(rewards), series)
