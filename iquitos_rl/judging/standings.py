@@ -136,7 +136,8 @@ EXPLAINED = (
 )
 
 KPIS_EXPLAINED = (
-    "1 is the same site with storage idle, no vehicle charged, and cooling and heating as in the data; less is better"
+    "1 is the same site with storage idle, no vehicle charged, and cooling and heating as in the data; discomfort and"
+    " unserved energy are shares and degrees; less is better"
 )
 
 
@@ -198,5 +199,7 @@ def co2_markdown(summary: dict[str, Any]) -> str:
     for name in sorted(found, key=lambda name: -found[name]["value"]):
         shares = (100 * (1 - found[name]["value"] / found[other]["value"]) for other in references)
         rows.append([name, interval(found[name], 1e-3, 1), *(f"{round(share, 2) + 0.0:+.2f}" for share in shares)])
-    head = f"# {summary['case']}: CO2 from the grid, t {period(summary['controllers'])}\n\nSimulated by {summary['simulator']}."
-    return f"{head} {EXPLAINED.split('. ')[0]}.\n\n{markdown_table(rows)}"
+    span = period({name: own["mean"] for name, own in summary["standings"].items()})
+    head = f"# {summary['case']}: CO2 from the grid, t {span}"
+    text = f"Simulated by {summary['simulator']}. {EXPLAINED.split('. ')[0]}."
+    return f"{head}\n\n{text}\n\n{markdown_table(rows)}"

@@ -16,7 +16,7 @@ from iquitos_rl.envs.citylearn.env import Flows
 from iquitos_rl.envs.task.objective import Objective, is_month_start, is_peak
 from iquitos_rl.judging.scores import judged_figures
 from iquitos_rl.judging.series import Booked, site_series
-from iquitos_rl.judging.simulate import Year
+from iquitos_rl.judging.simulate import Year, outages
 from iquitos_rl.judging.table import is_year
 from iquitos_rl.machine.facts import peak_memory, versions
 
@@ -86,8 +86,7 @@ def grid_only(year: Year, objective: Objective) -> dict[str, float]:
     site, flows, hours = year.site, year.flows, year.hours
     building = np.array([b for b, _ in site.sockets], dtype=np.int64)
     vehicles = np.stack([flows.sockets[:, building == b].sum(-1) for b in range(len(site.buildings))], axis=-1)
-    served = [np.ones(hours) if b.outage is None else ~b.outage[:hours] for b in site.buildings]
-    consumption = (flows.load + flows.other + vehicles) * np.stack(served, axis=-1)
+    consumption = (flows.load + flows.other + vehicles) * ~outages(site, hours)
     price = np.stack([b.price[:hours] for b in site.buildings], axis=-1)
     co2 = float(import_co2(site, consumption).sum())
     costs = {
@@ -97,6 +96,7 @@ def grid_only(year: Year, objective: Objective) -> dict[str, float]:
         **{term: float(year.info[term].sum()) for term in bill_terms(year.info)[3:]},
     }
     energy = {"import_kwh": consumption, "load_kwh": flows.load, "ev_kwh": vehicles}
+    energy |= {"thermal_kwh": flows.other} if site.thermal else {}
     sums = {name: float(kwh.sum()) for name, kwh in energy.items()}
     return {"bill": sum(costs.values()), **costs, "co2_kg": co2, **sums}
 

@@ -29,6 +29,8 @@ ROWS = (
     ("self-consumption of PV", "self_consumption", None),
     ("BESS full cycles", "battery_cycles", 0),
 )
+SMALL_KWH = 10_000
+"""A site that imports less is told in kWh and kg, not in MWh and t."""
 VEHICLES = ("ev_kwh", "departures", "departures_served", "ev_missing_kwh", "shortfall_cost")
 UNUSED = ("demand_cost", "carbon_cost", "comfort_cost", "unserved_cost", "unserved_kwh", "export_kwh")
 """Rows that are left out where no controller has anything in them."""
@@ -54,14 +56,17 @@ def comparison_table(summary: dict[str, Any]) -> str:
 def figure_rows(controllers: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
     """Label and a cell for each controller, for those `ROWS` that say something of the site."""
     everyone = controllers.values()
+    small = max((found.get("import_kwh", SMALL_KWH) for found in everyone), default=SMALL_KWH) < SMALL_KWH
     idle = {key for key in UNUSED if not any(found.get(key) for found in everyone)}
     if not any(found.get("departures") or found.get("ev_kwh") for found in everyone):
         idle |= set(VEHICLES)
-    return [
-        [label, *(cell(found.get(key), scale) for found in everyone)]
-        for label, key, scale in ROWS
-        if key not in idle and any(key in found for found in everyone)
-    ]
+    rows = []
+    for label, key, scale in ROWS:
+        if key not in idle and any(key in found for found in everyone):
+            if small and scale == 3:
+                label, scale = label.replace(", MWh", ", kWh").replace(", t", ", kg"), 0
+            rows.append([label, *(cell(found.get(key), scale) for found in everyone)])
+    return rows
 
 
 def score_rows(controllers: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
