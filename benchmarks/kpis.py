@@ -46,8 +46,9 @@ def worst(simulator: Any, kpis: Kpis, band: float) -> dict[bool, tuple[float, st
     names = [building.name for building in simulator.buildings]
     found = {False: (0.0, ""), True: (0.0, "")}
     table = simulator.evaluate(comfort_band=band)
+    table = table[table.cost_function.isin(set(kpis.district))]  # without temperatures there are none of comfort
     if len(table) != len(kpis.district) + len(names) * len(kpis.building):
-        raise SystemExit(f"evaluate() has {len(table)} values, ours are others")
+        raise SystemExit(f"evaluate() has {len(table)} of these values, we have others")
     for row in table.itertuples():
         level = kpis.district if row.level == "district" else kpis.building
         ours = level[row.cost_function]

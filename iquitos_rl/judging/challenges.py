@@ -14,7 +14,6 @@ from iquitos_rl.cases.site import Floats
 from iquitos_rl.judging.kpis import (
     Kpis,
     Series,
-    district_sum,
     evaluate,
     known_mean,
     one_minus_load_factor,
@@ -42,15 +41,20 @@ TERMS_2021 = (
 )
 
 
-def terms_2021(series: Series, control: bool = True) -> dict[str, Floats]:
-    """(...) each: what 2020 and 2021 add up, of the controller or of the site without control.
+KPIS_2021 = (
+    *("ramping_average", "monthly_one_minus_load_factor_average", "daily_peak_average", "all_time_peak_average"),
+    *("electricity_consumption_total", "carbon_emissions_total"),
+)
+
+
+def terms_2021(series: Series) -> dict[str, Floats]:
+    """(...) each: what 2020 and 2021 add up.
 
     Ramping counts rises and falls here, and load factors are those of 730 hours.
 
     Source: CityLearn v1.0.0, `citylearn.py`, cost and get_baseline_cost; 2020 had no carbon emissions.
     """
-    net = series.net.sum(-1) if control else district_sum(series.baseline_net)
-    emission = series.emission if control else series.baseline_emission
+    net = series.net.sum(-1)
     shapes = shape_kpis(net, series.hours_per_step)
     values = (
         np.abs(np.diff(net, axis=-1)).sum(-1),
@@ -58,17 +62,28 @@ def terms_2021(series: Series, control: bool = True) -> dict[str, Floats]:
         shapes["daily_peak_average"],
         shapes["all_time_peak_average"],
         net.clip(min=0).sum(-1),
-        positive(emission).sum(-1),
+        positive(series.emission).sum(-1),
     )
     return dict(zip(TERMS_2021, values))
 
 
-def score_2021(terms: dict[str, Floats], rule: dict[str, Floats], with_carbon: bool = True) -> Floats:
-    """(...) mean of the terms, each divided by that of the organisers' rule; 2020 without carbon emissions.
+def score_2021(kpis: Kpis, with_carbon: bool = True) -> Floats:
+    """(...) mean of those KPIs that 2020 and 2021 added up, on the scale on which no control is 1.
+
+    Consumption and carbon are means of the buildings' ratios, as CityLearn 3.0.2's table has them for the district.
 
     Args:
-        rule: the terms of CityLearn's `BasicRBC`, which is that rule; or of the site without control, which gives the
-            scale on which no control is 1.
+        with_carbon: False for 2020.
+    """
+    return _mean_of_known([kpis.district[name] for name in KPIS_2021[: 6 if with_carbon else 5]])
+
+
+def score_2021_official(terms: dict[str, Floats], rule: dict[str, Floats], with_carbon: bool = True) -> Floats:
+    """(...) mean of the terms of the district's totals, each divided by that of the organisers' rule.
+
+    Args:
+        rule: the terms of CityLearn's `BasicRBC`, which is that rule.
+        with_carbon: False for 2020.
 
     Source: CityLearn v1.0.0, `citylearn.py`, cost; `docs/source/citylearn_challenge/2020.rst`, `2021.rst`.
     """

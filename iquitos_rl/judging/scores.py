@@ -7,7 +7,14 @@ from collections.abc import Mapping
 import numpy as np
 
 from iquitos_rl.cases.site import Site
-from iquitos_rl.judging.challenges import score_2021, score_2022, score_2022_official, score_2023, terms_2021
+from iquitos_rl.judging.challenges import (
+    score_2021,
+    score_2021_official,
+    score_2022,
+    score_2022_official,
+    score_2023,
+    terms_2021,
+)
 from iquitos_rl.judging.kpis import BAND, Series, evaluate
 
 KPI = "kpi/"
@@ -54,9 +61,8 @@ def judged_figures(site: Site, series: Series) -> dict[str, float]:
     elif fitting == "2022":
         found |= {"score_2022": float(score_2022(kpis)), "score_2022_official": float(score_2022_official(series))}
     elif fitting is not None:
-        terms, idle = terms_2021(series), terms_2021(series, control=False)
-        found[f"score_{fitting}"] = float(score_2021(terms, idle, fitting == "2021"))
-        found |= {f"{TERM}{name}": float(value) for name, value in terms.items()}
+        found[f"score_{fitting}"] = float(score_2021(kpis, fitting == "2021"))
+        found |= {f"{TERM}{name}": float(value) for name, value in terms_2021(series).items()}
     return {name: value for name, value in found.items() if np.isfinite(value)}
 
 
@@ -68,4 +74,6 @@ def official_2021(figures: Mapping[str, float], rule: Mapping[str, float]) -> di
         for found in (figures, rule)
     )
     years = [year for year in ("2020", "2021") if f"score_{year}" in figures]
-    return {f"score_{year}_official": float(score_2021(mine, others, year == "2021")) for year in years if others}
+    return {
+        f"score_{year}_official": float(score_2021_official(mine, others, year == "2021")) for year in years if others
+    }

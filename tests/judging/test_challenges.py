@@ -53,10 +53,20 @@ def test_2020_and_2021(series):
     ]
     assert list(terms.values()) == pytest.approx(expected)
     rule = {name: 2 * value for name, value in terms.items()}
-    assert challenges.score_2021(terms, rule) == pytest.approx(0.5)
+    assert challenges.score_2021_official(terms, rule) == pytest.approx(0.5)
     rule["carbon emissions"] = terms["carbon emissions"]
-    assert challenges.score_2021(terms, rule) == pytest.approx((5 * 0.5 + 1) / 6)
-    assert challenges.score_2021(terms, rule, with_carbon=False) == pytest.approx(0.5)
+    assert challenges.score_2021_official(terms, rule) == pytest.approx((5 * 0.5 + 1) / 6)
+    assert challenges.score_2021_official(terms, rule, with_carbon=False) == pytest.approx(0.5)
+
+
+def test_2020_and_2021_on_the_scale_of_no_control(series):
+    """As the official score with no control in place of the rule, but for means of ratios, and rises alone."""
+    idle = series._replace(net=series.baseline_net, cost=series.baseline_cost, emission=series.baseline_emission)
+    for with_carbon in (False, True):
+        assert challenges.score_2021(evaluate(idle), with_carbon) == pytest.approx(1.0, rel=1e-6)
+        mine, terms = challenges.score_2021(evaluate(series), with_carbon), challenges.terms_2021(series)
+        official = challenges.score_2021_official(terms, challenges.terms_2021(idle), with_carbon)
+        assert mine == pytest.approx(official, rel=0.05)
 
 
 def test_2022(series):
