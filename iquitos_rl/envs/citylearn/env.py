@@ -379,7 +379,7 @@ class CityLearnSite(DescribedEnv):
         temperature = self._temperature(t)
         inside = torch.from_numpy(temperature).unsqueeze(0) if self.thermal else None
         lacking = torch.tensor([float(self.flows.unserved)], dtype=torch.float64) if self.thermal else None
-        outcome = task.outcome(now, net, socket_soc, self._peak, inside, lacking)
+        outcome = task.outcome(now, net, socket_soc, self._peak, self._net, inside, lacking)
         self._t += 1
         truncated = self._t == task.rows - 1
         self._net, self._peak = net, task.next_peak(self._row(), outcome.running_peak)

@@ -126,7 +126,7 @@ class DistrictSite(SiteVector):
         self.steps_left = np.zeros(num_envs, dtype=np.int64)
         """Steps until each environment's episode ends: known without asking the device."""
         self._none = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
-        self._transition: Callable[[State, Moment, Tensor, Tensor], Transition] = self._advance
+        self._transition: Callable[[State, Moment, Tensor, Tensor, Tensor], Transition] = self._advance
         self._beginning: Callable[..., tuple[Standing, Tensor]] = self._begin
         self._captured = False
         self.last_flows: Flows | None = None
@@ -161,7 +161,7 @@ class DistrictSite(SiteVector):
         Nothing is read back from the device; actions that are not finite are the caller's to refuse.
         """
         standing, next_obs, reward, self.last_flows, info = self._transition(
-            self.physics.state, self._now, self._peak, action
+            self.physics.state, self._now, self._peak, self._net, action
         )
         next_obs, reward = self._lasting(next_obs), self._lasting(reward)
         obs, next_row = next_obs, standing.now.row
@@ -213,7 +213,7 @@ class DistrictSite(SiteVector):
         self._now, _ = self._look(self.physics.state, self._peak, self._net)
         self._rows = self._now.row, self._now.row
 
-    def _advance(self, state: State, now: Moment, peak: Tensor, action: Tensor) -> Transition:
+    def _advance(self, state: State, now: Moment, peak: Tensor, net: Tensor, action: Tensor) -> Transition:
         """One step of every environment as a pure function of where it stands; nothing is read back from the device."""
         task, physics = self.task, self.physics
         action = action.to(physics.dtype).clamp(-1, 1)
@@ -222,7 +222,7 @@ class DistrictSite(SiteVector):
         thermal = task.thermal_actions(now, other) if task.thermal is not None else ()
         state, flows = physics.advance(state, batteries, sockets, *thermal)
         heat = () if flows.thermal is None else (flows.thermal.temperature, flows.thermal.unserved)
-        outcome = task.outcome(now, flows.net, flows.socket_soc, peak, *heat)
+        outcome = task.outcome(now, flows.net, flows.socket_soc, peak, net, *heat)
         reward, par = outcome.reward, self._trajectory
         if par is not None:
             reward = par.expected(reward, now.row, peak, outcome.running_peak) - par.reward.index_select(0, now.row)

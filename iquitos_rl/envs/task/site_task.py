@@ -36,6 +36,7 @@ from iquitos_rl.envs.task.observation import (
     socket_power,
     sockets_by_building,
 )
+from iquitos_rl.envs.task.score import Score
 from iquitos_rl.envs.task.settings import TaskSettings as TaskSettings
 from iquitos_rl.envs.task.sockets import EMPTY, guarded_range, socket_tables, steps_needed, urgency
 from iquitos_rl.envs.task.thermal import ThermalTask
@@ -57,7 +58,7 @@ class Moment(NamedTuple):
     idle_net: Tensor
     """(E, B) load minus PV, kWh."""
     idle: Tensor
-    """(E,) bill of the idle site."""
+    """(E,) what the reward is counted from: the idle site's bill, or its score."""
     peak_period: Tensor
     """(E,) bool."""
     steps_left: Tensor
@@ -120,10 +121,14 @@ class SiteTask:
         self.device, self.dtype = torch.device(device), dtype
         self.rows, self.hours = first.rows, first.hours_per_step
         self.objective = Objective(read_tariff(first.path), settings.objective)
+        weights, band = self.objective.score, settings.objective.comfort_band
+        self.score = None if weights is None else Score(sites, weights, band, self.device, dtype)
+        """What the reward adds up to instead of the bill."""
+        bills = [idle_bill(site, self.objective) for site in sites] if self.score is None else self.score.idle(sites)
         tables = [socket_tables(site) for site in sites]
         if spec is None:
             self.encoding = make_encoding(first, self.objective.tariff, tables[0], settings.sockets, extra)
-            self.reward_scale = reward_scale(idle_bill(first, self.objective))
+            self.reward_scale = reward_scale(bills[0])
         else:
             self.encoding = Encoding.from_json(spec["encoding"])
             self.reward_scale = float(spec["reward_scale"])
@@ -134,14 +139,13 @@ class SiteTask:
         def rows(values: list[np.ndarray[Any, Any]], kind: torch.dtype = dtype) -> Tensor:
             return torch.from_numpy(np.concatenate(values)).to(self.device, kind)
 
-        def scalars(site: Site) -> np.ndarray[Any, Any]:
-            """(T, 3 B + 2) price, carbon intensity, load minus PV, idle bill, peak period."""
+        def scalars(site: Site, idle: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+            """(T, 3 B + 2) price, carbon intensity, load minus PV, idle bill or score, peak period."""
             price, carbon, net = (
                 np.stack([getattr(b, name) for b in site.buildings], axis=-1)
                 for name in ("price", "carbon", "idle_net")
             )
-            idle, peak = idle_bill(site, self.objective), is_peak(site, self.objective.tariff)
-            return np.column_stack([price, carbon, net, idle, peak])
+            return np.column_stack([price, carbon, net, idle, is_peak(site, self.objective.tariff)])
 
         def per_socket(values: list[np.ndarray[Any, Any]], where_empty: float) -> Tensor:
             """(S * T, N), or (1, N) if each socket has the same value for all its vehicles."""
@@ -155,7 +159,7 @@ class SiteTask:
 
         occupied = np.concatenate([t.vehicle != EMPTY for t in tables])
         self.month_start = rows([is_month_start(site) for site in sites], torch.bool)
-        self._scalars = rows([scalars(site) for site in sites])
+        self._scalars = rows([scalars(site, idle) for site, idle in zip(sites, bills)])
         """(S * T, 3 B + 2) in one table, so that `moment` needs one gather."""
         self._schedule = rows([np.concatenate([t.steps_left, t.required_soc], axis=1) for t in tables])
         """(S * T, 2 N) steps left, wanted SOC."""
@@ -211,7 +215,7 @@ class SiteTask:
     @property
     def peak_price(self) -> Tensor:
         """(2,) reward per kW of a month's highest import, peak and off-peak period."""
-        tariff, weight = self.objective.tariff, self.objective.weights.demand
+        tariff, weight = self.objective.tariff, self.objective.weights.demand if self.score is None else 0.0
         rates = torch.tensor([tariff.demand_charge_peak, tariff.demand_charge_off_peak], dtype=self.dtype)
         return (weight / self.reward_scale * rates).to(self.device)
 
@@ -308,6 +312,7 @@ class SiteTask:
         net: Tensor,
         socket_soc: Tensor,
         running_peak: Tensor,
+        before: Tensor,
         temperature: Tensor | None = None,
         unserved_kwh: Tensor | None = None,
     ) -> Outcome:
@@ -318,6 +323,7 @@ class SiteTask:
             net: (E, B) net consumption of that step, kWh.
             socket_soc: (E, N) SOC after the action, before departures and standby losses.
             running_peak: (E, B, 2) before the step.
+            before: (E, B) net consumption of the step before, kWh; 0 at the start of an episode.
             temperature: (E, B) C inside after the step, where the site has thermal devices.
             unserved_kwh: (E,) kWh that devices lacked in an outage.
         """
@@ -340,7 +346,11 @@ class SiteTask:
             discomfort,
             unserved_kwh,
         )
-        reward = (now.idle - terms.weighted(self.objective.weights)) / self.reward_scale
+        if self.score is None:
+            cost = terms.weighted(self.objective.weights)
+        else:
+            cost = self.score.step(now.row, net, before, temperature, unserved_kwh)
+        reward = (now.idle - cost) / self.reward_scale
         served = departures - (short > SERVED_TOLERANCE).sum(-1)
         return Outcome(reward.to(torch.float32), terms, new_peak, missing, departures, served)
 
