@@ -1,0 +1,275 @@
+"""Speeds up what CityLearn computes of a building in a step: thermal devices, tanks, networks, data series.
+
+The formulas stay CityLearn's: its functions are copied (`on_scalars`) or called. What is left out has no result: a
+whole series that is computed for its last number, a message for an error that does not occur, observations that a
+network does not read, and cooling, heating or hot water that a building does not have.
+`tests/envs/citylearn/test_quick_building.py` compares every series with the unchanged simulator's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from citylearn.base import Environment
+from citylearn.building import Building, LSTMDynamicsBuilding
+from citylearn.data import TimeSeriesData
+from citylearn.energy_model import ElectricHeater, HeatPump, StorageTank
+from citylearn.preprocessing import PeriodicNormalization
+from torch import Tensor
+
+from iquitos_rl.cases.thermal import END_USES
+from iquitos_rl.envs.citylearn.scalars import on_scalars
+
+SERIES = ("energy_simulation", "weather", "pricing", "carbon_intensity")
+"""Data of a building, one object with many series each."""
+
+
+def quicken_buildings(env: Any) -> None:
+    """Give the same numbers faster in one `CityLearnEnv` whose buildings and devices stay the same all year."""
+    if env.topology_mode != "static":
+        return
+    for building in env.buildings:
+        if type(building) in (Building, LSTMDynamicsBuilding):
+            _quicken(building)
+    data = {id(series): series for b in env.buildings for series in (getattr(b, name) for name in SERIES)}
+    reset = env.reset
+
+    def reset_and_lay_out(*args: Any, **kwargs: Any) -> Any:
+        for series in data.values():
+            _take_up(series)
+        found = reset(*args, **kwargs)
+        for series in data.values():
+            _lay_out(series)
+        return found
+
+    env.reset = reset_and_lay_out
+
+
+# -- data series -----------------------------------------------------------------------------------------------------
+
+
+class _LaidOut(TimeSeriesData):  # type: ignore[misc]
+    """Data whose series of the present episode are plain attributes, not cut out at every access."""
+
+    __getattribute__ = object.__getattribute__
+
+    def __getattr__(self, name: str, start_time_step: int | None = None, end_time_step: int | None = None) -> Any:
+        if start_time_step is None and end_time_step is None:
+            return TimeSeriesData.__getattribute__(self, name)
+        return TimeSeriesData.__getattr__(self, name, start_time_step, end_time_step)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        vars(self).pop(name, None)
+        TimeSeriesData.__setattr__(self, name, value)
+
+
+@cache
+def _laid_out(kind: type) -> type:
+    return type(f"LaidOut{kind.__name__}", (_LaidOut, kind), {})
+
+
+def _lay_out(series: Any) -> None:
+    """Make attributes of the present episode's part of every series; parts share memory with the whole."""
+    if not isinstance(series, _LaidOut):
+        object.__setattr__(series, "__class__", _laid_out(type(series)))  # its own would store a series of that name
+    own = vars(series)
+    parts = {name[1:]: getattr(series, name[1:]) for name, x in own.items() if isinstance(x, np.ndarray)}
+    own.update(parts)
+
+
+def _take_up(series: Any) -> None:
+    """Undo `_lay_out` before another episode begins, since CityLearn lists the attributes then."""
+    own = vars(series)
+    for name in [name for name in own if f"_{name}" in own]:
+        del own[name]
+
+
+# -- devices ---------------------------------------------------------------------------------------------------------
+
+
+class QuickPump(HeatPump):  # type: ignore[misc]
+    get_cop = on_scalars(HeatPump.get_cop)
+    get_max_output_power = on_scalars(HeatPump.get_max_output_power)
+
+
+class QuickHeater(ElectricHeater):  # type: ignore[misc]
+    get_max_output_power = on_scalars(ElectricHeater.get_max_output_power)
+    get_input_power = on_scalars(ElectricHeater.get_input_power)
+
+
+class QuickTank(StorageTank):  # type: ignore[misc]
+    charge = on_scalars(StorageTank.charge)
+    next_time_step = on_scalars(StorageTank.next_time_step)
+
+
+QUICK = {HeatPump: QuickPump, ElectricHeater: QuickHeater, StorageTank: QuickTank}
+
+
+# -- buildings -------------------------------------------------------------------------------------------------------
+
+
+class _Given:
+    """What a tank gave to the building in a row: one number of CityLearn's `energy_from_cooling_storage`."""
+
+    def __init__(self, tank: Any) -> None:
+        self._balance = tank.energy_balance
+
+    def __getitem__(self, row: int) -> np.float32:
+        balance = self._balance[row]
+        return -balance if balance < 0 else np.float32(0)
+
+
+def _quick_checks() -> dict[str, Any]:
+    """CityLearn's two checks, which write their messages only where they fail."""
+    demand_check = Building._Building___demand_limit_check
+    polarity_check = Building._Building___electricity_consumption_polarity_check
+
+    def check_demand(self: Any, end_use: str, demand: float, most: float) -> None:
+        if not demand <= most:
+            demand_check(self, end_use, demand, most)
+
+    def check_polarity(self: Any, end_use: str, output: float, electricity: float) -> None:
+        if not electricity >= 0:
+            polarity_check(self, end_use, output, electricity)
+
+    return {
+        "_Building___demand_limit_check": check_demand,
+        "_Building___electricity_consumption_polarity_check": check_polarity,
+    }
+
+
+@cache
+def _quick_building(kind: type) -> type:
+    """A building that computes single numbers where CityLearn takes one from a whole series."""
+    members = _quick_checks() | {"update_electrical_storage": on_scalars(Building.update_electrical_storage)}
+    for use in END_USES:
+        name, series = f"update_energy_from_{use}_device", f"energy_from_{use}_storage"
+        members[name] = on_scalars(getattr(Building, name), {series: f"_{series}"})
+
+        def given(self: Any, tank: str = f"{use}_storage") -> _Given:
+            return _Given(getattr(self, tank))
+
+        members[f"_{series}"] = property(given)
+    if issubclass(kind, LSTMDynamicsBuilding):
+        members["_update_dynamics_input"] = _update_dynamics_input
+        members["update_indoor_dry_bulb_temperature"] = _predict
+    return type(f"Quick{kind.__name__}", (kind,), members)
+
+
+def _quicken(building: Any) -> None:
+    building.__class__ = _quick_building(type(building))
+    idle = [use for use in END_USES if _is_idle(building, use)]
+    for use in END_USES:
+        for part in (getattr(building, f"{use}_device"), getattr(building, f"{use}_storage")):
+            part.__class__ = QUICK.get(type(part), type(part))
+    for use in idle:
+        names = [f"update_energy_from_{use}_device", f"update_{use}_storage"]
+        for name in [*names, *([] if use == "dhw" else [f"update_{use}_demand"])]:
+            setattr(building, name, _nothing)
+    building.next_time_step = _clock(building, idle)
+    if isinstance(building, LSTMDynamicsBuilding):
+        building.dynamics.requires_grad_(False)  # nobody learns through a simulation
+        if building.dynamics.dropout.p == 0:
+            building.dynamics.forward = _forward(building.dynamics)
+
+
+def _nothing(*args: object) -> None:
+    return None
+
+
+def _is_idle(building: Any, use: str) -> bool:
+    """Whether a building has neither a device nor a tank nor any demand for an end use: all its series stay 0."""
+    tank = getattr(building, f"{use}_storage")
+    data = vars(building.energy_simulation)
+    return (
+        getattr(building, f"{use}_device").nominal_power == 0
+        and tank.capacity == 0
+        and tank.initial_soc == 0
+        and not any(np.any(data.get(f"_{use}_demand{kind}", 0)) for kind in ("", "_without_control"))
+    )
+
+
+def _clock(building: Any, idle: list[str]) -> Callable[[], None]:
+    """`Building.next_time_step` with the devices listed once; those that only count the rows are not called."""
+    parts = [getattr(building, f"{use}_device") for use in END_USES]
+    parts += [building.non_shiftable_load_device, *(getattr(building, f"{use}_storage") for use in END_USES)]
+    parts += [building.electrical_storage, building.pv, *(building.electric_vehicle_chargers or [])]
+    parts += [*(building.deferrable_appliances or []), *(building.escalators or [])]
+    resting = [getattr(building, f"{use}_storage") for use in idle]
+    counting = [part for part in parts if type(part).next_time_step is Environment.next_time_step] + resting
+    moving = [part.next_time_step for part in parts if not any(part is other for other in counting)]
+    counting.append(building)
+
+    def next_time_step() -> None:
+        for move in moving:
+            move()
+        for part in counting:
+            part._Environment__time_step += 1
+
+    return next_time_step
+
+
+# -- networks --------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _cycle(value: float, most: int) -> tuple[float, float]:
+    """Sine and cosine of an observation that repeats."""
+    sine, cosine = PeriodicNormalization(x_max=most).__rmul__(value)
+    return sine, cosine
+
+
+def _update_dynamics_input(self: Any) -> None:
+    """`LSTMDynamicsBuilding._update_dynamics_input` with the observations that the network reads, not with all."""
+    dynamics = self.dynamics
+    if not hasattr(self, "_network_reads"):
+        cycles = {
+            f"{name}_{part}": (name, max(values), i)
+            for name, values in self.get_periodic_observation_metadata().items()
+            for i, part in enumerate(("sin", "cos"))
+        }
+        reads = [cycles.get(name, (name, 0, 0)) for name in dynamics.input_observation_names]
+        self._network_reads = reads, {name for name, *_ in reads}
+    reads, names = self._network_reads
+    found = self._ops_service.observations(include_all=True, observation_names=names)
+    values = [_cycle(found[name], most)[i] if most else found[name] for name, most, i in reads]
+    vars(dynamics)["_model_input"] = [
+        before[-dynamics.lookback :] + [(value - low) / (high - low)]
+        for before, value, low, high in zip(
+            dynamics._model_input,
+            values,
+            dynamics.input_normalization_minimum,
+            dynamics.input_normalization_maximum,
+            strict=True,
+        )
+    ]
+
+
+def _forward(dynamics: Any) -> Callable[[Tensor, tuple[Tensor, ...]], tuple[Tensor, tuple[Tensor, ...]]]:
+    """`LSTMDynamics.forward` without PyTorch's checks around each layer."""
+    lstm, linear = dynamics.l_lstm, dynamics.l_linear
+    weights = [getattr(lstm, name) for names in lstm._all_weights for name in names]
+
+    def forward(x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        found, *after = torch.lstm(x, state, weights, True, lstm.num_layers, 0.0, lstm.training, False, True)
+        return torch.nn.functional.linear(found[:, -1, :], linear.weight, linear.bias), tuple(after)
+
+    return forward
+
+
+def _predict(self: Any) -> None:
+    """`LSTMDynamicsBuilding.update_indoor_dry_bulb_temperature`, which is that of CityLearn but for PyTorch's way of
+    setting attributes."""
+    dynamics = self.dynamics
+    ix = dynamics.input_observation_names.index("indoor_dry_bulb_temperature")
+    window = torch.tensor(self.get_dynamics_input().T)[None]
+    normal, state = dynamics.forward(window, dynamics._hidden_state)
+    vars(dynamics)["_hidden_state"] = state
+    dynamics._model_input[ix][-1] = normal.item()
+    low, high = dynamics.input_normalization_minimum[ix], dynamics.input_normalization_maximum[ix]
+    series = self.energy_simulation.indoor_dry_bulb_temperature
+    series[self.time_step] = (normal * (high - low) + low).item()
