@@ -26,6 +26,8 @@ from iquitos_rl.envs.citylearn.scalars import on_scalars
 
 SERIES = ("energy_simulation", "weather", "pricing", "carbon_intensity")
 """Data of a building, one object with many series each."""
+_CLASSES: dict[type, type] = {}
+"""CityLearn's class of a building or of data to ours."""
 
 
 def quicken_buildings(env: Any) -> None:
@@ -63,13 +65,14 @@ class _LaidOut(TimeSeriesData):  # type: ignore[misc]
         return TimeSeriesData.__getattr__(self, name, start_time_step, end_time_step)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        vars(self).pop(name, None)
+        self.__dict__.pop(name, None)
         TimeSeriesData.__setattr__(self, name, value)
 
 
-@cache
 def _laid_out(kind: type) -> type:
-    return type(f"LaidOut{kind.__name__}", (_LaidOut, kind), {})
+    if kind not in _CLASSES:
+        _CLASSES[kind] = type(f"LaidOut{kind.__name__}", (_LaidOut, kind), {})
+    return _CLASSES[kind]
 
 
 def _lay_out(series: Any) -> None:
@@ -142,9 +145,10 @@ def _quick_checks() -> dict[str, Any]:
     }
 
 
-@cache
 def _quick_building(kind: type) -> type:
     """A building that computes single numbers where CityLearn takes one from a whole series."""
+    if kind in _CLASSES:
+        return _CLASSES[kind]
     members = _quick_checks() | {"update_electrical_storage": on_scalars(Building.update_electrical_storage)}
     for use in END_USES:
         name, series = f"update_energy_from_{use}_device", f"energy_from_{use}_storage"
@@ -157,7 +161,7 @@ def _quick_building(kind: type) -> type:
     if issubclass(kind, LSTMDynamicsBuilding):
         members["_update_dynamics_input"] = _update_dynamics_input
         members["update_indoor_dry_bulb_temperature"] = _predict
-    return type(f"Quick{kind.__name__}", (kind,), members)
+    return _CLASSES.setdefault(kind, type(f"Quick{kind.__name__}", (kind,), members))
 
 
 def _quicken(building: Any) -> None:
@@ -238,7 +242,7 @@ def _update_dynamics_input(self: Any) -> None:
     found = self._ops_service.observations(include_all=True, observation_names=names)
     values = [_cycle(found[name], most)[i] if most else found[name] for name, most, i in reads]
     vars(dynamics)["_model_input"] = [
-        before[-dynamics.lookback :] + [(value - low) / (high - low)]
+        [*before[-dynamics.lookback :], (value - low) / (high - low)]
         for before, value, low, high in zip(
             dynamics._model_input,
             values,

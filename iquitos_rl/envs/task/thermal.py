@@ -144,15 +144,22 @@ class ThermalTask:
         """(S * T, H) share of nominal power that meets the data's demand; negative to cool."""
         capacity = [[use.tank.capacity > TINY for use in b.end_uses] for b in first.buildings]
         self._with_tank = self._index(np.flatnonzero(capacity).tolist())
-        self._with_network = self._index([b for b, own in enumerate(first.buildings) if own.dynamics is not None])
-        self._comfort = self._rows([_comfort(site) for site in sites])
-        """(S * T, B, 5) set-points, whether the building may be cooled and heated, and whether anybody is in."""
+        networks = [b for b, own in enumerate(first.buildings) if own.dynamics is not None]
+        self._with_network = self._index(networks)
+        set_points, bands = zip(*(_comfort(site, networks, self.band) for site in sites))
+        self._set_points = self._rows(list(set_points))
+        """(S * T, 2 G) of the G buildings with a network, for cooling, then for heating."""
+        self._bands = [self._rows(list(kind)) for kind in zip(*bands)]
+        """Highest and lowest comfortable temperature, and whether it counts, (S * T, G) each."""
 
     def device_actions(self, row: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """An agent's actions (E, X) in [-1, 1] as CityLearn's: of tanks (E, B, 3), of cooling and heating (E, B, 2)."""
         tank, hvac = action.split([len(self.tanks), len(self.hvacs)], -1)
         envs = len(action)
         tanks = action.new_zeros(envs, 3 * self.buildings).index_copy(1, self._tank_place, tank * self._tank_reach)
+        tanks = tanks.view(envs, self.buildings, 3)
+        if not self.hvacs:
+            return tanks, action.new_zeros(envs, self.buildings, 2)
         ideal = self._ideal.index_select(0, row)
         # A single action from full cooling over the data's demand to full heating; without heating from full cooling
         # to off, so its sign turns: 1 is always the device's full power.
@@ -160,14 +167,16 @@ class ThermalTask:
         share = ideal + torch.where(toward >= 0, toward * (self._high - ideal), toward * (ideal - self._low))
         both = torch.stack([(-share).clamp(min=0), share.clamp(min=0)], dim=-1)
         hvacs = action.new_zeros(envs, self.buildings, 2).index_copy(1, self._hvac_place, both)
-        return tanks.view(envs, self.buildings, 3), hvacs
+        return tanks, hvacs
 
     def observe(self, row: Tensor, tank_soc: Tensor, temperature: Tensor) -> Tensor:
         """(E, columns) values of `endogenous`, from SOCs (E, B, 3) and temperatures (E, B) in C after the last step."""
+        socs = tank_soc.flatten(1).index_select(1, self._with_tank)
+        if not len(self._with_network):
+            return socs
         inside = temperature.index_select(1, self._with_network)
-        points = self._comfort.index_select(0, row).index_select(1, self._with_network)[..., :2]
-        above = (inside.unsqueeze(-1) - points).transpose(1, 2).flatten(1)
-        return torch.cat([tank_soc.flatten(1).index_select(1, self._with_tank), inside, above], dim=-1)
+        above = inside.repeat(1, 2) - self._set_points.index_select(0, row)
+        return torch.cat([socs, inside, above], dim=-1)
 
     def discomfort(self, row: Tensor, temperature: Tensor) -> Tensor:
         """(E,) degree-hours outside of the comfort band while somebody is in, over all buildings.
@@ -175,12 +184,12 @@ class ThermalTask:
         Too warm counts from the cooling set-point, too cold from the heating set-point; a building that is only cooled,
         or only heated in a row has one set-point for both.
         """
-        cool, heat, cools, heats, occupied = self._comfort.index_select(0, row).unbind(-1)
-        upper = torch.where(cools > 0, cool, heat) + self.band
-        lower = torch.where(heats > 0, heat, cool) - self.band
-        outside = (temperature - upper).clamp(min=0) + (lower - temperature).clamp(min=0)
-        counted = outside * occupied * ((cools + heats) > 0)
-        return counted.index_select(1, self._with_network).sum(-1) * self.hours
+        if not len(self._with_network):
+            return torch.zeros_like(temperature[:, 0])
+        inside = temperature.index_select(1, self._with_network)
+        upper, lower, counts = (table.index_select(0, row) for table in self._bands)
+        outside = (inside - upper).relu_() + (lower - inside).relu_()
+        return (outside * counts).sum(-1) * self.hours
 
     def _rows(self, tables: list[Floats]) -> Tensor:
         return torch.from_numpy(np.concatenate(tables)).to(self.device, self.dtype)
@@ -201,13 +210,23 @@ def _ideal(site: Site, controlled: list[Hvac]) -> Floats:
     return np.stack(columns, axis=-1) if columns else np.zeros((site.rows, 0))
 
 
-def _comfort(site: Site) -> Floats:
-    """(T, B, 5)."""
-    columns = []
-    for building in site.buildings:
+def _comfort(site: Site, networks: list[int], band: float) -> tuple[Floats, tuple[Floats, Floats, Floats]]:
+    """Set-points (T, 2 G) of the buildings with a network, see `ThermalTask`; highest and lowest comfortable
+    temperature, and whether it counts: while the building may be cooled or heated and somebody is in, (T, G) each."""
+    points, upper, lower, counts = [], [], [], []
+    for b in networks:
+        building = site.buildings[b]
         assert building.set_points is not None
         assert building.hvac_mode is not None
         assert building.occupants is not None
-        modes = [np.isin(building.hvac_mode, on) for on in ((1, 3), (2, 3))]
-        columns.append(np.column_stack([np.nan_to_num(building.set_points), *modes, building.occupants > 0]))
-    return np.stack(columns, axis=1).astype(np.float64)
+        cool, heat = np.nan_to_num(building.set_points).T
+        cools, heats = (np.isin(building.hvac_mode, on) for on in ((1, 3), (2, 3)))
+        points.append((cool, heat))
+        upper.append(np.where(cools, cool, heat) + band)
+        lower.append(np.where(heats, heat, cool) - band)
+        counts.append((cools | heats) & (building.occupants > 0))
+    if not networks:
+        return np.zeros((site.rows, 0)), (np.zeros((site.rows, 0)),) * 3
+    columns: Floats = np.concatenate([np.stack(kind) for kind in zip(*points)]).T
+    most, least, counted = (np.stack(x, axis=-1).astype(np.float64) for x in (upper, lower, counts))
+    return columns, (most, least, counted)
