@@ -270,8 +270,9 @@ def _predict(self: Any) -> None:
     setting attributes."""
     dynamics = self.dynamics
     ix = dynamics.input_observation_names.index("indoor_dry_bulb_temperature")
-    window = torch.tensor(self.get_dynamics_input().T)[None]
-    normal, state = dynamics.forward(window, dynamics._hidden_state)
+    # As CityLearn calls it. PyTorch's kernel for inference rounds differently.
+    with torch.inference_mode(False), torch.enable_grad():
+        normal, state = dynamics.forward(torch.tensor(self.get_dynamics_input().T)[None], dynamics._hidden_state)
     vars(dynamics)["_hidden_state"] = state
     dynamics._model_input[ix][-1] = normal.item()
     low, high = dynamics.input_normalization_minimum[ix], dynamics.input_normalization_maximum[ix]
