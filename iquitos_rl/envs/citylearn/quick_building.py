@@ -227,40 +227,83 @@ def _cycle(value: float, most: int) -> tuple[float, float]:
     return sine, cosine
 
 
+class _Window:
+    """The rows that a building's network has read, as CityLearn's `_model_input`, for one episode.
+
+    CityLearn gathers all observations of the building in every step and keeps lists of numbers.
+    """
+
+    def __init__(self, building: Any) -> None:
+        dynamics = building.dynamics
+        self.building, self.names = building, dynamics.input_observation_names
+        self.low = np.array(dynamics.input_normalization_minimum, dtype=np.float64)
+        self.span = np.array(dynamics.input_normalization_maximum, dtype=np.float64) - self.low
+        self.inside = self.names.index("indoor_dry_bulb_temperature")
+        self.rows = np.zeros((dynamics.lookback + 1, len(self.names)), dtype=np.float32)
+        """(L + 1, I) normalised."""
+        self.read = 0
+        self._series: dict[str, Any] = {}
+        for source in ("energy_simulation", "weather", "pricing", "carbon"):
+            self._series |= dict(getattr(building, f"_{source}_observation_sources"))
+        cycles = building.get_periodic_observation_metadata().items()
+        self._cycles = {
+            f"{name}_{part}": (name, max(v), i) for name, v in cycles for i, part in enumerate(("sin", "cos"))
+        }
+
+    def add(self, t: int) -> None:
+        """Read row t."""
+        values = np.array([self._value(name, t) for name in self.names], dtype=np.float64)
+        self.rows[:-1] = self.rows[1:]
+        self.rows[-1] = (values - self.low) / self.span
+        self.read += 1
+
+    def _value(self, name: str, t: int) -> float:
+        if name in self._cycles:
+            name, most, i = self._cycles[name]
+            return _cycle(self._series[name][t], most)[i]
+        if name in ("cooling_demand", "heating_demand"):
+            use, building = name.split("_")[0], self.building
+            tank = getattr(building, f"{use}_storage").energy_balance[t]
+            return getattr(building, f"_Building__energy_from_{use}_device")[t] + abs(min(tank, 0.0))
+        if name in READ_AS_THEY_ARE:
+            return self._series[name][t]
+        return self.building.observations(include_all=True, observation_names=[name])[name]
+
+    def tensor(self) -> Tensor:
+        """(1, L, I) what the network reads next: of the temperature the rows one earlier."""
+        found = self.rows[1:].copy()
+        found[:, self.inside] = self.rows[:-1, self.inside]
+        return torch.from_numpy(found)[None]
+
+
+READ_AS_THEY_ARE = frozenset(
+    (
+        *("outdoor_dry_bulb_temperature", "direct_solar_irradiance", "diffuse_solar_irradiance", "occupant_count"),
+        *("indoor_dry_bulb_temperature", "indoor_dry_bulb_temperature_cooling_set_point"),
+        "indoor_dry_bulb_temperature_heating_set_point",
+    )
+)
+"""Observations that are numbers of a data series."""
+
+
 def _update_dynamics_input(self: Any) -> None:
     """`LSTMDynamicsBuilding._update_dynamics_input` with the observations that the network reads, not with all."""
-    dynamics = self.dynamics
-    if not hasattr(self, "_network_reads"):
-        cycles = {
-            f"{name}_{part}": (name, max(values), i)
-            for name, values in self.get_periodic_observation_metadata().items()
-            for i, part in enumerate(("sin", "cos"))
-        }
-        reads = [cycles.get(name, (name, 0, 0)) for name in dynamics.input_observation_names]
-        self._network_reads = reads, {name for name, *_ in reads}
-    reads, names = self._network_reads
-    found = self._ops_service.observations(include_all=True, observation_names=names)
-    values = [_cycle(found[name], most)[i] if most else found[name] for name, most, i in reads]
-    vars(dynamics)["_model_input"] = [
-        [*before[-dynamics.lookback :], (value - low) / (high - low)]
-        for before, value, low, high in zip(
-            dynamics._model_input,
-            values,
-            dynamics.input_normalization_minimum,
-            dynamics.input_normalization_maximum,
-            strict=True,
-        )
-    ]
+    if self.time_step == 0:
+        self._window = _Window(self)
+    self._window.add(self.time_step)
+    if self._window.read == len(self._window.rows):
+        self.dynamics._model_input = [[0.0]]  # CityLearn asks whether the first number is there
 
 
 def _forward(dynamics: Any) -> Callable[[Tensor, tuple[Tensor, ...]], tuple[Tensor, tuple[Tensor, ...]]]:
     """`LSTMDynamics.forward` without PyTorch's checks around each layer."""
     lstm, linear = dynamics.l_lstm, dynamics.l_linear
     weights = [getattr(lstm, name) for names in lstm._all_weights for name in names]
+    layers, training, weight, bias = lstm.num_layers, lstm.training, linear.weight, linear.bias
 
     def forward(x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        found, *after = torch.lstm(x, state, weights, True, lstm.num_layers, 0.0, lstm.training, False, True)
-        return torch.nn.functional.linear(found[:, -1, :], linear.weight, linear.bias), tuple(after)
+        found, *after = torch.lstm(x, state, weights, True, layers, 0.0, training, False, True)
+        return torch.nn.functional.linear(found[:, -1, :], weight, bias), tuple(after)
 
     return forward
 
@@ -268,13 +311,13 @@ def _forward(dynamics: Any) -> Callable[[Tensor, tuple[Tensor, ...]], tuple[Tens
 def _predict(self: Any) -> None:
     """`LSTMDynamicsBuilding.update_indoor_dry_bulb_temperature`, which is that of CityLearn but for PyTorch's way of
     setting attributes."""
-    dynamics = self.dynamics
-    ix = dynamics.input_observation_names.index("indoor_dry_bulb_temperature")
+    dynamics, window = self.dynamics, self._window
     # As CityLearn calls it. PyTorch's kernel for inference rounds differently.
     with torch.inference_mode(False), torch.enable_grad():
-        normal, state = dynamics.forward(torch.tensor(self.get_dynamics_input().T)[None], dynamics._hidden_state)
+        normal, state = dynamics.forward(window.tensor(), dynamics._hidden_state)
     vars(dynamics)["_hidden_state"] = state
-    dynamics._model_input[ix][-1] = normal.item()
+    window.rows[-1, window.inside] = normal.item()
+    ix = window.inside
     low, high = dynamics.input_normalization_minimum[ix], dynamics.input_normalization_maximum[ix]
     series = self.energy_simulation.indoor_dry_bulb_temperature
     series[self.time_step] = (normal * (high - low) + low).item()

@@ -228,10 +228,10 @@ class SiteTask:
         """Data of `row` (E,), and what vehicles with these SOCs (E, N) need."""
         b = self.num_buildings
         price, carbon, idle_net, idle = self._scalars.index_select(0, row).split([b, b, b, 1], dim=1)
-        steps_left, required_soc = self._schedule.index_select(0, row).split([self.num_sockets] * 2, dim=1)
-        gain, soc, least, most = _at(self._gain, row), socket_soc, socket_soc, socket_soc
-        needed = soc
+        steps_left = required_soc = gain = soc = needed = least = most = socket_soc
         if self.num_sockets:
+            steps_left, required_soc = self._schedule.index_select(0, row).split([self.num_sockets] * 2, dim=1)
+            gain = _at(self._gain, row)
             connected = steps_left > 0
             soc = socket_soc * connected
             needed = steps_needed(soc, required_soc, gain)

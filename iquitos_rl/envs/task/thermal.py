@@ -135,11 +135,14 @@ class ThermalTask:
         self.band, self.hours = settings.comfort_band, first.hours_per_step
         self.tanks, self.hvacs = tanks(first), hvacs(first)
         self.num_actions = len(self.tanks) + len(self.hvacs)
-        self._tank_place = self._index([t.building * 3 + t.use for t in self.tanks])
-        self._tank_reach = torch.tensor([t.reach for t in self.tanks], dtype=dtype, device=device)
+        self._reach = torch.zeros(len(self.tanks), 3 * self.buildings, dtype=dtype, device=device)
+        """(K, 3 B) what an action of 1 asks of its tank."""
+        for k, tank in enumerate(self.tanks):
+            self._reach[k, tank.building * 3 + tank.use] = tank.reach
         self._hvac_place = self._index([h.building for h in self.hvacs])
         limits = [[-float(h.cools), float(h.heats)] for h in self.hvacs]
         self._low, self._high = torch.tensor(limits, dtype=dtype, device=device).reshape(-1, 2).unbind(-1)
+        self._sign = torch.where(self._high > 0, 1, -1).to(dtype)
         self._ideal = self._rows([_ideal(site, self.hvacs) for site in sites])
         """(S * T, H) share of nominal power that meets the data's demand; negative to cool."""
         capacity = [[use.tank.capacity > TINY for use in b.end_uses] for b in first.buildings]
@@ -156,16 +159,18 @@ class ThermalTask:
         """An agent's actions (E, X) in [-1, 1] as CityLearn's: of tanks (E, B, 3), of cooling and heating (E, B, 2)."""
         tank, hvac = action.split([len(self.tanks), len(self.hvacs)], -1)
         envs = len(action)
-        tanks = action.new_zeros(envs, 3 * self.buildings).index_copy(1, self._tank_place, tank * self._tank_reach)
-        tanks = tanks.view(envs, self.buildings, 3)
+        tanks = (tank @ self._reach).view(envs, self.buildings, 3)
         if not self.hvacs:
             return tanks, action.new_zeros(envs, self.buildings, 2)
         ideal = self._ideal.index_select(0, row)
         # A single action from full cooling over the data's demand to full heating; without heating from full cooling
         # to off, so its sign turns: 1 is always the device's full power.
-        toward = torch.where(self._high > 0, hvac, -hvac)
-        share = ideal + torch.where(toward >= 0, toward * (self._high - ideal), toward * (ideal - self._low))
+        toward = hvac * self._sign
+        more, less = toward.clamp(min=0) * (self._high - ideal), toward.clamp(max=0) * (ideal - self._low)
+        share = ideal + more + less
         both = torch.stack([(-share).clamp(min=0), share.clamp(min=0)], dim=-1)
+        if len(self.hvacs) == self.buildings:
+            return tanks, both
         hvacs = action.new_zeros(envs, self.buildings, 2).index_copy(1, self._hvac_place, both)
         return tanks, hvacs
 
