@@ -13,6 +13,8 @@ import json
 import logging
 import os
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -257,7 +259,8 @@ class CityLearnSite(DescribedEnv):
         self._net = torch.zeros((1, self.task.num_buildings), dtype=torch.float64)
         self._peak = torch.zeros((1, self.task.num_buildings, 2), dtype=torch.float64)
         self.flows = None
-        return self._look(0), {}
+        with torch.inference_mode():
+            return self._look(0), {}
 
     @property
     def simulator(self) -> Any:
@@ -282,7 +285,6 @@ class CityLearnSite(DescribedEnv):
             booked.battery_soc(t), booked.socket_soc(t), booked.tank_soc(t), booked.temperature(max(t - 1, 0))
         )
 
-    @torch.inference_mode()
     def _observe(
         self, battery_soc: Floats, socket_soc: Floats, tank_soc: Floats, temperature: Floats
     ) -> NDArray[np.float32]:
@@ -294,10 +296,14 @@ class CityLearnSite(DescribedEnv):
         )[0].numpy()
 
     def _extra(self) -> Tensor:
-        values = [float(self._sim.buildings[b].observations(include_all=True)[name]) for b, name in self._extra_places]
+        """(1, X) observations that only CityLearn computes, those of a building at once."""
+        values: list[float] = []
+        for b, own in groupby(self._extra_places, key=itemgetter(0)):
+            names = [name for _, name in own]
+            found = self._sim.buildings[b].observations(include_all=True, observation_names=names)
+            values += [float(found[name]) for name in names]
         return torch.tensor([values], dtype=torch.float64).reshape(1, len(values))
 
-    @torch.inference_mode()
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Apply (A,) actions in [-1, 1].
 
@@ -311,7 +317,12 @@ class CityLearnSite(DescribedEnv):
             raise UserError(
                 f"action {int(np.flatnonzero(~np.isfinite(vector))[0])} at hour {self._t} is not a finite number"
             )
-        battery, other, sockets = self.task.device_actions(self._now, torch.from_numpy(vector.clip(-1, 1)).unsqueeze(0))
+        return self.step_devices(self._device_actions(vector.clip(-1, 1)))
+
+    @torch.inference_mode()
+    def _device_actions(self, action: Floats) -> list[float]:
+        """CityLearn's central action vector for an agent's action (A,) in [-1, 1]."""
+        battery, other, sockets = self.task.device_actions(self._now, torch.from_numpy(action).unsqueeze(0))
         device = np.empty(len(self._actions.names))
         device[self._actions.battery] = battery[0].numpy()
         low, high = self._actions.low[self._actions.other], self._actions.high[self._actions.other]
@@ -320,7 +331,7 @@ class CityLearnSite(DescribedEnv):
             other = other[:, self.task.num_thermal_actions :]
         device[self._actions.other] = low + (other[0].numpy() + 1) / 2 * (high - low)
         device[self._actions.sockets] = sockets[0].numpy()[self._moved]
-        return self.step_devices(device.tolist())
+        return device.tolist()
 
     def _place_thermal(self, device: NDArray[np.float64], tank: Floats, hvac: Floats) -> None:
         """Write actions of tanks (B, 3), of cooling and heating (B, 2) into CityLearn's vector."""
@@ -331,19 +342,23 @@ class CityLearnSite(DescribedEnv):
                 values = tank[b] if kind.endswith("storage") else hvac[b]
                 device[place] = values[END_USES.index(kind.split("_")[0])]
 
-    @torch.inference_mode()
     def step_devices(self, device: list[float]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Apply CityLearn's own central action vector: no guard, no mapping.
 
         Raises:
             UserError: the year has ended.
         """
-        t, task = self._t, self.task
-        if t >= task.rows - 1:
+        if self._t >= self.task.rows - 1:
             raise UserError("the year has ended; call reset()")
         self._sim._runtime_service.step_without_feedback([device])
+        self.flows = self._booked.flows(self._t)
+        return self._judged(self._t)
 
-        self.flows = self._booked.flows(t)
+    @torch.inference_mode()
+    def _judged(self, t: int) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """What the step at row t led to, from `flows`; moves on to the next row."""
+        assert self.flows is not None
+        task = self.task
         net = torch.from_numpy(self.flows.net).unsqueeze(0)
         now, socket_soc = self._now, torch.from_numpy(self.flows.socket_soc).unsqueeze(0)
         heat = self._heat(self.flows) if self.thermal else ()

@@ -24,7 +24,7 @@ from citylearn.internal.building_ops import BuildingOpsService
 from citylearn.internal.runtime import CityLearnRuntimeService
 from numpy.typing import NDArray
 
-from iquitos_rl.envs.citylearn.quick_building import quicken_buildings
+from iquitos_rl.envs.citylearn.quick_building import CLOCK, DEVICE, STORAGE, quicken_buildings, stored
 from iquitos_rl.envs.citylearn.scalars import on_scalars
 
 CONNECTED, INCOMING, COMMUTING = 1, 2, 3
@@ -90,14 +90,20 @@ class QuickCharger(Charger):  # type: ignore[misc]
     _signed_power_from_action = on_scalars(Charger._signed_power_from_action)
 
 
+STORED = STORAGE | DEVICE | stored("Battery", "time_step_ratio", "depth_of_discharge", "capacity_loss_coefficient")
+"""Where a battery's properties are."""
+
+
 class QuickBattery(Battery):  # type: ignore[misc]
     """A battery that computes with Python's floats and stores float32."""
 
     next_time_step = on_scalars(StorageDevice.next_time_step)
-    charge = on_scalars(Battery.charge)
-    get_max_input_power = on_scalars(Battery.get_max_input_power)
-    get_current_efficiency = on_scalars(Battery.get_current_efficiency)
-    degrade = on_scalars(Battery.degrade)
+    charge = on_scalars(Battery.charge, STORED)
+    _charge = on_scalars(Battery._charge, CLOCK)
+    get_max_input_power = on_scalars(Battery.get_max_input_power, STORED)
+    get_current_efficiency = on_scalars(Battery.get_current_efficiency, STORED)
+    degrade = on_scalars(Battery.degrade, STORED)
+    update_electricity_consumption = on_scalars(Battery.update_electricity_consumption, CLOCK)
     _minimum_soc = on_scalars(Battery._minimum_soc)
 
     @property

@@ -8,8 +8,8 @@ network does not read, and cooling, heating or hot water that a building does no
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from citylearn.energy_model import ElectricHeater, HeatPump, StorageTank
 from citylearn.preprocessing import PeriodicNormalization
 from torch import Tensor
 
+from iquitos_rl.cases.site import Floats
 from iquitos_rl.cases.thermal import END_USES
 from iquitos_rl.envs.citylearn.scalars import on_scalars
 
@@ -94,19 +95,41 @@ def _take_up(series: Any) -> None:
 # -- devices ---------------------------------------------------------------------------------------------------------
 
 
+def stored(kind: str, *names: str) -> dict[str, str]:
+    """Where a class of CityLearn stores what these properties return."""
+    return {name: f"_{kind}__{name}" for name in names}
+
+
+CLOCK = stored("Environment", "time_step")
+DEVICE = CLOCK | stored("ElectricDevice", "nominal_power")
+STORAGE = CLOCK | stored("StorageDevice", "capacity", "time_step_ratio")
+PUMP = stored("Device", "efficiency") | stored("HeatPump", "target_heating_temperature", "target_cooling_temperature")
+BUILDING = CLOCK | stored(
+    "Building",
+    *(f"{use}_{part}" for use in END_USES for part in ("device", "storage")),
+    *("electrical_storage", "non_shiftable_load_device", "energy_simulation", "weather", "pricing"),
+)
+
+
 class QuickPump(HeatPump):  # type: ignore[misc]
-    get_cop = on_scalars(HeatPump.get_cop)
+    get_cop = on_scalars(HeatPump.get_cop, PUMP)
     get_max_output_power = on_scalars(HeatPump.get_max_output_power)
+    available_nominal_power = property(on_scalars(HeatPump.available_nominal_power.fget, DEVICE))
+    update_electricity_consumption = on_scalars(HeatPump.update_electricity_consumption, DEVICE)
 
 
 class QuickHeater(ElectricHeater):  # type: ignore[misc]
     get_max_output_power = on_scalars(ElectricHeater.get_max_output_power)
     get_input_power = on_scalars(ElectricHeater.get_input_power)
+    available_nominal_power = property(on_scalars(ElectricHeater.available_nominal_power.fget, DEVICE))
+    update_electricity_consumption = on_scalars(ElectricHeater.update_electricity_consumption, DEVICE)
 
 
 class QuickTank(StorageTank):  # type: ignore[misc]
     charge = on_scalars(StorageTank.charge)
-    next_time_step = on_scalars(StorageTank.next_time_step)
+    next_time_step = on_scalars(StorageTank.next_time_step, CLOCK)
+    _charge = on_scalars(StorageTank._charge, STORAGE)
+    energy_init = property(on_scalars(StorageTank.energy_init.fget, STORAGE))
 
 
 QUICK = {HeatPump: QuickPump, ElectricHeater: QuickHeater, StorageTank: QuickTank}
@@ -149,15 +172,20 @@ def _quick_building(kind: type) -> type:
     """A building that computes single numbers where CityLearn takes one from a whole series."""
     if kind in _CLASSES:
         return _CLASSES[kind]
-    members = _quick_checks() | {"update_electrical_storage": on_scalars(Building.update_electrical_storage)}
+    members = _quick_checks()
+    for name in ("update_electrical_storage", "update_non_shiftable_load", "update_variables"):
+        members[name] = on_scalars(getattr(Building, name), BUILDING)
     for use in END_USES:
         name, series = f"update_energy_from_{use}_device", f"energy_from_{use}_storage"
-        members[name] = on_scalars(getattr(Building, name), {series: f"_{series}"})
+        members[name] = on_scalars(getattr(Building, name), {**BUILDING, series: f"_{series}"})
+        name = f"update_{use}_storage"
+        members[name] = on_scalars(getattr(Building, name), BUILDING)
 
         def given(self: Any, tank: str = f"{use}_storage") -> _Given:
             return _Given(getattr(self, tank))
 
         members[f"_{series}"] = property(given)
+    members["active_actions"] = property(lambda self: self._active_actions)
     if issubclass(kind, LSTMDynamicsBuilding):
         members["_update_dynamics_input"] = _update_dynamics_input
         members["update_indoor_dry_bulb_temperature"] = _predict
@@ -165,6 +193,7 @@ def _quick_building(kind: type) -> type:
 
 
 def _quicken(building: Any) -> None:
+    building._active_actions = building.active_actions  # which CityLearn lists at every access
     building.__class__ = _quick_building(type(building))
     idle = [use for use in END_USES if _is_idle(building, use)]
     for use in END_USES:
@@ -220,54 +249,57 @@ def _clock(building: Any, idle: list[str]) -> Callable[[], None]:
 # -- networks --------------------------------------------------------------------------------------------------------
 
 
-@cache
-def _cycle(value: float, most: int) -> tuple[float, float]:
-    """Sine and cosine of an observation that repeats."""
-    sine, cosine = PeriodicNormalization(x_max=most).__rmul__(value)
-    return sine, cosine
-
-
 class _Window:
     """The rows that a building's network has read, as CityLearn's `_model_input`, for one episode.
 
-    CityLearn gathers all observations of the building in every step and keeps lists of numbers.
+    CityLearn gathers all observations of the building in every step and keeps lists of numbers. Here everything that
+    the data give is normalised once.
     """
 
     def __init__(self, building: Any) -> None:
         dynamics = building.dynamics
-        self.building, self.names = building, dynamics.input_observation_names
+        self.building, names = building, dynamics.input_observation_names
         self.low = np.array(dynamics.input_normalization_minimum, dtype=np.float64)
         self.span = np.array(dynamics.input_normalization_maximum, dtype=np.float64) - self.low
-        self.inside = self.names.index("indoor_dry_bulb_temperature")
-        self.rows = np.zeros((dynamics.lookback + 1, len(self.names)), dtype=np.float32)
+        self.inside = names.index("indoor_dry_bulb_temperature")
+        self.rows = np.zeros((dynamics.lookback + 1, len(names)), dtype=np.float32)
         """(L + 1, I) normalised."""
         self.read = 0
-        self._series: dict[str, Any] = {}
-        for source in ("energy_simulation", "weather", "pricing", "carbon"):
-            self._series |= dict(getattr(building, f"_{source}_observation_sources"))
-        cycles = building.get_periodic_observation_metadata().items()
-        self._cycles = {
-            f"{name}_{part}": (name, max(v), i) for name, v in cycles for i, part in enumerate(("sin", "cos"))
-        }
+        known = self._known()
+        length = len(building.energy_simulation.indoor_dry_bulb_temperature)
+        values = np.stack([known.get(name, np.zeros(length))[:length] for name in names], axis=-1).astype(np.float64)
+        self._table = ((values - self.low) / self.span).astype(np.float32)
+        """(T, I)."""
+        self._changing = [(i, name) for i, name in enumerate(names) if name not in known]
+
+    def _known(self) -> dict[str, Floats]:
+        """Observations that the data give."""
+        data, weather = self.building.energy_simulation, self.building.weather
+        found = {name: getattr(data, name) for name in OF_BUILDING} | {name: getattr(weather, name) for name in OUTSIDE}
+        for name, values in self.building.get_periodic_observation_metadata().items():
+            series = getattr(data, name, None)
+            if series is not None:
+                cycles = [PeriodicNormalization(x_max=max(values)).__rmul__(value) for value in np.unique(series)]
+                each = np.array(cycles)[np.unique(series, return_inverse=True)[1]]
+                found |= {f"{name}_sin": each[:, 0], f"{name}_cos": each[:, 1]}
+        return found
 
     def add(self, t: int) -> None:
         """Read row t."""
-        values = np.array([self._value(name, t) for name in self.names], dtype=np.float64)
         self.rows[:-1] = self.rows[1:]
-        self.rows[-1] = (values - self.low) / self.span
+        self.rows[-1] = self._table[t]
+        for i, name in self._changing:
+            self.rows[-1, i] = (self._value(name, t) - self.low[i]) / self.span[i]
         self.read += 1
 
     def _value(self, name: str, t: int) -> float:
-        if name in self._cycles:
-            name, most, i = self._cycles[name]
-            return _cycle(self._series[name][t], most)[i]
-        if name in ("cooling_demand", "heating_demand"):
-            use, building = name.split("_")[0], self.building
-            tank = getattr(building, f"{use}_storage").energy_balance[t]
-            return getattr(building, f"_Building__energy_from_{use}_device")[t] + abs(min(tank, 0.0))
-        if name in READ_AS_THEY_ARE:
-            return self._series[name][t]
-        return self.building.observations(include_all=True, observation_names=[name])[name]
+        """An observation that depends on the step's actions."""
+        building = self.building
+        if name not in ("cooling_demand", "heating_demand"):
+            return float(building.observations(include_all=True, observation_names=[name])[name])
+        use = name.split("_")[0]
+        balance = getattr(building, f"{use}_storage").energy_balance[t]
+        return float(getattr(building, f"_Building__energy_from_{use}_device")[t] + abs(min(balance, 0.0)))
 
     def tensor(self) -> Tensor:
         """(1, L, I) what the network reads next: of the temperature the rows one earlier."""
@@ -276,14 +308,11 @@ class _Window:
         return torch.from_numpy(found)[None]
 
 
-READ_AS_THEY_ARE = frozenset(
-    (
-        *("outdoor_dry_bulb_temperature", "direct_solar_irradiance", "diffuse_solar_irradiance", "occupant_count"),
-        *("indoor_dry_bulb_temperature", "indoor_dry_bulb_temperature_cooling_set_point"),
-        "indoor_dry_bulb_temperature_heating_set_point",
-    )
+OUTSIDE = ("outdoor_dry_bulb_temperature", "direct_solar_irradiance", "diffuse_solar_irradiance")
+OF_BUILDING = (
+    *("occupant_count", "indoor_dry_bulb_temperature", "indoor_dry_bulb_temperature_cooling_set_point"),
+    "indoor_dry_bulb_temperature_heating_set_point",
 )
-"""Observations that are numbers of a data series."""
 
 
 def _update_dynamics_input(self: Any) -> None:
@@ -312,12 +341,18 @@ def _predict(self: Any) -> None:
     """`LSTMDynamicsBuilding.update_indoor_dry_bulb_temperature`, which is that of CityLearn but for PyTorch's way of
     setting attributes."""
     dynamics, window = self.dynamics, self._window
+    ix = window.inside
     # As CityLearn calls it. PyTorch's kernel for inference rounds differently.
-    with torch.inference_mode(False), torch.enable_grad():
+    with contextlib.nullcontext() if torch.is_grad_enabled() else _with_gradients():
         normal, state = dynamics.forward(window.tensor(), dynamics._hidden_state)
     vars(dynamics)["_hidden_state"] = state
-    window.rows[-1, window.inside] = normal.item()
-    ix = window.inside
+    window.rows[-1, ix] = normal.item()
     low, high = dynamics.input_normalization_minimum[ix], dynamics.input_normalization_maximum[ix]
     series = self.energy_simulation.indoor_dry_bulb_temperature
-    series[self.time_step] = (normal * (high - low) + low).item()
+    series[self.time_step] = window.rows[-1, ix] * np.float32(high - low) + np.float32(low)
+
+
+@contextlib.contextmanager
+def _with_gradients() -> Iterator[None]:
+    with torch.inference_mode(False), torch.enable_grad():
+        yield

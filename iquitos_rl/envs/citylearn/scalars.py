@@ -63,11 +63,11 @@ def on_scalars(function: Any, names: Mapping[str, str] | None = None) -> Any:
     """A copy of a CityLearn function with `_ScalarNumpy` as its `np`, for functions that see single numbers only.
 
     Args:
-        names: attributes that the copy reads under another name, old to new.
+        names: attributes that the copy, where it reads them, reads under another name, old to new: where CityLearn
+            stores what a property returns.
     """
     code = function.__code__
     if names:
-        assert set(names) <= set(code.co_names), "CityLearn's function reads other attributes"
         code = code.replace(co_names=tuple(names.get(name, name) for name in code.co_names))
     context = {**function.__globals__, "np": _ScalarNumpy()}
     copied = FunctionType(code, context, function.__name__, function.__defaults__, function.__closure__)

@@ -70,11 +70,8 @@ class Terms(NamedTuple):
 
     def weighted(self, weights: Weights) -> Tensor:
         """(E,) weighted sum, from which the reward is computed."""
-        total = torch.zeros_like(self.energy)
-        for term, weight in zip(self, weights):
-            if weight:
-                total = torch.add(total, term, alpha=weight)
-        return total
+        weighted = [term * weight for term, weight in zip(self, weights) if weight]
+        return torch.stack(weighted or [torch.zeros_like(self.energy)]).sum(0)
 
 
 class Objective(NamedTuple):
