@@ -13,6 +13,8 @@ import json
 import logging
 import os
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +27,8 @@ from torch import Tensor
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.cases.site import Floats, Site
 from iquitos_rl.cases.thermal import END_USES, THERMAL_ACTIONS
+from iquitos_rl.envs.citylearn.booked import Booked
+from iquitos_rl.envs.citylearn.booked import Flows as Flows
 from iquitos_rl.envs.described import DescribedEnv, Description
 from iquitos_rl.envs.task.observation import Column, coarse_columns
 from iquitos_rl.envs.task.site_task import Outcome, SiteTask, TaskSettings
@@ -39,31 +43,6 @@ COVERED_PREFIXES = (
     *("electric_vehicle_charger", "connected_", "incoming_"),
 )
 """CityLearn observations that our own columns already hold."""
-
-
-class Flows(NamedTuple):
-    """Energy of one simulated step as CityLearn booked it, kWh."""
-
-    load: Floats
-    """(B,) non-shiftable load."""
-    pv: Floats
-    """(B,) generation, >= 0."""
-    battery: Floats
-    """(B,) charge of the stationary battery, negative when it discharges."""
-    other: Floats
-    """(B,) thermal devices."""
-    sockets: Floats
-    """(N,) charging of vehicles."""
-    net: Floats
-    """(B,) what the meter saw."""
-    battery_soc: Floats
-    """(B,) after the action; 0 where there is no battery."""
-    socket_soc: Floats
-    """(N,) after the action; 0 at an empty socket."""
-    temperature: Floats | None = None
-    """(B,) C inside after the step; 0 where the site has no thermal devices."""
-    unserved: Floats | np.float64 = np.float64(0)
-    """() kWh, thermal and electric, that devices lacked in an outage."""
 
 
 def require_citylearn() -> Any:
@@ -156,10 +135,6 @@ def _extra_columns(simulator: Any) -> tuple[list[tuple[int, str]], tuple[Column,
     return places, tuple(columns)
 
 
-def _storages(building: Any) -> tuple[Any, Any, Any]:
-    return building.cooling_storage, building.heating_storage, building.dhw_storage
-
-
 class CityLearnSite(DescribedEnv):
     """A site simulated by CityLearn: observation (D,) float32 in [-1, 1], action (A,) in [-1, 1], reward of `SiteTask`.
 
@@ -217,6 +192,8 @@ class CityLearnSite(DescribedEnv):
         battery: list[int]
         other: list[int]
         sockets: list[int]
+        heat: list[tuple[int, int, str]]
+        """Place, building and name of each action of a thermal device."""
         low: Floats
         high: Floats
 
@@ -226,10 +203,14 @@ class CityLearnSite(DescribedEnv):
         kinds = ["sockets" if n.startswith("electric_vehicle_storage") else n for n in names]
         battery = [i for i, kind in enumerate(kinds) if kind == "electrical_storage"]
         sockets = [i for i, kind in enumerate(kinds) if kind == "sockets"]
-        heat = [i for i, name in enumerate(names) if self.thermal and name in THERMAL_ACTIONS]
-        other = [i for i in range(len(names)) if i not in {*battery, *sockets, *heat}]
+        owners = [b for b, building in enumerate(simulator.buildings) for _ in building.active_actions]
+        every = zip(range(len(names)), owners, names)
+        heat = [place for place in every if self.thermal and place[2] in THERMAL_ACTIONS]
+        other = [i for i in range(len(names)) if i not in {*battery, *sockets, *(place[0] for place in heat)}]
         box = simulator.action_space[0]
-        return self._Actions(names, battery, other, sockets, box.low.astype(np.float64), box.high.astype(np.float64))
+        return self._Actions(
+            names, battery, other, sockets, heat, box.low.astype(np.float64), box.high.astype(np.float64)
+        )
 
     def _with_citylearn_series(self, year: int, site: Site) -> Site:
         """Take load and PV from CityLearn itself where the site needs features that only CityLearn has (autosizing)."""
@@ -268,18 +249,18 @@ class CityLearnSite(DescribedEnv):
         self._sim.episode_tracker.reset_episode_index()  # its drift of vehicles that are away is that of episode 0
         self._sim.reset()
         self._site = self.task.sites[self.year]
-        self._vehicles = [vehicle.battery for vehicle in self._sim.electric_vehicles]
         by_name = {vehicle.name: i for i, vehicle in enumerate(self._sim.electric_vehicles)}
         # CityLearn's index of the vehicle at each socket and row, -1 at an empty one.
         index = np.array([by_name[vehicle.name] for vehicle in self._site.vehicles] + [-1])
         at_socket = [index[charger.vehicle] for _, charger in self._site.sockets]
         self._at_socket = np.stack(at_socket, axis=-1) if at_socket else np.empty((self.task.rows, 0), np.int64)
-        self._chargers = [charger for b in self._sim.buildings for charger in (b.electric_vehicle_chargers or [])]
+        self._booked = Booked(self._sim, self._site, self._at_socket)
         self._t = 0
         self._net = torch.zeros((1, self.task.num_buildings), dtype=torch.float64)
         self._peak = torch.zeros((1, self.task.num_buildings, 2), dtype=torch.float64)
         self.flows = None
-        return self._observe(self._battery_soc(0), self._socket_soc(0), self._tank_soc(0), self._temperature(0)), {}
+        with torch.inference_mode():
+            return self._look(0), {}
 
     @property
     def simulator(self) -> Any:
@@ -297,33 +278,30 @@ class CityLearnSite(DescribedEnv):
     def _row(self) -> Tensor:
         return torch.tensor([self.year * self.task.rows + self._t])
 
+    def _look(self, t: int) -> NDArray[np.float32]:
+        """The observation at row t, before its action; inside it is as warm as after the last step."""
+        booked = self._booked
+        return self._observe(
+            booked.battery_soc(t), booked.socket_soc(t), booked.tank_soc(t), booked.temperature(max(t - 1, 0))
+        )
+
     def _observe(
-        self, battery_soc: list[float], socket_soc: Floats, tank_soc: Floats, temperature: Floats
+        self, battery_soc: Floats, socket_soc: Floats, tank_soc: Floats, temperature: Floats
     ) -> NDArray[np.float32]:
         self._now = self.task.moment(self._row(), torch.from_numpy(socket_soc).unsqueeze(0))
-        battery = torch.tensor([battery_soc], dtype=torch.float64)
+        battery = torch.from_numpy(battery_soc).unsqueeze(0)
         heat = (torch.from_numpy(tank_soc).unsqueeze(0), torch.from_numpy(temperature).unsqueeze(0))
         return self.task.observe(
             self._now, battery, self._net, self._peak, self._extra(), heat if self.thermal else None
         )[0].numpy()
 
-    def _battery_soc(self, t: int) -> list[float]:
-        """SOC at row t of every stationary battery, before the action at t."""
-        has = [building.battery is not None for building in self._site.buildings]
-        return [
-            float(b.electrical_storage.soc[t]) for b, battery in zip(self._sim.buildings, has, strict=True) if battery
-        ]
-
-    def _socket_soc(self, t: int) -> Floats:
-        """(N,) SOC at row t of the vehicle at each socket, 0 where none is connected."""
-        soc = np.zeros(self.task.num_sockets)
-        vehicle = self._at_socket[t]
-        occupied = np.flatnonzero(vehicle >= 0)
-        soc[occupied] = [self._vehicles[v].soc[t] for v in vehicle[occupied].tolist()]
-        return soc
-
     def _extra(self) -> Tensor:
-        values = [float(self._sim.buildings[b].observations(include_all=True)[name]) for b, name in self._extra_places]
+        """(1, X) observations that only CityLearn computes, those of a building at once."""
+        values: list[float] = []
+        for b, own in groupby(self._extra_places, key=itemgetter(0)):
+            names = [name for _, name in own]
+            found = self._sim.buildings[b].observations(include_all=True, observation_names=names)
+            values += [float(found[name]) for name in names]
         return torch.tensor([values], dtype=torch.float64).reshape(1, len(values))
 
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
@@ -339,7 +317,12 @@ class CityLearnSite(DescribedEnv):
             raise UserError(
                 f"action {int(np.flatnonzero(~np.isfinite(vector))[0])} at hour {self._t} is not a finite number"
             )
-        battery, other, sockets = self.task.device_actions(self._now, torch.from_numpy(vector.clip(-1, 1)).unsqueeze(0))
+        return self.step_devices(self._device_actions(vector.clip(-1, 1)))
+
+    @torch.inference_mode()
+    def _device_actions(self, action: Floats) -> list[float]:
+        """CityLearn's central action vector for an agent's action (A,) in [-1, 1]."""
+        battery, other, sockets = self.task.device_actions(self._now, torch.from_numpy(action).unsqueeze(0))
         device = np.empty(len(self._actions.names))
         device[self._actions.battery] = battery[0].numpy()
         low, high = self._actions.low[self._actions.other], self._actions.high[self._actions.other]
@@ -348,19 +331,16 @@ class CityLearnSite(DescribedEnv):
             other = other[:, self.task.num_thermal_actions :]
         device[self._actions.other] = low + (other[0].numpy() + 1) / 2 * (high - low)
         device[self._actions.sockets] = sockets[0].numpy()[self._moved]
-        return self.step_devices(device.tolist())
+        return device.tolist()
 
     def _place_thermal(self, device: NDArray[np.float64], tank: Floats, hvac: Floats) -> None:
         """Write actions of tanks (B, 3), of cooling and heating (B, 2) into CityLearn's vector."""
-        place = 0
-        for b, building in enumerate(self._sim.buildings):
-            for name in building.active_actions:
-                if name == "cooling_or_heating_device":
-                    device[place] = hvac[b, 1] - hvac[b, 0]
-                elif name in THERMAL_ACTIONS:
-                    values = tank[b] if name.endswith("storage") else hvac[b]
-                    device[place] = values[END_USES.index(name.split("_")[0])]
-                place += 1
+        for place, b, kind in self._actions.heat:
+            if kind == "cooling_or_heating_device":
+                device[place] = hvac[b, 1] - hvac[b, 0]
+            else:
+                values = tank[b] if kind.endswith("storage") else hvac[b]
+                device[place] = values[END_USES.index(kind.split("_")[0])]
 
     def step_devices(self, device: list[float]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Apply CityLearn's own central action vector: no guard, no mapping.
@@ -368,23 +348,25 @@ class CityLearnSite(DescribedEnv):
         Raises:
             UserError: the year has ended.
         """
-        t, task = self._t, self.task
-        if t >= task.rows - 1:
+        if self._t >= self.task.rows - 1:
             raise UserError("the year has ended; call reset()")
         self._sim._runtime_service.step_without_feedback([device])
+        self.flows = self._booked.flows(self._t)
+        return self._judged(self._t)
 
-        self.flows = self._read_flows(t)
+    @torch.inference_mode()
+    def _judged(self, t: int) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """What the step at row t led to, from `flows`; moves on to the next row."""
+        assert self.flows is not None
+        task = self.task
         net = torch.from_numpy(self.flows.net).unsqueeze(0)
         now, socket_soc = self._now, torch.from_numpy(self.flows.socket_soc).unsqueeze(0)
-        temperature = self._temperature(t)
-        inside = torch.from_numpy(temperature).unsqueeze(0) if self.thermal else None
-        lacking = torch.tensor([float(self.flows.unserved)], dtype=torch.float64) if self.thermal else None
-        outcome = task.outcome(now, net, socket_soc, self._peak, self._net, inside, lacking)
+        heat = self._heat(self.flows) if self.thermal else ()
+        outcome = task.outcome(now, net, socket_soc, self._peak, self._net, *heat)
         self._t += 1
         truncated = self._t == task.rows - 1
         self._net, self._peak = net, task.next_peak(self._row(), outcome.running_peak)
-        soc = self._final_soc(t) if truncated else (self._battery_soc(t + 1), self._socket_soc(t + 1))
-        obs = self._observe(*soc, self._tank_soc(t + 1 if not truncated else t, truncated), temperature)
+        obs = self._last_look(t) if truncated else self._look(t + 1)
         imported = float(self.flows.net.clip(min=0).sum())
         info = {
             "energy_cost": outcome.terms.energy.item(),
@@ -413,56 +395,21 @@ class CityLearnSite(DescribedEnv):
             "unserved_kwh": float(self.flows.unserved),
         }
 
-    def _tank_soc(self, t: int, at_end: bool = False) -> Floats:
-        """(B, 3) SOC of the tanks at row t, before its action; with `at_end` after the losses that follow row t."""
-        if not self.thermal:
-            return np.zeros((0, 3))
-        soc = np.array([[s.soc[t] for s in _storages(b)] for b in self._sim.buildings], dtype=np.float64)
-        if not at_end:
-            return soc
+    @staticmethod
+    def _heat(flows: Flows) -> tuple[Tensor, Tensor]:
+        """(1, B) temperature inside and (1,) unserved kWh of a step."""
+        assert flows.temperature is not None
+        return torch.from_numpy(flows.temperature).unsqueeze(0), torch.tensor([float(flows.unserved)]).double()
+
+    def _last_look(self, t: int) -> NDArray[np.float32]:
+        """The observation after the step at row t, the year's last, after which CityLearn stands still."""
         loss = np.array([[use.tank.loss_coefficient for use in b.end_uses] for b in self._site.buildings])
-        return (soc * (1 - loss * self.task.hours)).clip(0, 1).astype(np.float32).astype(np.float64)
+        tanks = self._booked.tank_soc(t)
+        if self.thermal:
+            tanks = (tanks * (1 - loss * self.task.hours)).clip(0, 1).astype(np.float32).astype(np.float64)
+        return self._observe(*self._final_soc(t), tanks, self._booked.temperature(t))
 
-    def _temperature(self, t: int) -> Floats:
-        """(B,) C inside after the step at row t. CityLearn's own observation shows that of the data instead."""
-        if not self.thermal:
-            return np.zeros(self.task.num_buildings)
-        series = [b.energy_simulation.indoor_dry_bulb_temperature for b in self._sim.buildings]
-        return np.array([own[t] for own in series], dtype=np.float64)
-
-    def _unserved(self, t: int) -> float:
-        """kWh that devices lacked at row t; nothing but in an outage."""
-        total = 0.0
-        for own, b in zip(self._site.buildings, self._sim.buildings, strict=True):
-            if own.outage is not None and own.outage[t]:
-                for use, tank in zip(END_USES, _storages(b)):
-                    given = getattr(b, f"_Building__energy_from_{use}_device")[t] - min(tank.energy_balance[t], 0)
-                    total += max(float(getattr(b.energy_simulation, f"{use}_demand")[t] - given), 0.0)
-                total += own.load[t] - float(b.non_shiftable_load_device.electricity_consumption[t])
-        return total
-
-    def _read_flows(self, t: int) -> Flows:
-        """Read the cells that the step at row t has just written."""
-        buildings = self._sim.buildings
-        has_battery = [building.battery is not None for building in self._site.buildings]
-        storage = [b.electrical_storage for b in buildings]
-        thermal = [(b.cooling_device, b.heating_device, b.dhw_device) for b in buildings]
-        return Flows(
-            load=np.array(
-                [b.non_shiftable_load_device.electricity_consumption[t] for b in buildings], dtype=np.float64
-            ),
-            pv=np.array([-b._Building__solar_generation[t] for b in buildings], dtype=np.float64),
-            battery=np.array([s.electricity_consumption[t] for s in storage], dtype=np.float64),
-            other=np.array([sum(float(d.electricity_consumption[t]) for d in devices) for devices in thermal]),
-            sockets=np.array([charger.electricity_consumption[t] for charger in self._chargers], dtype=np.float64),
-            net=np.array([b._Building__net_electricity_consumption[t] for b in buildings], dtype=np.float64),
-            battery_soc=np.array([s.soc[t] if has else 0.0 for s, has in zip(storage, has_battery, strict=True)]),
-            socket_soc=self._socket_soc(t),
-            temperature=self._temperature(t),
-            unserved=np.float64(self._unserved(t) if self.thermal else 0.0),
-        )
-
-    def _final_soc(self, t: int) -> tuple[list[float], Floats]:
+    def _final_soc(self, t: int) -> tuple[Floats, Floats]:
         """SOC at row t + 1 where CityLearn has stopped at row t: standing losses and arrivals as it applies them."""
 
         def rest(soc: float, loss: float, depth: float) -> float:
@@ -472,16 +419,16 @@ class CityLearnSite(DescribedEnv):
         batteries = [building.battery for building in self._site.buildings if building.battery is not None]
         stationary = [
             rest(soc, b.loss_coefficient, b.depth_of_discharge)
-            for soc, b in zip(self._battery_soc(t), batteries, strict=True)
+            for soc, b in zip(self._booked.battery_soc(t).tolist(), batteries, strict=True)
         ]
         sockets = np.zeros(self.task.num_sockets)
         for n, (_, charger) in enumerate(self._site.sockets):
             vehicle = int(charger.vehicle[t + 1])
             if vehicle >= 0:
                 battery = self._site.vehicles[vehicle].battery
-                soc = float(self._vehicles[self._at_socket[t + 1, n]].soc[t])
+                soc = float(self._sim.electric_vehicles[self._at_socket[t + 1, n]].battery.soc[t])
                 arrival = float(charger.arrival_soc[t + 1])
                 sockets[n] = (
                     rest(soc, battery.loss_coefficient, battery.depth_of_discharge) if np.isnan(arrival) else arrival
                 )
-        return stationary, sockets
+        return np.array(stationary), sockets

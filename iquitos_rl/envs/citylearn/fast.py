@@ -1,7 +1,7 @@
 """Speeds up CityLearn's own step by skipping work whose results are not used, for one `CityLearnEnv` at a time.
 
 The formulas stay CityLearn's: batteries, chargers, buildings and arriving vehicles are computed by its own functions,
-with Python arithmetic instead of numpy's for single numbers (`_on_scalars`). Skipped are records of requested actions,
+with Python arithmetic instead of numpy's for single numbers (`on_scalars`). Skipped are records of requested actions,
 the layout of an unused interface, and sockets and vehicles at which nothing happens.
 `tests/envs/citylearn/test_citylearn_env.py` compares every SOC and meter with the unchanged simulator's.
 """
@@ -9,10 +9,8 @@ the layout of an unused interface, and sockets and vehicles at which nothing hap
 from __future__ import annotations
 
 import contextlib
-import math
-from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from types import FunctionType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +23,9 @@ from citylearn.energy_model import Battery, StorageDevice
 from citylearn.internal.building_ops import BuildingOpsService
 from citylearn.internal.runtime import CityLearnRuntimeService
 from numpy.typing import NDArray
+
+from iquitos_rl.envs.citylearn.quick_building import CLOCK, DEVICE, STORAGE, quicken_buildings, stored
+from iquitos_rl.envs.citylearn.scalars import on_scalars
 
 CONNECTED, INCOMING, COMMUTING = 1, 2, 3
 """States of a charger, see CityLearn's `ChargerSimulation`."""
@@ -68,6 +69,8 @@ def speed_up(env: Any) -> None:
             _quicken(battery)
     if _plain_vehicles(env):
         _advance_only_what_moves(env)
+    if _single_precision_is_only_for_storage():
+        quicken_buildings(env)
     env._runtime_service.parse_actions = lambda actions: _parse(layouts, actions[0])
 
 
@@ -81,46 +84,27 @@ def _single_precision_is_only_for_storage() -> bool:
     return isinstance(np.float32(1) * 1.0, np.float64)
 
 
-class _ScalarNumpy:
-    """Stands in for `numpy` on single numbers: four functions with the same results, without arrays."""
-
-    isfinite = staticmethod(math.isfinite)
-    abs = staticmethod(abs)
-
-    @staticmethod
-    def clip(value: float, low: float, high: float) -> float:
-        return min(max(value, low), high)  # NaN stays NaN, as in numpy
-
-    @staticmethod
-    def searchsorted(values: list[float], value: float, side: str) -> int:
-        assert side == "left"
-        return bisect_left(values, value)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(np, name)
-
-
-def _on_scalars(function: Any) -> Any:
-    """A copy of a CityLearn function with `_ScalarNumpy` as its `np`, for functions that see single numbers only."""
-    names = {**function.__globals__, "np": _ScalarNumpy()}
-    return FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
-
-
 class QuickCharger(Charger):  # type: ignore[misc]
     """A charger that limits requests without arrays."""
 
-    _signed_power_from_action = _on_scalars(Charger._signed_power_from_action)
+    _signed_power_from_action = on_scalars(Charger._signed_power_from_action)
+
+
+STORED = STORAGE | DEVICE | stored("Battery", "time_step_ratio", "depth_of_discharge", "capacity_loss_coefficient")
+"""Where a battery's properties are."""
 
 
 class QuickBattery(Battery):  # type: ignore[misc]
     """A battery that computes with Python's floats and stores float32."""
 
-    next_time_step = _on_scalars(StorageDevice.next_time_step)
-    charge = _on_scalars(Battery.charge)
-    get_max_input_power = _on_scalars(Battery.get_max_input_power)
-    get_current_efficiency = _on_scalars(Battery.get_current_efficiency)
-    degrade = _on_scalars(Battery.degrade)
-    _minimum_soc = _on_scalars(Battery._minimum_soc)
+    next_time_step = on_scalars(StorageDevice.next_time_step)
+    charge = on_scalars(Battery.charge, STORED)
+    _charge = on_scalars(Battery._charge, CLOCK)
+    get_max_input_power = on_scalars(Battery.get_max_input_power, STORED)
+    get_current_efficiency = on_scalars(Battery.get_current_efficiency, STORED)
+    degrade = on_scalars(Battery.degrade, STORED)
+    update_electricity_consumption = on_scalars(Battery.update_electricity_consumption, CLOCK)
+    _minimum_soc = on_scalars(Battery._minimum_soc)
 
     @property
     def energy_init(self) -> float:

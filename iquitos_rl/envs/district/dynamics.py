@@ -2,8 +2,9 @@
 
 Each building has an LSTM of its own. In every row it reads the last L rows, starting from the state in which the row
 before left it, and predicts the temperature. Networks of one shape are stacked: G buildings, E environments, I inputs,
-H units. Within a row everything is laid out features first, (G, features, E), so that the gates of a cell are whole
-blocks of memory.
+H units. In memory the environments come last, (G, features, E), so that the gates of a cell are whole blocks; what is
+kept between steps has E as its first dimension all the same, by strides. A cell's input, its own output before and a 1
+for the bias stand in one block, so that a row of a layer is one product.
 
 Source: CityLearn 3.0.2, `building.py` (LSTMDynamicsBuilding) and `dynamics.py` (LSTMDynamics).
 """
@@ -24,6 +25,10 @@ TEMPERATURE = "indoor_dry_bulb_temperature"
 DEMANDS = ("cooling_demand", "heating_demand")
 
 
+PART = 256
+"""Environments that a CPU computes at once, so that what a row needs stays in the cache."""
+
+
 class Group(NamedTuple):
     """Networks of one shape. Gates are ordered input, forget, output, cell."""
 
@@ -31,12 +36,8 @@ class Group(NamedTuple):
     """Index of each network's building."""
     buildings: Tensor
     """(G,) the same on the device."""
-    into: tuple[Tensor, ...]
-    """Of each layer (G, 4H, I or H)."""
-    back: tuple[Tensor, ...]
-    """Of each layer (G, 4H, H)."""
-    bias: tuple[Tensor, ...]
-    """Of each layer (G, 4H, 1)."""
+    weights: tuple[Tensor, ...]
+    """Of each layer (G, 4H, H + 1 + I or H): of its own output, the bias, of its input."""
     head: Tensor
     """(G, 1, H)."""
     head_bias: Tensor
@@ -46,13 +47,11 @@ class Group(NamedTuple):
     span: Tensor
     """(G, 2)."""
     place: Tensor
-    """(G, 2, I) 1 where an input is the demand for cooling, or for heating."""
+    """(G, I, 3) 1 where an input is the demand for cooling, the demand for heating, or the temperature."""
     temperature_low: Tensor
     """(G,) C."""
     temperature_span: Tensor
     """(G,)."""
-    temperature: Tensor
-    """(G, I) 1 where an input is the temperature."""
     lookback: int
 
 
@@ -64,9 +63,9 @@ class Memory(NamedTuple):
     temperature: Tensor
     """(E, G) of the row before, normalised."""
     hidden: Tensor
-    """(E, G, layers, H)."""
+    """(E, layers, G, H)."""
     cell: Tensor
-    """(E, G, layers, H)."""
+    """(E, layers, G, H)."""
 
 
 def make_groups(networks: Sequence[Dynamics | None], where: torch.device) -> tuple[Group, ...]:
@@ -83,9 +82,10 @@ def _group(members: list[int], networks: list[Dynamics], where: torch.device) ->
     def stack(values: Sequence[object]) -> Tensor:
         return torch.from_numpy(np.stack(values)).to(where, torch.float32)  # type: ignore[arg-type]
 
-    def gates(weights: Floats) -> Floats:
+    def gates(layer: tuple[Floats, Floats, Floats, Floats]) -> Floats:
         """From PyTorch's order (input, forget, cell, output)."""
-        i, f, g, o = np.split(weights, 4)
+        into, back, one, other = layer
+        i, f, g, o = np.split(np.hstack([back, (one + other)[:, None], into]), 4)
         return np.concatenate([i, f, o, g])
 
     def limits(name: str) -> list[tuple[float, float]]:
@@ -102,17 +102,14 @@ def _group(members: list[int], networks: list[Dynamics], where: torch.device) ->
     return Group(
         members=tuple(members),
         buildings=torch.tensor(members, device=where),
-        into=tuple(stack([gates(n.layers[k][0]) for n in networks]) for k in depth),
-        back=tuple(stack([gates(n.layers[k][1]) for n in networks]) for k in depth),
-        bias=tuple(stack([gates(n.layers[k][2] + n.layers[k][3])[:, None] for n in networks]) for k in depth),
+        weights=tuple(stack([gates(n.layers[k]) for n in networks]) for k in depth),
         head=stack([n.head[None] for n in networks]),
         head_bias=stack([np.full((1, 1), n.head_bias) for n in networks]),
         low=torch.tensor(demands[..., 0].T, device=where),
         span=torch.tensor(demands[..., 1].T, device=where),
-        place=stack([np.array(one_hot(name)) for name in DEMANDS]).transpose(0, 1).contiguous(),
+        place=stack([np.array(one_hot(name)) for name in (*DEMANDS, TEMPERATURE)]).permute(1, 2, 0).contiguous(),
         temperature_low=torch.tensor(temperature[:, 0], device=where, dtype=torch.float32),
         temperature_span=torch.tensor(temperature[:, 1], device=where, dtype=torch.float32),
-        temperature=stack([np.array(one_hot(TEMPERATURE))])[0],
         lookback=networks[0].lookback,
     )
 
@@ -132,10 +129,11 @@ def normalised_rows(networks: Sequence[Dynamics]) -> tuple[Floats, Floats]:
 
 def blank(group: Group, envs: int) -> Memory:
     """What the networks remember at the start of an episode: nothing."""
-    g, h, device = len(group.buildings), group.head.shape[-1], group.head.device
-    state = torch.zeros(envs, g, len(group.into), h, device=device)
-    window = torch.zeros(envs, g, group.lookback, group.into[0].shape[-1], device=device)
-    return Memory(window, torch.zeros(envs, g, device=device), state, torch.zeros_like(state))
+    g, inputs, _ = group.place.shape
+    h, device, depth = group.head.shape[-1], group.head.device, len(group.weights)
+    window = torch.zeros(g, inputs, group.lookback, envs, device=device).permute(3, 0, 2, 1)
+    hidden, cell = (torch.zeros(depth, g, h, envs, device=device).permute(3, 0, 1, 2) for _ in range(2))
+    return Memory(window, torch.zeros(g, envs, device=device).t(), hidden, cell)
 
 
 def predict(
@@ -153,36 +151,55 @@ def predict(
         The memory after the row, and the temperature (E, G) in C.
     """
     demand = ((delivered - group.low) / group.span).to(torch.float32)
-    row = known + torch.einsum("egd,gdi->egi", demand, group.place)
-    row = row + memory.temperature.unsqueeze(-1) * group.temperature
-    window = torch.cat([memory.window[:, :, 1:], row.unsqueeze(2)], dim=2)
-    output, hidden, cell = _read(group, window, memory.hidden, memory.cell)
-    normal = torch.where(full.unsqueeze(-1), output, data.to(torch.float32))
-    kept = full.view(-1, 1, 1, 1)
-    memory = Memory(window, normal, torch.where(kept, hidden, memory.hidden), torch.where(kept, cell, memory.cell))
+    changing = torch.cat([demand, memory.temperature.unsqueeze(-1)], dim=-1).permute(1, 2, 0)
+    row = torch.baddbmm(known.permute(1, 2, 0), group.place, changing)
+    window = torch.cat([memory.window.permute(1, 3, 2, 0)[:, :, 1:], row.unsqueeze(2)], dim=2)
+    output, hidden, cell = read(group, window, memory.hidden.permute(1, 2, 3, 0), memory.cell.permute(1, 2, 3, 0))
+    normal = torch.where(full.unsqueeze(-1), output, data)
+    kept = full.to(torch.float32)  # until the window is full the networks' state is 0
+    memory = Memory(
+        window.permute(3, 0, 2, 1), normal, (hidden * kept).permute(3, 0, 1, 2), (cell * kept).permute(3, 0, 1, 2)
+    )
     return memory, normal * group.temperature_span + group.temperature_low
 
 
-def _read(group: Group, window: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The networks' output (E, G), and their hidden and cell state after the window."""
-    envs, g, length, _ = window.shape
-    x = window.permute(1, 3, 2, 0).reshape(g, -1, length * envs)
-    hs, cs = hidden.permute(2, 1, 3, 0).contiguous(), cell.permute(2, 1, 3, 0).contiguous()
-    width = hs.shape[2]
-    last_h, last_c = [], []
-    h = hs[0]
-    for k, (into, back, bias) in enumerate(zip(group.into, group.back, group.bias)):
-        gates = torch.baddbmm(bias, into, x).view(g, 4 * width, length, envs)
-        h, c, outputs = hs[k], cs[k], []
-        for step in range(length):
-            z = torch.baddbmm(gates[:, :, step], back, h)
+def read(group: Group, window: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Let the networks read a window.
+
+    Args:
+        window: (G, I, L, E).
+        hidden, cell: (layers, G, H, E) before the window.
+
+    Returns:
+        The networks' output (E, G), and `hidden` and `cell` after the window.
+    """
+    envs = window.shape[-1]
+    part = PART if window.device.type == "cpu" else envs
+    parts = [
+        _read_part(group, *(x[..., first : first + part] for x in (window, hidden, cell)))
+        for first in range(0, envs, part)
+    ]
+    hidden, cell = parts[0] if len(parts) == 1 else (torch.cat(kind, dim=-1) for kind in zip(*parts))
+    output = (torch.bmm(group.head, hidden[-1]) + group.head_bias)[:, 0].t()
+    return output, hidden, cell
+
+
+def _read_part(group: Group, window: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    """`hidden` and `cell` after the window, of a part of the environments."""
+    depth, g, width, envs = hidden.shape
+    blocks = [window.new_ones(g, weights.shape[-1], envs) for weights in group.weights]
+    own = [block[:, :width] for block in blocks]
+    inputs = [block[:, width + 1 :] for block in blocks]
+    cells = list(cell)
+    for k in range(depth):
+        own[k].copy_(hidden[k])
+    for row in window.unbind(2):
+        inputs[0].copy_(row)
+        for k, weights in enumerate(group.weights):
+            if k:
+                inputs[k].copy_(own[k - 1])
+            z = torch.bmm(weights, blocks[k])
             i, f, o = z[:, : 3 * width].sigmoid_().split(width, dim=1)
-            c = torch.addcmul(f * c, i, z[:, 3 * width :].tanh_())
-            h = o * c.tanh()
-            outputs.append(h)
-        last_h.append(h)
-        last_c.append(c)
-        if k + 1 < len(group.into):
-            x = torch.stack(outputs, dim=2).view(g, width, length * envs)
-    output = (torch.bmm(group.head, h) + group.head_bias)[:, 0].t()
-    return output, torch.stack(last_h).permute(3, 1, 0, 2), torch.stack(last_c).permute(3, 1, 0, 2)
+            cells[k] = torch.addcmul(f * cells[k], i, z[:, 3 * width :].tanh_())
+            torch.mul(o, cells[k].tanh(), out=own[k])
+    return torch.stack(own), torch.stack(cells)

@@ -5,7 +5,7 @@ so they are an axis of every tensor. A building without a device has one without
 without capacity, as in CityLearn. Energies are kWh per step, powers kW, thermal ones too.
 
 In exact mode everything is float64 and rounded where CityLearn stores single precision; in fast mode the same formulas
-run in float32.
+run in float32 and without masks, which a CPU computes 20 times as slowly as a product.
 
 Source: CityLearn 3.0.2, `energy_model.py` (HeatPump, ElectricHeater, StorageTank) and `building.py`
 (update_energy_from_*_device, update_*_storage).
@@ -123,6 +123,8 @@ def serve(
             nothing limits it.
     """
     wanted = action * d.capacity * hours
+    if not exact:
+        return _serve_fast(d, soc, wanted, demand, cop, spare)
     given_soc, given = charge(d, soc, torch.maximum(-demand, wanted), exact)
     giving = action < 0
     from_tank = torch.where(giving, -given, torch.zeros_like(given)).clamp(min=0)
@@ -142,12 +144,46 @@ def serve(
     )
 
 
+def _serve_fast(
+    d: Devices, soc: Tensor, wanted: Tensor, demand: Tensor, cop: Tensor, spare: Callable[[Tensor], Tensor] | None
+) -> Served:
+    """As `serve`, for energies `wanted` (E, B, U) of the tanks in kWh: a tank that gives takes 0, and the reverse."""
+    before = soc * d.capacity
+    asked = torch.minimum(torch.minimum(wanted.neg().relu_(), demand), d.most_out)
+    drawn = torch.minimum(asked.div_(d.root), before)
+    given = drawn * d.root
+    power = d.power if spare is None else torch.minimum(spare(torch.zeros_like(demand)), d.power)
+    delivered = torch.minimum(demand - given, cop * power)
+    electricity = (delivered / cop).relu_()
+    left = d.power - electricity
+    if spare is not None:
+        left = torch.minimum(spare(electricity), left)
+    offered = torch.minimum(torch.minimum(wanted.relu(), left.mul_(cop)), d.most_in)
+    gained = torch.minimum(offered.mul_(d.root), d.capacity - before)
+    taken = gained / d.root
+    return Served(
+        soc=(before - drawn).add_(gained).div_(d.capacity.clamp(min=TINY)),
+        balance=taken - given,
+        delivered=delivered,
+        electricity=torch.addcdiv(electricity, taken, cop),
+    )
+
+
 def stand_by(d: Devices, soc: Tensor, exact: bool) -> Tensor:
     """SOC at the start of the next step."""
     return stored((soc * d.kept).clamp(0, 1), exact)
 
 
-def first_row(served: Served, cop: Tensor, exact: bool) -> Tensor:
-    """(E, B, U) electricity that CityLearn books for the first row of an episode: there it divides the sum of what the
-    device and the tank moved, so that what a tank gives counts against the device (`building.py`, update_variables)."""
-    return stored((served.delivered + served.balance) / cop, exact)
+def first_row(served: Served, cop: Tensor, first: Tensor, exact: bool) -> Tensor:
+    """(E, B, U) electricity that CityLearn books: `served.electricity` but for the first row of an episode.
+
+    There it divides the sum of what the device and the tank moved, so that what a tank gives counts against the device
+    (`building.py`, update_variables).
+
+    Args:
+        first: (E, 1, 1) bool.
+    """
+    if exact:
+        return torch.where(first, stored((served.delivered + served.balance) / cop, exact), served.electricity)
+    given = served.balance.clamp(max=0).mul_(first)
+    return torch.addcdiv(served.electricity, given, cop)

@@ -18,7 +18,7 @@ from torch import Tensor
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.cases.site import Floats, Site
 from iquitos_rl.envs.district.physics import Flows, Physics, State
-from iquitos_rl.envs.district.states import from_names, named_tensors
+from iquitos_rl.envs.district.states import from_names, named_tensors, put
 from iquitos_rl.envs.task.objective import Tariff, is_month_start, is_peak
 from iquitos_rl.envs.task.observation import coarse_columns
 from iquitos_rl.envs.task.site_task import Moment, Outcome, SiteTask, TaskSettings
@@ -171,9 +171,12 @@ class DistrictSite(SiteVector):
         truncated = self._none
         if ended.any():
             truncated = self._sent(ended)
-            state, _, peak, net = standing
-            standing, first_obs = self._beginning(state, peak, net, truncated, *self._draw(ended))
-            obs = self._lasting(first_obs)
+            if self._captured or self.device.type != "cpu":
+                state, _, peak, net = standing
+                standing, first_obs = self._beginning(state, peak, net, truncated, *self._draw(ended))
+                obs = self._lasting(first_obs)
+            else:
+                standing, obs = self._begin_some(standing, obs, ended)
         self.physics.state, self._now, self._peak, self._net = standing
         self._rows = self._now.row, next_row
         return StepResult(obs, reward, self._none, truncated, next_obs, info)
@@ -268,6 +271,22 @@ class DistrictSite(SiteVector):
         now, obs = self._look(state, peak, net)
         return Standing(state, now, peak, net), obs
 
+    def _begin_some(self, standing: Standing, obs: Tensor, ended: NDArray[np.bool_]) -> tuple[Standing, Tensor]:
+        """As `_begin`, computed for the environments where `ended` (E,) alone, which are few in a step."""
+        index = self._sent(np.flatnonzero(ended))
+        row, scenario = (values.index_select(0, index) for values in self._draw(ended))
+        new = self.physics.fresh(row, scenario)
+        here = self.physics.row_of(new)
+        peak, net = self._start_peak.index_select(0, here), self._start_net.index_select(0, here)
+        now, first_obs = self._look(new, peak, net)
+        if ended.all():
+            return Standing(new, now, peak, net), first_obs
+        state = self.physics.replaced(standing.state, index, new)
+        now, peak, net = put(
+            index, (now, peak, net), (standing.now, standing.running_peak, standing.net), self.num_envs
+        )
+        return Standing(state, now, peak, net), obs.index_copy(0, index, first_obs)
+
     def _lasting(self, result: Tensor) -> Tensor:
         """The result in memory that the next step will not overwrite."""
         return result.clone() if self._captured else result
@@ -286,7 +305,7 @@ class DistrictSite(SiteVector):
         now = self.task.moment(self.physics.row_of(state), self.physics.soc_at_sockets(state))
         battery_soc = state.battery_soc.index_select(1, self._with_battery)
         heat = None if state.thermal is None else (state.thermal.tank_soc, state.thermal.temperature)
-        return now, self.task.observe(now, battery_soc, net, peak, self._extra, heat)
+        return now, self.task.observe(now, battery_soc, net, peak, self._extra[: len(net)], heat)
 
     def _draw(self, who: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
         """Start rows and years (E,) for the environments in `who`; the other entries mean nothing."""

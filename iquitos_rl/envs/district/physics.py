@@ -37,7 +37,7 @@ from iquitos_rl.envs.district.dynamics import Memory
 from iquitos_rl.envs.district.end_uses import first_row, serve
 from iquitos_rl.envs.district.limits import apply_limits, in_sequence, make_layout, make_limits
 from iquitos_rl.envs.district.outage import clipped, islanded, spare, used_by
-from iquitos_rl.envs.district.states import where
+from iquitos_rl.envs.district.states import named_tensors, put, where
 from iquitos_rl.envs.district.tables import (
     EMPTY,
     check_sites,
@@ -149,7 +149,7 @@ class Physics:
             self.roaming = torch.as_tensor(index, device=self.device)
         self.thermal: Thermal | None = None
         if site.thermal:
-            self.thermal = Thermal(sites, num_envs, self.device, exact)
+            self.thermal = Thermal(sites, self.device, exact)
         self.outage: Tensor | None = None
         """(S * T, B) bool: the building has no grid in this row; None where that never happens."""
         outages = [b.outage for s in sites for b in s.buildings if b.outage is not None]
@@ -219,12 +219,12 @@ class Physics:
         return (EMPTY - self.state.code).clamp(0, 1)
 
     def fresh(self, row: Tensor, scenario: Tensor) -> State:
-        """The state at the start of episodes at these rows and scenarios, (E,) each."""
+        """The state of as many environments at the start of episodes at these rows and scenarios, (E,) each."""
         here = scenario * self.rows + row
         code = self.codes.index_select(0, here)
 
         def each(start: Tensor) -> Tensor:
-            return start.expand(self.num_envs, -1).clone()
+            return start.expand(len(row), -1).clone()
 
         def unfaded(batteries: Batteries, start: Tensor) -> Tensor:
             return each(batteries.capacity.expand_as(start) if self.exact else torch.zeros_like(start))
@@ -247,6 +247,21 @@ class Physics:
     def restarted(self, state: State, done: Tensor, row: Tensor, scenario: Tensor) -> State:
         """`state`, with environments where `done` (E,) bool is True restarted at `row` and `scenario`."""
         return where(done, self.fresh(row, scenario), state)
+
+    def replaced(self, state: State, index: Tensor, new: State) -> State:
+        """`state`, with the environments at `index` (K,) replaced by the K of `new`, in which episodes begin.
+
+        What networks remember is blanked in place: `state` must be of a step that has just been made.
+        """
+        if state.thermal is None or new.thermal is None:
+            return put(index, new, state, self.num_envs)
+        memories = state.thermal.memories
+        bare, new_bare = (s._replace(thermal=s.thermal._replace(memories=())) for s in (state, new))  # type: ignore[union-attr]
+        found = put(index, new_bare, bare, self.num_envs)
+        assert found.thermal is not None
+        for tensor in named_tensors(memories).values():
+            tensor.index_fill_(0, index, 0)
+        return found._replace(thermal=found.thermal._replace(memories=memories))
 
     # -- one step ------------------------------------------------------------------------------------------------
 
@@ -358,7 +373,7 @@ class Physics:
             )
             served, load, battery = found.served, found.load, found.battery
         first = (before.age == 0).view(-1, 1, 1)
-        electricity = torch.where(first, first_row(served, cop, self.exact), served.electricity)
+        electricity = first_row(served, cop, first, self.exact)
         if out is not None:
             booked = clipped(used_by(electricity, load, battery[2]), pv, out, self.exact)
             opening = first[..., 0]

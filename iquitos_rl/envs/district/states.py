@@ -41,6 +41,25 @@ def from_names(like: S, tensors: Mapping[str, Tensor], prefix: str = "") -> S:
     return type(like)(*parts) if hasattr(like, "_fields") else type(like)(parts)
 
 
+def put(index: Tensor, new: S, old: S, envs: int) -> S:
+    """`old` with the environments at `index` (K,) replaced by those of `new` (K, ...), one after the other.
+
+    A tensor that holds for all `envs` environments together, (1, ...), stays. On a CPU a selection by mask, as in
+    `where`, takes far longer.
+    """
+
+    def replaced(a: Any, b: Any) -> Any:
+        if isinstance(b, Tensor):
+            return b.index_copy(0, index, a) if len(b) == envs else b
+        if b is None:
+            return None
+        parts = [replaced(*pair) for pair in zip(a, b, strict=True)]
+        return type(b)(*parts) if hasattr(b, "_fields") else tuple(parts)
+
+    found: S = replaced(new, old)
+    return found
+
+
 def where(done: Tensor, new: S, old: S) -> S:
     """The environments of `new` where `done` (E,) bool is True, elsewhere those of `old`."""
 

@@ -61,15 +61,15 @@ class ThermalFlows(NamedTuple):
 
 
 class Thermal:
-    """Tables and parameters of the thermal side of E environments.
+    """Tables and parameters of the thermal side.
 
     Args:
         sites: years of one structure, each building with its `end_uses`.
     """
 
-    def __init__(self, sites: Sequence[Site], envs: int, device: torch.device, exact: bool) -> None:
+    def __init__(self, sites: Sequence[Site], device: torch.device, exact: bool) -> None:
         first = sites[0]
-        self.envs, self.exact, self.device, self.hours = envs, exact, device, first.hours_per_step
+        self.exact, self.device, self.hours = exact, device, first.hours_per_step
         self.dtype = torch.float64 if exact else torch.float32
         uses = [b.end_uses for b in first.buildings]
         self.devices = end_uses.make_devices(uses, self.hours, exact, device)
@@ -100,8 +100,8 @@ class Thermal:
 
     def fresh(self, here: Tensor) -> ThermalState:
         """The state at the start of an episode at these rows (E,) of the tables."""
-        soc = self.start.expand(self.envs, -1, -1).clone()
-        memories = tuple(dynamics.blank(group, self.envs) for group in self.groups)
+        soc = self.start.expand(len(here), -1, -1).clone()
+        memories = tuple(dynamics.blank(group, len(here)) for group in self.groups)
         return ThermalState(soc, self.temperature.index_select(0, here), torch.zeros_like(here), memories)
 
     def wanted(self, state: ThermalState, here: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,7 +135,8 @@ class Thermal:
                 given.index_select(1, group.buildings),
                 full,
             )
-            predicted = torch.where(full.unsqueeze(-1), found.to(self.dtype), temperature[:, group.buildings])
+            data_says = temperature.index_select(1, group.buildings)
+            predicted = torch.where(full.unsqueeze(-1), found.to(self.dtype), data_says)
             temperature = temperature.index_copy(1, group.buildings, predicted)
             memories.append(memory)
         return tuple(memories), temperature

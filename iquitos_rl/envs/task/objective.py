@@ -74,14 +74,8 @@ class Terms(NamedTuple):
 
     def weighted(self, weights: Weights) -> Tensor:
         """(E,) weighted sum, from which the reward is computed."""
-        return (
-            weights.energy * self.energy
-            + weights.demand * self.demand
-            + weights.carbon * self.carbon
-            + weights.shortfall * self.shortfall
-            + weights.comfort * self.comfort
-            + weights.unserved * self.unserved
-        )
+        weighted = [term * weight for term, weight in zip(self, weights) if weight]
+        return torch.stack(weighted or [torch.zeros_like(self.energy)]).sum(0)
 
 
 class Objective(NamedTuple):
@@ -141,10 +135,11 @@ def demand_increase(
     Returns:
         The charge (E, B) in currency, and the new running peaks (E, B, 2).
     """
-    import_kw = import_kwh / hours_per_step
-    in_period = torch.stack([peak_period, ~peak_period], dim=-1).unsqueeze(-2)  # (E, 1, 2)
-    demand = torch.where(in_period, import_kw.unsqueeze(-1), torch.zeros_like(running_peak))
+    in_peak = (peak_period.to(import_kwh.dtype) / hours_per_step).unsqueeze(-1)
+    demand = torch.stack([import_kwh * in_peak, import_kwh * (1 / hours_per_step - in_peak)], dim=-1)
     new_peak = torch.maximum(running_peak, demand)
+    if not (tariff.demand_charge_peak or tariff.demand_charge_off_peak):
+        return torch.zeros_like(import_kwh), new_peak
     peak, off_peak = (new_peak - running_peak).unbind(-1)
     return peak * tariff.demand_charge_peak + off_peak * tariff.demand_charge_off_peak, new_peak
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
-from scipy.signal import lfilter
 from torch import Tensor
 
 from iquitos_rl.cases.site import Building, Floats, Ints, Site
@@ -139,6 +139,12 @@ def _outside_columns(building: Building) -> Series:
     return columns
 
 
+def smoothed(values: Floats, share: float) -> Floats:
+    """(T,) exponential average that begins at 0: each row counts for `share`, what came before for the rest."""
+    average: Floats = pd.Series(np.concatenate([[0.0], values])).ewm(alpha=share, adjust=False).mean().to_numpy()[1:]
+    return average
+
+
 def usual(values: Floats, hour: Ints) -> Floats:
     """(T,) exponential average of the same hour of the day over the days before, without the present day.
 
@@ -148,7 +154,7 @@ def usual(values: Floats, hour: Ints) -> Floats:
     for h in np.unique(hour):
         rows = np.flatnonzero(hour == h)
         seen = values[rows]
-        average = lfilter([1 / USUAL_DAYS], [1, 1 / USUAL_DAYS - 1], seen - seen[0]) + seen[0]
+        average = smoothed(seen - seen[0], 1 / USUAL_DAYS) + seen[0]
         found[rows] = np.concatenate([seen[:1], average[:-1]])
     return found
 
@@ -161,7 +167,7 @@ def relative(values: Floats, hour: Ints, hours_per_step: float) -> tuple[Floats,
     expected = usual(values, hour)
     least = RATIO_FLOOR * np.maximum.accumulate(np.maximum(expected, 1e-9))
     decay = np.exp(-hours_per_step / LATELY_HOURS)
-    lately, usually = (lfilter([1 - decay], [1, -decay], series) for series in (values, expected))
+    lately, usually = (smoothed(series, 1 - decay) for series in (values, expected))
     return (values + least) / (expected + least) - 1, (lately + least) / (usually + least) - 1
 
 

@@ -140,12 +140,12 @@ class SiteTask:
             return torch.from_numpy(np.concatenate(values)).to(self.device, kind)
 
         def scalars(site: Site, idle: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-            """(T, 3 B + 2) price, carbon intensity, load minus PV, idle bill or score, peak period."""
+            """(T, 3 B + 1) price, carbon intensity, load minus PV, idle bill or score."""
             price, carbon, net = (
                 np.stack([getattr(b, name) for b in site.buildings], axis=-1)
                 for name in ("price", "carbon", "idle_net")
             )
-            return np.column_stack([price, carbon, net, idle, is_peak(site, self.objective.tariff)])
+            return np.column_stack([price, carbon, net, idle])
 
         def per_socket(values: list[np.ndarray[Any, Any]], where_empty: float) -> Tensor:
             """(S * T, N), or (1, N) if each socket has the same value for all its vehicles."""
@@ -158,9 +158,10 @@ class SiteTask:
             return torch.from_numpy(table).to(self.device, dtype)
 
         occupied = np.concatenate([t.vehicle != EMPTY for t in tables])
-        self.month_start = rows([is_month_start(site) for site in sites], torch.bool)
+        self._month_goes_on = rows([~is_month_start(site) for site in sites])[:, None, None]
         self._scalars = rows([scalars(site, idle) for site, idle in zip(sites, bills)])
-        """(S * T, 3 B + 2) in one table, so that `moment` needs one gather."""
+        """(S * T, 3 B + 1) in one table, so that `moment` needs one gather."""
+        self._peak_period = rows([is_peak(site, self.objective.tariff) for site in sites], torch.bool)
         self._schedule = rows([np.concatenate([t.steps_left, t.required_soc], axis=1) for t in tables])
         """(S * T, 2 N) steps left, wanted SOC."""
         observed = (
@@ -231,30 +232,33 @@ class SiteTask:
     def moment(self, row: Tensor, socket_soc: Tensor) -> Moment:
         """Data of `row` (E,), and what vehicles with these SOCs (E, N) need."""
         b = self.num_buildings
-        price, carbon, idle_net, idle, peak = self._scalars.index_select(0, row).split([b, b, b, 1, 1], dim=1)
-        steps_left, required_soc = self._schedule.index_select(0, row).split([self.num_sockets] * 2, dim=1)
-        gain = _at(self._gain, row)
-        connected = steps_left > 0
-        soc = socket_soc * connected
-        needed = steps_needed(soc, required_soc, gain)
-        least, most = self._lowest.expand_as(soc), torch.ones_like(soc)
-        if self.settings.ev_guard:
-            drop, lowest = (None, None) if self._drop is None else (_at(self._drop, row), self._lowest)
-            least, most = guarded_range(needed, steps_left, gain, drop, lowest, self._smallest)
+        price, carbon, idle_net, idle = self._scalars.index_select(0, row).split([b, b, b, 1], dim=1)
+        steps_left = required_soc = gain = soc = needed = least = most = socket_soc
+        if self.num_sockets:
+            steps_left, required_soc = self._schedule.index_select(0, row).split([self.num_sockets] * 2, dim=1)
+            gain = _at(self._gain, row)
+            connected = steps_left > 0
+            soc = socket_soc * connected
+            needed = steps_needed(soc, required_soc, gain)
+            least, most = self._lowest.expand_as(soc), torch.ones_like(soc)
+            if self.settings.ev_guard:
+                drop, lowest = (None, None) if self._drop is None else (_at(self._drop, row), self._lowest)
+                least, most = guarded_range(needed, steps_left, gain, drop, lowest, self._smallest)
+            least, most = least * connected, most * connected
         return Moment(
             row=row,
             price=price,
             carbon=carbon,
             idle_net=idle_net,
             idle=idle[:, 0],
-            peak_period=peak[:, 0] > 0,
+            peak_period=self._peak_period.index_select(0, row),
             steps_left=steps_left,
             required_soc=required_soc,
             gain=gain,
             socket_soc=soc,
             needed=needed,
-            least=least * connected,
-            most=most * connected,
+            least=least,
+            most=most,
         )
 
     def observe(
@@ -276,9 +280,15 @@ class SiteTask:
             thermal: SOCs of tanks (E, B, 3) and temperatures (E, B) in C, where the site has thermal devices.
         """
         peak, off_peak = running_peak.unbind(-1)
-        present = torch.where(now.peak_period.unsqueeze(-1), peak, off_peak)
-        headroom = (present - now.idle_net / self.hours).index_select(-1, self._with_battery)
-        if self.settings.sockets == "fleet":
+        headroom = battery_soc
+        if len(self._with_battery):
+            present = torch.lerp(off_peak, peak, now.peak_period.to(self.dtype).unsqueeze(-1))
+            headroom = present - now.idle_net / self.hours
+            if len(self._with_battery) < self.num_buildings:
+                headroom = headroom.index_select(-1, self._with_battery)
+        if self.num_sockets == 0:
+            per_socket = []
+        elif self.settings.sockets == "fleet":
             full_kwh = now.needed.clamp(min=0) * self._power * self.hours
             per_socket = [x @ self._fleet for x in (now.least * self._power, now.most * self._power, full_kwh)]
         else:
@@ -297,6 +307,8 @@ class SiteTask:
         """
         sizes = [self.num_battery_actions, self.num_other_actions, self.num_socket_actions]
         battery, other, sockets = action.split(sizes, -1)
+        if self.num_sockets == 0:
+            return battery, other, sockets
         if self.settings.sockets == "fleet":
             sockets = sockets.index_select(-1, self._fleet_of)
         return battery, other, torch.lerp(now.least, now.most, (sockets + 1) / 2)
@@ -327,10 +339,15 @@ class SiteTask:
             temperature: (E, B) C inside after the step, where the site has thermal devices.
             unserved_kwh: (E,) kWh that devices lacked in an outage.
         """
-        departs = now.steps_left == 1
-        short = (now.required_soc - socket_soc).clamp(min=0) * departs
-        missing = (short * _at(self._capacity, now.row)).sum(-1)
-        departures = departs.sum(-1)
+        if self.num_sockets:
+            departs = now.steps_left == 1
+            short = (now.required_soc - socket_soc).clamp(min=0) * departs
+            missing = (short * _at(self._capacity, now.row)).sum(-1)
+            departures = departs.sum(-1)
+            served = departures - (short > SERVED_TOLERANCE).sum(-1)
+        else:
+            missing = torch.zeros_like(now.idle)
+            departures = served = torch.zeros_like(now.row)
         discomfort = None
         if self.thermal is not None and temperature is not None:
             discomfort = self.thermal.discomfort(now.row, temperature)
@@ -351,12 +368,11 @@ class SiteTask:
         else:
             cost = self.score.step(now.row, net, before, temperature, unserved_kwh)
         reward = (now.idle - cost) / self.reward_scale
-        served = departures - (short > SERVED_TOLERANCE).sum(-1)
         return Outcome(reward.to(torch.float32), terms, new_peak, missing, departures, served)
 
     def next_peak(self, next_row: Tensor, running_peak: Tensor) -> Tensor:
         """(E, B, 2) running peaks at the start of `next_row`: zero in the first row of a month."""
-        return running_peak * ~self.month_start.index_select(0, next_row)[:, None, None]
+        return running_peak * self._month_goes_on.index_select(0, next_row)
 
 
 def _at(table: Tensor, row: Tensor) -> Tensor:

@@ -135,39 +135,53 @@ class ThermalTask:
         self.band, self.hours = settings.comfort_band, first.hours_per_step
         self.tanks, self.hvacs = tanks(first), hvacs(first)
         self.num_actions = len(self.tanks) + len(self.hvacs)
-        self._tank_place = self._index([t.building * 3 + t.use for t in self.tanks])
-        self._tank_reach = torch.tensor([t.reach for t in self.tanks], dtype=dtype, device=device)
+        self._reach = torch.zeros(len(self.tanks), 3 * self.buildings, dtype=dtype, device=device)
+        """(K, 3 B) what an action of 1 asks of its tank."""
+        for k, tank in enumerate(self.tanks):
+            self._reach[k, tank.building * 3 + tank.use] = tank.reach
         self._hvac_place = self._index([h.building for h in self.hvacs])
         limits = [[-float(h.cools), float(h.heats)] for h in self.hvacs]
         self._low, self._high = torch.tensor(limits, dtype=dtype, device=device).reshape(-1, 2).unbind(-1)
+        self._sign = torch.where(self._high > 0, 1, -1).to(dtype)
         self._ideal = self._rows([_ideal(site, self.hvacs) for site in sites])
         """(S * T, H) share of nominal power that meets the data's demand; negative to cool."""
         capacity = [[use.tank.capacity > TINY for use in b.end_uses] for b in first.buildings]
         self._with_tank = self._index(np.flatnonzero(capacity).tolist())
-        self._with_network = self._index([b for b, own in enumerate(first.buildings) if own.dynamics is not None])
-        self._comfort = self._rows([_comfort(site) for site in sites])
-        """(S * T, B, 5) set-points, whether the building may be cooled and heated, and whether anybody is in."""
+        networks = [b for b, own in enumerate(first.buildings) if own.dynamics is not None]
+        self._with_network = self._index(networks)
+        set_points, bands = zip(*(_comfort(site, networks, self.band) for site in sites))
+        self._set_points = self._rows(list(set_points))
+        """(S * T, 2 G) of the G buildings with a network, for cooling, then for heating."""
+        self._bands = [self._rows(list(kind)) for kind in zip(*bands)]
+        """Highest and lowest comfortable temperature, and whether it counts, (S * T, G) each."""
 
     def device_actions(self, row: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """An agent's actions (E, X) in [-1, 1] as CityLearn's: of tanks (E, B, 3), of cooling and heating (E, B, 2)."""
         tank, hvac = action.split([len(self.tanks), len(self.hvacs)], -1)
         envs = len(action)
-        tanks = action.new_zeros(envs, 3 * self.buildings).index_copy(1, self._tank_place, tank * self._tank_reach)
+        tanks = (tank @ self._reach).view(envs, self.buildings, 3)
+        if not self.hvacs:
+            return tanks, action.new_zeros(envs, self.buildings, 2)
         ideal = self._ideal.index_select(0, row)
         # A single action from full cooling over the data's demand to full heating; without heating from full cooling
         # to off, so its sign turns: 1 is always the device's full power.
-        toward = torch.where(self._high > 0, hvac, -hvac)
-        share = ideal + torch.where(toward >= 0, toward * (self._high - ideal), toward * (ideal - self._low))
+        toward = hvac * self._sign
+        more, less = toward.clamp(min=0) * (self._high - ideal), toward.clamp(max=0) * (ideal - self._low)
+        share = ideal + more + less
         both = torch.stack([(-share).clamp(min=0), share.clamp(min=0)], dim=-1)
+        if len(self.hvacs) == self.buildings:
+            return tanks, both
         hvacs = action.new_zeros(envs, self.buildings, 2).index_copy(1, self._hvac_place, both)
-        return tanks.view(envs, self.buildings, 3), hvacs
+        return tanks, hvacs
 
     def observe(self, row: Tensor, tank_soc: Tensor, temperature: Tensor) -> Tensor:
         """(E, columns) values of `endogenous`, from SOCs (E, B, 3) and temperatures (E, B) in C after the last step."""
+        socs = tank_soc.flatten(1).index_select(1, self._with_tank)
+        if not len(self._with_network):
+            return socs
         inside = temperature.index_select(1, self._with_network)
-        points = self._comfort.index_select(0, row).index_select(1, self._with_network)[..., :2]
-        above = (inside.unsqueeze(-1) - points).transpose(1, 2).flatten(1)
-        return torch.cat([tank_soc.flatten(1).index_select(1, self._with_tank), inside, above], dim=-1)
+        above = inside.repeat(1, 2) - self._set_points.index_select(0, row)
+        return torch.cat([socs, inside, above], dim=-1)
 
     def discomfort(self, row: Tensor, temperature: Tensor) -> Tensor:
         """(E,) degree-hours outside of the comfort band while somebody is in, over all buildings.
@@ -175,12 +189,12 @@ class ThermalTask:
         Too warm counts from the cooling set-point, too cold from the heating set-point; a building that is only cooled,
         or only heated in a row has one set-point for both.
         """
-        cool, heat, cools, heats, occupied = self._comfort.index_select(0, row).unbind(-1)
-        upper = torch.where(cools > 0, cool, heat) + self.band
-        lower = torch.where(heats > 0, heat, cool) - self.band
-        outside = (temperature - upper).clamp(min=0) + (lower - temperature).clamp(min=0)
-        counted = outside * occupied * ((cools + heats) > 0)
-        return counted.index_select(1, self._with_network).sum(-1) * self.hours
+        if not len(self._with_network):
+            return torch.zeros_like(temperature[:, 0])
+        inside = temperature.index_select(1, self._with_network)
+        upper, lower, counts = (table.index_select(0, row) for table in self._bands)
+        outside = (inside - upper).relu_() + (lower - inside).relu_()
+        return (outside * counts).sum(-1) * self.hours
 
     def _rows(self, tables: list[Floats]) -> Tensor:
         return torch.from_numpy(np.concatenate(tables)).to(self.device, self.dtype)
@@ -201,13 +215,23 @@ def _ideal(site: Site, controlled: list[Hvac]) -> Floats:
     return np.stack(columns, axis=-1) if columns else np.zeros((site.rows, 0))
 
 
-def _comfort(site: Site) -> Floats:
-    """(T, B, 5)."""
-    columns = []
-    for building in site.buildings:
+def _comfort(site: Site, networks: list[int], band: float) -> tuple[Floats, tuple[Floats, Floats, Floats]]:
+    """Set-points (T, 2 G) of the buildings with a network, see `ThermalTask`; highest and lowest comfortable
+    temperature, and whether it counts: while the building may be cooled or heated and somebody is in, (T, G) each."""
+    points, upper, lower, counts = [], [], [], []
+    for b in networks:
+        building = site.buildings[b]
         assert building.set_points is not None
         assert building.hvac_mode is not None
         assert building.occupants is not None
-        modes = [np.isin(building.hvac_mode, on) for on in ((1, 3), (2, 3))]
-        columns.append(np.column_stack([np.nan_to_num(building.set_points), *modes, building.occupants > 0]))
-    return np.stack(columns, axis=1).astype(np.float64)
+        cool, heat = np.nan_to_num(building.set_points).T
+        cools, heats = (np.isin(building.hvac_mode, on) for on in ((1, 3), (2, 3)))
+        points.append((cool, heat))
+        upper.append(np.where(cools, cool, heat) + band)
+        lower.append(np.where(heats, heat, cool) - band)
+        counts.append((cools | heats) & (building.occupants > 0))
+    if not networks:
+        return np.zeros((site.rows, 0)), (np.zeros((site.rows, 0)),) * 3
+    columns: Floats = np.concatenate([np.stack(kind) for kind in zip(*points)]).T
+    most, least, counted = (np.stack(x, axis=-1).astype(np.float64) for x in (upper, lower, counts))
+    return columns, (most, least, counted)
