@@ -1,4 +1,4 @@
-"""`python -m iquitos_rl.case`: build the Iquitos case, import metered files, check a schema folder."""
+"""`python -m iquitos_rl.case`: build the Iquitos case, import metered files, check a schema folder, compare it."""
 
 from __future__ import annotations
 
@@ -93,12 +93,37 @@ def check(folder: Annotated[Path, Parameter(help="a CityLearn schema folder")], 
     return 2 if report.errors else 0
 
 
+def parity(
+    folder: Annotated[Path, Parameter(help="a CityLearn schema folder")],
+    /,
+    *,
+    steps: Annotated[int | None, Parameter(help="rows to simulate (default: all)")] = None,
+    seed: Annotated[int, Parameter(help="draws the actions")] = 0,
+) -> int:
+    """Step CityLearn and the engine side by side; 1 where they differ."""
+    from iquitos_rl.errors import UserError
+    from iquitos_rl.judging.twin import compare, report
+
+    if steps is not None and steps < 1:
+        raise UserError(f"--steps must be at least 1, not {steps}")
+    found = compare(folder, steps, seed)
+    print("\n".join(report(found)))
+    failures = found.failures()
+    for text in failures:
+        print(f"differs: {text}", file=sys.stderr)
+    print(f"{folder}: {'not equal' if failures else 'equal'} within the bars")
+    return 1 if failures else 0
+
+
 def commands(name: str) -> App:
-    """The parser of the three subcommands."""
-    app = make_app(name, help="Build the Iquitos case, import metered files, check a schema folder.")
+    """The parser of the subcommands."""
+    app = make_app(
+        name, help="Build the Iquitos case, import metered files, check a schema folder, compare it with CityLearn."
+    )
     app.command(build)
     app.command(import_files, name="import")
     app.command(check)
+    app.command(parity)
     return app
 
 
