@@ -46,12 +46,17 @@ class Year:
 
 
 def balance_residual(site: Site, flows: Flows) -> Floats:
-    """(..., B) net - (load - PV + battery + other + sockets), kWh; 0 in an outage, where nothing reaches the meter."""
+    """(..., B) net - (load - PV + battery + other + appliances + sockets), kWh.
+
+    0 in an outage, where nothing reaches the meter.
+    """
     building = np.array([b for b, _ in site.sockets], dtype=np.int64)
     vehicles = np.zeros_like(flows.net)
     for b in range(len(site.buildings)):
         vehicles[..., b] = flows.sockets[..., building == b].sum(-1)
-    residual = np.asarray(flows.net - (flows.load - flows.pv + flows.battery + flows.other + vehicles))
+    residual = np.asarray(
+        flows.net - (flows.load - flows.pv + flows.battery + flows.other + flows.appliances + vehicles)
+    )
     for b, own in enumerate(site.buildings):
         if own.outage is not None:
             residual[..., b] *= ~own.outage[: len(residual)]

@@ -60,6 +60,8 @@ class Actions(NamedTuple):
     """(1, B, 3)."""
     hvac: Tensor
     """(1, B, 2)."""
+    appliances: Tensor
+    """(1, A)."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ def features(site: Site) -> tuple[str, ...]:
     devices = {
         "batteries": sum(b.battery is not None for b in buildings),
         "sockets": len(site.sockets),
+        "appliances": len(site.appliances),
         "limits": sum(b.service is not None for b in buildings),
         "tanks": sum(use.tank.capacity > 0 for use in uses),
         "thermal devices": sum(use.device.nominal_power > 0 for use in uses),
@@ -189,12 +192,15 @@ def engine_actions(vector: Floats, names: Sequence[Sequence[str]], site: Site) -
     count = len(site.buildings)
     battery, tanks, hvac = np.zeros(count), np.zeros((count, 3)), np.zeros((count, 2))
     place = {(b, charger.name): n for n, (b, charger) in enumerate(site.sockets)}
-    sockets = np.zeros(len(place))
+    order = {(b, own.name): n for n, (b, own) in enumerate(site.appliances)}
+    sockets, appliances = np.zeros(len(place)), np.zeros(len(order))
     values = iter(vector.tolist())
     for b, own in enumerate(names):
         for name, value in zip(own, values):
             if name.startswith("electric_vehicle_storage_"):
                 sockets[place[b, name.removeprefix("electric_vehicle_storage_")]] = value
+            elif name.startswith("deferrable_appliance_"):
+                appliances[order[b, name.removeprefix("deferrable_appliance_")]] = value
             elif name == "electrical_storage":
                 battery[b] = value
             elif name == "cooling_or_heating_device":
@@ -203,7 +209,7 @@ def engine_actions(vector: Floats, names: Sequence[Sequence[str]], site: Site) -
                 tanks[b, END_USES.index(name.removesuffix("_storage"))] = value
             else:
                 hvac[b, END_USES.index(name.removesuffix("_device"))] = value
-    return Actions(*(torch.from_numpy(array)[None] for array in (battery, sockets, tanks, hvac)))
+    return Actions(*(torch.from_numpy(array)[None] for array in (battery, sockets, tanks, hvac, appliances)))
 
 
 def simulated(env: Any, site: Site, t: int) -> dict[str, Floats]:
@@ -223,6 +229,10 @@ def simulated(env: Any, site: Site, t: int) -> dict[str, Floats]:
         "vehicle SOC": each(lambda v: 0.0 if v < 0 else vehicles[site.vehicles[v].name].soc[t], owner),
         "sockets (kWh)": each(lambda c: c.electricity_consumption[t], chargers),
     }
+    if site.appliances:
+        pairs = zip(site.buildings, buildings, strict=True)
+        machines = [machine for own, b in pairs if own.appliances for machine in b.deferrable_appliances]
+        found["appliances (kWh)"] = each(lambda machine: machine.electricity_consumption[t], machines)
     if site.thermal:
         found["other load (kWh)"] = each(lambda b: b.non_shiftable_load_device.electricity_consumption[t])
         found["temperature (C)"] = each(lambda b: b.energy_simulation.indoor_dry_bulb_temperature[t])
@@ -243,6 +253,8 @@ def computed(flows: Flows, site: Site) -> dict[str, Floats]:
         "vehicle SOC": flows.socket_soc,
         "sockets (kWh)": flows.socket_kwh,
     }
+    if flows.appliance_kwh is not None:
+        found["appliances (kWh)"] = flows.appliance_kwh
     if flows.thermal is not None:
         found |= {"other load (kWh)": flows.thermal.load, "temperature (C)": flows.thermal.temperature}
         for u, use in enumerate(END_USES):

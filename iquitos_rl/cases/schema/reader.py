@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from iquitos_rl.cases.schema import defaults
+from iquitos_rl.cases.schema.appliances import read_appliances
 from iquitos_rl.cases.schema.names import (
     BUILDING_COLUMNS,
     CARBON_COLUMN,
@@ -329,6 +330,7 @@ class _SchemaReader:
             socket_action=bool(chargers) and SOCKET_ACTION in actions,
             chargers=chargers,
             service=self._service(block, chargers),
+            appliances=read_appliances(block, self.files, actions, self.seconds / 3600),
             **self._thermal(name, block, energy, weather, actions),
         )
 

@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from iquitos_rl.cases.appliance import NOTHING
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.cases.site import Floats, Site
 from iquitos_rl.cases.thermal import END_USES, THERMAL_ACTIONS
@@ -64,6 +65,10 @@ class Flows(NamedTuple):
     """(B,) C inside after the step; 0 where the site has no thermal devices."""
     unserved: Floats | np.float64 = np.float64(0)
     """() kWh, thermal and electric, that devices lacked in an outage."""
+    appliances: Floats | np.float64 = np.float64(0)
+    """(B,) kWh."""
+    missed: Floats | np.float64 = np.float64(0)
+    """() kWh of the cycles of appliances that can start no more, in the step in which they lost the chance."""
 
 
 def require_citylearn() -> Any:
@@ -164,8 +169,9 @@ class CityLearnSite(DescribedEnv):
     """A site simulated by CityLearn: observation (D,) float32 in [-1, 1], action (A,) in [-1, 1], reward of `SiteTask`.
 
     Actions: one for each stationary battery (+1 charges at nominal power), then one for each other CityLearn action
-    (thermal devices, if any), then one for each socket. An episode is a whole year, taken in turn from `folders` in an
-    order shuffled by the seed; it ends truncated after T - 1 steps. `info` holds the step's money, energy and carbon.
+    (thermal devices and appliances, if any), then one for each socket. An episode is a whole year, taken in turn from
+    `folders` in an order shuffled by the seed; it ends truncated after T - 1 steps. `info` holds the step's money,
+    energy and carbon.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}
@@ -215,6 +221,7 @@ class CityLearnSite(DescribedEnv):
     class _Actions(NamedTuple):
         names: list[str]
         battery: list[int]
+        appliances: list[int]
         other: list[int]
         sockets: list[int]
         low: Floats
@@ -227,9 +234,12 @@ class CityLearnSite(DescribedEnv):
         battery = [i for i, kind in enumerate(kinds) if kind == "electrical_storage"]
         sockets = [i for i, kind in enumerate(kinds) if kind == "sockets"]
         heat = [i for i, name in enumerate(names) if self.thermal and name in THERMAL_ACTIONS]
-        other = [i for i in range(len(names)) if i not in {*battery, *sockets, *heat}]
+        machines = [i for i, name in enumerate(names) if name.startswith("deferrable_appliance_")]
+        other = [i for i in range(len(names)) if i not in {*battery, *sockets, *heat, *machines}]
         box = simulator.action_space[0]
-        return self._Actions(names, battery, other, sockets, box.low.astype(np.float64), box.high.astype(np.float64))
+        return self._Actions(
+            names, battery, machines, other, sockets, box.low.astype(np.float64), box.high.astype(np.float64)
+        )
 
     def _with_citylearn_series(self, year: int, site: Site) -> Site:
         """Take load and PV from CityLearn itself where the site needs features that only CityLearn has (autosizing)."""
@@ -274,6 +284,8 @@ class CityLearnSite(DescribedEnv):
         index = np.array([by_name[vehicle.name] for vehicle in self._site.vehicles] + [-1])
         at_socket = [index[charger.vehicle] for _, charger in self._site.sockets]
         self._at_socket = np.stack(at_socket, axis=-1) if at_socket else np.empty((self.task.rows, 0), np.int64)
+        pairs = zip(self._site.buildings, self._sim.buildings, strict=True)
+        self._appliances = [machine for own, b in pairs if own.appliances for machine in b.deferrable_appliances]
         self._chargers = [charger for b in self._sim.buildings for charger in (b.electric_vehicle_chargers or [])]
         self._t = 0
         self._net = torch.zeros((1, self.task.num_buildings), dtype=torch.float64)
@@ -304,8 +316,36 @@ class CityLearnSite(DescribedEnv):
         battery = torch.tensor([battery_soc], dtype=torch.float64)
         heat = (torch.from_numpy(tank_soc).unsqueeze(0), torch.from_numpy(temperature).unsqueeze(0))
         return self.task.observe(
-            self._now, battery, self._net, self._peak, self._extra(), heat if self.thermal else None
+            self._now, battery, self._net, self._peak, self._extra(), heat if self.thermal else None, self._machines()
         )[0].numpy()
+
+    def _machines(self) -> tuple[Tensor, Tensor] | None:
+        """Whether a cycle of each appliance waits at the present row (1, A), and kWh of those that run."""
+        if not self._appliances:
+            return None
+        t = self._t
+        waiting = [self._waits(n, int(own.cycle[t])) for n, (_, own) in enumerate(self._site.appliances)]
+        running = [float(machine._ElectricDevice__electricity_consumption[t]) for machine in self._appliances]
+        return torch.tensor([waiting]), torch.tensor([running], dtype=torch.float64)
+
+    def _waits(self, n: int, cycle: int) -> bool:
+        """Whether a cycle of appliance n has neither been started nor missed; False for none."""
+        if cycle == NOTHING:
+            return False
+        machine = self._appliances[n]
+        name = machine.deferrable_appliance_simulation.flexibility_schedule[cycle]["cycle_id"]
+        return bool(machine.cycle_state[name] == "pending")
+
+    def _missed(self, t: int) -> float:
+        """kWh of the cycles that could be started at row t for the last time, and were not."""
+        total = 0.0
+        for n, (_, own) in enumerate(self._site.appliances):
+            if own.closes[t]:
+                machine, cycle = self._appliances[n], int(own.cycle[t])
+                name = machine.deferrable_appliance_simulation.flexibility_schedule[cycle]["cycle_id"]
+                missed = machine.cycle_state[name] in ("pending", "missed")
+                total += float(own.profiles[cycle].sum()) * missed
+        return total
 
     def _battery_soc(self, t: int) -> list[float]:
         """SOC at row t of every stationary battery, before the action at t."""
@@ -345,8 +385,9 @@ class CityLearnSite(DescribedEnv):
         low, high = self._actions.low[self._actions.other], self._actions.high[self._actions.other]
         if self.thermal:
             self._place_thermal(device, *(x[0].numpy() for x in self.task.thermal_actions(self._now, other)))
-            other = other[:, self.task.num_thermal_actions :]
-        device[self._actions.other] = low + (other[0].numpy() + 1) / 2 * (high - low)
+        device[self._actions.appliances] = self.task.appliance_commands(other)[0].numpy()
+        rest = other[0, self.task.num_thermal_actions + self.task.num_appliance_actions :].numpy()
+        device[self._actions.other] = low + (rest + 1) / 2 * (high - low)
         device[self._actions.sockets] = sockets[0].numpy()[self._moved]
         return self.step_devices(device.tolist())
 
@@ -378,7 +419,7 @@ class CityLearnSite(DescribedEnv):
         now, socket_soc = self._now, torch.from_numpy(self.flows.socket_soc).unsqueeze(0)
         temperature = self._temperature(t)
         inside = torch.from_numpy(temperature).unsqueeze(0) if self.thermal else None
-        lacking = torch.tensor([float(self.flows.unserved)], dtype=torch.float64) if self.thermal else None
+        lacking = torch.tensor([float(self.flows.unserved + self.flows.missed)], dtype=torch.float64)
         outcome = task.outcome(now, net, socket_soc, self._peak, inside, lacking)
         self._t += 1
         truncated = self._t == task.rows - 1
@@ -403,10 +444,13 @@ class CityLearnSite(DescribedEnv):
         return obs, outcome.reward.item(), False, truncated, info
 
     def _thermal_info(self, outcome: Outcome) -> dict[str, float]:
-        """What a step has of a thermal site besides."""
-        if not self.thermal or self.flows is None:
-            return {}
+        """What a step of a site with thermal devices or appliances has besides."""
+        assert self.flows is not None
+        missed = {"missed_cycles_kwh": float(self.flows.missed)} if self._appliances else {}
+        if not self.thermal:
+            return {"unserved_cost": outcome.terms.unserved.item(), **missed} if missed else {}
         return {
+            **missed,
             "comfort_cost": outcome.terms.comfort.item(),
             "unserved_cost": outcome.terms.unserved.item(),
             "thermal_kwh": float(self.flows.other.sum()),
@@ -460,6 +504,10 @@ class CityLearnSite(DescribedEnv):
             socket_soc=self._socket_soc(t),
             temperature=self._temperature(t),
             unserved=np.float64(self._unserved(t) if self.thermal else 0.0),
+            appliances=np.array(
+                [sum(float(m.electricity_consumption[t]) for m in b.deferrable_appliances or []) for b in buildings]
+            ),
+            missed=np.float64(self._missed(t)),
         )
 
     def _final_soc(self, t: int) -> tuple[list[float], Floats]:

@@ -19,6 +19,7 @@ SERIES = (
     *("path", "name", "fingerprint", "unsupported", "drift", "month", "hour", "day_type"),
     *("load", "pv", "price", "price_predicted", "carbon", "weather"),
     *("vehicle", "departure", "required_soc", "arrival_soc", "departs"),
+    *("cycle", "profiles", "duration"),
     *("demand", "cop", "series", "outage", "hvac_mode", "indoor_temperature", "set_points", "occupants"),
 )
 """Fields that may differ between the years of one site."""
