@@ -115,6 +115,24 @@ def parity(
     return 1 if failures else 0
 
 
+def upgrade(
+    old: Annotated[Path, Parameter(help="a schema folder of CityLearn 1 or 2")],
+    /,
+    *,
+    output: Output,
+) -> int:
+    """Write a folder of an older CityLearn in the form of CityLearn 3."""
+    from iquitos_rl.cases.schema.reader import read_folder
+    from iquitos_rl.cases.schema.upgrade import upgrade as convert
+
+    print("\n".join(convert(old, output)))
+    errors = read_folder(output).report.errors
+    for text in errors:
+        print(f"error: {text}", file=sys.stderr)
+    print(f"written to {output}{', which still has errors' if errors else ''}")
+    return 2 if errors else 0
+
+
 def commands(name: str) -> App:
     """The parser of the subcommands."""
     app = make_app(
@@ -124,6 +142,7 @@ def commands(name: str) -> App:
     app.command(import_files, name="import")
     app.command(check)
     app.command(parity)
+    app.command(upgrade)
     return app
 
 
