@@ -20,14 +20,18 @@ INPUTS = (
     *("occupant_count", "cooling_demand", "heating_demand", "indoor_dry_bulb_temperature"),
 )
 HVAC = ("cooling_device", "heating_device", "cooling_or_heating_device")
-ELECTRICAL = Features(rows=72, seconds=(3600,), sockets=(0, 2), roaming=0.0, offset=0.5)
+ELECTRICAL = {
+    3600: Features(rows=72, seconds=(3600,), sockets=(0, 2), roaming=0.2, offset=0.5, blank_soc=0.1),
+    900: Features(rows=192, seconds=(900,), sockets=(0, 2), roaming=0.2, offset=0.5, blank_soc=0.1, hourly_data=0.0),
+}
+"""By seconds per step; whole days, which outages need."""
 
 
 def write_thermal_schema(
     folder: Path, seed: int, networks: bool = True, outages: bool = True, appliances: bool = False
 ) -> Path:
-    """Write a random folder with hourly rows; equal arguments write equal folders."""
-    write_schema(folder, seed, ELECTRICAL)
+    """Write a random folder, every fourth with steps of 15 minutes; equal arguments write equal folders."""
+    write_schema(folder, seed, ELECTRICAL[900 if seed % 4 == 3 else 3600])
     rng = np.random.default_rng(seed)
     schema = json.loads((folder / "schema.json").read_text(encoding="utf-8"))
     hvac = str(rng.choice(HVAC)) if networks else None
