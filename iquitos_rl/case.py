@@ -133,6 +133,21 @@ def upgrade(
     return 2 if errors else 0
 
 
+def freeze(
+    folder: Annotated[Path, Parameter(help="a CityLearn schema folder")],
+    /,
+    *,
+    output: Output,
+) -> int:
+    """Write a folder with every size and parameter that CityLearn would draw or compute as a number."""
+    from iquitos_rl.cases.schema.freeze import freeze as write
+    from iquitos_rl.envs.citylearn.sizes import citylearn_sizes
+
+    count = write(folder, output, citylearn_sizes(folder))
+    print(f"{count} devices frozen, written to {output}")
+    return 0
+
+
 def commands(name: str) -> App:
     """The parser of the subcommands."""
     app = make_app(
@@ -143,6 +158,7 @@ def commands(name: str) -> App:
     app.command(check)
     app.command(parity)
     app.command(upgrade)
+    app.command(freeze)
     return app
 
 

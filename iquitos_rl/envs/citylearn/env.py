@@ -111,7 +111,16 @@ def load_citylearn(folder: Path, fast: bool = True) -> Any:
             )
     except KeyError as error:
         raise UserError(f"{folder}: CityLearn cannot load this schema, it misses {error}") from None
-    except (TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError, OSError, AssertionError) as error:
+    except (
+        TypeError,
+        ValueError,
+        AttributeError,
+        IndexError,
+        ZeroDivisionError,
+        OSError,
+        AssertionError,
+        ImportError,
+    ) as error:
         # Whatever the schema holds of a kind that CityLearn does not expect shows only inside its constructors.
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(f"{folder}: CityLearn cannot load this schema ({reason})") from error

@@ -54,6 +54,9 @@ class Group(NamedTuple):
     temperature: Tensor
     """(G, I) 1 where an input is the temperature."""
     lookback: int
+    alone: tuple[tuple[Tensor, ...], ...]
+    """Of each network its weights in PyTorch's order, layer by layer, for PyTorch's own LSTM; empty where all run in one
+    product."""
 
 
 class Memory(NamedTuple):
@@ -69,17 +72,17 @@ class Memory(NamedTuple):
     """(E, G, layers, H)."""
 
 
-def make_groups(networks: Sequence[Dynamics | None], where: torch.device) -> tuple[Group, ...]:
+def make_groups(networks: Sequence[Dynamics | None], where: torch.device, exact: bool) -> tuple[Group, ...]:
     """Stack the buildings' networks by shape; None for a building without one."""
     shapes: dict[tuple[int, ...], list[int]] = {}
     for b, network in enumerate(networks):
         if network is not None:
             shape = (len(network.layers), len(network.head), len(network.inputs), network.lookback)
             shapes.setdefault(shape, []).append(b)
-    return tuple(_group(members, [networks[b] for b in members], where) for members in shapes.values())  # type: ignore[misc]
+    return tuple(_group(members, [networks[b] for b in members], where, exact) for members in shapes.values())  # type: ignore[misc]
 
 
-def _group(members: list[int], networks: list[Dynamics], where: torch.device) -> Group:
+def _group(members: list[int], networks: list[Dynamics], where: torch.device, exact: bool) -> Group:
     def stack(values: Sequence[object]) -> Tensor:
         return torch.from_numpy(np.stack(values)).to(where, torch.float32)  # type: ignore[arg-type]
 
@@ -95,6 +98,9 @@ def _group(members: list[int], networks: list[Dynamics], where: torch.device) ->
 
     def one_hot(name: str) -> list[list[float]]:
         return [[float(own == name) for own in network.inputs] for network in networks]
+
+    def weights(network: Dynamics) -> tuple[Tensor, ...]:
+        return tuple(torch.from_numpy(part).float().clone() for layer in network.layers for part in layer)
 
     depth = range(len(networks[0].layers))
     demands = np.array([limits(name) for name in DEMANDS])
@@ -114,6 +120,7 @@ def _group(members: list[int], networks: list[Dynamics], where: torch.device) ->
         temperature_span=torch.tensor(temperature[:, 1], device=where, dtype=torch.float32),
         temperature=stack([np.array(one_hot(TEMPERATURE))])[0],
         lookback=networks[0].lookback,
+        alone=tuple(weights(network) for network in networks) if exact and where.type == "cpu" else (),
     )
 
 
@@ -156,11 +163,30 @@ def predict(
     row = known + torch.einsum("egd,gdi->egi", demand, group.place)
     row = row + memory.temperature.unsqueeze(-1) * group.temperature
     window = torch.cat([memory.window[:, :, 1:], row.unsqueeze(2)], dim=2)
-    output, hidden, cell = _read(group, window, memory.hidden, memory.cell)
+    output, hidden, cell = (_read_alone if group.alone else _read)(group, window, memory.hidden, memory.cell)
     normal = torch.where(full.unsqueeze(-1), output, data.to(torch.float32))
     kept = full.view(-1, 1, 1, 1)
     memory = Memory(window, normal, torch.where(kept, hidden, memory.hidden), torch.where(kept, cell, memory.cell))
     return memory, normal * group.temperature_span + group.temperature_low
+
+
+def _read_alone(group: Group, window: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """As `_read`, network by network: with one environment equal to CityLearn to the bit.
+
+    CityLearn runs its networks as in training, and PyTorch has another kernel for that, which rounds otherwise. Some
+    networks make a hundred times as much of the rounding.
+    """
+    outputs, states = [], []
+    with torch.enable_grad():
+        for g, weights in enumerate(group.alone):
+            start = [x[:, g].transpose(0, 1).contiguous() for x in (hidden, cell)]
+            read, *state = torch.lstm(
+                window[:, g].contiguous(), start, weights, True, len(group.into), 0.0, True, False, True
+            )
+            outputs.append(torch.nn.functional.linear(read[:, -1], group.head[g], group.head_bias[g, 0]))
+            states.append([x.transpose(0, 1) for x in state])
+    last_hidden, last_cell = (torch.stack(kind, dim=1) for kind in zip(*states))
+    return torch.cat(outputs, dim=1), last_hidden, last_cell
 
 
 def _read(group: Group, window: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:

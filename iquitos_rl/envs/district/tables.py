@@ -31,9 +31,12 @@ def check_sites(sites: Sequence[Site]) -> None:
         raise UserError("no site was given")
     for site in sites:
         if site.unsupported:
+            first, *more = site.unsupported
+            sized = any(feature.endswith("autosize") for feature in site.unsupported)
+            way = "`iquitos-rl case freeze` writes sizes down, or use" if sized else "use"
             raise UserError(
-                f"{site.path}: the district engine cannot reproduce {'; '.join(site.unsupported)}: "
-                "use the citylearn engine"
+                f"{site.path}: the district engine cannot reproduce {first}{f' and {len(more)} more' if more else ''}: "
+                f"{way} the citylearn engine"
             )
         if difference := _difference(sites[0], site, "site"):
             raise UserError(f"{site.path} and {sites[0].path} cannot be years of one site: they differ in {difference}")
