@@ -55,8 +55,10 @@ class Group(NamedTuple):
     """(G, I) 1 where an input is the temperature."""
     lookback: int
     alone: tuple[tuple[Tensor, ...], ...]
-    """Of each network its weights in PyTorch's order, layer by layer, for PyTorch's own LSTM; empty where all run in one
-    product."""
+    """Of each network its weights in PyTorch's order, layer by layer, for PyTorch's own LSTM.
+
+    Empty where all run in one product.
+    """
 
 
 class Memory(NamedTuple):

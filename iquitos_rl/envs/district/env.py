@@ -118,6 +118,7 @@ class DistrictSite(SiteVector):
         each = 11 * self.physics.sockets + (11 if heat is None else 71) * self.physics.buildings + 13
         memories = {} if heat is None else named_tensors(heat.memories)
         self.state_bytes = each * self.physics.dtype.itemsize + sum(x.nbytes for x in memories.values()) // num_envs
+        self.state_bytes += 20 * len(years[0].appliances)
         self.starts = starts
         self.episode_steps = min(episode_steps, years[0].rows - 1) if starts == "random" else years[0].rows - 1
         self._years = len(years)

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from cpu_graphs import graphs_on_cpu
 from thermal_schemas import write_thermal_schema
 
 from iquitos_rl.cases.appliance import NOTHING
@@ -117,6 +118,21 @@ def test_nothing_is_read_back_from_the_device(folder, exact):
     action = [x.to("meta") for x in commands(engine, 1.0)]
     flows = engine.step(*action)
     assert flows.appliance_kwh.shape == (4, len(site.appliances))
+
+
+def test_captured_and_plain_steps_are_equal(folder):
+    with graphs_on_cpu():
+        plain, captured = (DistrictSite([folder], 3, starts="random", episode_steps=9) for _ in range(2))
+        captured.capture()
+        generator = torch.Generator().manual_seed(0)
+        torch.testing.assert_close(plain.reset(seed=0), captured.reset(seed=0))
+        for _ in range(25):
+            action = 2 * torch.rand((3, plain.action_dim), generator=generator) - 1
+            expected, found = plain.step(action), captured.step(action)
+            torch.testing.assert_close(found.obs, expected.obs)
+            torch.testing.assert_close(found.reward, expected.reward)
+            for name, value in expected.info.items():
+                torch.testing.assert_close(found.info[name], value)
 
 
 def test_a_state_is_restored_exactly(folder):
