@@ -65,6 +65,10 @@ RENAMED = {
     "washing_machine_initiated": (f"{ACTION}_running",),
 }
 """Older observations, actions and columns to those of CityLearn 3."""
+KEYS = {f"simulation_{end}_timestep": f"simulation_{end}_time_step" for end in ("start", "end")}
+"""Older keys of a schema to those of CityLearn 3."""
+MISSING = {"seconds_per_time_step": 3600, "central_agent": False, "random_seed": 1}
+"""What a schema of CityLearn 1 may lack. It drew another seed in every run."""
 LEADS = {"6": "1", "12": "2", "24": "3"}
 MACHINES, MACHINE_FILE = "washing_machines", "washing_machine_energy_simulation"
 
@@ -96,6 +100,7 @@ def new_names(name: str) -> tuple[str, ...]:
 def old_signs(schema: Mapping[str, Any], root: Path) -> list[str]:
     """What of a folder is written for an older CityLearn, in a few words each."""
     found = [f"column {name} in {file}" for file in _data_files(schema) for name in _old(_header(root / file))]
+    found += [f"key {key}" for key in KEYS if key in schema]
     found += [f"observation {name}" for name in _old(_entries(schema, "observations"))]
     actions = _entries(schema, "actions")
     # An inactive one does no harm.
@@ -129,12 +134,30 @@ def upgrade(folder: Path, output: Path) -> list[str]:
             if building.get(MACHINES):
                 building["deferrable_appliances"], more = _appliances(building.pop(MACHINES), name, target)
                 notes += more
-        for key, value in (("seconds_per_time_step", 3600), ("central_agent", False)):
-            if key not in schema:
-                schema[key] = value
-                notes.append(f"{key} was missing: {value}")
+        notes += _rename_keys(schema)
         schema["root_directory"] = None
         write_json(target / SCHEMA, schema)
+    return notes
+
+
+def _rename_keys(schema: dict[str, Any]) -> list[str]:
+    """Give a schema its new keys, in place."""
+    notes = []
+    for old, new in KEYS.items():
+        if old in schema:
+            schema[new] = schema.pop(old)
+            notes.append(f"{old} is now {new}")
+    for key, value in MISSING.items():
+        if key not in schema:
+            schema[key] = value
+            notes.append(f"{key} was missing: {value}")
+    if isinstance(schema.get("reward_function"), str):
+        schema["reward_function"] = {"type": schema["reward_function"], "attributes": None}
+    for name, building in _entries(schema, "buildings").items():
+        plant = _entries(building, "pv").get("attributes")
+        if isinstance(plant, dict) and "capacity" in plant and "nominal_power" not in plant:
+            plant["nominal_power"] = plant.pop("capacity")
+            notes.append(f"{name}: capacity of the PV plant is now nominal_power")
     return notes
 
 

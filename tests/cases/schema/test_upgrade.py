@@ -63,6 +63,13 @@ def age(folder):
     schema = json.loads(path.read_text(encoding="utf-8"))
     schema["observations"]["electricity_pricing_predicted_2"] = {"active": True, "shared_in_central_agent": True}
     schema["observations"] = {by_hours(name): value for name, value in schema["observations"].items()}
+    for end in ("start", "end"):
+        schema[f"simulation_{end}_timestep"] = schema.pop(f"simulation_{end}_time_step")
+    schema["reward_function"] = schema["reward_function"]["type"]
+    schema |= {"episodes": 1}
+    for block in schema["buildings"].values():
+        if "pv" in block:
+            block["pv"]["attributes"]["capacity"] = block["pv"]["attributes"].pop("nominal_power")
     path.write_text(json.dumps(schema), encoding="utf-8")
 
 
