@@ -50,12 +50,16 @@ class Year:
 
 
 def unmetered(site: Site, flows: Flows) -> Floats:
-    """(K, B) kWh that came from PV and battery and that nothing used: net - (load - PV + battery + other + sockets)."""
+    """(K, B) kWh that came from PV and battery and that nothing used.
+
+    net - (load - PV + battery + other + appliances + sockets)
+    """
     building = np.array([b for b, _ in site.sockets], dtype=np.int64)
     vehicles = np.zeros_like(flows.net)
     for b in range(len(site.buildings)):
         vehicles[..., b] = flows.sockets[..., building == b].sum(-1)
-    return np.asarray(flows.net - (flows.load - flows.pv + flows.battery + flows.other + vehicles))
+    used = flows.load + flows.other + flows.appliances + vehicles
+    return np.asarray(flows.net - (used - flows.pv + flows.battery))
 
 
 def outages(site: Site, rows: int) -> Bools:

@@ -86,7 +86,7 @@ def grid_only(year: Year, objective: Objective) -> dict[str, float]:
     site, flows, hours = year.site, year.flows, year.hours
     building = np.array([b for b, _ in site.sockets], dtype=np.int64)
     vehicles = np.stack([flows.sockets[:, building == b].sum(-1) for b in range(len(site.buildings))], axis=-1)
-    consumption = (flows.load + flows.other + vehicles) * ~outages(site, hours)
+    consumption = (flows.load + flows.other + flows.appliances + vehicles) * ~outages(site, hours)
     price = np.stack([b.price[:hours] for b in site.buildings], axis=-1)
     co2 = float(import_co2(site, consumption).sum())
     costs = {

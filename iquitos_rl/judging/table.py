@@ -16,7 +16,7 @@ ROWS = (
     ("carbon price", "carbon_cost", 0),
     ("EV shortfall", "shortfall_cost", 0),
     ("discomfort", "comfort_cost", 0),
-    ("unserved in outages", "unserved_cost", 0),
+    ("unserved energy", "unserved_cost", 0),
     ("CO2, t", "co2_kg", 3),
     ("import, MWh", "import_kwh", 3),
     ("export, MWh", "export_kwh", 3),

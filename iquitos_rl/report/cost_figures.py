@@ -24,7 +24,7 @@ TERMS = {
 """Label and colour."""
 THERMAL_TERMS = {
     "comfort_cost": ("discomfort", style.PURPLE),
-    "unserved_cost": ("unserved in outages", style.GREY),
+    "unserved_cost": ("unserved energy", style.GREY),
 }
 """The same, of sites with thermal devices."""
 

@@ -166,7 +166,7 @@ def step_bill(
         peak_period: (E,) bool.
         missing_kwh: (E,) kWh that vehicles leaving in this step lack.
         discomfort: (E,) degree-hours outside of the comfort band; none by default.
-        unserved_kwh: (E,) kWh that devices lacked in an outage; none by default.
+        unserved_kwh: (E,) kWh that devices lacked in an outage, and of appliances that did not run; none by default.
 
     Returns:
         The terms, each (E,), and the new running peaks (E, B, 2).

@@ -24,7 +24,9 @@ class ObjectiveSettings(BaseModel):
         0.2, ge=0, description="currency per degree-hour outside the comfort band of an occupied building"
     )
     comfort_band: float = Field(1.0, ge=0, description="degrees on either side of the set-point that are comfortable")
-    unserved_price: float = Field(5.0, ge=0, description="currency per kWh not served in a power outage")
+    unserved_price: float = Field(
+        5.0, ge=0, description="currency per kWh not served: in a power outage, or of an appliance that did not run"
+    )
 
 
 class TaskSettings(BaseModel):

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from iquitos_rl.cases.site import Site
+from iquitos_rl.envs.task import appliances
 from iquitos_rl.envs.task.objective import (
     Objective,
     Terms,
@@ -185,7 +186,8 @@ class SiteTask:
         self.num_battery_actions = sum(b.battery is not None and b.battery_action for b in first.buildings)
         self.thermal = ThermalTask(sites, settings.objective, self.device, dtype) if first.thermal else None
         self.num_thermal_actions = 0 if self.thermal is None else self.thermal.num_actions
-        self.num_other_actions = self.num_thermal_actions + other_actions
+        self.num_appliance_actions = len(first.appliances)
+        self.num_other_actions = self.num_thermal_actions + self.num_appliance_actions + other_actions
         groups = sockets_by_building(first)
         self._power = torch.from_numpy(socket_power(first)).to(self.device, dtype)
         self._fleet = torch.zeros((self.num_sockets, len(groups)), dtype=dtype, device=self.device)
@@ -269,6 +271,7 @@ class SiteTask:
         running_peak: Tensor,
         extra: Tensor,
         thermal: tuple[Tensor, Tensor] | None = None,
+        machines: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """(E, D) float32 observation before the action.
 
@@ -278,6 +281,8 @@ class SiteTask:
             running_peak: (E, B, 2) kW, highest import of the month so far in the peak and off-peak period.
             extra: (E, X) values of the `extra` columns.
             thermal: SOCs of tanks (E, B, 3) and temperatures (E, B) in C, where the site has thermal devices.
+            machines: whether a cycle of each appliance waits (E, A), and kWh of those that run (E, A), where there are
+                appliances.
         """
         peak, off_peak = running_peak.unbind(-1)
         headroom = battery_soc
@@ -294,6 +299,7 @@ class SiteTask:
         else:
             per_socket = [now.socket_soc, urgency(now.needed, now.steps_left)]
         heat = [] if self.thermal is None or thermal is None else [self.thermal.observe(now.row, *thermal)]
+        heat += [] if machines is None else [appliances.observe(*machines)]
         values = torch.cat([battery_soc, net, peak, off_peak, headroom, *per_socket, *heat, extra], dim=-1)
         encoded = torch.addcmul(self._offset, values, self._scale).clamp_(-1, 1)
         return torch.cat([self.table.index_select(0, now.row), encoded.to(torch.float32)], dim=-1)
@@ -302,8 +308,8 @@ class SiteTask:
         """Split and map an agent's action (E, A) in [-1, 1].
 
         Returns:
-            Battery actions (E, B'') and other actions (E, X), both in [-1, 1], those of thermal devices first, and
-            socket actions (E, N) as shares of the charger's power, 0 at empty sockets.
+            Battery actions (E, B'') and other actions (E, X), both in [-1, 1], those of thermal devices first, then
+            those of appliances, and socket actions (E, N) as shares of the charger's power, 0 at empty sockets.
         """
         sizes = [self.num_battery_actions, self.num_other_actions, self.num_socket_actions]
         battery, other, sockets = action.split(sizes, -1)
@@ -317,6 +323,11 @@ class SiteTask:
         """The part of `other` (E, X) that moves tanks (E, B, 3) and cools and heats (E, B, 2), in CityLearn's units."""
         assert self.thermal is not None
         return self.thermal.device_actions(now.row, other[..., : self.num_thermal_actions])
+
+    def appliance_commands(self, other: Tensor) -> Tensor:
+        """(E, A) the part of `other` (E, X) that starts appliances, in CityLearn's units."""
+        first = self.num_thermal_actions
+        return appliances.commands(other[..., first : first + self.num_appliance_actions])
 
     def outcome(
         self,
@@ -337,7 +348,7 @@ class SiteTask:
             running_peak: (E, B, 2) before the step.
             before: (E, B) net consumption of the step before, kWh; 0 at the start of an episode.
             temperature: (E, B) C inside after the step, where the site has thermal devices.
-            unserved_kwh: (E,) kWh that devices lacked in an outage.
+            unserved_kwh: (E,) kWh that devices lacked in an outage, and of appliances that did not run.
         """
         if self.num_sockets:
             departs = now.steps_left == 1
