@@ -256,7 +256,7 @@ class Physics:
             vehicle_degraded=unfaded(self.vehicle, self.vehicle_start),
             code=code,
             thermal=None if self.thermal is None else self.thermal.fresh(here),
-            appliances=None if self.appliances is None else self.appliances.fresh(self.num_envs),
+            appliances=None if self.appliances is None else self.appliances.fresh(len(row)),
         )
 
     def restarted(self, state: State, done: Tensor, row: Tensor, scenario: Tensor) -> State:
