@@ -101,14 +101,20 @@ def test_both_environments_show_and_pay_the_same(folder):
 
 
 def test_doing_nothing_starts_a_machine_as_soon_as_it_may(folder):
-    engine = DistrictSite([folder], 1)
+    """An action of 0 is an action of 1; below 0 no machine runs."""
+    engine = DistrictSite([folder], 3)
     engine.reset()
-    action = torch.zeros(1, engine.action_dim)
-    missed = sum(float(engine.step(action).info["missed_cycles_kwh"]) for _ in range(30))
-    below = DistrictSite([folder], 1)
-    below.reset()
-    lost = sum(float(below.step(action - 1).info["missed_cycles_kwh"]) for _ in range(30))
-    assert missed < lost / 2
+    first = engine.task.num_battery_actions + engine.task.num_thermal_actions
+    action = torch.zeros(3, engine.action_dim)
+    action[1, first : first + engine.task.num_appliance_actions] = 1
+    action[2, first : first + engine.task.num_appliance_actions] = -1
+    used, missed = torch.zeros(3), torch.zeros(3)
+    for _ in range(30):
+        missed += engine.step(action).info["missed_cycles_kwh"]
+        used += engine.last_flows.appliance_kwh.sum(-1)
+    assert used[0] == used[1] > 0
+    assert used[2] == 0
+    assert missed[0] == missed[1] < missed[2]
 
 
 @pytest.mark.parametrize("exact", [True, False])
