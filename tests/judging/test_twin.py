@@ -15,7 +15,8 @@ from iquitos_rl.judging import twin
 
 @pytest.fixture(autouse=True)
 def short_timing(monkeypatch):
-    monkeypatch.setattr(twin, "MEASURED_SECONDS", 0.01)
+    monkeypatch.setattr(twin, "MEASURED_SECONDS", 0.001)
+    monkeypatch.setattr(twin, "ENVIRONMENTS", 4)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def with_another_network(site):
 )
 def test_a_changed_engine_ends_with_1(thermal, change, named, monkeypatch, capsys):
     monkeypatch.setattr(twin, "read_site", lambda folder: change(read_site(folder)))
-    assert main(["parity", str(thermal), "--steps", "40"]) == 1
+    assert main(["parity", str(thermal), "--steps", "25"]) == 1
     assert f"differs: {named} differs by" in capsys.readouterr().err
 
 

@@ -90,7 +90,8 @@ def assert_equal(a, b):
 
 
 def test_an_older_folder_becomes_its_twin(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(twin, "MEASURED_SECONDS", 0.005)
+    monkeypatch.setattr(twin, "MEASURED_SECONDS", 0.001)
+    monkeypatch.setattr(twin, "ENVIRONMENTS", 4)
     old, new = (write_thermal_schema(tmp_path / name, 5) for name in ("old", "new"))
     age(old)
     assert main(["check", str(old)]) == 2
@@ -133,7 +134,8 @@ def test_a_washing_machine_uses_what_it_used(tmp_path, monkeypatch):
     from citylearn.data import WashingMachineSimulation
     from citylearn.energy_model import WashingMachine
 
-    monkeypatch.setattr(twin, "MEASURED_SECONDS", 0.005)
+    monkeypatch.setattr(twin, "MEASURED_SECONDS", 0.001)
+    monkeypatch.setattr(twin, "ENVIRONMENTS", 4)
     features = Features(rows=40, buildings=(1, 1), sockets=(0, 0), seconds=(3600,), offset=0.0, service=0.0)
     old = write_schema(tmp_path / "old", 0, features)
     write_machine(old, CYCLES, 44)
