@@ -45,7 +45,7 @@ def test_a_run_leaves_everything_it_promises(finished):
     assert summary["gap_closed"]["sac"] == pytest.approx(closed)
     assert summary["audit"]["district_bill_difference_percent"] < 0.01
     assert summary["simulator"] == "citylearn"
-    assert summary["evaluated_on"] == "the year trained on"
+    assert summary["evaluated_on"] == "the period trained on"
     assert summary["audit"]["largest_balance_residual_kwh"] <= 1e-3
     assert summary["settings"]["sac"]["agent"]["hidden"] == [16]
     assert {"torch", "citylearn", "numpy"} <= set(summary["versions"])

@@ -15,7 +15,7 @@ from iquitos_rl.envs.task.observation import socket_names
 from iquitos_rl.envs.task.site_task import SERVED_TOLERANCE
 from iquitos_rl.envs.task.sockets import socket_tables
 from iquitos_rl.envs.task.thermal import action_names as thermal_names
-from iquitos_rl.judging.simulate import Year, curtailed
+from iquitos_rl.judging.simulate import Year, curtailed, outages
 from iquitos_rl.judging.summary import bill_terms, import_co2, planned_flows
 from iquitos_rl.machine.files import write_text
 
@@ -40,9 +40,8 @@ def energies(site: Site, flows: Flows) -> pd.DataFrame:
     capacity = np.array([b.battery.capacity if b.battery is not None else 0.0 for b in site.buildings])
     if capacity.sum() > 0:
         columns["battery_soc"] = flows.battery_soc @ capacity / capacity.sum()
-    lost = curtailed(site, flows)
-    if lost.any():
-        columns["curtailed_kwh"] = lost.sum(-1)
+    if outages(site, rows).any():
+        columns["curtailed_kwh"] = curtailed(site, flows).sum(-1)
     columns["price"] = site.buildings[0].price[:rows]
     columns["carbon_intensity"] = site.buildings[0].carbon[:rows]
     return pd.DataFrame(columns)
