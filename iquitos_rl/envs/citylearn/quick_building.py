@@ -2,7 +2,8 @@
 
 The formulas stay CityLearn's: its functions are copied (`on_scalars`) or called. What is left out has no result: a
 whole series that is computed for its last number, a message for an error that does not occur, observations that a
-network does not read, and cooling, heating or hot water that a building does not have.
+network does not read, an order of devices that is always the same, and cooling, heating or hot water that a building
+does not have.
 `tests/envs/citylearn/test_quick_building.py` compares every series with the unchanged simulator's.
 """
 
