@@ -212,7 +212,7 @@ def main() -> int:
         try:
             rows.append(measure(folder, arguments.seconds))
             print(json.dumps(rows[-1]), flush=True)
-        except (UserError, OSError) as error:
+        except (UserError, OSError, RuntimeError) as error:  # the last where CityLearn wants to download tables
             refused[folder.name] = str(error).replace(f"{folder}: ", "").replace(str(folder), folder.name)
     result = {
         "command": "python benchmarks/speed_sites.py FOLDER... --output FOLDER",
