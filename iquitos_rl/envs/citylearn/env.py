@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from iquitos_rl.cases.schema.reader import read_site
-from iquitos_rl.cases.site import Floats, Site
-from iquitos_rl.cases.thermal import END_USES, THERMAL_ACTIONS
+from iquitos_rl.cases.site import Floats, Ints, Site
+from iquitos_rl.cases.thermal import END_USES
 from iquitos_rl.envs.citylearn.booked import Booked
 from iquitos_rl.envs.citylearn.booked import Flows as Flows
 from iquitos_rl.envs.described import DescribedEnv, Description
@@ -43,6 +43,10 @@ COVERED_PREFIXES = (
     *("electric_vehicle_charger", "connected_", "incoming_"),
 )
 """CityLearn observations that our own columns already hold."""
+
+
+HEAT = (*(f"{use}_storage" for use in END_USES), "cooling_device", "heating_device", "cooling_or_heating_device")
+"""CityLearn's actions of thermal devices."""
 
 
 def require_citylearn() -> Any:
@@ -186,6 +190,7 @@ class CityLearnSite(DescribedEnv):
             coarse_columns(self.task.encoding),
             resumable=True,
         )
+        self._nothing_extra = torch.zeros((1, 0), dtype=torch.float64)
         self._order: list[int] = []
         self.flows: Flows | None = None
         """Energies of the step just taken."""
@@ -203,8 +208,8 @@ class CityLearnSite(DescribedEnv):
         appliances: list[int]
         other: list[int]
         sockets: list[int]
-        heat: list[tuple[int, int, str]]
-        """Place, building and name of each action of a thermal device."""
+        heat: Ints
+        """(3, H) place, building and kind of each action of a thermal device, in the order of `HEAT`."""
         low: Floats
         high: Floats
 
@@ -216,9 +221,10 @@ class CityLearnSite(DescribedEnv):
         sockets = [i for i, kind in enumerate(kinds) if kind == "sockets"]
         owners = [b for b, building in enumerate(simulator.buildings) for _ in building.active_actions]
         every = zip(range(len(names)), owners, names)
-        heat = [place for place in every if self.thermal and place[2] in THERMAL_ACTIONS]
+        places = [(i, b, HEAT.index(name)) for i, b, name in every if self.thermal and name in HEAT]
+        heat = np.array(places, dtype=np.int64).reshape(-1, 3).T
         machines = [i for i, name in enumerate(names) if name.startswith("deferrable_appliance_")]
-        moved = {*battery, *sockets, *machines, *(place[0] for place in heat)}
+        moved = {*battery, *sockets, *machines, *heat[0].tolist()}
         other = [i for i in range(len(names)) if i not in moved]
         box = simulator.action_space[0]
         return self._Actions(
@@ -317,12 +323,14 @@ class CityLearnSite(DescribedEnv):
 
     def _extra(self) -> Tensor:
         """(1, X) observations that only CityLearn computes, those of a building at once."""
+        if not self._extra_places:
+            return self._nothing_extra
         values: list[float] = []
         for b, own in groupby(self._extra_places, key=itemgetter(0)):
             names = [name for _, name in own]
             found = self._sim.buildings[b].observations(include_all=True, observation_names=names)
             values += [float(found[name]) for name in names]
-        return torch.tensor([values], dtype=torch.float64).reshape(1, len(values))
+        return torch.tensor([values], dtype=torch.float64)
 
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Apply (A,) actions in [-1, 1].
@@ -356,12 +364,9 @@ class CityLearnSite(DescribedEnv):
 
     def _place_thermal(self, device: NDArray[np.float64], tank: Floats, hvac: Floats) -> None:
         """Write actions of tanks (B, 3), of cooling and heating (B, 2) into CityLearn's vector."""
-        for place, b, kind in self._actions.heat:
-            if kind == "cooling_or_heating_device":
-                device[place] = hvac[b, 1] - hvac[b, 0]
-            else:
-                values = tank[b] if kind.endswith("storage") else hvac[b]
-                device[place] = values[END_USES.index(kind.split("_")[0])]
+        share = np.hstack([tank, hvac, hvac[:, 1:] - hvac[:, :1]])
+        place, b, kind = self._actions.heat
+        device[place] = share[b, kind]
 
     def step_devices(self, device: list[float]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Apply CityLearn's own central action vector: no guard, no mapping.

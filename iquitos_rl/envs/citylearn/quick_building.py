@@ -2,7 +2,8 @@
 
 The formulas stay CityLearn's: its functions are copied (`on_scalars`) or called. What is left out has no result: a
 whole series that is computed for its last number, a message for an error that does not occur, observations that a
-network does not read, and cooling, heating or hot water that a building does not have.
+network does not read, an order of devices that is always the same, and cooling, heating or hot water that a building
+does not have.
 `tests/envs/citylearn/test_quick_building.py` compares every series with the unchanged simulator's.
 """
 
@@ -204,10 +205,15 @@ def _quicken(building: Any) -> None:
         for name in [*names, *([] if use == "dhw" else [f"update_{use}_demand"])]:
             setattr(building, name, _nothing)
     building.next_time_step = _clock(building, idle)
+    others = building.electric_vehicle_chargers or building.deferrable_appliances or building.escalators
+    two_actions = {"cooling_device", "heating_device"} <= set(building._active_actions)
+    if not (others or two_actions or building._charging_constraints_enabled):
+        building._ops_service.apply_actions = _in_order(building, [use for use in END_USES if use not in idle])
     if isinstance(building, LSTMDynamicsBuilding):
         building.dynamics.requires_grad_(False)  # nobody learns through a simulation
+        building._network = lambda x, state: building.dynamics(x.transpose(0, 1), state)
         if building.dynamics.dropout.p == 0:
-            building.dynamics.forward = _forward(building.dynamics)
+            building._network = _forward(building.dynamics)
 
 
 def _nothing(*args: object) -> None:
@@ -224,6 +230,57 @@ def _is_idle(building: Any, use: str) -> bool:
         and tank.initial_soc == 0
         and not any(np.any(data.get(f"_{use}_demand{kind}", 0)) for kind in ("", "_without_control"))
     )
+
+
+def _in_order(building: Any, uses: list[str]) -> Callable[..., None]:
+    """`BuildingOpsService.apply_actions` of a building that has only batteries and these end uses, without the tables
+    from which CityLearn works out the order of its devices; CityLearn's own in an outage.
+
+    A discharging battery goes first, any other last, and a tank that gives goes before its device.
+    """
+    general, active = building._ops_service.apply_actions, set(building._active_actions)
+    either = "cooling_or_heating_device" in active
+    controlled = [use for use in uses if use != "dhw"] if isinstance(building, LSTMDynamicsBuilding) else []
+    demands = [
+        (getattr(building, f"update_{use}_demand"), f"{use}_device", -1 if use == "cooling" else 1)
+        for use in controlled
+    ]
+    devices = [
+        (
+            getattr(building, f"update_energy_from_{use}_device"),
+            getattr(building, f"update_{use}_storage"),
+            f"{use}_storage",
+        )
+        for use in uses
+    ]
+
+    def apply_actions(**actions: Any) -> None:
+        if building.power_outage:
+            general(**actions)
+            return
+
+        def asked(name: str, otherwise: float) -> float:
+            return actions[f"{name}_action"] if name in active else otherwise
+
+        building._charging_constraint_penalty_kwh = building._charging_constraint_last_penalty_kwh = 0.0
+        battery = asked("electrical_storage", 0.0)
+        if battery < 0:
+            building.update_electrical_storage(battery)
+        for control, name, sign in demands:
+            control(abs(max(sign * asked("cooling_or_heating_device", 0.0), 0.0)) if either else asked(name, np.nan))
+        for device, tank, name in devices:
+            action = asked(name, 0.0)
+            if action < 0:
+                tank(action)
+                device()
+            else:
+                device()
+                tank(action)
+        building.update_non_shiftable_load()
+        if not battery < 0:
+            building.update_electrical_storage(battery)
+
+    return apply_actions
 
 
 def _clock(building: Any, idle: list[str]) -> Callable[[], None]:
@@ -302,10 +359,10 @@ class _Window:
         return float(getattr(building, f"_Building__energy_from_{use}_device")[t] + abs(min(balance, 0.0)))
 
     def tensor(self) -> Tensor:
-        """(1, L, I) what the network reads next: of the temperature the rows one earlier."""
+        """(L, 1, I) what the network reads next: of the temperature the rows one earlier."""
         found = self.rows[1:].copy()
         found[:, self.inside] = self.rows[:-1, self.inside]
-        return torch.from_numpy(found)[None]
+        return torch.from_numpy(found).unsqueeze(1)
 
 
 OUTSIDE = ("outdoor_dry_bulb_temperature", "direct_solar_irradiance", "diffuse_solar_irradiance")
@@ -325,14 +382,14 @@ def _update_dynamics_input(self: Any) -> None:
 
 
 def _forward(dynamics: Any) -> Callable[[Tensor, tuple[Tensor, ...]], tuple[Tensor, tuple[Tensor, ...]]]:
-    """`LSTMDynamics.forward` without PyTorch's checks around each layer."""
+    """`LSTMDynamics.forward` for (L, 1, I), without PyTorch's checks around each layer."""
     lstm, linear = dynamics.l_lstm, dynamics.l_linear
     weights = [getattr(lstm, name) for names in lstm._all_weights for name in names]
     layers, training, weight, bias = lstm.num_layers, lstm.training, linear.weight, linear.bias
 
     def forward(x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        found, *after = torch.lstm(x, state, weights, True, layers, 0.0, training, False, True)
-        return torch.nn.functional.linear(found[:, -1, :], weight, bias), tuple(after)
+        found, *after = torch.lstm(x, state, weights, True, layers, 0.0, training, False, False)
+        return torch.nn.functional.linear(found[-1], weight, bias), tuple(after)
 
     return forward
 
@@ -344,7 +401,7 @@ def _predict(self: Any) -> None:
     ix = window.inside
     # As CityLearn calls it. PyTorch's kernel for inference rounds differently.
     with contextlib.nullcontext() if torch.is_grad_enabled() else _with_gradients():
-        normal, state = dynamics.forward(window.tensor(), dynamics._hidden_state)
+        normal, state = self._network(window.tensor(), dynamics._hidden_state)
     vars(dynamics)["_hidden_state"] = state
     window.rows[-1, ix] = normal.item()
     low, high = dynamics.input_normalization_minimum[ix], dynamics.input_normalization_maximum[ix]

@@ -115,7 +115,7 @@ class DistrictSite(SiteVector):
         self.action_mask_columns, self.policy_spec = self.task.action_mask_columns, self.task.policy_spec
         # About: `footprint` counts them after a step.
         heat = self.physics.state.thermal
-        each = 11 * self.physics.sockets + (11 if heat is None else 71) * self.physics.buildings + 13
+        each = 11 * self.physics.sockets + (11 if heat is None else 33) * self.physics.buildings + 13
         memories = {} if heat is None else named_tensors(heat.memories)
         self.state_bytes = each * self.physics.dtype.itemsize + sum(x.nbytes for x in memories.values()) // num_envs
         self.state_bytes += 20 * len(years[0].appliances)

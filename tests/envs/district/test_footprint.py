@@ -6,6 +6,7 @@ import gc
 
 import pytest
 import torch
+from thermal_schemas import write_thermal_schema
 
 from iquitos_rl.envs.district.env import DistrictSite
 from iquitos_rl.envs.district.footprint import footprint, storages
@@ -39,6 +40,12 @@ def test_every_byte_is_counted(week_38):
 def test_the_state_is_about_what_the_planner_is_told(week_38):
     env, _ = stepped(week_38, 16)
     assert env.state_bytes == pytest.approx(footprint(env).per_env, rel=0.02)
+
+
+@pytest.mark.parametrize("networks", [True, False])
+def test_the_state_of_thermal_devices_is_about_what_the_planner_is_told(tmp_path, networks):
+    env, _ = stepped(write_thermal_schema(tmp_path, 1, networks), 16)
+    assert env.state_bytes == pytest.approx(footprint(env).per_env, rel=0.05)
 
 
 @pytest.mark.parametrize("num_envs", [1, 32])
