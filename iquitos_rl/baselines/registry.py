@@ -71,7 +71,7 @@ for _name, _entry in {
     "strongest": rule_entry(
         "strongest",
         "strongest rule",
-        "the best fixed rule of this package, its parameters tuned on training years",
+        "the best fixed rule of this package, its parameters tuned on training data",
         kept=True,
         colour="#000000",
         dashes="--",

@@ -135,10 +135,14 @@ EXPLAINED = (
     " charging on arrival at full power serves, in the worst seed and year."
 )
 
-KPIS_EXPLAINED = (
-    "1 is the same site with storage idle, no vehicle charged, and cooling and heating as in the data; discomfort and"
-    " unserved energy are shares and degrees; less is better"
-)
+
+def kpis_explained(vehicles: bool) -> str:
+    """What CityLearn's KPIs compare with, on a site with vehicles or without."""
+    without = ", no vehicle charged" if vehicles else ""
+    return (
+        f"1 is the same site with storage idle{without}, and cooling and heating as in the data; discomfort and"
+        " unserved energy are shares and degrees; less is better"
+    )
 
 
 def table_rows(summary: dict[str, Any]) -> list[list[str]]:
@@ -188,7 +192,8 @@ def kpi_table(controllers: dict[str, dict[str, float]]) -> list[str]:
     """The scores of challenges and CityLearn's KPIs of those controllers that have any, as Markdown."""
     known = {name: found for name, found in controllers.items() if any(key.startswith(KPI) for key in found)}
     rows = score_rows(known) + kpi_rows(known)
-    return [f"CityLearn's KPIs, {KPIS_EXPLAINED}.\n", markdown_table([["", *known], *rows])] if rows else []
+    explained = kpis_explained(any(found.get("ev_kwh") for found in known.values()))
+    return [f"CityLearn's KPIs: {explained}.\n", markdown_table([["", *known], *rows])] if rows else []
 
 
 def co2_markdown(summary: dict[str, Any]) -> str:
