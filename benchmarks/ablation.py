@@ -155,8 +155,9 @@ def measure(case: str, algorithm: str, change: Change, seed: int, cache: Path) -
     settings = settings_of(case, algorithm, change, seed)
     run = settings.run
     years = [preset_year(case, year, {}, cache) for year in range(run.years)]
-    rule = find_rule(STRONGEST, years, run.task, cache)
-    trajectory = change.trajectory(record_years(list(map(read_site, years)), rule, run.task))
+    sites = [read_site(year) for year in years]
+    rule = find_rule(STRONGEST, sites, run.task, cache)
+    trajectory = change.trajectory(record_years(sites, rule, run.task))
     hours = run.episode_hours
     env = DistrictSite(years, run.num_envs, run.task, starts="random", episode_steps=hours, trajectory=trajectory)
     blind(env, change.blind_to)

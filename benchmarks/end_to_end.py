@@ -54,8 +54,8 @@ TIMES_PEER, MINUTES = 50.0, 10
 def guided_agent(name: str, folder: Path, device: torch.device, *sets: str) -> Any:
     """An agent as `python -m iquitos_rl.train` makes it, around an untuned rule: tuning is not training."""
     settings = load_settings([name], sets=[f"case={CASE}", *sets]).agents[name]
-    rule = default_settings(STRONGEST, fit_profiles([read_site(folder)]))
-    engine = make_engine(settings.run, [folder], device, rule)
+    sites = [read_site(folder)]
+    engine = make_engine(settings.run, sites, device, default_settings(STRONGEST, fit_profiles(sites)))
     return AGENTS[name].agent(engine.env, settings.agent, device=device)
 
 

@@ -79,7 +79,7 @@ def pendulum() -> Task:
 def site(folder: Path) -> Task:
     """The shipped settings; the rule that they steer around is tuned once and kept in `folder`."""
     settings = load_settings(["sac"], None, {"case": PRESET}).agents["sac"]
-    years = prepare_years(settings.run, folder).train
+    years = [read_site(year) for year in prepare_years(settings.run, folder).train]
     validation = [read_site(preset_year(PRESET, seed, {}, folder)) for seed in VALIDATION_YEARS]
     rule, _ = choose_guidance(settings.run, years, folder)
     assert rule is not None, "the shipped settings steer around a rule"

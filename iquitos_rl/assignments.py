@@ -141,11 +141,22 @@ def validate(model: type[M], data: Mapping[str, Any], where: str) -> M:
         loc = [str(part) for part in first["loc"]]
         key = ".".join([where, *loc] if where else loc)
         if first["type"] == "extra_forbidden":
-            close = difflib.get_close_matches(loc[-1], _field_names(model, loc[:-1]), n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
+            near = difflib.get_close_matches(loc[-1], _field_names(model, loc[:-1]), n=1)
+            near = near or [path for path in _all_paths(model) if path.split(".")[-1] == loc[-1]]
+            hint = f"; did you mean {near[0]}?" if near else ""
             raise UserError(f"{key} is not a setting{hint}") from None
         message = first["msg"].removeprefix("Value error, ")
         raise UserError(f"{key} = {first['input']!r}: {message[0].lower()}{message[1:]}") from None
+
+
+def _all_paths(model: type[BaseModel]) -> list[str]:
+    """Every setting's full name."""
+    paths = []
+    for name, field in model.model_fields.items():
+        own = field.annotation
+        inner = _all_paths(own) if isinstance(own, type) and issubclass(own, BaseModel) else []
+        paths += [name, *(f"{name}.{path}" for path in inner)]
+    return paths
 
 
 def _field_names(model: type[BaseModel], path: list[str]) -> list[str]:

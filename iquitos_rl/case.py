@@ -1,4 +1,4 @@
-"""`python -m iquitos_rl.case`: build the Iquitos case, import metered files, check a schema folder."""
+"""`python -m iquitos_rl.case`: build the Iquitos case, import metered files, check a schema folder, compare it."""
 
 from __future__ import annotations
 
@@ -93,12 +93,72 @@ def check(folder: Annotated[Path, Parameter(help="a CityLearn schema folder")], 
     return 2 if report.errors else 0
 
 
+def parity(
+    folder: Annotated[Path, Parameter(help="a CityLearn schema folder")],
+    /,
+    *,
+    steps: Annotated[int | None, Parameter(help="rows to simulate (default: all)")] = None,
+    seed: Annotated[int, Parameter(help="draws the actions")] = 0,
+) -> int:
+    """Step CityLearn and the engine side by side; 1 where they differ."""
+    from iquitos_rl.errors import UserError
+    from iquitos_rl.judging.twin import compare, report
+
+    if steps is not None and steps < 1:
+        raise UserError(f"--steps must be at least 1, not {steps}")
+    found = compare(folder, steps, seed)
+    print("\n".join(report(found)))
+    failures = found.failures()
+    for text in failures:
+        print(f"differs: {text}", file=sys.stderr)
+    print(f"{folder}: {'not equal' if failures else 'equal'} within the bars")
+    return 1 if failures else 0
+
+
+def upgrade(
+    old: Annotated[Path, Parameter(help="a schema folder of CityLearn 1 or 2")],
+    /,
+    *,
+    output: Output,
+) -> int:
+    """Write a folder of an older CityLearn in the form of CityLearn 3."""
+    from iquitos_rl.cases.schema.reader import read_folder
+    from iquitos_rl.cases.schema.upgrade import upgrade as convert
+
+    print("\n".join(convert(old, output)))
+    errors = read_folder(output).report.errors
+    for text in errors:
+        print(f"error: {text}", file=sys.stderr)
+    print(f"written to {output}{', which still has errors' if errors else ''}")
+    return 2 if errors else 0
+
+
+def freeze(
+    folder: Annotated[Path, Parameter(help="a CityLearn schema folder")],
+    /,
+    *,
+    output: Output,
+) -> int:
+    """Write a folder with every size and parameter that CityLearn would draw or compute as a number."""
+    from iquitos_rl.cases.schema.freeze import freeze as write
+    from iquitos_rl.envs.citylearn.sizes import citylearn_sizes
+
+    count = write(folder, output, citylearn_sizes(folder))
+    print(f"{count} devices frozen, written to {output}")
+    return 0
+
+
 def commands(name: str) -> App:
-    """The parser of the three subcommands."""
-    app = make_app(name, help="Build the Iquitos case, import metered files, check a schema folder.")
+    """The parser of the subcommands."""
+    app = make_app(
+        name, help="Build the Iquitos case, import metered files, check a schema folder, compare it with CityLearn."
+    )
     app.command(build)
     app.command(import_files, name="import")
     app.command(check)
+    app.command(parity)
+    app.command(upgrade)
+    app.command(freeze)
     return app
 
 

@@ -8,6 +8,7 @@ called, which keeps torch out of `--help`. Tyro prints a box of several lines an
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -111,9 +112,12 @@ def _setting(name: str, default: str | None = None) -> Parameter:
 
 
 def _whole(_: Any, tokens: Sequence[Token]) -> int:
-    """A whole number as `--set` reads it: `1e5` is one."""
+    """A whole number as `--set` reads it, and `20k` or `1.5M`: `1e5` is one."""
     text = tokens[-1].value
-    value = read_value(text)
+    number = text.rstrip("kM")
+    value = read_value(number)
+    if number != text and isinstance(value, (int, float)):
+        value *= {"k": 1e3, "M": 1e6}.get(text.removeprefix(number), math.nan)
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if type(value) is not int:

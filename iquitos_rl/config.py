@@ -22,6 +22,8 @@ from iquitos_rl.errors import UserError
 
 ALL = "all"
 """In the place of an agent's name: every agent that has a shipped YAML file."""
+QUICK = "quick"
+"""The shipped YAML file of `--quick`."""
 
 
 class RunSettings(BaseModel):
@@ -118,6 +120,7 @@ def load_settings(
     sets: Iterable[str] = (),
     base: Mapping[str, Layer] | None = None,
     together: bool = False,
+    quick: bool = False,
 ) -> Settings:
     """Put the layers together for each agent.
 
@@ -129,6 +132,7 @@ def load_settings(
             that agent alone, as in every layer.
         base: by agent, the settings of the run that is resumed; the user's own come on top.
         together: whether the agents share the one budget of `configs/all.yaml`.
+        quick: whether `configs/quick.yaml` comes on top of the agents' files.
 
     Raises:
         UserError: an agent or a key is unknown, a value impossible, a file unreadable, or the agents differ in what
@@ -136,7 +140,7 @@ def load_settings(
     """
     user = [] if config is None else [read_yaml(config)]
     user += [{key: value for key, value in (flags or {}).items() if value is not None}, parse_assignments(sets)]
-    shipped = ["default", ALL] if together else ["default"]
+    shipped = ["default", *([ALL] if together else []), *([QUICK] if quick else [])]
     agents = {
         name: _load_agent(name, shipped, [*([base[name]] if base and name in base else []), *user]) for name in names
     }
@@ -165,6 +169,9 @@ def _load_agent(name: str, shipped: list[str], user: list[Layer]) -> AgentSettin
     agent = merged.pop("agent", {})
     if not isinstance(agent, dict):
         raise UserError("agent: expected settings of the agent, one 'key: value' each")
+    for key in merged:
+        if key not in RunSettings.model_fields and key in model.model_fields:
+            raise UserError(f"{key} is not a setting; did you mean agent.{key}?")
     run = validate(RunSettings, merged, "")
     if run.steps is not None and run.episodes is not None:
         raise UserError("give either steps or episodes, not both")

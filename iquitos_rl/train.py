@@ -31,6 +31,9 @@ def train(
         Literal["auto", "off", "default", "graphs"] | None,
         Parameter(help="CUDA graphs, or default for torch.compile (default: auto, graphs on a GPU)"),
     ] = None,
+    quick: Annotated[
+        bool, Parameter(help="a first look in a minute: a month instead of a year, little training (default: no)")
+    ] = False,
     output: Annotated[
         Path | None, Parameter(help="new folder for the results (default: outputs/<case>-<agent>-<time>)")
     ] = None,
@@ -45,7 +48,8 @@ def train(
         bool, Parameter(help="resume although settings or data have changed (default: refuse)")
     ] = False,
     skip_baseline: Annotated[
-        bool, Parameter(help="reuse the stored baseline, rule and optimum and evaluate none (default: evaluate)")
+        bool,
+        Parameter(help="take baseline, rule and optimum from the cache only (default: evaluate the rest)"),
     ] = False,
     cache: Annotated[
         Path | None, Parameter(help="folder of built years and baselines (default: cache, next to --output)")
@@ -53,6 +57,7 @@ def train(
 ) -> int:
     """Train agents and evaluate them on CityLearn. Every setting, with type, default and meaning: iquitos-rl settings
     AGENT"""
+    print("loading PyTorch and CityLearn", flush=True)  # which takes seconds
     from iquitos_rl.runs.session import Request
     from iquitos_rl.runs.session import train as run
 
@@ -60,7 +65,7 @@ def train(
     flags |= dict(device=device, engine=engine, num_envs=num_envs, seed=seed)
     of_agent = {"amp": amp, "compile": compile}
     sets += tuple(f"agent.{name}={value}" for name, value in of_agent.items() if value is not None)
-    return run(Request(agent, config, flags, sets, output, resume, allow_changes, skip_baseline, cache))
+    return run(Request(agent, config, flags, sets, output, resume, allow_changes, skip_baseline, quick, cache))
 
 
 main = entry("train", train)

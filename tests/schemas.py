@@ -52,6 +52,8 @@ class Features:
     omit: float = 0.4
     offset: float = 0.3
     inactive: float = 0.1
+    hourly_data: float = 0.3
+    """That data with a row an hour are simulated by the quarter of an hour."""
     blank_soc: float = 0.0
     """Of a visit, that the file does not say its arrival SOC; CityLearn then lets the vehicle drift."""
     overrides: Mapping[str, Any] = field(default_factory=dict)
@@ -73,7 +75,7 @@ def write_schema(folder: Path, seed: int, features: Features | None = None) -> P
     homes: list[list[str]] = [[] for _ in range(count)]
     for charger in chargers:
         homes[int(rng.integers(count))].append(charger)
-    hourly_data = seconds == 900 and _chance(rng, 0.3)
+    hourly_data = seconds == 900 and _chance(rng, f.hourly_data)
     buildings = {
         f"Building_{b + 1}": _building(folder, rng, f, f"Building_{b + 1}", homes[b], total, seconds, hourly_data)
         for b in range(count)

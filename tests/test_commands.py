@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from cyclopts import Token
 
-from iquitos_rl import __main__, case, compare, evaluate, plan, settings, train
+from iquitos_rl import __main__, case, cli, compare, evaluate, plan, settings, train
 from iquitos_rl.comparison import compare as comparison
 from iquitos_rl.report import __main__ as report
 from iquitos_rl.runs import session
@@ -17,7 +18,7 @@ from iquitos_rl.runs.session import LATEST, Request
 ROOT = Path(__main__.__file__).parents[1]
 FLAGS = {
     "train": "case eval-case config set episodes steps device engine num-envs seed amp compile output resume "
-    "allow-changes skip-baseline cache",
+    "allow-changes skip-baseline quick cache",
     "evaluate": "case year-seed output",
     "plan": "case config set device num-envs device-memory ram",
     "compare": "case agents seeds eval-years eval-cases jobs config set episodes steps device output",
@@ -140,3 +141,24 @@ def test_a_comparison_knows_the_command_that_resumes_it(main, asked):
     assert (request.agents, request.seeds) == (("a2c", "ppo"), 2)
     expected = "python -m iquitos_rl.compare --agents a2c ppo --seeds 2 --set 'agent.hidden=[8, 8]'"
     assert request.command == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--case", "iquitos_38"], "there is no case iquitos_38; did you mean iquitos-38?"),
+        (["--set", "gamma=0.9"], "gamma is not a setting; did you mean agent.gamma?"),
+        (["--set", "ev_guard=false"], "ev_guard is not a setting; did you mean task.ev_guard?"),
+        (["--steps", "20kk"], "20kk is not a whole number"),
+    ],
+)
+def test_a_typo_is_told_with_what_was_meant_and_leaves_nothing(tmp_path, capsys, words, sentence):
+    assert train.main(["sac", *words, "--output", str(tmp_path / "run")]) == 2
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("text", "number"), [("1e5", 100_000), ("20k", 20_000), ("1.5M", 1_500_000), ("7", 7)])
+def test_whole_numbers_may_have_a_suffix(text, number):
+    token = Token(keyword="--steps", value=text, source="cli")
+    assert cli._whole(None, [token]) == number

@@ -40,8 +40,8 @@ def finished(days, tmp_path_factory):
     return output
 
 
-def quick_tune(name, sites, settings, check):
-    return tune(name, sites, settings, candidates=4, rounds=1, check=check)
+def quick_tune(name, sites, settings, on_share):
+    return tune(name, sites, settings, candidates=4, rounds=1, on_share=on_share)
 
 
 tune, train_task = references.tune, runner.train_task

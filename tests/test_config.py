@@ -49,6 +49,13 @@ def test_a_budget_given_later_replaces_one_given_earlier(shipped):
     assert (settings.run.steps, settings.run.episodes) == (None, 2)
 
 
+def test_settings_of_a_first_look_come_over_the_agents_and_under_the_users(shipped):
+    (shipped / "quick.yaml").write_text("steps: 10\nsac: {agent: {learning_rate: 0.5}}\n", encoding="utf-8")
+    quick = load_settings(["sac"], quick=True, sets=["seed=3"]).agents["sac"]
+    assert (quick.run.steps, quick.agent.gamma, quick.agent.learning_rate, quick.run.seed) == (10, 0.8, 0.5, 3)
+    assert load_settings(["sac"], quick=True, sets=["steps=7"]).run.steps == 7
+
+
 def test_an_agent_without_a_shipped_file_has_its_own_defaults_and_is_not_one_of_all(shipped):
     settings = load_settings(["toy"])
     assert settings.agents["toy"].agent == AgentModel()

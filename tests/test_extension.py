@@ -160,8 +160,8 @@ TINY = ["--steps", "96", "--set", "agent.hidden=[8]", "--set", "num_envs=2", "--
 tune = references.tune
 
 
-def quick_tune(name, sites, settings, check):
-    return tune(name, sites, settings, candidates=4, rounds=1, check=check)
+def quick_tune(name, sites, settings, on_share):
+    return tune(name, sites, settings, candidates=4, rounds=1, on_share=on_share)
 
 
 @pytest.fixture(scope="module")

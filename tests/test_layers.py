@@ -12,7 +12,7 @@ LAYERS = (
     ("errors", "version"),
     ("assignments", "registry"),
     ("machine",),
-    ("cases.thermal",),
+    ("cases.thermal", "cases.appliance"),
     ("cases.site",),
     ("cases.schema",),
     ("cases.presets",),

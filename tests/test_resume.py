@@ -32,6 +32,7 @@ from iquitos_rl.machine.interrupt import Interrupted, Interrupts
 from iquitos_rl.report import metrics
 from iquitos_rl.runs import folder as run_folder
 from iquitos_rl.runs import session, training
+from iquitos_rl.runs.timings import Timings
 from iquitos_rl.runs.training import Session, Training
 from iquitos_rl.runs.years import Years
 
@@ -132,7 +133,9 @@ def test_the_citylearn_engine_goes_on_from_any_step(week, tmp_path, monkeypatch)
         monkeypatch.setattr(Training, "_save", save)
         output.mkdir(exist_ok=True)
         device, years = torch.device("cpu"), Years("week", [week, week], week, unseen=False)
-        session = Session(Interrupts(), resume, False, "", output.parent / "cache", device, years, "")
+        session = Session(
+            Interrupts(), resume, False, "", output.parent / "cache", device, years, "", Timings(), lambda: None
+        )
         run = Training("sac", settings, output, session)
         first = run.agent.steps
         run.checkpoints.due = lambda: True

@@ -37,7 +37,7 @@ def finished(week_38, tmp_path_factory):
 def test_a_run_leaves_everything_it_promises(finished):
     summary = json.loads((finished / "simulation_summary.json").read_text(encoding="utf-8"))
     assert list(summary["controllers"]) == ["grid_only", "uncontrolled", "strongest", "optimum", "sac"]
-    assert summary["schema_version"] == 2
+    assert summary["schema_version"] == 3
     assert summary["left_out"] == {}
     bills = {name: found["bill"] for name, found in summary["controllers"].items()}
     assert bills["optimum"] < bills["strongest"] < bills["uncontrolled"]
@@ -45,7 +45,7 @@ def test_a_run_leaves_everything_it_promises(finished):
     assert summary["gap_closed"]["sac"] == pytest.approx(closed)
     assert summary["audit"]["district_bill_difference_percent"] < 0.01
     assert summary["simulator"] == "citylearn"
-    assert summary["evaluated_on"] == "the year trained on"
+    assert summary["evaluated_on"] == "the period trained on"
     assert summary["audit"]["largest_balance_residual_kwh"] <= 1e-3
     assert summary["settings"]["sac"]["agent"]["hidden"] == [16]
     assert {"torch", "citylearn", "numpy"} <= set(summary["versions"])
@@ -82,6 +82,22 @@ def test_a_saved_policy_is_judged_alike_again(finished, week_38, tmp_path):
     again = json.loads((tmp_path / "again" / "simulation_summary.json").read_text(encoding="utf-8"))
     for name in ("grid_only", "uncontrolled", "optimum", "sac"):
         assert again["controllers"][name] == first["controllers"][name]
+
+
+def test_a_second_process_finds_the_same_references(finished, week_38, tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "LONG_YEAR", 100)
+    monkeypatch.setattr(session, "cores", lambda: 2)
+    arguments = ["sac", "--case", str(week_38), "--steps", "60", "--output", str(tmp_path / "run"), *TINY]
+    assert train.main(arguments) == 0
+    first, second = (
+        json.loads((run / "simulation_summary.json").read_text("utf-8")) for run in (finished, tmp_path / "run")
+    )
+    for name in ("grid_only", "uncontrolled", "strongest", "optimum"):
+        assert second["controllers"][name] == first["controllers"][name]
+    names = ("timeseries_uncontrolled.csv", "trace_strongest.csv", "timeseries_optimum.csv")
+    assert all((tmp_path / "run" / name).read_bytes() == (finished / name).read_bytes() for name in names)
+    phases = json.loads((tmp_path / "run" / "timings.json").read_text("utf-8"))["phases"]
+    assert {"start", "years", "rule", "training", "evaluation", "references", "report"} <= {p["name"] for p in phases}
 
 
 def test_a_stored_baseline_can_be_reused(finished, week_38):

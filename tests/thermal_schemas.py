@@ -1,4 +1,4 @@
-"""Random CityLearn schema folders with thermal devices, networks and outages, on top of the electrical ones."""
+"""Random CityLearn schema folders with thermal devices, networks, outages and appliances, on top of the electrical."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.random import Generator
-from schemas import Features, write_schema
+from schemas import Features, write_csv, write_schema
+
+from iquitos_rl.cases.schema.appliances import SCHEDULE_COLUMNS as SCHEDULE
 
 USES = ("cooling", "heating", "dhw")
 INPUTS = (
@@ -18,12 +20,18 @@ INPUTS = (
     *("occupant_count", "cooling_demand", "heating_demand", "indoor_dry_bulb_temperature"),
 )
 HVAC = ("cooling_device", "heating_device", "cooling_or_heating_device")
-ELECTRICAL = Features(rows=72, seconds=(3600,), sockets=(0, 2), roaming=0.0, offset=0.5)
+ELECTRICAL = {
+    3600: Features(rows=72, seconds=(3600,), sockets=(0, 2), roaming=0.2, offset=0.5, blank_soc=0.1),
+    900: Features(rows=192, seconds=(900,), sockets=(0, 2), roaming=0.2, offset=0.5, blank_soc=0.1, hourly_data=0.0),
+}
+"""By seconds per step; whole days, which outages need."""
 
 
-def write_thermal_schema(folder: Path, seed: int, networks: bool = True, outages: bool = True) -> Path:
-    """Write a random folder with hourly rows; equal arguments write equal folders."""
-    write_schema(folder, seed, ELECTRICAL)
+def write_thermal_schema(
+    folder: Path, seed: int, networks: bool = True, outages: bool = True, appliances: bool = False
+) -> Path:
+    """Write a random folder, every fourth with steps of 15 minutes; equal arguments write equal folders."""
+    write_schema(folder, seed, ELECTRICAL[900 if seed % 4 == 3 else 3600])
     rng = np.random.default_rng(seed)
     schema = json.loads((folder / "schema.json").read_text(encoding="utf-8"))
     hvac = str(rng.choice(HVAC)) if networks else None
@@ -39,8 +47,47 @@ def write_thermal_schema(folder: Path, seed: int, networks: bool = True, outages
             block["dynamics"] = _network(folder / f"{name}.pth", rng)
         if outages and rng.random() < 0.7:
             block["power_outage"] = _outage(rng)
+    if appliances:
+        add_appliances(schema, folder, np.random.default_rng((seed, 1)))
     (folder / "schema.json").write_text(json.dumps(schema, indent=1), encoding="utf-8")
     return folder
+
+
+def add_appliances(schema: dict[str, Any], folder: Path, rng: Generator) -> None:
+    """Give buildings up to three appliances, with windows that may start before the simulated rows and end after."""
+    schema["actions"]["deferrable_appliance"] = {"active": True}
+    for observation in ("pending", "running", "can_start", "current_step_energy_kwh"):
+        schema["observations"][f"deferrable_appliance_{observation}"] = {"active": bool(rng.random() < 0.5)}
+    end = schema["simulation_end_time_step"]
+    for name, block in schema["buildings"].items():
+        block["deferrable_appliances"] = {}
+        for n in range(int(rng.integers(0, 4))):
+            label = f"{name}_machine_{n}"
+            programmes = [rng.uniform(0, 8, int(rng.integers(1, 7))).round(3) for _ in range(3)]
+            write_csv(
+                folder / f"{label}_profiles.csv",
+                {
+                    "profile_id": [f"p{k}" for k in range(3)],
+                    "duration_steps": [len(profile) for profile in programmes],
+                    "total_energy_kwh": [profile.sum().round(6) for profile in programmes],
+                    "load_profile": [str(profile.tolist()) for profile in programmes],
+                },
+            )
+            rows, at = [], int(rng.integers(0, 12))
+            while at < end + 6:
+                k = int(rng.integers(3))
+                latest = at + int(rng.integers(0, 9))
+                deadline = latest + len(programmes[k]) - 1 + int(rng.integers(0, 4))
+                rows.append((f"c{len(rows)}", f"p{k}", at, latest, deadline, 0.5, True))
+                at = deadline + 1 + int(rng.choice([0, 0, 1, 5]))
+            write_csv(folder / f"{label}_schedule.csv", dict(zip(SCHEDULE, zip(*rows))))
+            block["deferrable_appliances"][label] = {
+                "cycle_profiles_file": f"{label}_profiles.csv",
+                "flexibility_schedule_file": f"{label}_schedule.csv",
+                "attributes": {"trigger_threshold": 0.3} if rng.random() < 0.5 else {},
+            }
+        if rng.random() < 0.15:
+            block["inactive_actions"].append("deferrable_appliance")
 
 
 def _write_data(path: Path, rng: Generator, outages: bool) -> None:

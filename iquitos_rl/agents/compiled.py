@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 from pydantic import BeforeValidator
-from torch import Tensor, nn
+from torch import Tensor
 
 from iquitos_rl.envs.vector import VectorEnv
 from iquitos_rl.errors import UserError
@@ -123,7 +123,8 @@ class Gradient:
                 for p, g in zip(self.parameters, gradient):
                     p.grad = share * g if p.grad is None else p.grad.add_(g, alpha=share)
             del gradient, g  # gone before the next part's is there
-        metrics["grad_norm"] = nn.utils.get_total_norm([p.grad for p in self.parameters])  # type: ignore[misc]
+        norms = torch._foreach_norm([p.grad for p in self.parameters])  # type: ignore[misc]
+        metrics["grad_norm"] = torch.linalg.vector_norm(torch.stack(norms))
         return metrics
 
 

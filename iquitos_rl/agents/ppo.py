@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from pydantic import Field
 from torch import Generator, Tensor, nn
-from torch.optim import Adam
 
 from iquitos_rl.agents.actor_critic import ActorCritic
+from iquitos_rl.agents.adam import Adam
 from iquitos_rl.agents.collector import Batch
 from iquitos_rl.agents.compiled import Loss
 from iquitos_rl.agents.on_policy import OnPolicy, OnPolicyConfig, evaluate
@@ -98,7 +98,7 @@ class PPO(OnPolicy):
 
     def make_optimizer(self, parameters: list[nn.Parameter]) -> Adam:
         """See `OnPolicy.make_optimizer`."""
-        return Adam(parameters, lr=self.config.learning_rate, eps=1e-5, fused=True)
+        return Adam(parameters, lr=self.config.learning_rate, eps=1e-5)
 
     def update(self, batch: Batch) -> None:
         """All epochs over a rollout's transitions."""

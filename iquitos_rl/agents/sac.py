@@ -15,11 +15,12 @@ from math import ceil, sqrt
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Generator, Tensor, nn
-from torch.optim import Adam
 
 from iquitos_rl.agents import squashed_gaussian
+from iquitos_rl.agents.adam import Adam
 from iquitos_rl.agents.agent import Agent, AgentConfig, OnStep, take_step, trainable
 from iquitos_rl.agents.compiled import Gradient
 from iquitos_rl.agents.networks import MLP, Critics
@@ -91,7 +92,7 @@ def critic_loss(nets: Networks, columns: Tensor | None, batch: Batch, noise: Ten
     with torch.no_grad():
         target = td_target(nets, columns, batch, noise)
     q = nets.critic(batch["observation"], batch["action"])
-    loss = 0.5 / len(target) * (q - target).square().sum()
+    loss = 0.5 / len(target) * F.mse_loss(q, target.expand_as(q), reduction="sum")
     return loss, {"critic_loss": loss, "q": q.mean()}
 
 
@@ -163,7 +164,7 @@ class SAC(Agent):
             "critic": Gradient(of_critic, trained["critic"], c.compile, self.device),
             "policy": Gradient(of_policy, trained["policy"], c.compile, self.device, frozen=trained["critic"]),
         }
-        self.optimizers = {name: Adam(group, lr=c.learning_rate, fused=True) for name, group in trained.items()}
+        self.optimizers = {name: Adam(group, lr=c.learning_rate) for name, group in trained.items()}
         self.log_every = c.log_every
         self._obs: Tensor | None = None
         if self.env is not None:

@@ -66,7 +66,11 @@ def start_at(env: DistrictSite, row: Tensor, year: Tensor, net: Tensor | None = 
     with_battery = [b for b, building in enumerate(env.task.sites[0].buildings) if building.battery is not None]
     nothing = fresh.battery_soc.new_zeros((env.num_envs, 0))
     heat = None if fresh.thermal is None else (fresh.thermal.tank_soc, fresh.thermal.temperature)
-    return env.task.observe(now, fresh.battery_soc[:, with_battery], net, peak, nothing, heat)
+    machines = None
+    if env.physics.appliances is not None and fresh.appliances is not None:
+        here, tables = env.physics.row_of(fresh), env.physics.appliances
+        machines = tables.waiting(fresh.appliances, here), tables.running(fresh.appliances)
+    return env.task.observe(now, fresh.battery_soc[:, with_battery], net, peak, nothing, heat, machines)
 
 
 def start_years(env: DistrictSite, years: Sequence[int]) -> Tensor:

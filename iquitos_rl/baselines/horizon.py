@@ -59,6 +59,8 @@ def year_horizon(site: Site, objective: Objective) -> Horizon:
     or a carbon intensity is negative, so that wasting energy could pay, or the site has what is not planned here."""
     if site.unsupported:
         raise UserError(f"{site.path}: the optimum does not know {'; '.join(site.unsupported)}")
+    if site.appliances:
+        raise UserError(f"{site.path}: no plan is computed for sites with appliances")
     if site.thermal:
         raise UserError(f"{site.path}: no plan is computed for sites with thermal devices or outages")
     if site.drift is not None:

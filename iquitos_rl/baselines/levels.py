@@ -40,8 +40,3 @@ def shave_level(expected: Tensor, limit: Tensor, energy: Tensor, live: Tensor) -
     level = (upper + share * (lower - upper)).squeeze(-1)
     lowest = torch.where(live, expected, -far).amin(-1) - limit
     return torch.maximum(level, lowest)
-
-
-def fill_level(expected: Tensor, limit: Tensor, energy: Tensor, live: Tensor) -> Tensor:
-    """The level to which `energy` raises the live hours, each by at most `limit`; see `shave_level`."""
-    return -shave_level(-expected, limit, energy, live)

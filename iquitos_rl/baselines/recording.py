@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from iquitos_rl.baselines.bill import start_years
+from iquitos_rl.baselines.months import Month, months_of, run_months
 from iquitos_rl.baselines.rule import Rule, RuleSettings
 from iquitos_rl.cases.site import Site
 from iquitos_rl.envs.district.env import DistrictSite
@@ -17,25 +17,23 @@ from iquitos_rl.envs.task.objective import is_month_start, is_peak
 from iquitos_rl.envs.task.site_task import TaskSettings
 from iquitos_rl.envs.task.trajectory import Trajectory
 
+BEFORE = ("battery_soc", "vehicle_soc", "running_peak", "net")
 
+
+@torch.inference_mode()
 def record_years(
     sites: Sequence[Site], rule: RuleSettings, settings: TaskSettings, device: torch.device | str = "cpu"
 ) -> Trajectory:
-    """Let a rule run every year from its first row to its last, all of them side by side. Raises UserError: the
-    district engine cannot reproduce the site, or the rule cannot act with this task."""
-    env = DistrictSite(sites, len(sites), settings, device=device)
-    act = Rule(env.task, rule)
-    obs = start_years(env, range(len(sites)))
+    """Let a rule run every month of every year, all of them side by side. Raises UserError: the district engine cannot
+    reproduce the site, or the rule cannot act with this task."""
+    months = months_of(sites)
+    env = DistrictSite(sites, len(months), settings, device=device)
     rows: list[tuple[Tensor, ...]] = []
-    for _ in range(env.task.rows - 1):
-        state, before = env.physics.state, env.state_dict()
-        step = env.step(act(obs))
+    for hour in run_months(env, Rule(env.task, rule), months):
         assert env.last_flows is not None
         imported = env.last_flows.net.clamp(min=0) / env.task.hours
-        socs = state.battery_soc, state.vehicle_soc
-        rows.append((*socs, before["running_peak"], before["net"], step.reward, imported))
-        obs = step.obs
-    columns = (torch.stack(column, dim=1) for column in zip(*rows, rows[-1], strict=True))
+        rows.append((*(hour.before[name] for name in BEFORE), hour.step.reward, imported))
+    columns = (_in_order(torch.stack(column, dim=1), months) for column in zip(*rows, strict=True))
     battery_soc, vehicle_soc, running_peak, net, reward, imported = columns
     peak = torch.from_numpy(is_peak(sites[0], env.task.objective.tariff)).to(env.device)
     demand = imported.unsqueeze(-1) * torch.stack([peak, ~peak], dim=-1).unsqueeze(1)
@@ -47,6 +45,13 @@ def record_years(
     row = torch.arange(len(found.reward), device=env.device)
     after = torch.maximum(running_peak, demand).flatten(0, 1)
     return found._replace(reward=found.expected(found.reward, row, found.running_peak, after))
+
+
+def _in_order(steps: Tensor, months: Sequence[Month]) -> Tensor:
+    """(S, T, ...) by year and row, the last row repeated, of (M, K, ...) by month and step."""
+    parts = [steps[m, month.first - month.start : month.end - month.start] for m, month in enumerate(months)]
+    years = torch.cat(parts).unflatten(0, (months[-1].year + 1, -1))
+    return torch.cat([years, years[:, -1:]], dim=1)
 
 
 def peaks_ahead(demand: Tensor, month_start: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:

@@ -60,10 +60,10 @@ def _of_citylearn(name: str, meaning: str) -> ControllerEntry:
 
 CONTROLLERS: Registry[ControllerEntry] = Registry("controller", {})
 for _name, _entry in {
-    "grid_only": ControllerEntry("grid alone", "the same loads and vehicles without PV and battery", None),
+    "grid_only": ControllerEntry("grid alone", "the same consumption without PV and battery", None),
     "uncontrolled": ControllerEntry(
         "uncontrolled",
-        "battery idle, every vehicle charged at full power from its arrival",
+        "storage idle, cooling and heating as in the data, every vehicle charged at full power from its arrival",
         lambda env, _: uncontrolled(env),
         kept=True,
     ),
@@ -79,8 +79,18 @@ for _name, _entry in {
     "mpc": ControllerEntry(
         "MPC", "plans two days ahead each hour, with forecasts from what was seen so far", _mpc, needs="profiles"
     ),
-    "BusinessAsUsual": _of_citylearn("BusinessAsUsual", "CityLearn's own: charges every vehicle until it is full"),
+    "BusinessAsUsual": _of_citylearn(
+        "BusinessAsUsual", "CityLearn's own: stores surplus PV, charges every vehicle until it is full"
+    ),
     "RBCSmartPolicy": _of_citylearn("RBCSmartPolicy", "CityLearn's own rule-based agent with the parameters it ships"),
+    "BasicRBC": _of_citylearn(
+        "BasicRBC", "CityLearn's own: charges by night and discharges by day, by the clock alone"
+    ),
+    "OptimizedRBC": _of_citylearn("OptimizedRBC", "CityLearn's own BasicRBC, its hours found by a search"),
+    "BasicBatteryRBC": _of_citylearn("BasicBatteryRBC", "CityLearn's own BasicRBC for batteries: charges at noon"),
+    "BasicElectricVehicleRBC": _of_citylearn(
+        "BasicElectricVehicleRBC", "CityLearn's own BasicRBC, with fixed hours for vehicles"
+    ),
     "optimum": ControllerEntry(
         "optimum",
         "perfect foresight: the cheapest plan when the whole year is known beforehand; nothing can beat it",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from iquitos_rl.baselines.profiles import Profiles
-from iquitos_rl.baselines.rules import RULES, Facts
+from iquitos_rl.baselines.rules import RULES, known_facts
 from iquitos_rl.baselines.view import Decision, Now, SiteView
 from iquitos_rl.envs.task.site_task import SiteTask
 from iquitos_rl.errors import UserError
@@ -64,7 +64,7 @@ class Rule:
         self._act = RULES[settings.name].act
         self.view = view = SiteView(task)
         profiles = (torch.from_numpy(values).to(view.device, torch.float32) for values in settings.profiles)
-        self._facts = Facts(view.expensive, view.power, view.usable, *profiles)
+        self._facts = known_facts(view.expensive, view.power, view.usable, [*profiles])
         given = candidates or {key: torch.tensor([value]) for key, value in settings.parameters.items()}
         self._parameters = {key: value.to(view.device, torch.float32).unsqueeze(-1) for key, value in given.items()}
 

@@ -1,4 +1,5 @@
-"""Tuning a rule's parameters on training years: many candidates as parallel environments of the district engine.
+"""Tuning a rule's parameters on training years: all candidates and months as parallel environments of the district
+engine.
 
 Cross-entropy search (Rubinstein 1999): draw candidates, keep the best, draw the next round around them.
 """
@@ -6,11 +7,13 @@ Cross-entropy search (Rubinstein 1999): draw candidates, keep the best, draw the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 
-from iquitos_rl.baselines.bill import run_year
+from iquitos_rl.baselines.bill import Bill
+from iquitos_rl.baselines.months import Month, longest, months_of, run_months
 from iquitos_rl.baselines.profiles import fit_profiles
 from iquitos_rl.baselines.rule import Rule, RuleSettings, default_settings
 from iquitos_rl.baselines.rules import RULES
@@ -30,14 +33,14 @@ def tune(
     rounds: int = 4,
     seed: int = 0,
     device: torch.device | str = "cpu",
-    check: Callable[[], None] = lambda: None,
+    on_share: Callable[[float], None] = lambda _: None,
 ) -> RuleSettings:
     """Parameters of a rule with the least weighted bill over all of `sites`; equal arguments, equal parameters.
 
     Args:
         name: key of `RULES`.
         sites: training years of one site.
-        check: called before each round; what it raises ends the search.
+        on_share: called after each simulated step with the share that is done; what it raises ends the search.
 
     Raises:
         UserError: the district engine cannot reproduce the site.
@@ -47,15 +50,16 @@ def tune(
         return start
     low, high, default = np.array([*ranges.values()]).T
     rng = np.random.default_rng(seed)
-    env = DistrictSite(sites, candidates * len(sites), settings, device=device)
+    months = months_of(sites)
+    env = DistrictSite(sites, candidates * len(months), settings, device=device)
     best = (default - low) / (high - low)
     # Stratified: each parameter's range is covered evenly.
     strata = np.stack([rng.permutation(candidates) for _ in ranges], axis=-1)
     drawn = (strata + rng.random(strata.shape)) / candidates
-    for _ in range(rounds):
-        check()
+    for done in range(rounds):
         drawn[0] = best
-        bills = _judge(env, start, dict(zip(ranges, (low + drawn * (high - low)).T)), candidates)
+        values = dict(zip(ranges, (low + drawn * (high - low)).T))
+        bills = _bills(env, start, values, months, partial(_in_round, on_share, done, rounds))
         order = np.argsort(bills, kind="stable")
         elite = drawn[order[: max(int(candidates * ELITE_SHARE), 2)]]
         best = elite[0]
@@ -64,10 +68,25 @@ def tune(
     return RuleSettings(name, dict(zip(ranges, (low + best * (high - low)).tolist())), start.profiles)
 
 
+def _in_round(on_share: Callable[[float], None], done: int, rounds: int, share: float) -> None:
+    on_share((done + share) / rounds)
+
+
 @torch.inference_mode()
-def _judge(env: DistrictSite, settings: RuleSettings, values: dict[str, Floats], candidates: int) -> Floats:
-    """(candidates,) weighted bill of each candidate, summed over the years."""
-    count = len(env.task.sites)
-    each = {name: torch.from_numpy(np.repeat(column, count)) for name, column in values.items()}
-    bill = run_year(env, Rule(env.task, settings, each), list(range(count)) * candidates)
-    return bill.weighted(env.task.objective.weights).reshape(candidates, count).sum(-1)
+def _bills(
+    env: DistrictSite,
+    settings: RuleSettings,
+    values: dict[str, Floats],
+    months: list[Month],
+    on_share: Callable[[float], None] = lambda _: None,
+) -> Floats:
+    """(candidates,) weighted bill of each candidate, summed over the months."""
+    candidates = env.num_envs // len(months)
+    each = {name: torch.from_numpy(np.repeat(column, len(months))) for name, column in values.items()}
+    total = torch.zeros((len(Bill._fields), env.num_envs), dtype=torch.float64, device=env.device)
+    steps = longest(months)
+    for k, hour in enumerate(run_months(env, Rule(env.task, settings, each), months * candidates)):
+        on_share(k / steps)
+        total += torch.stack([hour.step.info[f"{term}_cost"] for term in Bill._fields]) * hour.counted
+    bill = Bill(*(term.cpu().numpy() for term in total))
+    return bill.weighted(env.task.objective.weights).reshape(candidates, -1).sum(-1)

@@ -27,6 +27,7 @@ PRESETS: Registry[Preset] = Registry(
     {
         "iquitos-128": "iquitos_rl.cases.iquitos.build:IQUITOS_128",
         "iquitos-38": "iquitos_rl.cases.iquitos.build:IQUITOS_38",
+        "iquitos-38-january": "iquitos_rl.cases.iquitos.build:IQUITOS_38_JANUARY",
     },
 )
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from iquitos_rl.cases.appliance import Appliance
 from iquitos_rl.cases.thermal import Dynamics, EndUse
 
 Floats = NDArray[np.float64]
@@ -114,6 +115,7 @@ class Building:
     """(T, 2) C for cooling and for heating."""
     occupants: Floats | None = None
     """(T,) people inside."""
+    appliances: tuple[Appliance, ...] = ()
 
     @property
     def heat_kwh(self) -> Floats:
@@ -170,6 +172,11 @@ class Site:
     def thermal(self) -> bool:
         """Whether any building has thermal devices or outages."""
         return any(building.end_uses for building in self.buildings)
+
+    @property
+    def appliances(self) -> tuple[tuple[int, Appliance], ...]:
+        """Every appliance with the index of its building, building by building."""
+        return tuple((b, own) for b, building in enumerate(self.buildings) for own in building.appliances)
 
     @property
     def sockets(self) -> tuple[tuple[int, Charger], ...]:

@@ -11,8 +11,17 @@ import torch
 from iquitos_rl.comparison.plan import Comparison, ComparisonRequest, open_comparison, plan
 from iquitos_rl.comparison.runner import Runner, reference_records
 from iquitos_rl.judging.references import OPTIMUM, copy_hours, kept
-from iquitos_rl.judging.standings import Record, as_csv, as_json, co2_markdown, markdown, standings
+from iquitos_rl.judging.standings import (
+    Record,
+    as_csv,
+    as_json,
+    co2_markdown,
+    markdown,
+    standings,
+    with_official_scores,
+)
 from iquitos_rl.judging.summary import SCHEMA_VERSION, largest
+from iquitos_rl.judging.table import is_year
 from iquitos_rl.machine.device import choose_device, choose_threads
 from iquitos_rl.machine.facts import machine, versions
 from iquitos_rl.machine.files import write_json, write_text
@@ -41,7 +50,7 @@ def compare(request: ComparisonRequest) -> int:
             runner = Runner(comparison, request.jobs, interrupts, request.command)
             references = runner.references()
             records = reference_records(comparison, references)
-            records += runner.judgements(runner.trainings())
+            records = with_official_scores([*records, *runner.judgements(runner.trainings())])
             for name in kept():
                 if name in references:
                     copy_hours(references[name][0], comparison.cache, comparison.output)
@@ -95,6 +104,7 @@ def summarise(comparison: Comparison, records: list[Record], runner: Runner) -> 
     """`simulation_summary.json` of a comparison."""
     found = standings(records)
     years, agents = list(comparison.years), list(comparison.settings.agents)
+    span = "year" if all(is_year(record.figures.get("hours")) for record in records) else "period"
     paths = {name: [comparison.run(name, seed) / SUMMARY for seed in range(comparison.seeds)] for name in agents}
     finished = {
         name: [json.loads(path.read_text(encoding="utf-8")) for path in own if path.is_file()]
@@ -104,7 +114,7 @@ def summarise(comparison: Comparison, records: list[Record], runner: Runner) -> 
         "schema_version": SCHEMA_VERSION,
         "kind": "comparison",
         "case": comparison.case,
-        "evaluated_on": f"{len(years)} unseen year{'s' if len(years) > 1 else ''}",
+        "evaluated_on": f"{len(years)} unseen {span}{'s' if len(years) > 1 else ''}",
         "years": years,
         "seeds": comparison.seeds,
         "simulator": "citylearn",

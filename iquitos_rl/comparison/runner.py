@@ -11,7 +11,6 @@ from typing import TypeVar
 from iquitos_rl.assignments import write_layer
 from iquitos_rl.baselines.registry import CONTROLLERS
 from iquitos_rl.baselines.rule import RuleSettings
-from iquitos_rl.comparison.jobs import Task, run_tasks
 from iquitos_rl.comparison.plan import Comparison
 from iquitos_rl.comparison.tasks import judge_task, own_year, reference_task, stored_year, train_task, tune_task
 from iquitos_rl.judging.references import UNCONTROLLED, Reference, compared, stored
@@ -19,6 +18,7 @@ from iquitos_rl.judging.standings import Record
 from iquitos_rl.judging.summary import largest
 from iquitos_rl.machine.files import write_text
 from iquitos_rl.machine.interrupt import STATUS, Interrupted, Interrupts
+from iquitos_rl.runs.jobs import Task, run_tasks
 from iquitos_rl.runs.session import LATEST, Request
 
 T = TypeVar("T")

@@ -30,7 +30,7 @@ def tune_task(
 ) -> RuleSettings | str | None:
     """What a controller needs of the training years, see `learn`; or why it is left out."""
     try:
-        return learn(name, train_years, task, cache, check=interrupts.check)
+        return learn(name, train_years, task, cache, on_share=lambda _: interrupts.check())
     except UserError as error:
         return str(error)
 

@@ -37,6 +37,25 @@ def hour_bar(text: str, hours: int, check: Callable[[], None] = lambda: None) ->
         yield advance
 
 
+@contextlib.contextmanager
+def share_bar(text: str, check: Callable[[], None] = lambda: None) -> Iterator[Callable[[float], None]]:
+    """A bar in percent; yields what to call with the share done, 0 to 1, which shows the bar and calls `check` too."""
+    bar: tqdm[Any] | None = None
+
+    def advance(share: float) -> None:
+        nonlocal bar
+        if bar is None:
+            bar = progress_bar(100, text, "%")
+        bar.update(int(100 * share) - bar.n)
+        check()
+
+    try:
+        yield advance
+    finally:
+        if bar is not None:
+            bar.close()
+
+
 def evaluate_policy(
     name: str, agent: Any, case: Path, task: TaskSettings, output: Path | None, check: Callable[[], None] = lambda: None
 ) -> Result:

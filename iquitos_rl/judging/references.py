@@ -139,47 +139,47 @@ def learn(
     task: TaskSettings,
     cache: Path,
     skip: bool = False,
-    check: Callable[[], None] = lambda: None,
+    on_share: Callable[[float], None] = lambda _: None,
 ) -> RuleSettings | None:
     """What a controller needs of the training years: a tuned rule, see `find_rule`, or only the mean day in it."""
     needs = CONTROLLERS.require(name).needs
-    if needs == "rule":
-        return find_rule(name, train_years, task, cache, skip, check)
-    return RuleSettings(UNCONTROLLED, {}, fit_profiles(_tuning_sites(train_years))) if needs == "profiles" else None
+    if needs == "nothing":
+        return None
+    sites = [read_site(folder) for folder in train_years[:TUNING_YEARS]]
+    if needs == "profiles":
+        return RuleSettings(UNCONTROLLED, {}, fit_profiles(sites))
+    return find_rule(name, sites, task, cache, skip, on_share)
 
 
 def find_rule(
     name: str,
-    train_years: Sequence[Path],
+    train_years: Sequence[Site],
     task: TaskSettings,
     cache: Path,
     skip: bool = False,
-    check: Callable[[], None] = lambda: None,
+    on_share: Callable[[float], None] = lambda _: None,
 ) -> RuleSettings:
     """Take what was tuned before on the same first training years, or tune a rule and store it.
 
     Args:
         name: key of `RULES`.
         skip: do not tune.
-        check: called between rounds of tuning, and while another process tunes the same; what it raises ends it.
+        on_share: called with the share of tuning that is done, and while another process tunes the same; what it
+            raises ends it.
 
     Raises:
         UserError: the district engine cannot reproduce the site, the stored file is damaged, none is stored and it is
             not to be tuned, or the cache cannot be written to.
     """
-    sites = _tuning_sites(train_years)
+    sites = train_years[:TUNING_YEARS]
     path = _rule_path(name, sites, task, cache)
     if not path.is_file():
         if skip:
             raise UserError(f"{cache} holds no tuned rule {name} for these inputs, and none is to be worked out")
-        with only_process(path, check):
+        with only_process(path, lambda: on_share(0.0)):
             if not path.is_file():
-                write_json(path, tune(name, sites, plain_task(task), check=check).to_json())
+                write_json(path, tune(name, sites, plain_task(task), on_share=on_share).to_json())
     return _load(path, RuleSettings.from_json)
-
-
-def _tuning_sites(train_years: Sequence[Path]) -> list[Site]:
-    return [read_site(folder) for folder in train_years[:TUNING_YEARS]]
 
 
 def _load(path: Path, make: Callable[[Any], T]) -> T:

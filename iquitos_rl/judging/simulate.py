@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from iquitos_rl.baselines.controller import Controller
-from iquitos_rl.cases.site import Floats, Site
+from iquitos_rl.cases.site import Bools, Floats, Site
 from iquitos_rl.envs.citylearn.env import CityLearnSite, Flows
 from iquitos_rl.errors import Failure
+from iquitos_rl.judging.kpis import Series
+from iquitos_rl.judging.series import simulated_series
 
 BALANCE_TOLERANCE_KWH = 1e-3
 
@@ -34,6 +36,8 @@ class Year:
     """Name to (K,): the money, energy and carbon of each step, see `CityLearnSite`."""
     reward: Floats
     """(K,)."""
+    series: Series | None = None
+    """What KPIs are computed from; None where CityLearn cannot work out its baseline."""
 
     @property
     def hours(self) -> int:
@@ -45,17 +49,37 @@ class Year:
         return float(np.abs(balance_residual(self.site, self.flows)).max(initial=0.0))
 
 
-def balance_residual(site: Site, flows: Flows) -> Floats:
-    """(..., B) net - (load - PV + battery + other + sockets), kWh; 0 in an outage, where nothing reaches the meter."""
+def unmetered(site: Site, flows: Flows) -> Floats:
+    """(K, B) kWh that came from PV and battery and that nothing used.
+
+    net - (load - PV + battery + other + appliances + sockets)
+    """
     building = np.array([b for b, _ in site.sockets], dtype=np.int64)
     vehicles = np.zeros_like(flows.net)
     for b in range(len(site.buildings)):
         vehicles[..., b] = flows.sockets[..., building == b].sum(-1)
-    residual = np.asarray(flows.net - (flows.load - flows.pv + flows.battery + flows.other + vehicles))
-    for b, own in enumerate(site.buildings):
-        if own.outage is not None:
-            residual[..., b] *= ~own.outage[: len(residual)]
-    return residual
+    used = flows.load + flows.other + flows.appliances + vehicles
+    return np.asarray(flows.net - (used - flows.pv + flows.battery))
+
+
+def outages(site: Site, rows: int) -> Bools:
+    """(K, B) whether a building has no grid."""
+    without = np.zeros(rows, dtype=bool)
+    return np.stack([without if b.outage is None else b.outage[:rows] for b in site.buildings], axis=-1)
+
+
+def curtailed(site: Site, flows: Flows) -> Floats:
+    """(K, B) kWh of PV that is lost in outages, since it can go nowhere."""
+    return unmetered(site, flows) * outages(site, len(flows.net))
+
+
+def balance_residual(site: Site, flows: Flows) -> Floats:
+    """(K, B) kWh by which the meter is off; in an outage, by which a building used more than its PV and battery gave.
+
+    A building without the grid may leave PV unused, see `curtailed`.
+    """
+    residual = unmetered(site, flows)
+    return np.where(outages(site, len(residual)), residual.clip(max=0), residual)
 
 
 def simulate_year(
@@ -89,4 +113,8 @@ def simulate_year(
         name, excess = site.buildings[b].name, residual[hour, b]
         raise AuditError(f"hour {hour}, {name}: the energy balance is off by {excess:.6g} kWh")
     info = {name: np.array([info[name] for info in infos]) for name in infos[0]}
-    return Year(site, flows, np.stack(actions), info, np.array(rewards))
+    try:
+        series = simulated_series(env.simulator)
+    except TypeError:
+        series = None
+    return Year(site, flows, np.stack(actions), info, np.array(rewards), series)

@@ -11,8 +11,9 @@ import numpy as np
 
 from iquitos_rl.baselines.bill import gap_share
 from iquitos_rl.judging.references import OPTIMUM, STRONGEST, UNCONTROLLED
+from iquitos_rl.judging.scores import KPI, RULE, SCORES, official_2021
 from iquitos_rl.judging.statistics import Estimate, Floats, estimate, mean, percent_below
-from iquitos_rl.judging.table import listed, markdown_table
+from iquitos_rl.judging.table import kpi_rows, listed, markdown_table, period, score_rows
 
 COLUMNS = (
     *("bill", "energy_cost", "demand_cost", "carbon_cost", "shortfall_cost", "co2_kg", "import_kwh", "export_kwh"),
@@ -49,6 +50,16 @@ class Standing(NamedTuple):
     """Seeds and years with a lower bill than the strongest rule's."""
     served_of_feasible: float | None
     """Worst share, over seeds and years, of the departures that charging on arrival at full power serves."""
+
+
+def with_official_scores(records: Sequence[Record]) -> list[Record]:
+    """Records with the scores of 2020 and 2021 on the organisers' scale, for years that their rule ran as well."""
+    rules = {record.year: record.figures for record in records if record.controller == RULE}
+    found = []
+    for record in records:
+        scores = official_2021(record.figures, rules.get(record.year, {}))
+        found.append(record._replace(figures=record.figures | scores))
+    return found
 
 
 def standings(records: Sequence[Record]) -> dict[str, Standing]:
@@ -95,11 +106,13 @@ def _array(rows: list[list[dict[str, float]]], key: str) -> Floats:
 
 def as_csv(records: Iterable[Record]) -> str:
     """One line for each controller, seed and year; a figure that it does not have stays empty."""
-    text = io.StringIO()
+    text, records = io.StringIO(), list(records)
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("controller", "seed", "year", *COLUMNS))
+    judged = dict.fromkeys(key for record in records for key in record.figures if key in SCORES or key.startswith(KPI))
+    columns = (*COLUMNS, *judged)
+    writer.writerow(("controller", "seed", "year", *columns))
     for controller, seed, year, own in records:
-        cells = (f"{own[key]:.10g}" if key in own else "" for key in COLUMNS)
+        cells = (f"{own[key]:.10g}" if key in own else "" for key in columns)
         writer.writerow((controller, seed, year, *cells))  # no seed: an empty cell
     return text.getvalue()
 
@@ -120,6 +133,11 @@ EXPLAINED = (
     " intervals, seeds drawn whole. The gap is that between the uncontrolled site and the optimum with perfect"
     " foresight, which no simulator runs. Served: within 5 points of the wanted SOC, as a share of the departures that"
     " charging on arrival at full power serves, in the worst seed and year."
+)
+
+KPIS_EXPLAINED = (
+    "1 is the same site with storage idle, no vehicle charged, and cooling and heating as in the data; discomfort and"
+    " unserved energy are shares and degrees; less is better"
 )
 
 
@@ -152,9 +170,10 @@ def markdown(summary: dict[str, Any]) -> str:
     """The table for people, with what is needed to repeat and to judge it."""
     years = summary["years"]
     lines = [
-        f"# {summary['case']}: controllers on {len(years)} years that none was trained on\n",
-        f"{summary['currency']} per year, simulated by {summary['simulator']}. {EXPLAINED}\n",
+        f"# {summary['case']}: controllers on {summary['evaluated_on']}\n",
+        f"{summary['currency']} {period(summary['controllers'])}, simulated by {summary['simulator']}. {EXPLAINED}\n",
         markdown_table([HEAD, *table_rows(summary)]),
+        *kpi_table(summary["controllers"]),
     ]
     lines += [f"* warning: {text}" for text in summary["audit"]["warnings"]]
     lines += [f"* {name} is left out: {why}" for name, why in {**summary["left_out"], **summary["failed"]}.items()]
@@ -165,6 +184,13 @@ def markdown(summary: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def kpi_table(controllers: dict[str, dict[str, float]]) -> list[str]:
+    """The scores of challenges and CityLearn's KPIs of those controllers that have any, as Markdown."""
+    known = {name: found for name, found in controllers.items() if any(key.startswith(KPI) for key in found)}
+    rows = score_rows(known) + kpi_rows(known)
+    return [f"CityLearn's KPIs, {KPIS_EXPLAINED}.\n", markdown_table([["", *known], *rows])] if rows else []
+
+
 def co2_markdown(summary: dict[str, Any]) -> str:
     """Grid CO2 of every controller, most first, and how far it is below the references."""
     found = {name: own["co2_kg"] for name, own in summary["standings"].items()}
@@ -173,5 +199,7 @@ def co2_markdown(summary: dict[str, Any]) -> str:
     for name in sorted(found, key=lambda name: -found[name]["value"]):
         shares = (100 * (1 - found[name]["value"] / found[other]["value"]) for other in references)
         rows.append([name, interval(found[name], 1e-3, 1), *(f"{round(share, 2) + 0.0:+.2f}" for share in shares)])
-    head = f"# {summary['case']}: CO2 from the grid, t a year\n\nSimulated by {summary['simulator']}."
-    return f"{head} {EXPLAINED.split('. ')[0]}.\n\n{markdown_table(rows)}"
+    span = period({name: own["mean"] for name, own in summary["standings"].items()})
+    head = f"# {summary['case']}: CO2 from the grid, t {span}"
+    text = f"Simulated by {summary['simulator']}. {EXPLAINED.split('. ')[0]}."
+    return f"{head}\n\n{text}\n\n{markdown_table(rows)}"

@@ -14,10 +14,13 @@ from iquitos_rl.baselines.optimum import Optimum
 from iquitos_rl.cases.site import Floats, Site
 from iquitos_rl.envs.citylearn.env import Flows
 from iquitos_rl.envs.task.objective import Objective, is_month_start, is_peak
-from iquitos_rl.judging.simulate import Year
+from iquitos_rl.judging.scores import judged_figures
+from iquitos_rl.judging.series import Booked, site_series
+from iquitos_rl.judging.simulate import Year, outages
+from iquitos_rl.judging.table import is_year
 from iquitos_rl.machine.facts import peak_memory, versions
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 DEMAND_AUDIT = "demand_charge_booked_minus_defined"
 TERMS = ("energy_cost", "demand_cost", "carbon_cost", "shortfall_cost")
 """What a bill is the sum of."""
@@ -48,7 +51,9 @@ def figures(year: Year) -> dict[str, float]:
         "departures_served": total["served"],
         "ev_missing_kwh": total["missing_kwh"],
         "balance_residual_kwh": year.balance_residual_kwh,
+        "hours": year.hours * year.site.hours_per_step,
         "reward": float(year.reward.sum()),
+        **({} if year.series is None else judged_figures(year.site, year.series)),
     }
     departures = total["departures"]
     return result | ({"served_share": total["served"] / departures} if departures > 0 else {})
@@ -75,12 +80,13 @@ def energy_figures(site: Site, flows: Flows, exported: float) -> dict[str, float
 def grid_only(year: Year, objective: Objective) -> dict[str, float]:
     """The same loads and vehicles without PV and batteries: what the grid alone would have cost.
 
-    Computed from the uncontrolled year's own hours, not simulated: without PV and batteries nothing else changes.
+    Computed from the uncontrolled year's own hours, not simulated: without PV and batteries nothing else changes, but
+    that nothing is served in an outage.
     """
     site, flows, hours = year.site, year.flows, year.hours
     building = np.array([b for b, _ in site.sockets], dtype=np.int64)
     vehicles = np.stack([flows.sockets[:, building == b].sum(-1) for b in range(len(site.buildings))], axis=-1)
-    consumption = flows.load + flows.other + vehicles
+    consumption = (flows.load + flows.other + flows.appliances + vehicles) * ~outages(site, hours)
     price = np.stack([b.price[:hours] for b in site.buildings], axis=-1)
     co2 = float(import_co2(site, consumption).sum())
     costs = {
@@ -90,6 +96,7 @@ def grid_only(year: Year, objective: Objective) -> dict[str, float]:
         **{term: float(year.info[term].sum()) for term in bill_terms(year.info)[3:]},
     }
     energy = {"import_kwh": consumption, "load_kwh": flows.load, "ev_kwh": vehicles}
+    energy |= {"thermal_kwh": flows.other} if site.thermal else {}
     sums = {name: float(kwh.sum()) for name, kwh in energy.items()}
     return {"bill": sum(costs.values()), **costs, "co2_kg": co2, **sums}
 
@@ -121,7 +128,11 @@ def planned_figures(site: Site, objective: Objective, optimum: Optimum) -> dict[
         "import_kwh": float(plan.net.clip(min=0).sum()),
         "export_kwh": exported,
         **energy_figures(site, planned_flows(site, plan), exported),
+        "hours": len(plan.net) * site.hours_per_step,
     }
+    if not site.thermal:
+        booked = Booked(plan.net, plan.battery, plan.vehicles)
+        result |= judged_figures(site, site_series(site, booked))
     return result | ({"ev_missing_kwh": float(bill.shortfall) / price} if price > 0 else {})
 
 
@@ -202,12 +213,13 @@ def make_summary(
     """
     judged, baseline = {name: own for name, own in results.items() if own.failed is None}, references["uncontrolled"]
     simulated: list[Judged | Result] = [*references.values(), *judged.values()]
+    span = "year" if is_year(baseline.figures.get("hours")) else "period"
     controllers = {"grid_only": baseline.grid_only}
     controllers |= {name: found.figures for name, found in zip((*references, *judged), simulated)}
     return {
         "schema_version": SCHEMA_VERSION,
         "case": case,
-        "evaluated_on": "an unseen year" if unseen else "the year trained on",
+        "evaluated_on": f"an unseen {span}" if unseen else f"the {span} trained on",
         "simulator": "citylearn",
         "currency": objective.tariff.currency,
         "controllers": controllers,

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from iquitos_rl.judging.scores import KPI, SCORES
+
+RATIO = -1
+"""Scale of a number that is shown with four digits."""
 ROWS = (
     ("bill", "bill", 0),
     ("energy", "energy_cost", 0),
@@ -12,10 +16,12 @@ ROWS = (
     ("carbon price", "carbon_cost", 0),
     ("EV shortfall", "shortfall_cost", 0),
     ("discomfort", "comfort_cost", 0),
-    ("unserved in outages", "unserved_cost", 0),
+    ("unserved energy", "unserved_cost", 0),
     ("CO2, t", "co2_kg", 3),
     ("import, MWh", "import_kwh", 3),
     ("export, MWh", "export_kwh", 3),
+    ("cooling, heating, hot water, MWh", "thermal_kwh", 3),
+    ("not served in outages, kWh", "unserved_kwh", 0),
     ("EV charging, MWh", "ev_kwh", 3),
     ("EV departures", "departures", 0),
     ("of these served", "departures_served", 0),
@@ -23,13 +29,19 @@ ROWS = (
     ("self-consumption of PV", "self_consumption", None),
     ("BESS full cycles", "battery_cycles", 0),
 )
+SMALL_KWH = 10_000
+"""A site that imports less is told in kWh and kg, not in MWh and t."""
+VEHICLES = ("ev_kwh", "departures", "departures_served", "ev_missing_kwh", "shortfall_cost")
+UNUSED = ("demand_cost", "carbon_cost", "comfort_cost", "unserved_cost", "unserved_kwh", "export_kwh")
+"""Rows that are left out where no controller has anything in them."""
 
 
 def comparison_table(summary: dict[str, Any]) -> str:
     """A Markdown table with one column for each controller; a figure that a controller does not have stays empty."""
     controllers: dict[str, dict[str, float]] = summary["controllers"]
-    head = f"{summary['case']}, {summary['evaluated_on']}, {summary['currency']} per year"
-    text = markdown_table([[head, *controllers], *figure_rows(controllers)])
+    head = f"{summary['case']}, {summary['evaluated_on']}, {summary['currency']} {period(controllers)}"
+    rows, scores = figure_rows(controllers), score_rows(controllers)
+    text = markdown_table([[head, *controllers], *rows, *scores[:1]])
     for agent, percent in summary["reductions_percent"].items():
         for reference, values in percent.items():
             bill, co2 = values.get("bill"), values.get("co2_kg")
@@ -42,18 +54,58 @@ def comparison_table(summary: dict[str, Any]) -> str:
 
 
 def figure_rows(controllers: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
-    """Label and a cell for each controller, for those `ROWS` that any of them has."""
+    """Label and a cell for each controller, for those `ROWS` that say something of the site."""
+    everyone = controllers.values()
+    small = max((found.get("import_kwh", SMALL_KWH) for found in everyone), default=SMALL_KWH) < SMALL_KWH
+    idle = {key for key in UNUSED if not any(found.get(key) for found in everyone)}
+    if not any(found.get("departures") or found.get("ev_kwh") for found in everyone):
+        idle |= set(VEHICLES)
+    rows = []
+    for label, key, scale in ROWS:
+        if key not in idle and any(key in found for found in everyone):
+            if small and scale == 3:
+                label, scale = label.replace(", MWh", ", kWh").replace(", t", ", kg"), 0
+            rows.append([label, *(cell(found.get(key), scale) for found in everyone)])
+    return rows
+
+
+def score_rows(controllers: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
+    """Label and a cell for each controller, for those `SCORES` that any of them has; less is better."""
     return [
-        [label, *(cell(found.get(key), scale) for found in controllers.values())]
-        for label, key, scale in ROWS
+        [label, *(cell(found.get(key), RATIO) for found in controllers.values())]
+        for key, label in SCORES.items()
         if any(key in found for found in controllers.values())
     ]
 
 
+def kpi_rows(controllers: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
+    """The same for CityLearn's KPIs, by CityLearn's names."""
+    names = dict.fromkeys(key for found in controllers.values() for key in found if key.startswith(KPI))
+    return [
+        [name.removeprefix(KPI), *(cell(found.get(name), RATIO) for found in controllers.values())] for name in names
+    ]
+
+
+def is_year(hours: float | None) -> bool:
+    """Whether so many hours are a year; a run that does not say how many has one."""
+    return hours is None or abs(hours / 24 - 365.5) < 1
+
+
+def period(controllers: Mapping[str, Mapping[str, float]]) -> str:
+    """How long the controllers were simulated: `per year`, `in 30 days`."""
+    hours = next((found["hours"] for found in controllers.values() if "hours" in found), None)
+    if hours is None or is_year(hours):
+        return "per year"
+    return f"in {hours / 24:.0f} days" if hours >= 48 else f"in {hours:.0f} hours"
+
+
 def cell(value: float | None, scale: int | None) -> str:
-    """A number divided by 10 ** scale, or as a percentage if `scale` is None; empty if the value is None."""
+    """A number divided by 10 ** scale, as a percentage if `scale` is None, with four digits if it is `RATIO`; empty if
+    the value is None."""
     if value is None:
         return ""
+    if scale == RATIO:
+        return f"{round(value, 4) + 0.0:.4f}"
     return f"{100 * value:.1f} %" if scale is None else f"{value / 10**scale:,.{1 if scale else 0}f}"
 
 

@@ -10,11 +10,12 @@ import pandas as pd
 from iquitos_rl.baselines.horizon import Plan
 from iquitos_rl.cases.site import Site
 from iquitos_rl.envs.citylearn.env import CityLearnSite, Flows
+from iquitos_rl.envs.task.appliances import action_names as appliance_names
 from iquitos_rl.envs.task.observation import socket_names
 from iquitos_rl.envs.task.site_task import SERVED_TOLERANCE
 from iquitos_rl.envs.task.sockets import socket_tables
 from iquitos_rl.envs.task.thermal import action_names as thermal_names
-from iquitos_rl.judging.simulate import Year
+from iquitos_rl.judging.simulate import Year, curtailed, outages
 from iquitos_rl.judging.summary import bill_terms, import_co2, planned_flows
 from iquitos_rl.machine.files import write_text
 
@@ -31,7 +32,7 @@ def energies(site: Site, flows: Flows) -> pd.DataFrame:
         "pv_kwh": flows.pv.sum(-1),
         "bess_kwh": flows.battery.sum(-1),
         "ev_kwh": flows.sockets.sum(-1),
-        "other_kwh": flows.other.sum(-1),
+        "other_kwh": (flows.other + flows.appliances).sum(-1),
         "net_kwh": net.sum(-1),
         "import_kwh": net.clip(min=0).sum(-1),
         "export_kwh": (-net).clip(min=0).sum(-1),
@@ -39,6 +40,8 @@ def energies(site: Site, flows: Flows) -> pd.DataFrame:
     capacity = np.array([b.battery.capacity if b.battery is not None else 0.0 for b in site.buildings])
     if capacity.sum() > 0:
         columns["battery_soc"] = flows.battery_soc @ capacity / capacity.sum()
+    if outages(site, rows).any():
+        columns["curtailed_kwh"] = curtailed(site, flows).sum(-1)
     columns["price"] = site.buildings[0].price[:rows]
     columns["carbon_intensity"] = site.buildings[0].carbon[:rows]
     return pd.DataFrame(columns)
@@ -58,8 +61,9 @@ def planned_timeseries(site: Site, plan: Plan) -> pd.DataFrame:
 def trace(year: Year, env: CityLearnSite) -> pd.DataFrame:
     """One row an hour: every action as the controller gave it, the terms of the objective, and the reward."""
     names = [f"{b.name}/battery" for b in year.site.buildings if b.battery is not None and b.battery_action]
-    names += thermal_names(year.site)
-    names += [f"other_{i}" for i in range(env.task.num_other_actions - env.task.num_thermal_actions)]
+    names += [*thermal_names(year.site), *appliance_names(year.site)]
+    known = env.task.num_thermal_actions + env.task.num_appliance_actions
+    names += [f"other_{i}" for i in range(env.task.num_other_actions - known)]
     names += env.task.socket_names
     actions = {f"action/{name}": year.actions[:, i] for i, name in enumerate(names)}
     return pd.DataFrame({"step": np.arange(year.hours), **actions, **year.info, "reward": year.reward})

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import time
+from typing import Literal
 
 import psutil
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from iquitos_rl.errors import UserError
 
 CALIBRATION_UPDATES = 30
 CLEARLY_FASTER = 0.8
 """More threads are used only if they cut the time to this share of one thread's time."""
+
+REHEARSED: Literal["cpu", "cuda"] = "cpu"
+"""What PyTorch's meta device stands for."""
+
+
+def kind(tensor: Tensor) -> str:
+    """Where a tensor is, `cpu` or `cuda`, or would be if it had memory."""
+    where = tensor.device.type
+    return REHEARSED if where == "meta" else where
 
 
 def choose_device(setting: str) -> torch.device:

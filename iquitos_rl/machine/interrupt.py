@@ -36,6 +36,8 @@ class Interrupts:
     def __init__(self, saving: str = "finishing the step") -> None:
         self.number: int | None = None
         self.saving = saving
+        self.message = "interrupted"
+        """What the user reads when nothing more precise is known; a run says here how to resume it."""
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
@@ -49,10 +51,10 @@ class Interrupts:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def check(self, message: str = "interrupted") -> None:
+    def check(self, message: str | None = None) -> None:
         """Raise Interrupted if a signal has arrived."""
         if self.number is not None:
-            raise Interrupted(self.number, message)
+            raise Interrupted(self.number, message or self.message)
 
     def _note(self, number: int, _: FrameType | None) -> None:
         if self.number is not None:

@@ -140,7 +140,7 @@ def fit(
     @cache
     def rehearsed(part: int | None, elsewhere: bool) -> Rehearsal:
         placement = {"placement": "ram" if elsewhere else "cuda"} if placed else {}
-        return rehearse(agent, env, changed(micro_batch=part, compile="off", **placement), networks or {})
+        return rehearse(agent, env, changed(micro_batch=part, compile="off", **placement), networks or {}, on_gpu)
 
     def changed(**changes: Any) -> Any:
         return config.model_copy(update=changes)

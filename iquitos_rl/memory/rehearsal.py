@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from iquitos_rl.envs.vector import VectorEnv
 from iquitos_rl.errors import UserError
+from iquitos_rl.machine import device
 
 STEP = "a step of the environments"
 """The moment in which an agent acts; the planner adds what the environments take."""
@@ -66,7 +67,9 @@ class Rehearsal(NamedTuple):
     """See `Agent.moments`."""
 
 
-def rehearse(agent_type: Any, env: VectorEnv, config: Any, networks: Mapping[str, nn.Module]) -> Rehearsal:
+def rehearse(
+    agent_type: Any, env: VectorEnv, config: Any, networks: Mapping[str, nn.Module], on_gpu: bool
+) -> Rehearsal:
     """Build an agent and run its update, in the sizes that training would have, without taking memory.
 
     Args:
@@ -74,14 +77,16 @@ def rehearse(agent_type: Any, env: VectorEnv, config: Any, networks: Mapping[str
         env: is asked for its sizes, and not stepped.
         config: settings with `compile` off. The placement "cuda" stands for the agent's own memory, whichever that is.
         networks: those that the agent is given in place of its own; they are not changed.
+        on_gpu: training will be on a GPU.
 
     Raises:
         UserError: the agent needs the value of a number, or a size is too large even for counting.
     """
     # Fused optimisers refuse the meta device although their kernels know it.
     fused = patch("torch.optim.optimizer._get_fused_kernels_supported_devices", lambda: ["meta"])
+    place = patch.object(device, "REHEARSED", "cuda" if on_gpu else "cpu")
     try:
-        with TensorPeak("meta") as taken, torch.device("meta"), fused:
+        with TensorPeak("meta") as taken, torch.device("meta"), fused, place:
             agent = agent_type(env, config, "meta", **{name: on_meta(module) for name, module in networks.items()})
             agent.rehearse()  # from here on there are gradients and moments
             size = config.micro_batch or agent.batches()[0]

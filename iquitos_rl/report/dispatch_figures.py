@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from iquitos_rl.judging.references import kept
 from iquitos_rl.report import style
-from iquitos_rl.report.measures import step_hours
+from iquitos_rl.report.measures import THERMAL, step_hours
 from iquitos_rl.report.results import Results
 
 
@@ -18,13 +18,14 @@ def dispatch(results: Results, name: str, rows: slice) -> Figure:
     """A few days of a controller: sources and uses of power; net, vehicles and SOC compared with other controllers;
     the price."""
     hours, step = results.hours[name].iloc[rows], step_hours(results.hours[name])
-    lines = [("net_kwh", 1 / step, "net, kW (negative: export)", 2.0), ("ev_kwh", 1 / step, "vehicles, kW", 1.0)]
+    lines = [("net_kwh", 1 / step, "net, kW (negative: export)", 2.0)]
+    lines += [("ev_kwh", 1 / step, "vehicles, kW", 1.0)] if results.vehicles else []
     lines += [("battery_soc", 100, "battery SOC, %", 1.0)] if "battery_soc" in hours else []
     ratios = (3, *(ratio for *_, ratio in lines), 0.8)
     figure, axes = style.subplots(1.3 + 0.47 * sum(ratios), ratios, sharex=True)
     time = np.arange(len(hours) + 1) * step / (1 if len(hours) * step <= 24 else 24)
 
-    power_flows(axes[0], time, hours / step)
+    power_flows(axes[0], time, hours / step, consumption(results))
     shown = {who: frame.iloc[rows] for who, frame in results.hours.items()}
     others = [who for who in kept() if who != name and len(shown.get(who, ())) == len(hours)]
     for axis, (key, scale, title, _) in zip(axes[1:], lines):
@@ -34,7 +35,8 @@ def dispatch(results: Results, name: str, rows: slice) -> Figure:
     steps(axes[-1], time, hours.price, color=style.VERMILLION)
     axes[-1].set_title(f"price, {results.currency}/kWh")
     price_scale(axes[-1], hours.price)
-    shared_scales(axes, {who: shown[who] for who in {*results.controlled, *others}}, step)
+    scaled = {who: shown[who] for who in {*results.controlled, *others}}
+    shared_scales(axes, [key for key, *_ in lines], scaled, step)
     time_ticks(axes[-1], hours, int(rows.start * step / 24), time[-1])
     style.thousands(*(axis.yaxis for axis in axes[:-1]))
     style.legend(figure, axes[:2])
@@ -46,7 +48,13 @@ def steps(axis: Any, time: Any, values: pd.Series[float], **look: Any) -> None:
     axis.step(time, [*values, values.iloc[-1]], where="post", **look)
 
 
-def power_flows(axis: Any, time: Any, power: pd.DataFrame) -> None:
+def consumption(results: Results) -> str:
+    """What everything that a site uses is called; empty where that is the load alone."""
+    added = ["vehicles"] * results.vehicles + ["thermal devices"] * results.thermal
+    return " + ".join(["load", *added]) if added else ""
+
+
+def power_flows(axis: Any, time: Any, power: pd.DataFrame, everything: str) -> None:
     """Sources above zero, outflows below, and the load as a line, kW."""
     battery = power.bess_kwh
     came = {"PV": power.pv_kwh, "battery out": -battery.clip(upper=0), "import": power.import_kwh}
@@ -59,22 +67,25 @@ def power_flows(axis: Any, time: Any, power: pd.DataFrame) -> None:
             base = top
     steps(axis, time, power.load_kwh, color=style.BLACK, label="load")
     total = power.load_kwh + power.ev_kwh + power.other_kwh
-    steps(axis, time, total, color=style.PURPLE, linestyle=(0, (3, 1.2)), label="load + vehicles")
+    if everything:
+        steps(axis, time, total, color=style.PURPLE, linestyle=(0, (3, 1.2)), label=everything)
     axis.axhline(0, color=style.BLACK, linewidth=0.6)
     axis.set_title("power, kW: inflow above zero, outflow below")
 
 
-def shared_scales(axes: Any, shown: dict[str, pd.DataFrame], step: float) -> None:
-    """Set the same scales for every controller, so that the figures can be compared."""
+def shared_scales(axes: Any, keys: list[str], shown: dict[str, pd.DataFrame], step: float) -> None:
+    """Set the same scales for every controller, so that the figures can be compared; `keys` are the columns of the
+    panels below the first."""
     frames = [hours / step for hours in shown.values()]
     top = max((f.pv_kwh - f.bess_kwh.clip(upper=0) + f.import_kwh).max() for f in frames)
     axes[0].set_ylim(min(-(f.bess_kwh.clip(lower=0) + f.export_kwh).max() for f in frames) * 1.05, top * 1.05)
-    for axis, key in zip(axes[1:3], ("net_kwh", "ev_kwh")):
+    for axis, key in zip(axes[1:], keys):
+        if key == "battery_soc":
+            axis.set_ylim(0, 100)
+            continue
         low, high = min(0, *(f[key].min() for f in frames)), max(0, *(f[key].max() for f in frames))
         margin = max(high - low, 1e-6) * 0.05
         axis.set_ylim(low - margin if low < 0 else 0, high + margin)
-    if len(axes) == 5:
-        axes[3].set_ylim(0, 100)
 
 
 def price_scale(axis: Any, price: pd.Series[float]) -> None:
@@ -101,11 +112,18 @@ def year(results: Results, name: str) -> Figure:
     daily = hours.assign(out=-hours.bess_kwh.clip(upper=0)).groupby(day)
     ratios = (2.6, 1.8, 1, 0.8) if "battery_soc" in hours else (2.6, 1.8, 0.8)
     figure, axes = style.subplots(1.3 + 0.6 * sum(ratios), ratios, sharex=True)
-    lines = (("load_kwh", "load", style.BLACK), ("pv_kwh", "PV", style.ORANGE), ("net_kwh", "net", style.GREY))
-    for key, label, shade in (*lines, ("out", "battery out", style.SKY), ("ev_kwh", "vehicles", style.PURPLE)):
-        axes[0].plot(daily[key].sum() / 1e3, color=shade, label=label, linewidth=1)
+    lines: tuple[tuple[str, str, str], ...] = (
+        ("load_kwh", "load", style.BLACK),
+        ("pv_kwh", "PV", style.ORANGE),
+        ("net_kwh", "net", style.GREY),
+    )
+    lines += (("ev_kwh", "vehicles", style.PURPLE),) if results.vehicles else ()
+    lines += (("other_kwh", THERMAL, style.GREEN),) if results.thermal else ()
+    divisor, unit = style.scale(float(daily[["load_kwh", "pv_kwh"]].sum().to_numpy().max()), "MWh", "kWh")
+    for key, label, shade in (*lines, ("out", "battery out", style.SKY)):
+        axes[0].plot(daily[key].sum() / divisor, color=shade, label=label, linewidth=1)
     axes[0].axhline(0, color=style.BLACK, linewidth=0.6)
-    axes[0].set_title("energy, MWh a day")
+    axes[0].set_title(f"energy, {unit} a day")
 
     for who in dict.fromkeys(("uncontrolled", name)):
         if who in results.hours and len(results.hours[who]) == len(hours):

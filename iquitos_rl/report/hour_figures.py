@@ -23,9 +23,12 @@ def monthly(results: Results) -> Figure:
     titles = ["highest import in the hours of the highest price, kW", "highest import in the other hours, kW"]
     if not split:
         titles = ["highest import, kW"]
-    if results.traced:
+    charged = results.traced and any(
+        hours.demand_cost.any() for hours in results.hours.values() if "demand_cost" in hours
+    )
+    if charged:
         titles.append(f"demand charges, thousand {results.currency}")
-    found = {name: monthly_peaks(hours, split) for name, hours in results.hours.items()}
+    found = {name: monthly_peaks(hours, split)[: len(titles)] for name, hours in results.hours.items()}
     figure, axes = style.subplots(0.7 + 1.5 * len(titles), (1,) * len(titles), sharex=True)
     for i, (axis, title) in enumerate(zip(axes, titles)):
         monthly_bars(axis, results, {name: series[i] for name, series in found.items() if i < len(series)})
@@ -142,20 +145,23 @@ def sockets(results: Results) -> Figure:
 
 
 def balance(results: Results) -> Figure:
-    """Energy in and out, MWh: two bars of equal length per controller."""
+    """Energy in and out: two bars of equal length per controller."""
     figure, (axis,) = style.subplots(1.5 + 0.66 * len(results.hours))
+    largest = max(sum(energy_balance(hours)[0].values()) for hours in results.hours.values())
+    divisor, unit = style.scale(largest, "MWh", "kWh")
     labels: list[str] = []
     for name, hours in results.hours.items():
         for flows, way in zip(energy_balance(hours), ("in", "out")):
             left = 0.0
             for label, value in flows.items():
-                if value / 1e3 >= 0.05:
-                    axis.barh(len(labels), value / 1e3, left=left, color=style.FLOWS[label], height=0.8, label=label)
-                left += value / 1e3
+                if value > 1e-4 * largest:
+                    axis.barh(
+                        len(labels), value / divisor, left=left, color=style.FLOWS[label], height=0.8, label=label
+                    )
+                left += value / divisor
             style.mark(axis, left, len(labels), f"{left:,.0f}")
             labels.append(f"{style.display_name(name)}, {way}")
     axis.set_yticks(range(len(labels)), labels)
-    largest = max(sum(energy_balance(hours)[0].values()) for hours in results.hours.values())
-    style.finish_bars(axis, "MWh", largest / 1e3)
+    style.finish_bars(axis, unit, largest / divisor)
     style.legend(figure, [axis])
     return figure

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from iquitos_rl.judging.standings import EXPLAINED
+from iquitos_rl.judging.standings import EXPLAINED, KPIS_EXPLAINED
 from iquitos_rl.report import cost_figures, dispatch_figures, hour_figures, tables
 from iquitos_rl.report.results import Results
 from iquitos_rl.report.style import display_name, save
@@ -32,7 +32,9 @@ def fill_page(results: Results, title: str, headline: list[str]) -> str:
     environment.filters["named"] = display_name
     figures = {"cost": cost_figures, "hour": hour_figures, "power": dispatch_figures}
     environment.globals.update(results=results, figure=partial(figure, results), tables=tables, **figures)
-    page = environment.get_template("page.html").render(title=title, headline=headline, explained=EXPLAINED)
+    page = environment.get_template("page.html").render(
+        title=title, headline=headline, explained=EXPLAINED, kpis_explained=f"{KPIS_EXPLAINED}."
+    )
     return page.lstrip()  # of the empty lines between the template's macros
 
 

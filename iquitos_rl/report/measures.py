@@ -11,6 +11,8 @@ import pandas as pd
 from iquitos_rl.baselines import bill
 from iquitos_rl.report.results import Results
 
+THERMAL = "cooling, heating, hot water"
+
 
 def step_hours(hours: pd.DataFrame) -> float:
     """Length of a step in hours, from the number of consecutive rows with the same clock hour."""
@@ -41,14 +43,15 @@ def energy_balance(hours: pd.DataFrame) -> tuple[dict[str, float], dict[str, flo
     """kWh that came in by source and went out by use; both sums are equal up to rounding."""
     battery = hours.bess_kwh
     came = {"import": hours.import_kwh.sum(), "PV": hours.pv_kwh.sum(), "battery out": -battery.clip(upper=0).sum()}
-    went = {"load": hours.load_kwh.sum(), "vehicles": hours.ev_kwh.sum(), "other": hours.other_kwh.sum()}
+    went = {"load": hours.load_kwh.sum(), "vehicles": hours.ev_kwh.sum(), THERMAL: hours.other_kwh.sum()}
     went |= {"battery in": battery.clip(lower=0).sum(), "export": hours.export_kwh.sum()}
-    return came, went
+    return came, went | ({"lost in outages": hours.curtailed_kwh.sum()} if "curtailed_kwh" in hours else {})
 
 
 def co2_terms(found: dict[str, float]) -> dict[str, float]:
-    """Tonnes of grid CO2, divided among load, vehicles and losses in proportion to their energy."""
+    """Tonnes of grid CO2, divided among load, vehicles, thermal devices and losses in proportion to their energy."""
     terms = {"load": found["load_kwh"], "vehicles": found["ev_kwh"]}
+    terms |= {THERMAL: found["thermal_kwh"]} if "thermal_kwh" in found else {}
     used = found["import_kwh"] + found.get("pv_kwh", 0.0) - found.get("export_kwh", 0.0)
     terms["losses, other"] = used - sum(terms.values())
     return {name: found["co2_kg"] / 1e3 * kwh / used if used > 0 else 0.0 for name, kwh in terms.items()}

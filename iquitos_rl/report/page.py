@@ -6,6 +6,7 @@ If the run lacks something, a sentence says so. Equal files give the same report
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 from iquitos_rl.judging.standings import interval
 from iquitos_rl.judging.summary import gap_shares
@@ -40,7 +41,8 @@ def headline(results: Results) -> list[str]:
     failed = [f"{display_name(name)} failed: {message}." for name, message in summary.get("failed", {}).items()]
     if not results.agents:
         return ["This run has no results of an agent.", *failed]
-    key, what, unit, scale = main_figure(results)
+    figure = main_figure(results)
+    key, what = figure.key, figure.name
     ranked = sorted((found[key], name) for name, found in controllers.items() if key in found)
     agents = [(value, name) for value, name in ranked if name in results.agents]
     if not agents:
@@ -48,17 +50,18 @@ def headline(results: Results) -> list[str]:
     (mine, best), idle = agents[0], controllers.get("uncontrolled", {}).get(key)
     what = f"mean {what}" if results.standings else what
     first = f"{display_name(best)}'s {what} on {summary.get('evaluated_on', 'the evaluated year')} is "
-    first += f"{mine / scale:,.0f} {unit}"
+    first += figure.amount(mine)
     if idle is not None:
         share = f" ({100 * abs(1 - mine / idle):.1f} %)" if idle > 0 else ""
         side = "below" if mine <= idle else "above"
-        first += f", {abs(idle - mine) / scale:,.0f} {unit}{share} {side} the uncontrolled site's {idle / scale:,.0f}"
+        first += f", {figure.amount(abs(idle - mine))}{share} {side} the uncontrolled site's {figure.number(idle)}"
     return [f"{first}.", *(compared(results) if results.standings else one_run(results, best)), *failed]
 
 
 def one_run(results: Results, best: str) -> list[str]:
     """Sentences on the best agent of a single training."""
-    controllers, (key, _, unit, scale) = results.controllers, main_figure(results)
+    controllers, figure = results.controllers, main_figure(results)
+    key = figure.key
     mine, text = controllers[best][key], []
     if (closed := gap_shares(controllers, key).get(best)) is not None:
         text.append(f"It closes {100 * closed:.1f} % of the gap between the uncontrolled site and perfect foresight.")
@@ -66,7 +69,7 @@ def one_run(results: Results, best: str) -> list[str]:
     if rules:
         rule, name = rules[0]
         order = "higher" if rule > mine else "not higher"
-        text.append(f"The best rule ({display_name(name)}) gives {rule / scale:,.0f} {unit}, which is {order}.")
+        text.append(f"The best rule ({display_name(name)}) gives {figure.amount(rule)}, which is {order}.")
     departures, served = (controllers[best].get(name) for name in ("departures", "departures_served"))
     if departures and served is not None:
         text.append(f"{served:,.0f} of {departures:,.0f} vehicles left within 5 points of the SOC they wanted.")
@@ -100,11 +103,33 @@ def compared(results: Results) -> list[str]:
     return text
 
 
-def main_figure(results: Results) -> tuple[str, str, str, float]:
-    """Key, name, unit and scale of the agents' objective: CO2 if all agents have the preset co2, else the bill."""
+class MainFigure(NamedTuple):
+    """What the agents were to lower."""
+
+    key: str
+    name: str
+    unit: str
+    scale: float
+    digits: int = 0
+
+    def number(self, value: float) -> str:
+        return f"{value / self.scale:,.{self.digits}f}"
+
+    def amount(self, value: float) -> str:
+        """With its unit."""
+        return f"{self.number(value)} {self.unit}".rstrip()
+
+
+def main_figure(results: Results) -> MainFigure:
+    """The agents' objective: CO2 or a challenge's score if all agents have that preset, else the bill."""
     asked = {
         own.get("task", {}).get("objective", {}).get("preset") for own in results.summary.get("settings", {}).values()
     }
     if asked == {"co2"}:
-        return "co2_kg", "grid CO2", "t", 1000.0
-    return "bill", "bill", str(results.summary.get("currency", "")), 1.0
+        return MainFigure("co2_kg", "grid CO2", "t", 1000.0)
+    preset = next(iter(asked)) if len(asked) == 1 else None
+    if isinstance(preset, str) and preset.startswith("challenge-"):
+        year = preset.removeprefix("challenge-")
+        if any(f"score_{year}" in found for found in results.controllers.values()):
+            return MainFigure(f"score_{year}", f"score of {year}", "", 1.0, 4)
+    return MainFigure("bill", "bill", str(results.summary.get("currency", "")), 1.0)

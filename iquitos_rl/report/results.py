@@ -122,6 +122,17 @@ class Results:
         return all("missing_kwh" in hours for name, hours in self.hours.items() if name != "optimum")
 
     @property
+    def vehicles(self) -> bool:
+        """Whether the site has any."""
+        figures = any(found.get("departures") or found.get("ev_kwh") for found in self.controllers.values())
+        return figures or any(hours.ev_kwh.any() for hours in self.hours.values())
+
+    @property
+    def thermal(self) -> bool:
+        """Whether the site has devices that cool, heat, or make hot water."""
+        return any(found.get("thermal_kwh") for found in self.controllers.values())
+
+    @property
     def standings(self) -> dict[str, dict[str, Any]]:
         """In a comparison, each controller's means over seeds and years with intervals; else empty."""
         return dict(self.summary.get("standings", {}))
@@ -147,7 +158,7 @@ def read_results(folder: Path) -> Results:
         path, traced, served = (find(folder, name, f"{kind}_{name}.csv") for kind in ("timeseries", "trace", "sockets"))
         if path is None:
             continue
-        hours[name] = read_columns(path, HOURLY, ("battery_soc",))
+        hours[name] = read_columns(path, HOURLY, ("battery_soc", "curtailed_kwh"))
         if traced is not None:
             booked = read_columns(traced, TRACED)
             if len(booked) != len(hours[name]):

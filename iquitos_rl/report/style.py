@@ -27,7 +27,8 @@ BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 FLOWS = {
     **{"import": "#BBBBBB", "PV": YELLOW, "battery out": SKY, "battery in": BLUE},
-    **{"load": "#444444", "vehicles": PURPLE, "other": VERMILLION, "losses, other": VERMILLION, "export": ORANGE},
+    **{"load": "#444444", "vehicles": PURPLE, "cooling, heating, hot water": GREEN, "export": ORANGE},
+    **{"losses, other": VERMILLION, "lost in outages": VERMILLION},
 }
 """Where energy comes from and goes to."""
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -142,6 +143,16 @@ def legend(figure: Figure, axes: Iterable[Any], columns: int = 3) -> None:
 def thousands(*axes: Any) -> None:
     for axis in axes:
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+
+
+def short(value: float) -> str:
+    """A number with three digits, or with all digits before the point."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def scale(largest: float, large: str, small: str) -> tuple[float, str]:
+    """What to divide by, and the unit: the large one from 10,000 of the small one."""
+    return (1e3, large) if largest >= 1e4 else (1.0, small)
 
 
 def mark(axis: Any, value: float, row: float, text: str, left: bool = False) -> None:

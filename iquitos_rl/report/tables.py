@@ -9,9 +9,10 @@ import yaml
 
 from iquitos_rl.baselines.registry import CONTROLLERS
 from iquitos_rl.judging.references import kept
+from iquitos_rl.judging.scores import KPI
 from iquitos_rl.judging.standings import HEAD, table_rows
 from iquitos_rl.judging.summary import gap_shares
-from iquitos_rl.judging.table import cell, figure_rows, listed
+from iquitos_rl.judging.table import cell, figure_rows, kpi_rows, listed, score_rows
 from iquitos_rl.report.measures import energy_balance, peak_window, scores, step_hours
 from iquitos_rl.report.results import REFERENCES, Results
 from iquitos_rl.report.style import MONTHS, display_name
@@ -33,7 +34,7 @@ LABELS = {
     "largest_balance_residual_kwh": "largest residual of an hour's energy balance, kWh",
     "demand_charge_booked_minus_defined": "demand charges as booked minus by definition",
     "district_largest_net_difference_kwh": "training engine against CityLearn: an hour's net, kWh at most",
-    "district_bill_difference_percent": "training engine against CityLearn: the year's bill, %",
+    "district_bill_difference_percent": "training engine against CityLearn: the bill, %",
     "evaluated_on": "evaluated on",
     "created": "started",
     "wall_s": "whole run, s",
@@ -50,8 +51,25 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
 
 
-def meanings(controllers: Controllers) -> Rows:
-    return [[entry.label, entry.meaning] for name, entry in CONTROLLERS.items() if name in controllers]
+def meanings(results: Results) -> Rows:
+    """Every controller and what it does, as far as the site has it."""
+    rows = []
+    for name, entry in CONTROLLERS.items():
+        if name in results.controllers:
+            parts = entry.meaning.split(", ")
+            absent = [
+                what for what, there in (("vehicle", results.vehicles), ("cooling", results.thermal)) if not there
+            ]
+            rows.append([entry.label, ", ".join(part for part in parts if not any(what in part for what in absent))])
+    return rows
+
+
+def kpis(results: Results) -> Table:
+    """Scores of challenges and CityLearn's KPIs, agents first."""
+    names = [*results.agents, *(name for name in results.controllers if name not in results.agents)]
+    found = {name: results.controllers[name] for name in names}
+    found = {name: own for name, own in found.items() if any(key.startswith(KPI) for key in own)}
+    return score_rows(found) + kpi_rows(found), ["", *map(display_name, found)]
 
 
 def by_score(results: Results, key: str, *without: str) -> list[str]:
@@ -101,10 +119,11 @@ def evaluations(results: Results) -> Rows:
 
 
 def demand_share(controllers: Controllers) -> str:
-    """The uncontrolled site's demand charges as a share of its bill, in brackets."""
+    """That imports are charged, and the share of it in the uncontrolled bill; empty where they are not."""
     idle = controllers.get("uncontrolled", {})
-    known = idle.get("bill", 0) > 0 and "demand_cost" in idle
-    return f" ({100 * idle['demand_cost'] / idle['bill']:.0f} % of the uncontrolled bill)" if known else ""
+    known = idle.get("bill", 0) > 0 and idle.get("demand_cost", 0) > 0
+    share = f"{100 * idle['demand_cost'] / idle['bill']:.0f} %" if known else ""
+    return f", which sets the demand charge ({share} of the uncontrolled bill)" if known else ""
 
 
 def costs(results: Results) -> Table:
@@ -154,12 +173,12 @@ def sockets(results: Results) -> Table:
 
 
 def balance(results: Results) -> Rows:
-    """Energy in, energy out, and their difference."""
+    """Energy in and energy out in kWh, and their difference."""
     rows = []
     for name, hours in results.hours.items():
         came, went = (sum(flows.values()) for flows in energy_balance(hours))
         difference = f"{round(came - went, 3) + 0.0:.3f}"
-        rows.append([display_name(name), f"{came / 1e3:,.1f}", f"{went / 1e3:,.1f}", difference])
+        rows.append([display_name(name), f"{came:,.0f}", f"{went:,.0f}", difference])
     return rows
 
 

@@ -11,13 +11,13 @@ import torch
 from iquitos_rl.baselines.guided import GuidedSite
 from iquitos_rl.baselines.recording import record_years
 from iquitos_rl.baselines.rule import RuleSettings
-from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.cases.site import Site
 from iquitos_rl.config import RunSettings
 from iquitos_rl.envs.engines import ENGINES, Wanted
 from iquitos_rl.envs.task.site_vector import SiteVector
 from iquitos_rl.envs.vector import VectorEnv
 from iquitos_rl.errors import UserError
+from iquitos_rl.judging.evaluation import share_bar
 from iquitos_rl.judging.references import STRONGEST, find_rule
 from iquitos_rl.machine.interrupt import Check
 
@@ -64,17 +64,17 @@ def choose_engine(asked: str, sites: Sequence[Site]) -> tuple[str, str]:
 
 
 def make_engine(
-    settings: RunSettings, train_years: list[Path], device: torch.device, rule: RuleSettings | None = None
+    settings: RunSettings, sites: Sequence[Site], device: torch.device, rule: RuleSettings | None = None
 ) -> Engine:
     """The training environments that the settings ask for.
 
     Args:
+        sites: training years.
         rule: what actions count from, see `GuidedSite`; only for engines that can be guided.
 
     Raises:
         UserError: the engine asked for by name cannot reproduce the site.
     """
-    sites = [read_site(folder) for folder in train_years]
     name, reason = choose_engine(settings.engine, sites)
     trajectory = None if rule is None else record_years(sites, rule, settings.task, device)
     wanted = Wanted(sites, settings.task, settings.num_envs, settings.episode_hours, device, trajectory)
@@ -87,9 +87,7 @@ def make_engine(
     return Engine(name, env, sites[0].rows - 1, made.together, reason, [site.fingerprint for site in sites])
 
 
-def choose_guidance(
-    settings: RunSettings, train_years: list[Path], cache: Path, check: Check = lambda: None
-) -> Guidance:
+def choose_guidance(settings: RunSettings, sites: Sequence[Site], cache: Path, check: Check = lambda: None) -> Guidance:
     """The rule that the agent's actions count from; tuned on the training years, or taken from the cache.
 
     Raises:
@@ -97,21 +95,21 @@ def choose_guidance(
     """
     if settings.guide == "none":
         return Guidance(None, "none was asked for")
-    reason = obstacle(settings, train_years)
+    reason = obstacle(settings, sites)
     if reason is not None:
         if settings.guide == "auto":
             return Guidance(None, reason)
         raise UserError(f"guide = {settings.guide}: {reason}")
-    print(f"the rule {STRONGEST} is tuned on training years, unless that was done before", flush=True)
-    rule = find_rule(STRONGEST, train_years, settings.task, cache, check=check)
+    with share_bar(f"tune the rule {STRONGEST}", check) as on_share:
+        rule = find_rule(STRONGEST, sites, settings.task, cache, on_share=on_share)
     return Guidance(rule, "tuned to " + ", ".join(f"{name} {value:.2f}" for name, value in rule.parameters.items()))
 
 
-def obstacle(settings: RunSettings, train_years: list[Path]) -> str | None:
+def obstacle(settings: RunSettings, sites: Sequence[Site]) -> str | None:
     """Why no rule can act in a run, None where one can."""
     if settings.engine != "auto" and not ENGINES.require(settings.engine).guided:
         able = " and ".join(name for name, engine in ENGINES.items() if engine.guided)
         return f"rules are followed on the {able} engine only"
     if not settings.task.ev_guard or settings.task.sockets != "fleet":
         return "rules need task.ev_guard: true and task.sockets: fleet"
-    return cannot("district", [read_site(folder) for folder in train_years])  # which rules are tuned on
+    return cannot("district", sites)  # which rules are tuned on

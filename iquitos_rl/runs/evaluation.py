@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -15,48 +17,51 @@ from iquitos_rl.envs.citylearn.env import resolve_case
 from iquitos_rl.envs.task.objective import Objective, read_tariff
 from iquitos_rl.envs.task.settings import TaskSettings
 from iquitos_rl.errors import UserError
-from iquitos_rl.judging.evaluation import evaluate_policy, hour_bar
-from iquitos_rl.judging.references import UNCONTROLLED, Reference, copy_hours, judge, kept, learn, stored
+from iquitos_rl.judging.evaluation import evaluate_policy, hour_bar, share_bar
+from iquitos_rl.judging.references import OPTIMUM, UNCONTROLLED, Reference, copy_hours, judge, kept, learn, stored
 from iquitos_rl.judging.summary import Judged, make_summary
 from iquitos_rl.judging.table import comparison_table
 from iquitos_rl.machine.device import choose_device, choose_threads
 from iquitos_rl.machine.files import write_json
-from iquitos_rl.machine.interrupt import Check
+from iquitos_rl.machine.interrupt import Check, Interrupts
 from iquitos_rl.runs.folder import SUMMARY, make_output
 from iquitos_rl.runs.years import EVALUATION_YEAR_SEED, preset_year
 
 
 def find_reference(
-    reference: Reference,
-    cache: Path,
-    output: Path,
-    skip: bool = False,
-    reuse: bool = False,
-    check: Check = lambda: None,
+    reference: Reference, cache: Path, output: Path | None, skip: bool = False, check: Check = lambda: None
 ) -> Judged:
-    """Evaluate a reference, or take it from the store; its hours go to `output`.
+    """Take a reference from the store, or evaluate it; its hours go to `output`, if that is given.
 
     Args:
-        skip: take it from the store or not at all.
-        reuse: take it from the store if it is there.
+        skip: do not evaluate.
 
     Raises:
         UserError: it must not be evaluated and is not stored, or the site has something that it cannot handle.
         SolverError: the optimum was not found.
     """
-    found = stored(reference, cache) if skip or reuse else None
+    found = stored(reference, cache)
     if found is None and skip:
         text = f"{cache} holds no baseline for these inputs; run once without --skip-baseline"
         raise UserError(f"--skip-baseline: {text}")
+    if found is None and reference.name == OPTIMUM:
+        print("the optimum: one linear programme over the whole period", flush=True)
+        found = judge(reference, cache)
     if found is None:
         with hour_bar(f"evaluate {reference.name}", read_site(reference.case).rows - 1, check) as advance:
             found = judge(reference, cache, advance)
-    copy_hours(reference, cache, output)
+    if output is not None:
+        copy_hours(reference, cache, output)
     return found
 
 
 def find_kept(
-    baseline: Reference, years: list[Path], cache: Path, output: Path, skip: bool = False, check: Check = lambda: None
+    baseline: Reference,
+    years: list[Path],
+    cache: Path,
+    output: Path | None,
+    skip: bool = False,
+    check: Check = lambda: None,
 ) -> tuple[dict[str, Judged], dict[str, str]]:
     """What every run evaluates next to the uncontrolled site `baseline`, or why one is missing.
 
@@ -70,14 +75,21 @@ def find_kept(
         if name == UNCONTROLLED or (needs != "nothing" and not years):
             continue
         try:
-            if needs == "rule":
-                print(f"the rule {name}: tuned on training years, which may take minutes the first time", flush=True)
-            rule = learn(name, years, baseline.task, cache, skip, check)
-            found[name] = find_reference(baseline._replace(name=name, rule=rule), cache, output, skip, True, check)
+            with share_bar(f"tune the rule {name}", check) as on_share:
+                rule = learn(name, years, baseline.task, cache, skip, on_share)
+            found[name] = find_reference(baseline._replace(name=name, rule=rule), cache, output, skip, check)
         except (UserError, SolverError) as error:
             left_out[name] = str(error)
             print(f"without {name}: {error}", flush=True)
     return found, left_out
+
+
+def store_kept(baseline: Reference, years: list[Path], cache: Path, interrupts: Interrupts) -> bool:
+    """What `find_kept` will look for, worked out in another process; it stores as it goes, and says nothing."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        find_reference(baseline, cache, None, check=interrupts.check)
+        find_kept(baseline, years, cache, None, check=interrupts.check)
+    return True
 
 
 def load_site_agent(name: str, folder: Path) -> tuple[Any, TaskSettings]:

@@ -80,10 +80,11 @@ def plan_run(name: str, settings: AgentSettings, device_memory: int | None, ram:
     device = choose_device(settings.run.device)
     with TemporaryDirectory() as folder:
         years = prepare_years(settings.run, Path(folder))
+        sites = [read_site(year) for year in years.train]
         # The memory that a rule takes does not depend on what it is tuned to.
-        guided = settings.run.guide != "none" and obstacle(settings.run, years.train) is None
-        rule = default_settings(STRONGEST, fit_profiles([read_site(years.train[0])])) if guided else None
-        engine = make_engine(settings.run, years.train, device, rule)
+        guided = settings.run.guide != "none" and obstacle(settings.run, sites) is None
+        rule = default_settings(STRONGEST, fit_profiles(sites[:1])) if guided else None
+        engine = make_engine(settings.run, sites, device, rule)
         env = engine.env
         try:
             found = plan_agent(name, settings.agent, env, device, device_memory, ram)

@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 import traceback
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ from iquitos_rl.machine.facts import machine
 from iquitos_rl.machine.files import write_json, write_text
 from iquitos_rl.machine.interrupt import Interrupted, Interrupts
 from iquitos_rl.report.page import write_report
-from iquitos_rl.runs.evaluation import find_kept, find_reference
+from iquitos_rl.runs.evaluation import find_kept, find_reference, store_kept
 from iquitos_rl.runs.folder import (
     NO_DIFFERENCE,
     RESULT,
@@ -48,10 +50,14 @@ from iquitos_rl.runs.folder import (
     refuse_changes,
     set_aside,
 )
+from iquitos_rl.runs.jobs import Pool, cores
+from iquitos_rl.runs.timings import Timings
 from iquitos_rl.runs.training import Session, Training
-from iquitos_rl.runs.years import prepare_years
+from iquitos_rl.runs.years import prepare_years, require_case
 
 OUTPUTS = Path("outputs")
+LONG_YEAR = 2_000
+"""Rows of a year from which on a second process evaluates references: it takes seconds to start."""
 LATEST = Path("")
 """In the place of the folder to resume in: `output`, or the latest run of the case."""
 
@@ -75,13 +81,16 @@ class Request:
     """Resume although settings or data have changed."""
     skip_baseline: bool = False
     """Take references from the cache only."""
+    quick: bool = False
+    """Take the settings of a first look for what nothing else sets."""
     cache: Path | None = None
     """Where built years and references are kept; next to the output by default."""
 
     def settings(self, resumed: Mapping[str, dict[str, Any]] | None = None) -> Settings:
         """Settings of each agent to be trained; those of the run that is `resumed` are the defaults."""
         names = shipped_agents() if self.agent == ALL else [self.agent]
-        return load_settings(names, self.config, self.flags, self.sets, resumed, together=self.agent == ALL)
+        together = self.agent == ALL
+        return load_settings(names, self.config, self.flags, self.sets, resumed, together, self.quick)
 
 
 def train(request: Request) -> int:
@@ -95,6 +104,7 @@ def train(request: Request) -> int:
     with Interrupts("finishing the step and saving") as interrupts:
         found = _find_run(request)
         settings = request.settings(found.settings if found else None)
+        require_case(settings.run.case)
         device = choose_device(settings.run.device)
         folder = found.folder if found else _open_output(request, settings.run.case)
         with lock_output(folder):
@@ -156,30 +166,63 @@ def _describe(request: Request, folder: Path, found: Run | None, settings: Setti
 
 def train_in(run: Run, settings: Settings, device: torch.device, request: Request, interrupts: Interrupts) -> int:
     """Train and evaluate every agent in the run's folder, and write the summary."""
+    words = ["python", "-m", "iquitos_rl.train", run.algorithm, "--resume", str(run.folder)]
+    hint = subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
+    interrupts.message = f"stopped; to resume: {hint}"
+    if request.quick:
+        print("quick: a month in the place of a year, to see how a run goes; its figures say little", flush=True)
+    if request.skip_baseline or cores() < 2:
+        return _train_with(None, run, settings, device, request, interrupts, hint)
+    with Pool(1, interrupts, interrupts.message) as helper:
+        return _train_with(helper, run, settings, device, request, interrupts, hint)
+
+
+def _train_with(
+    helper: Pool | None,
+    run: Run,
+    settings: Settings,
+    device: torch.device,
+    request: Request,
+    interrupts: Interrupts,
+    hint: str,
+) -> int:
+    """`train_in`, with a second process that evaluates what agents are compared with, or without one."""
     started, output, task, skip = time.perf_counter(), run.folder, settings.run.task, request.skip_baseline
-    cache = request.cache or output.parent / "cache"
+    cache, timings = request.cache or output.parent / "cache", Timings()
     facts = machine(device, run.threads)
     print(", ".join(f"{key} {value}" for key, value in facts.items()), flush=True)
 
-    years = prepare_years(settings.run, cache, interrupts.check)
-    report = check_case(years.evaluate)
+    with timings.phase("years"):
+        years = prepare_years(settings.run, cache, interrupts.check, helper)
+        report = check_case(years.evaluate)
     if report.errors:
         raise UserError(f"{years.evaluate}: {report.errors[0]}")
     for warning in report.warnings:
         print(f"warning: {warning}", flush=True)
     interrupts.check()
-    words = ["python", "-m", "iquitos_rl.train", run.algorithm, "--resume", str(output)]
-    hint = subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
-    baseline = Reference(UNCONTROLLED, years.evaluate, read_site(years.evaluate).fingerprint, task)
-    resume, fingerprint = request.resume is not None, baseline.fingerprint
-    session = Session(interrupts, resume, request.allow_changes, hint, cache, device, years, fingerprint)
-    references = {UNCONTROLLED: find_reference(baseline, cache, output, skip, resume, interrupts.check)}
-
+    site = read_site(years.evaluate)
+    baseline = Reference(UNCONTROLLED, years.evaluate, site.fingerprint, task)
+    if helper is not None and site.rows < LONG_YEAR:
+        helper = None
+    if helper is None:
+        with timings.phase("references"):
+            find_reference(baseline, cache, None, skip, interrupts.check)
+    else:
+        helper.submit("references", partial(store_kept, baseline, years.train, cache))
+    resume, watch = request.resume is not None, helper.check if helper else lambda: None
+    session = Session(
+        interrupts, resume, request.allow_changes, hint, cache, device, years, site.fingerprint, timings, watch
+    )
     if len(settings.agents) == 1:
         results = {name: _train_and_evaluate(name, own, output, session) for name, own in settings.agents.items()}
     else:
         results = {name: _attempt(name, own, output / name, session) for name, own in settings.agents.items()}
-    others, left_out = find_kept(baseline, years.train, cache, output, skip, interrupts.check)
+    with timings.phase("references"):
+        if helper is not None:
+            print("waiting for what the agents are compared with", flush=True)
+            deque(helper.finished(), maxlen=0)
+        references = {UNCONTROLLED: find_reference(baseline, cache, output, skip, interrupts.check)}
+        others, left_out = find_kept(baseline, years.train, cache, output, skip, interrupts.check)
     objective, warnings = Objective(read_tariff(years.evaluate), task.objective), list(report.warnings)
     summary = {
         **make_summary(years.name, years.unseen, objective, references | others, results, warnings, device),
@@ -190,7 +233,9 @@ def train_in(run: Run, settings: Settings, device: torch.device, request: Reques
         "settings": settings.dump(),
     }
     write_json(output / SUMMARY, summary)
-    page = write_report(output)
+    with timings.phase("report"):
+        page = write_report(output)
+    timings.write(output)
     print(comparison_table(summary), flush=True)
     print(f"results in {output}, to read: {page}", flush=True)
     return 1 if any(result.failed for result in results.values()) else 0
@@ -201,7 +246,8 @@ def _train_and_evaluate(name: str, settings: AgentSettings, output: Path, sessio
     training = Training(name, settings, output, session)
     if session.resume and (stored := _stored_result(output, training)) is not None:
         return stored
-    timing = training.run()
+    with session.timings.phase("training"):
+        timing = training.run()
     # What was saved is evaluated, on the CPU: one observation at a time is slower on a GPU than the simulator.
     agent: Any = AGENTS[name].agent.load(output / "policy")
 
@@ -209,7 +255,8 @@ def _train_and_evaluate(name: str, settings: AgentSettings, output: Path, sessio
         session.interrupts.check(f"trained, not evaluated yet; to resume: {session.hint}")
 
     check()
-    result = evaluate_policy(name, agent, session.years.evaluate, settings.run.task, output, check)
+    with session.timings.phase("evaluation"):
+        result = evaluate_policy(name, agent, session.years.evaluate, settings.run.task, output, check)
     result = result._replace(timing=timing)
     write_json(output / RESULT, {"steps": training.agent.steps, "result": result._asdict()})
     return result

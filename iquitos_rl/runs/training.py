@@ -12,18 +12,20 @@ import torch
 
 from iquitos_rl.agents import AGENTS
 from iquitos_rl.agents.progress import Progress
+from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.checkpoints.checkpoint import Checkpoints, Loaded, generator_states, set_generator_states
 from iquitos_rl.config import AgentSettings, unguided_settings
 from iquitos_rl.envs.gym.worker import WorkerError
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.evaluation import progress_bar
 from iquitos_rl.machine.facts import versions
-from iquitos_rl.machine.interrupt import Interrupts
+from iquitos_rl.machine.interrupt import Check, Interrupts
 from iquitos_rl.report.metrics import MetricsWriter
 from iquitos_rl.runs.best import YEARS, Best
 from iquitos_rl.runs.engine import Engine, choose_guidance, make_engine
 from iquitos_rl.runs.folder import differences, refuse_changes
 from iquitos_rl.runs.planning import planned_settings
+from iquitos_rl.runs.timings import Timings
 from iquitos_rl.runs.years import Years
 
 FOLDER, INSPECTION = "checkpoints", "inspection"
@@ -43,6 +45,9 @@ class Session(NamedTuple):
     years: Years
     evaluation: str
     """Fingerprint of the year that agents are evaluated on."""
+    timings: Timings
+    watch: Check
+    """Raises what has gone wrong in another process."""
 
 
 class Training:
@@ -54,9 +59,13 @@ class Training:
 
     def __init__(self, name: str, settings: AgentSettings, output: Path, session: Session) -> None:
         self.name, self.settings, self.output, self.session = name, settings, output, session
-        device, years = session.device, session.years.train
-        rule, reason = choose_guidance(settings.run, years, session.cache, session.interrupts.check)
-        self.engine: Engine = make_engine(settings.run, years, device, rule)
+        device, timings = session.device, session.timings
+        with timings.phase("reading"):
+            sites = [read_site(folder) for folder in session.years.train]
+        with timings.phase("rule"):
+            rule, reason = choose_guidance(settings.run, sites, session.cache, session.interrupts.check)
+        with timings.phase("engine"):
+            self.engine: Engine = make_engine(settings.run, sites, device, rule)
         engine, hours = self.engine, self.engine.steps_per_year
         self.total = settings.run.steps or (settings.run.episodes or 1) * hours
         guide = "no rule" if rule is None else f"the rule {rule.name}"
@@ -152,6 +161,7 @@ class Training:
                 self.session.interrupts.check(self._saved())
             if episodes or self.checkpoints.due():
                 self._save()
+                self.session.watch()
 
         try:
             if self.agent.steps < self.total:

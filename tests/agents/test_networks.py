@@ -49,7 +49,9 @@ def test_mlp_is_torchs_torchsand_so_is_its_gradient(sizes, activation):
 
 @pytest.mark.parametrize("layer_norm", [False, True])
 @pytest.mark.parametrize(("obs_dim", "action_dim"), [(3, 1), (40, 35)])
-def test_gradients_of_the_critics_are_those_of_autograd(layer_norm, obs_dim, action_dim):
+@pytest.mark.parametrize("apart", [False, True])
+def test_gradients_of_the_critics_are_those_of_autograd(layer_norm, obs_dim, action_dim, apart, monkeypatch):
+    monkeypatch.setattr(layers, "APART", 0 if apart else 1 << 18)
     g = generator()
     critic = Critics(obs_dim, action_dim, [8, 34], layer_norm, g).double()
     for parameter in critic.norms:
@@ -68,6 +70,22 @@ def test_gradients_of_the_critics_are_those_of_autograd(layer_norm, obs_dim, act
     critic.requires_grad_(False)
     (alone,) = torch.autograd.grad(critic(obs.detach(), action), [action], by_q)
     torch.testing.assert_close(alone, expected[-1])
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+@pytest.mark.parametrize("shares", [[4, 3, 2], [9, 0, 0], [8, 1, 0]])
+def test_rows_that_a_critic_has_no_gradient_of_change_nothing(layer_norm, shares, monkeypatch):
+    """As the least of several critics leaves them: every row's gradient is one critic's, and a critic may have none."""
+    monkeypatch.setattr(layers, "APART", 0)
+    g = generator()
+    critic = Critics(5, 2, [8, 34], layer_norm, g, count=3).double().requires_grad_(False)
+    obs, action = (torch.randn(9, n, dtype=torch.float64, generator=g) for n in (5, 2))
+    owner = torch.repeat_interleave(torch.arange(3), torch.tensor(shares))[torch.randperm(9, generator=g)]
+    by_q = torch.zeros(3, 9, dtype=torch.float64).scatter_(0, owner[None], torch.randn(1, 9, generator=g).double())
+    action.requires_grad_()
+    plain = layers.forward(torch.cat([obs, action], -1), *given(critic))[0].squeeze(-1)
+    (expected,) = torch.autograd.grad(plain, action, by_q)
+    torch.testing.assert_close(torch.autograd.grad(critic(obs, action), action, by_q)[0], expected)
 
 
 def test_what_a_network_cannot_do_is_an_error_and_no_wrong_number():

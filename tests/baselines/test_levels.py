@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iquitos_rl.baselines.levels import fill_level, shave_level
+from iquitos_rl.baselines.levels import shave_level
 
 numbers = st.floats(-500, 3000, width=32)
 
@@ -35,6 +35,6 @@ def test_the_level_takes_exactly_the_energy_out_of_the_live_hours(hours, mask, l
 def test_filling_is_shaving_upside_down_and_batches():
     expected = torch.tensor([[[100.0, 0.0, 50.0], [100.0, 0.0, 50.0]]])
     live = torch.tensor([[[True, True, True]]])
-    level = fill_level(expected, torch.tensor([[1000.0, 20.0]]), torch.tensor([[50.0, 30.0]]), live)
+    level = -shave_level(-expected, torch.tensor([[1000.0, 20.0]]), torch.tensor([[50.0, 30.0]]), live)
     # 50 kWh raise the lowest hour to 50; at 20 kW the lowest takes 20 and the next 10.
     torch.testing.assert_close(level, torch.tensor([[50.0, 60.0]]))

@@ -197,8 +197,7 @@ ERRORS: dict[str, tuple[Callable[[Folder], object], str]] = {
     ),
     "washing machine action": (
         lambda f: f.schema(lambda s: s["actions"].update(washing_machine={"active": True})),
-        "schema.json: actions: CityLearn 3.0.2 fails on the unknown action washing_machine: delete it or set it "
-        "inactive",
+        "schema.json: written for an older CityLearn (action washing_machine); `iquitos-rl case upgrade ",
     ),
     "missing file": (
         lambda f: (f.path / "moto_002.csv").unlink(),
@@ -328,7 +327,8 @@ WARNINGS: dict[str, tuple[Callable[[Folder], object], str]] = {
     ),
     "washing machine": (
         lambda f: f.building(lambda b: b.update(washing_machines={"wm": {}})),
-        "schema.json: buildings.Building_1: CityLearn 3.0.2 ignores washing_machines; it knows deferrable_appliances",
+        "schema.json: buildings.Building_1: CityLearn 3.0.2 ignores washing_machines; `iquitos-rl case "
+        "upgrade` makes appliances of them",
     ),
     "no departure time": (
         lambda f: f.cell("moto_001.csv", f.arrival_line(), DEPARTURE, ""),

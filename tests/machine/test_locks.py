@@ -76,7 +76,7 @@ def test_a_rule_that_another_run_has_tuned_meanwhile_is_not_tuned_again(tmp_path
     rule = RuleSettings("strongest", dict.fromkeys(RULES["strongest"].ranges, 0.5), profiles)
     monkeypatch.setattr(references, "tune", tune)
     monkeypatch.setattr(references, "_rule_path", lambda *_: path)
-    find = partial(references.find_rule, "strongest", [], TaskSettings(), tmp_path, check=waiting.set)
+    find = partial(references.find_rule, "strongest", [], TaskSettings(), tmp_path, on_share=lambda _: waiting.set())
     thread = threading.Thread(target=lambda: found.append(find()))
     with only_process(path):
         thread.start()

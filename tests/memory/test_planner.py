@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from toy import ToyBattery
 
-from iquitos_rl.agents import AGENTS
+from iquitos_rl.agents import AGENTS, layers
 from iquitos_rl.envs.district.env import DistrictSite
 from iquitos_rl.envs.district.footprint import held_bytes
 from iquitos_rl.envs.gym.adapter import as_vector
@@ -231,14 +231,24 @@ PPO = {**ROLLOUT, "batch_size": 500, "epochs": 2}
         ("a2c", 600, 5, {**ROLLOUT, "storage": "float16"}),
     ],
 )
-def test_the_plan_is_the_peak_of_what_training_allocates(algorithm, obs_dim, action_dim, values):
-    """One thing at a time is made so large that nothing else can hide an error in its count."""
+def test_the_plan_is_the_peak_of_what_training_allocates(algorithm, obs_dim, action_dim, values, monkeypatch):
+    """One thing at a time is made so large that nothing else can hide an error in its count.
+
+    The plan is for the worst case, in which one critic has the least value of every row; other updates take less.
+    """
     env = Wide(4, obs_dim, action_dim)
     config = settings(algorithm, **values)
     plan = planned(algorithm, env, config, CPU_16, process=0)
-    with TensorPeak() as taken:
-        AGENTS[algorithm].agent(env, plan.config).learn(24 if algorithm == "sac" else 2_000)
-    assert plan.total("ram") == pytest.approx(taken.peak, rel=0.03)
+
+    def peak():
+        with TensorPeak() as taken:
+            AGENTS[algorithm].agent(env, plan.config).learn(24 if algorithm == "sac" else 2_000)
+        return taken.peak
+
+    if algorithm == "sac":
+        assert plan.total("ram") >= 0.97 * peak()
+        monkeypatch.setattr(layers, "WORTH_A_COPY", -1.0)  # no row is left out
+    assert plan.total("ram") == pytest.approx(peak(), rel=0.03)
 
 
 @pytest.mark.parametrize("algorithm", AGENTS)

@@ -10,6 +10,7 @@ import torch
 from schemas import Features, write_schema
 
 from iquitos_rl.baselines.rule import RuleSettings
+from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.config import RunSettings, load_settings, shipped_agents, unguided_settings
 from iquitos_rl.envs.district.env import DistrictSite
 from iquitos_rl.envs.task.site_task import TaskSettings
@@ -37,14 +38,14 @@ def noisy(folder: Path) -> Path:
 
 
 def test_auto_takes_the_district_engine_where_it_can(folder: Path) -> None:
-    engine = make_engine(RunSettings(num_envs=3), [folder], CPU)
+    engine = make_engine(RunSettings(num_envs=3), [read_site(folder)], CPU)
     assert (engine.name, engine.env.num_envs, engine.steps_per_year) == ("district", 3, 29)
     assert isinstance(engine.env, DistrictSite)
     assert "reproduces this site" in engine.reason
 
 
 def test_auto_falls_back_to_citylearn_and_says_why(noisy: Path) -> None:
-    engine = make_engine(RunSettings(), [noisy], CPU)
+    engine = make_engine(RunSettings(), [read_site(noisy)], CPU)
     assert engine.name == "citylearn"
     assert f"the district engine cannot reproduce {FEATURE}" in engine.reason
     engine.env.reset(seed=0)
@@ -53,11 +54,11 @@ def test_auto_falls_back_to_citylearn_and_says_why(noisy: Path) -> None:
 
 def test_the_district_engine_asked_for_by_name_is_never_replaced(noisy: Path) -> None:
     with pytest.raises(UserError, match=f"cannot reproduce {FEATURE}.*use the citylearn engine"):
-        make_engine(RunSettings(engine="district"), [noisy], CPU)
+        make_engine(RunSettings(engine="district"), [read_site(noisy)], CPU)
 
 
 def test_citylearn_asked_for_by_name_is_not_called_a_fallback(folder: Path) -> None:
-    engine = make_engine(RunSettings(engine="citylearn"), [folder], CPU)
+    engine = make_engine(RunSettings(engine="citylearn"), [read_site(folder)], CPU)
     assert engine.name == "citylearn"
     assert engine.reason.startswith("asked for")
     engine.env.close()
@@ -68,7 +69,7 @@ def tuned(monkeypatch):
     """Tuning that takes no time; returns how often it was done."""
     calls = []
 
-    def quick(name, sites, settings, check):
+    def quick(name, sites, settings, on_share):
         calls.append(name)
         parameters = {"cap": 1.0, "reserve": 0.5, "night_soc": 0.5, "patience": 0.0}
         return RuleSettings(name, parameters, references.fit_profiles(sites))
@@ -78,7 +79,7 @@ def tuned(monkeypatch):
 
 
 def test_the_rule_is_tuned_once_and_then_taken_from_the_cache(week_38, tmp_path, tuned):
-    first, again = (choose_guidance(RunSettings(), [week_38], tmp_path) for _ in range(2))
+    first, again = (choose_guidance(RunSettings(), [read_site(week_38)], tmp_path) for _ in range(2))
     assert tuned == ["strongest"]
     assert first.rule.parameters == again.rule.parameters
     assert "cap 1.00" in first.reason
@@ -94,7 +95,7 @@ def test_the_rule_is_tuned_once_and_then_taken_from_the_cache(week_38, tmp_path,
     ],
 )
 def test_a_run_without_a_guide_says_why(week_38, tmp_path, tuned, settings, reason):
-    found = choose_guidance(settings, [week_38], tmp_path)
+    found = choose_guidance(settings, [read_site(week_38)], tmp_path)
     assert found.rule is None
     assert reason in found.reason
     assert tuned == []
@@ -102,7 +103,7 @@ def test_a_run_without_a_guide_says_why(week_38, tmp_path, tuned, settings, reas
 
 def test_a_guide_that_is_asked_for_and_cannot_act_is_an_error(week_38, tmp_path, tuned):
     with pytest.raises(UserError, match="guide = strongest: rules are followed on the district engine only"):
-        choose_guidance(RunSettings(guide="strongest", engine="citylearn"), [week_38], tmp_path)
+        choose_guidance(RunSettings(guide="strongest", engine="citylearn"), [read_site(week_38)], tmp_path)
 
 
 @pytest.mark.parametrize("name", shipped_agents())

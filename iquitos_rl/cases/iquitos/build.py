@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from iquitos_rl.cases.iquitos.write import write_case
 from iquitos_rl.cases.presets import Preset
 from iquitos_rl.cases.site import Floats
 from iquitos_rl.errors import UserError
+from iquitos_rl.machine.files import write_json
 from iquitos_rl.version import __version__
 
 WEATHER_STREAM, FORECAST_STREAM, LOAD_STREAM, VISIT_STREAM = range(4)
+JANUARY_HOURS = 744
 LARGEST_DEVIATION = 0.13
 """Largest relative deviation. Metered hours exceed their mean day by at most 21 %, seasons included."""
 
@@ -52,7 +55,18 @@ def build_case(preset: str, year_seed: int, output: Path, settings: Overrides = 
     return finish_case(output, preset, year_seed, settings, calendar, sun, weather, load, pv, warnings)
 
 
+def build_january(year_seed: int, output: Path, settings: Overrides = None) -> Path:
+    """iquitos-38 with a schema that simulates January only: for a first look that takes a minute."""
+    build_case("iquitos-38", year_seed, output, settings)
+    path = output / "schema.json"
+    schema = json.loads(path.read_text(encoding="utf-8"))
+    schema["simulation_end_time_step"] = schema["simulation_start_time_step"] + JANUARY_HOURS - 1
+    write_json(path, schema)
+    return output
+
+
 IQUITOS_128, IQUITOS_38 = (Preset(partial(build_case, name), IQUITOS[name]) for name in ("iquitos-128", "iquitos-38"))
+IQUITOS_38_JANUARY = Preset(build_january, IQUITOS["iquitos-38"])
 
 
 def synthetic_load(calendar: Calendar, settings: LoadSettings, rng: np.random.Generator) -> Floats:

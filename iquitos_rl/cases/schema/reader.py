@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from iquitos_rl.cases.schema import defaults
+from iquitos_rl.cases.schema.appliances import read_appliances
 from iquitos_rl.cases.schema.names import (
     BUILDING_COLUMNS,
     CARBON_COLUMN,
@@ -40,6 +41,7 @@ from iquitos_rl.cases.schema.service import charging_limits, service_scopes
 from iquitos_rl.cases.schema.tables import DataFiles, Table
 from iquitos_rl.cases.schema.thermal import read_dynamics, read_end_uses, read_outage
 from iquitos_rl.cases.schema.unsupported import DEVICE_TYPES, building_features, site_features
+from iquitos_rl.cases.schema.upgrade import old_signs
 from iquitos_rl.cases.schema.values import Block
 from iquitos_rl.cases.site import Battery, Building, Charger, ElectricalService, Floats, Ints, Site, Vehicle
 from iquitos_rl.cases.thermal import END_USES, THERMAL_ACTIONS
@@ -145,6 +147,8 @@ class _SchemaReader:
         self.files.digest.update(path.read_bytes())
 
     def read(self) -> Reading:
+        if signs := old_signs(self.schema.content, self.files.root):
+            return self._too_old(signs)
         self._check_top()
         vehicles, excluded = self._vehicles()
         index = {vehicle.name: v for v, vehicle in enumerate(vehicles)} | dict.fromkeys(excluded, NONE)
@@ -189,6 +193,14 @@ class _SchemaReader:
                 fingerprint=self.files.digest.hexdigest(),
             )
         return Reading(self.report, self.schema, site, blocks, energy, weather, tuple(every))
+
+    def _too_old(self, signs: list[str]) -> Reading:
+        """One sentence instead of an error for every name that has changed since."""
+        more = f" and {len(signs) - 1} more" if len(signs) > 1 else ""
+        convert = f"iquitos-rl case upgrade {self.path.parent} --output NEW"
+        self.report.problems.clear()
+        self.schema.error(f"written for an older CityLearn ({signs[0]}{more}); `{convert}` converts it")
+        return Reading(self.report, self.schema, None, {}, {}, {}, ())
 
     def _check_top(self) -> None:
         """Check what stands outside of buildings and vehicles."""
@@ -297,7 +309,9 @@ class _SchemaReader:
             block.error("inactive_observations must be a list of names")
         actions = self._active_actions(block)
         if block.get("washing_machines"):
-            block.warning("CityLearn 3.0.2 ignores washing_machines; it knows deferrable_appliances")
+            block.warning(
+                "CityLearn 3.0.2 ignores washing_machines; `iquitos-rl case upgrade` makes appliances of them"
+            )
         self.unsupported += building_features(block, actions)
         for device in ("electrical_storage", "pv"):
             if device in block:
@@ -329,6 +343,7 @@ class _SchemaReader:
             socket_action=bool(chargers) and SOCKET_ACTION in actions,
             chargers=chargers,
             service=self._service(block, chargers),
+            appliances=read_appliances(block, self.files, actions, self.seconds / 3600),
             **self._thermal(name, block, energy, weather, actions),
         )
 

@@ -46,19 +46,42 @@ class DataFiles:
             self._tables[name] = self._parse(name, block, key)
         return self._tables[name]
 
-    def _parse(self, name: str, block: Block, key: str) -> Table:
+    def whole(self, block: Block, key: str, columns: tuple[str, ...]) -> tuple[str, pd.DataFrame]:
+        """Name and all rows of a file that has no row for every step; no rows where it cannot be read (recorded)."""
+        name = block.text(key, "the name of a data file")
+        content = self._content(name, block, key) if name else None
+        if content is None:
+            return name, pd.DataFrame(columns=list(columns))
+        try:
+            frame = pd.read_csv(io.BytesIO(content))
+        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+            self.report.add("error", name, f"not a readable CSV file in UTF-8: {' '.join(str(error).split())}")
+            return name, pd.DataFrame(columns=list(columns))
+        missing = [column for column in columns if column not in frame.columns]
+        for column in missing:
+            self.report.add("error", name, f"column {column} is missing")
+        return name, pd.DataFrame(columns=list(columns)) if missing else frame
+
+    def _content(self, name: str, block: Block, key: str) -> bytes | None:
+        """The bytes of a file, part of the fingerprint from now on; None where it cannot be read (recorded)."""
         if name.lower().endswith((".parquet", ".pq", ".parq")):
             block.error(f"{key} names {name}, a Parquet file; only CSV files can be read")
-            return self._nothing(name)
+            return None
         try:
             content = (self.root / name).read_bytes()
         except FileNotFoundError:
             block.error(f"{key} names {name}, which does not exist")
-            return self._nothing(name)
+            return None
         except (OSError, ValueError) as error:
             block.error(f"{key} names {name}, which cannot be read: {getattr(error, 'strerror', error)}")
-            return self._nothing(name)
+            return None
         self.digest.update((self.root / name).name.encode() + b"\0" + content)
+        return content
+
+    def _parse(self, name: str, block: Block, key: str) -> Table:
+        content = self._content(name, block, key)
+        if content is None:
+            return self._nothing(name)
         skip = range(1, self.start + 1) if self.start else None
         try:
             frame = pd.read_csv(io.BytesIO(content), skiprows=skip, nrows=self.rows)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from iquitos_rl.cases.schema.appliances import ACTION, APPLIANCE
 from iquitos_rl.cases.schema.thermal import DEVICE_TYPES as THERMAL_TYPES
 from iquitos_rl.cases.schema.thermal import LSTM, LSTM_BUILDING, RELIABILITY
 from iquitos_rl.cases.schema.values import Block, is_number
 from iquitos_rl.cases.thermal import THERMAL_ACTIONS
 
-BUILDING_PARTS = ("occupant", "deferrable_appliances", "escalators")
+BUILDING_PARTS = ("occupant", "escalators")
 BUILDING_TYPES = (None, "citylearn.citylearn.Building", "citylearn.building.Building", LSTM_BUILDING)
 DEVICE_TYPES = {
     "electrical_storage": ("citylearn.energy_model.Battery",),
@@ -18,7 +19,7 @@ DEVICE_TYPES = {
 }
 CHARGER_TYPE = "citylearn.electric_vehicle_charger.Charger"
 VEHICLE_TYPES = (None, "citylearn.citylearn.ElectricVehicle", "citylearn.electric_vehicle.ElectricVehicle")
-ACTIONS = ("electrical_storage", "electric_vehicle_storage", *THERMAL_ACTIONS)
+ACTIONS = ("electrical_storage", "electric_vehicle_storage", ACTION, *THERMAL_ACTIONS)
 
 
 def site_features(schema: Block) -> Iterator[str]:
@@ -48,11 +49,7 @@ def building_features(building: Block, actions: list[str]) -> Iterator[str]:
     yield from (f"{key}: action {action}" for action in actions if action not in ACTIONS)
     if _noisy(building):
         yield f"{key}: noise_std"
-    outage = building.child("power_outage")
-    if outage.flag("simulate_power_outage") and outage.flag("stochastic_power_outage"):
-        model = outage.child("stochastic_power_outage_model")
-        if model.get("type") != RELIABILITY or "random_seed" not in model.child("attributes"):
-            yield f"{key}: power outages without the seeded model {RELIABILITY}"
+    yield from _outage_features(building)
     yield from _network_features(building)
     for name, known in DEVICE_TYPES.items():
         device = building.child(name)
@@ -65,6 +62,17 @@ def building_features(building: Block, actions: list[str]) -> Iterator[str]:
             yield f"{key}.chargers.{charger}: charger type {config.get('type')}"
         if _noisy(config):
             yield f"{key}.chargers.{charger}: noise_std"
+    for _, appliance in building.child("deferrable_appliances").children():
+        if appliance.get("type", APPLIANCE) != APPLIANCE:
+            yield f"{appliance.path}: appliance type {appliance.get('type')}"
+
+
+def _outage_features(building: Block) -> Iterator[str]:
+    outage = building.child("power_outage")
+    if outage.flag("simulate_power_outage") and outage.flag("stochastic_power_outage"):
+        model = outage.child("stochastic_power_outage_model")
+        if model.get("type") != RELIABILITY or "random_seed" not in model.child("attributes"):
+            yield f"{building.path}: power outages without the seeded model {RELIABILITY}"
 
 
 def _network_features(building: Block) -> Iterator[str]:

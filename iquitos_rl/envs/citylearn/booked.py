@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from iquitos_rl.cases.appliance import NOTHING
 from iquitos_rl.cases.site import Floats, Site
 from iquitos_rl.cases.thermal import END_USES
 
@@ -42,6 +43,10 @@ class Flows(NamedTuple):
     """(B,) C inside after the step; 0 where the site has no thermal devices."""
     unserved: Floats | np.float64 = np.float64(0)
     """() kWh, thermal and electric, that devices lacked in an outage."""
+    appliances: Floats | np.float64 = np.float64(0)
+    """(B,) kWh."""
+    missed: Floats | np.float64 = np.float64(0)
+    """() kWh of the cycles of appliances that can start no more, in the step in which they lost the chance."""
 
 
 class Booked:
@@ -68,6 +73,9 @@ class Booked:
         self._net = _each(self._buildings, "_Building__net_electricity_consumption")
         self._vehicles = _each([vehicle.battery for vehicle in simulator.electric_vehicles], "soc")
         self._tanks = [_each([getattr(b, f"{use}_storage") for use in END_USES], "soc") for b in self._buildings]
+        owned = [b.deferrable_appliances if own.appliances else [] for b, own in zip(self._buildings, site.buildings)]
+        self._appliances = [machine for machines in owned for machine in machines]
+        self._drawn = [_each(machines, ELECTRICITY) for machines in owned]
         self._inside = _each([b.energy_simulation for b in self._buildings], "indoor_dry_bulb_temperature")
 
     def flows(self, t: int) -> Flows:
@@ -83,6 +91,8 @@ class Booked:
             socket_soc=self.socket_soc(t),
             temperature=self.temperature(t),
             unserved=np.float64(self._unserved(t) if self._site.thermal else 0.0),
+            appliances=np.array([sum(float(series()[t]) for series in own) for own in self._drawn], dtype=np.float64),
+            missed=np.float64(self._missed(t)),
         )
 
     def battery_soc(self, t: int) -> Floats:
@@ -105,6 +115,31 @@ class Booked:
     def temperature(self, t: int) -> Floats:
         """(B,) C inside after the step at row t. CityLearn's own observation shows that of the data instead."""
         return _at(self._inside, t) if self._site.thermal else np.zeros(len(self._buildings))
+
+    def waiting(self, t: int) -> NDArray[np.bool_]:
+        """(A,) whether a cycle of each appliance has neither been started nor missed at row t."""
+        cycles = [int(own.cycle[t]) for _, own in self._site.appliances]
+        return np.array(
+            [cycle != NOTHING and self._state(n, cycle) == "pending" for n, cycle in enumerate(cycles)], dtype=bool
+        )
+
+    def running(self, t: int) -> Floats:
+        """(A,) kWh that the running cycle of each appliance will draw at row t."""
+        return np.array([machine._ElectricDevice__electricity_consumption[t] for machine in self._appliances], float)
+
+    def _state(self, n: int, cycle: int) -> str:
+        """CityLearn's word for how a cycle of appliance n stands."""
+        machine = self._appliances[n]
+        name = machine.deferrable_appliance_simulation.flexibility_schedule[cycle]["cycle_id"]
+        return str(machine.cycle_state[name])
+
+    def _missed(self, t: int) -> float:
+        """kWh of the cycles that could be started at row t for the last time, and were not."""
+        total = 0.0
+        for n, (_, own) in enumerate(self._site.appliances):
+            if own.closes[t] and self._state(n, int(own.cycle[t])) in ("pending", "missed"):
+                total += float(own.profiles[int(own.cycle[t])].sum())
+        return total
 
     def _unserved(self, t: int) -> float:
         """kWh that devices lacked at row t; nothing but in an outage."""

@@ -89,7 +89,16 @@ def load_citylearn(folder: Path, fast: bool = True) -> Any:
             )
     except KeyError as error:
         raise UserError(f"{folder}: CityLearn cannot load this schema, it misses {error}") from None
-    except (TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError, OSError, AssertionError) as error:
+    except (
+        TypeError,
+        ValueError,
+        AttributeError,
+        IndexError,
+        ZeroDivisionError,
+        OSError,
+        AssertionError,
+        ImportError,
+    ) as error:
         # Whatever the schema holds of a kind that CityLearn does not expect shows only inside its constructors.
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(f"{folder}: CityLearn cannot load this schema ({reason})") from error
@@ -143,8 +152,9 @@ class CityLearnSite(DescribedEnv):
     """A site simulated by CityLearn: observation (D,) float32 in [-1, 1], action (A,) in [-1, 1], reward of `SiteTask`.
 
     Actions: one for each stationary battery (+1 charges at nominal power), then one for each other CityLearn action
-    (thermal devices, if any), then one for each socket. An episode is a whole year, taken in turn from `folders` in an
-    order shuffled by the seed; it ends truncated after T - 1 steps. `info` holds the step's money, energy and carbon.
+    (thermal devices and appliances, if any), then one for each socket. An episode is a whole year, taken in turn from
+    `folders` in an order shuffled by the seed; it ends truncated after T - 1 steps. `info` holds the step's money,
+    energy and carbon.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}
@@ -195,6 +205,7 @@ class CityLearnSite(DescribedEnv):
     class _Actions(NamedTuple):
         names: list[str]
         battery: list[int]
+        appliances: list[int]
         other: list[int]
         sockets: list[int]
         heat: Ints
@@ -212,10 +223,12 @@ class CityLearnSite(DescribedEnv):
         every = zip(range(len(names)), owners, names)
         places = [(i, b, HEAT.index(name)) for i, b, name in every if self.thermal and name in HEAT]
         heat = np.array(places, dtype=np.int64).reshape(-1, 3).T
-        other = [i for i in range(len(names)) if i not in {*battery, *sockets, *heat[0].tolist()}]
+        machines = [i for i, name in enumerate(names) if name.startswith("deferrable_appliance_")]
+        moved = {*battery, *sockets, *machines, *heat[0].tolist()}
+        other = [i for i in range(len(names)) if i not in moved]
         box = simulator.action_space[0]
         return self._Actions(
-            names, battery, other, sockets, heat, box.low.astype(np.float64), box.high.astype(np.float64)
+            names, battery, machines, other, sockets, heat, box.low.astype(np.float64), box.high.astype(np.float64)
         )
 
     def _with_citylearn_series(self, year: int, site: Site) -> Site:
@@ -298,8 +311,15 @@ class CityLearnSite(DescribedEnv):
         battery = torch.from_numpy(battery_soc).unsqueeze(0)
         heat = (torch.from_numpy(tank_soc).unsqueeze(0), torch.from_numpy(temperature).unsqueeze(0))
         return self.task.observe(
-            self._now, battery, self._net, self._peak, self._extra(), heat if self.thermal else None
+            self._now, battery, self._net, self._peak, self._extra(), heat if self.thermal else None, self._machines()
         )[0].numpy()
+
+    def _machines(self) -> tuple[Tensor, Tensor] | None:
+        """Whether a cycle of each appliance waits at the present row (1, A), and kWh of those that run."""
+        if not self._site.appliances:
+            return None
+        waiting, running = self._booked.waiting(self._t), self._booked.running(self._t)
+        return torch.from_numpy(waiting).unsqueeze(0), torch.from_numpy(running).unsqueeze(0)
 
     def _extra(self) -> Tensor:
         """(1, X) observations that only CityLearn computes, those of a building at once."""
@@ -336,8 +356,9 @@ class CityLearnSite(DescribedEnv):
         low, high = self._actions.low[self._actions.other], self._actions.high[self._actions.other]
         if self.thermal:
             self._place_thermal(device, *(x[0].numpy() for x in self.task.thermal_actions(self._now, other)))
-            other = other[:, self.task.num_thermal_actions :]
-        device[self._actions.other] = low + (other[0].numpy() + 1) / 2 * (high - low)
+        device[self._actions.appliances] = self.task.appliance_commands(other)[0].numpy()
+        rest = other[0, self.task.num_thermal_actions + self.task.num_appliance_actions :].numpy()
+        device[self._actions.other] = low + (rest + 1) / 2 * (high - low)
         device[self._actions.sockets] = sockets[0].numpy()[self._moved]
         return device.tolist()
 
@@ -366,8 +387,10 @@ class CityLearnSite(DescribedEnv):
         task = self.task
         net = torch.from_numpy(self.flows.net).unsqueeze(0)
         now, socket_soc = self._now, torch.from_numpy(self.flows.socket_soc).unsqueeze(0)
-        heat = self._heat(self.flows) if self.thermal else ()
-        outcome = task.outcome(now, net, socket_soc, self._peak, *heat)
+        temperature = self.flows.temperature
+        inside = torch.from_numpy(temperature).unsqueeze(0) if self.thermal and temperature is not None else None
+        lacking = torch.tensor([float(self.flows.unserved + self.flows.missed)], dtype=torch.float64)
+        outcome = task.outcome(now, net, socket_soc, self._peak, self._net, inside, lacking)
         self._t += 1
         truncated = self._t == task.rows - 1
         self._net, self._peak = net, task.next_peak(self._row(), outcome.running_peak)
@@ -390,21 +413,18 @@ class CityLearnSite(DescribedEnv):
         return obs, outcome.reward.item(), False, truncated, info
 
     def _thermal_info(self, outcome: Outcome) -> dict[str, float]:
-        """What a step has of a thermal site besides."""
-        if not self.thermal or self.flows is None:
-            return {}
+        """What a step of a site with thermal devices or appliances has besides."""
+        assert self.flows is not None
+        missed = {"missed_cycles_kwh": float(self.flows.missed)} if self._site.appliances else {}
+        if not self.thermal:
+            return {"unserved_cost": outcome.terms.unserved.item(), **missed} if missed else {}
         return {
+            **missed,
             "comfort_cost": outcome.terms.comfort.item(),
             "unserved_cost": outcome.terms.unserved.item(),
             "thermal_kwh": float(self.flows.other.sum()),
             "unserved_kwh": float(self.flows.unserved),
         }
-
-    @staticmethod
-    def _heat(flows: Flows) -> tuple[Tensor, Tensor]:
-        """(1, B) temperature inside and (1,) unserved kWh of a step."""
-        assert flows.temperature is not None
-        return torch.from_numpy(flows.temperature).unsqueeze(0), torch.tensor([float(flows.unserved)]).double()
 
     def _last_look(self, t: int) -> NDArray[np.float32]:
         """The observation after the step at row t, the year's last, after which CityLearn stands still."""

@@ -155,7 +155,9 @@ def _serve_fast(
     power = d.power if spare is None else torch.minimum(spare(torch.zeros_like(demand)), d.power)
     delivered = torch.minimum(demand - given, cop * power)
     electricity = (delivered / cop).relu_()
-    left = d.power - electricity
+    left = (
+        d.power - electricity
+    ).relu_()  # rounded below 0, it would fill a tank of no capacity with less than nothing
     if spare is not None:
         left = torch.minimum(spare(electricity), left)
     offered = torch.minimum(torch.minimum(wanted.relu(), left.mul_(cop)), d.most_in)

@@ -70,6 +70,13 @@ class Transition(NamedTuple):
     """Figures of the step, (E,) each."""
 
 
+def _lacking(flows: Flows) -> Tensor | None:
+    """(E,) kWh that devices lacked; None where that never happens."""
+    if flows.thermal is None or flows.missed_kwh is None:
+        return flows.missed_kwh if flows.thermal is None else flows.thermal.unserved
+    return flows.thermal.unserved + flows.missed_kwh
+
+
 class DistrictSite(SiteVector):
     """One or several years of a site.
 
@@ -111,6 +118,7 @@ class DistrictSite(SiteVector):
         each = 11 * self.physics.sockets + (11 if heat is None else 33) * self.physics.buildings + 13
         memories = {} if heat is None else named_tensors(heat.memories)
         self.state_bytes = each * self.physics.dtype.itemsize + sum(x.nbytes for x in memories.values()) // num_envs
+        self.state_bytes += 20 * len(years[0].appliances)
         self.starts = starts
         self.episode_steps = min(episode_steps, years[0].rows - 1) if starts == "random" else years[0].rows - 1
         self._years = len(years)
@@ -126,7 +134,7 @@ class DistrictSite(SiteVector):
         self.steps_left = np.zeros(num_envs, dtype=np.int64)
         """Steps until each environment's episode ends: known without asking the device."""
         self._none = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
-        self._transition: Callable[[State, Moment, Tensor, Tensor], Transition] = self._advance
+        self._transition: Callable[[State, Moment, Tensor, Tensor, Tensor], Transition] = self._advance
         self._beginning: Callable[..., tuple[Standing, Tensor]] = self._begin
         self._captured = False
         self.last_flows: Flows | None = None
@@ -161,7 +169,7 @@ class DistrictSite(SiteVector):
         Nothing is read back from the device; actions that are not finite are the caller's to refuse.
         """
         standing, next_obs, reward, self.last_flows, info = self._transition(
-            self.physics.state, self._now, self._peak, action
+            self.physics.state, self._now, self._peak, self._net, action
         )
         next_obs, reward = self._lasting(next_obs), self._lasting(reward)
         obs, next_row = next_obs, standing.now.row
@@ -216,16 +224,18 @@ class DistrictSite(SiteVector):
         self._now, _ = self._look(self.physics.state, self._peak, self._net)
         self._rows = self._now.row, self._now.row
 
-    def _advance(self, state: State, now: Moment, peak: Tensor, action: Tensor) -> Transition:
+    def _advance(self, state: State, now: Moment, peak: Tensor, net: Tensor, action: Tensor) -> Transition:
         """One step of every environment as a pure function of where it stands; nothing is read back from the device."""
         task, physics = self.task, self.physics
         action = action.to(physics.dtype).clamp(-1, 1)
         battery, other, sockets = task.device_actions(now, action)
         batteries = action.new_zeros((self.num_envs, physics.buildings)).index_copy(1, self._with_action, battery)
         thermal = task.thermal_actions(now, other) if task.thermal is not None else ()
-        state, flows = physics.advance(state, batteries, sockets, *thermal)
-        heat = () if flows.thermal is None else (flows.thermal.temperature, flows.thermal.unserved)
-        outcome = task.outcome(now, flows.net, flows.socket_soc, peak, *heat)
+        tanks, hvac = thermal or (None, None)
+        commands = task.appliance_commands(other) if physics.appliances is not None else None
+        state, flows = physics.advance(state, batteries, sockets, tanks, hvac, commands)
+        inside = None if flows.thermal is None else flows.thermal.temperature
+        outcome = task.outcome(now, flows.net, flows.socket_soc, peak, net, inside, _lacking(flows))
         reward, par = outcome.reward, self._trajectory
         if par is not None:
             reward = par.expected(reward, now.row, peak, outcome.running_peak) - par.reward.index_select(0, now.row)
@@ -250,10 +260,12 @@ class DistrictSite(SiteVector):
         return Transition(standing, obs, reward, flows, info)
 
     def _thermal_info(self, outcome: Outcome, flows: Flows) -> dict[str, Tensor]:
-        """What a step has of a thermal site besides, (E,) each."""
+        """What a step of a site with thermal devices or appliances has besides, (E,) each."""
+        missed = {} if flows.missed_kwh is None else {"missed_cycles_kwh": flows.missed_kwh}
         if flows.thermal is None:
-            return {}
+            return {"unserved_cost": outcome.terms.unserved, **missed} if missed else {}
         return {
+            **missed,
             "comfort_cost": outcome.terms.comfort,
             "unserved_cost": outcome.terms.unserved,
             "thermal_kwh": flows.thermal.electricity.sum((-2, -1)),
@@ -305,7 +317,14 @@ class DistrictSite(SiteVector):
         now = self.task.moment(self.physics.row_of(state), self.physics.soc_at_sockets(state))
         battery_soc = state.battery_soc.index_select(1, self._with_battery)
         heat = None if state.thermal is None else (state.thermal.tank_soc, state.thermal.temperature)
-        return now, self.task.observe(now, battery_soc, net, peak, self._extra[: len(net)], heat)
+        machines = None
+        if self.physics.appliances is not None and state.appliances is not None:
+            here = self.physics.row_of(state)
+            machines = (
+                self.physics.appliances.waiting(state.appliances, here),
+                self.physics.appliances.running(state.appliances),
+            )
+        return now, self.task.observe(now, battery_soc, net, peak, self._extra[: len(net)], heat, machines)
 
     def _draw(self, who: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
         """Start rows and years (E,) for the environments in `who`; the other entries mean nothing."""

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from iquitos_rl.cases.site import Battery, Floats, Site
+from iquitos_rl.envs.district.appliances import Appliances, ApplianceState
 from iquitos_rl.envs.district.batteries import (
     TINY,
     Batteries,
@@ -82,6 +83,8 @@ class State(NamedTuple):
     """(E, N) this row's entry of `tables.code_rows`."""
     thermal: ThermalState | None = None
     """None where no building has a thermal device."""
+    appliances: ApplianceState | None = None
+    """None where there are none."""
 
 
 class Flows(NamedTuple):
@@ -98,6 +101,10 @@ class Flows(NamedTuple):
     battery_soc: Tensor
     """(E, B) SOC after the action, before standby losses."""
     thermal: ThermalFlows | None = None
+    appliance_kwh: Tensor | None = None
+    """(E, A)."""
+    missed_kwh: Tensor | None = None
+    """(E,) kWh of the cycles of appliances that cannot start any more, in the step in which they lost the chance."""
 
 
 class Physics:
@@ -156,6 +163,9 @@ class Physics:
         if any(outage.any() for outage in outages):
             self.outage = torch.from_numpy(np.stack(outages, axis=1)).to(self.device)
             self.outage = self.outage.view(self.rows, len(sites), -1).transpose(0, 1).flatten(0, 1)
+        self.appliances: Appliances | None = None
+        if site.appliances:
+            self.appliances = Appliances(sites, self.dtype, self.device, self.outage, self.limits)
         self.drift: Tensor | None = None
         """(S * T, W) factor on the SOC of a vehicle that is away, NaN elsewhere; None where nothing depends on it."""
         if any(site.drift is not None for site in sites):
@@ -179,6 +189,7 @@ class Physics:
         socket_action: Tensor,
         tank_action: Tensor | None = None,
         hvac_action: Tensor | None = None,
+        appliance_action: Tensor | None = None,
     ) -> Flows:
         """Apply actions in CityLearn's units and move on by one row.
 
@@ -186,10 +197,13 @@ class Physics:
             battery_action, socket_action: (E, B) and (E, N), -1 to 1 of nominal power.
             tank_action: (E, B, 3) share of each tank's capacity to charge or discharge in an hour.
             hvac_action: (E, B, 2) share of nominal power for cooling and for heating, 0 to 1.
+            appliance_action: (E, A), above an appliance's threshold to start it.
 
         The last row, T - 1, has a state but no step, since CityLearn never simulates it.
         """
-        self.state, flows = self.advance(self.state, battery_action, socket_action, tank_action, hvac_action)
+        self.state, flows = self.advance(
+            self.state, battery_action, socket_action, tank_action, hvac_action, appliance_action
+        )
         return flows
 
     def row_of(self, state: State) -> Tensor:
@@ -242,6 +256,7 @@ class Physics:
             vehicle_degraded=unfaded(self.vehicle, self.vehicle_start),
             code=code,
             thermal=None if self.thermal is None else self.thermal.fresh(here),
+            appliances=None if self.appliances is None else self.appliances.fresh(len(row)),
         )
 
     def restarted(self, state: State, done: Tensor, row: Tensor, scenario: Tensor) -> State:
@@ -272,6 +287,7 @@ class Physics:
         socket_action: Tensor,
         tank_action: Tensor | None = None,
         hvac_action: Tensor | None = None,
+        appliance_action: Tensor | None = None,
     ) -> tuple[State, Flows]:
         """One step as a pure function of the state; see `step`."""
         here = self.row_of(state)
@@ -279,10 +295,15 @@ class Physics:
         battery_action = battery_action.to(self.dtype).clamp(-1, 1) * self.battery_active
         socket_action = socket_action.to(self.dtype).clamp(-1, 1) * self.socket_active
         power = (request_exact if self.exact else request_fast)(self.chargers, socket_action)
+        wanted, appliances, appliance_kw = None, state.appliances, None
+        if self.appliances is not None and appliances is not None and appliance_action is not None:
+            wanted = self.appliances.wanted(appliances, here, appliance_action.to(self.dtype))
+            running = self.appliances.running(appliances) @ self.appliances.at / self.hours
+            appliance_kw = running + self.appliances.first_kw(here, wanted)
         if self.limits is not None:
-            base, kw = self._base_kw(here, load, pv), self.battery.nominal_power
+            base, kw = self._base_kw(here, load, pv, appliance_kw), self.battery.nominal_power
             power, battery_action = apply_limits(self.limits, self.chargers, power, battery_action, kw, base)
-        thermal, heat = None, torch.zeros_like(load)
+        thermal, heat, spent = None, torch.zeros_like(load), load
         if self.thermal is None:
             battery_soc, battery_degraded, battery_kwh = self._use_batteries(state, battery_action)
         else:
@@ -290,7 +311,7 @@ class Physics:
             assert tank_action is not None
             assert hvac_action is not None
             out = None if self.outage is None else self.outage.index_select(0, here)
-            thermal, memories, battery = self._use_devices(
+            thermal, memories, battery, spent = self._use_devices(
                 state, here, load, pv, battery_action, tank_action, hvac_action, out
             )
             battery_soc, battery_degraded, battery_kwh = battery
@@ -306,9 +327,19 @@ class Physics:
             net = single(single(single(single(heat + load) + battery_kwh) - pv) + sockets_kwh)
         else:
             net = heat + load + battery_kwh - pv + self.layout.by_building(socket_kwh).sum(-1)
+        appliance_kwh, missed_kwh = None, None
+        if self.appliances is not None and appliances is not None and wanted is not None:
+            started = self.appliances.permitted(appliances, here, wanted, (spent - pv) / self.hours)
+            appliances = self.appliances.start(appliances, here, started)
+            appliance_kwh = self.appliances.running(appliances)
+            net = stored(net + stored(appliance_kwh @ self.appliances.at, self.exact), self.exact)
+            missed_kwh = self.appliances.missed_kwh(appliances, here)
+            appliances = self.appliances.rest(appliances)
         if self.outage is not None:
             net = net * ~self.outage.index_select(0, here)
-        flows = Flows(net, battery_kwh, socket_kwh, socket_soc * connected, battery_soc, thermal)
+        flows = Flows(
+            net, battery_kwh, socket_kwh, socket_soc * connected, battery_soc, thermal, appliance_kwh, missed_kwh
+        )
 
         row = (state.row + 1).clamp(max=self.rows - 1)
         there = state.scenario * self.rows + row
@@ -325,7 +356,7 @@ class Physics:
         if self.thermal is not None and thermal is not None and state.thermal is not None:
             rested = self.thermal.rest(state.thermal, thermal, memories)
         electrical = battery_soc, battery_degraded, vehicle_soc, vehicle_degraded, code
-        return State(row, state.scenario, *electrical, rested), flows
+        return State(row, state.scenario, *electrical, rested, appliances), flows
 
     def _use_devices(
         self,
@@ -337,9 +368,9 @@ class Physics:
         tank_action: Tensor,
         hvac_action: Tensor,
         out: Tensor | None,
-    ) -> tuple[ThermalFlows, tuple[Memory, ...], tuple[Tensor, Tensor, Tensor]]:
-        """What thermal devices, load and batteries do in a row: flows, memories, and SOC, degraded capacity and kWh of
-        the batteries."""
+    ) -> tuple[ThermalFlows, tuple[Memory, ...], tuple[Tensor, Tensor, Tensor], Tensor]:
+        """What thermal devices, load and batteries do in a row: flows, memories, SOC, degraded capacity and kWh of the
+        batteries, and the kWh (E, B) of all but batteries and PV that CityLearn counts for appliances."""
         thermal, before, asked = self.thermal, state.thermal, load
         assert thermal is not None
         assert before is not None
@@ -372,6 +403,7 @@ class Physics:
                 self.exact,
             )
             served, load, battery = found.served, found.load, found.battery
+        spent = ((served.delivered + served.balance) / cop).sum(-1) + load
         first = (before.age == 0).view(-1, 1, 1)
         electricity = first_row(served, cop, first, self.exact)
         if out is not None:
@@ -387,7 +419,7 @@ class Physics:
         flows = ThermalFlows(
             demand, served.delivered, served.balance, served.soc, electricity, load, temperature, unserved
         )
-        return flows, memories, tuple(battery)  # type: ignore[return-value]
+        return flows, memories, tuple(battery), spent  # type: ignore[return-value]
 
     def _outage_power(
         self, power: Tensor, pv: Tensor, thermal: ThermalFlows, battery_kwh: Tensor, out: Tensor
@@ -402,13 +434,14 @@ class Physics:
         limited = torch.where(dropped, torch.zeros_like(again), again)
         return torch.where(out.index_select(1, self.socket_building), limited, power)
 
-    def _base_kw(self, here: Tensor, load: Tensor, pv: Tensor) -> Tensor:
+    def _base_kw(self, here: Tensor, load: Tensor, pv: Tensor, appliances: Tensor | None) -> Tensor:
         """(E, B) kW that a connection's limits expect of everything else: thermal devices as in the data."""
-        if self.thermal is None:
-            return load / self.hours - pv / self.hours
-        parts = self.thermal.demand.index_select(0, here) / self.thermal.cop.index_select(0, here) / self.hours
-        cooling, heating, dhw = parts.unbind(-1)
-        base = cooling + heating + dhw + load / self.hours - pv / self.hours
+        base = load / self.hours - pv / self.hours
+        if self.thermal is not None:
+            parts = self.thermal.demand.index_select(0, here) / self.thermal.cop.index_select(0, here) / self.hours
+            cooling, heating, dhw = parts.unbind(-1)
+            base = cooling + heating + dhw + load / self.hours - pv / self.hours
+        base = base if appliances is None else base + appliances
         return base if self.outage is None else base * ~self.outage.index_select(0, here)
 
     def _use_batteries(

@@ -19,6 +19,7 @@ SERIES = (
     *("path", "name", "fingerprint", "unsupported", "drift", "month", "hour", "day_type"),
     *("load", "pv", "price", "price_predicted", "carbon", "weather"),
     *("vehicle", "departure", "required_soc", "arrival_soc", "departs"),
+    *("cycle", "profiles", "duration"),
     *("demand", "cop", "series", "outage", "hvac_mode", "indoor_temperature", "set_points", "occupants"),
 )
 """Fields that may differ between the years of one site."""
@@ -30,9 +31,12 @@ def check_sites(sites: Sequence[Site]) -> None:
         raise UserError("no site was given")
     for site in sites:
         if site.unsupported:
+            first, *more = site.unsupported
+            sized = any(feature.endswith("autosize") for feature in site.unsupported)
+            way = "`iquitos-rl case freeze` writes sizes down, or use" if sized else "use"
             raise UserError(
-                f"{site.path}: the district engine cannot reproduce {'; '.join(site.unsupported)}: "
-                "use the citylearn engine"
+                f"{site.path}: the district engine cannot reproduce {first}{f' and {len(more)} more' if more else ''}: "
+                f"{way} the citylearn engine"
             )
         if difference := _difference(sites[0], site, "site"):
             raise UserError(f"{site.path} and {sites[0].path} cannot be years of one site: they differ in {difference}")

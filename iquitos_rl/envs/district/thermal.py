@@ -81,7 +81,7 @@ class Thermal:
         self.mode = torch.from_numpy(np.stack([np.isin(mode, COOLS), np.isin(mode, HEATS)], axis=-1)).to(device)
         """(S * T, B, 2) bool: the building may be cooled, and heated."""
         networks = [b.dynamics for b in first.buildings]
-        self.groups = dynamics.make_groups(networks, device)
+        self.groups = dynamics.make_groups(networks, device, exact)
         self.known, self.data = [], []
         for group in self.groups:
             members = group.members

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from iquitos_rl.cases.site import Site
+from iquitos_rl.envs.task.score import SCORES, ScoreWeights
 from iquitos_rl.envs.task.settings import ObjectiveSettings as ObjectiveSettings
 from iquitos_rl.errors import UserError
 
@@ -55,7 +56,10 @@ WEIGHTS = {
     "bill": Weights(energy=1.0, demand=1.0, carbon=1.0, shortfall=1.0),
     "co2": Weights(energy=0.0, demand=0.0, carbon=1.0, shortfall=1.0),
     "balanced": Weights(energy=1.0, demand=1.0, carbon=5.0, shortfall=1.0),
+    # With the default price an occupied hour one degree outside of the band costs as much as 5 kWh at 0.20.
+    "comfort": Weights(energy=1.0, demand=1.0, carbon=1.0, shortfall=1.0, comfort=5.0, unserved=1.0),
 }
+"""Of a preset; rules follow the plain bill where the preset is a challenge's score."""
 
 
 class Terms(NamedTuple):
@@ -82,7 +86,12 @@ class Objective(NamedTuple):
 
     @property
     def weights(self) -> Weights:
-        return WEIGHTS[self.settings.preset]
+        return WEIGHTS.get(self.settings.preset, WEIGHTS["bill"])
+
+    @property
+    def score(self) -> ScoreWeights | None:
+        """Of a challenge's score, where that is the objective; the bill is then reported, but not rewarded."""
+        return SCORES.get(self.settings.preset)
 
 
 def read_tariff(folder: Path) -> Tariff:
@@ -157,7 +166,7 @@ def step_bill(
         peak_period: (E,) bool.
         missing_kwh: (E,) kWh that vehicles leaving in this step lack.
         discomfort: (E,) degree-hours outside of the comfort band; none by default.
-        unserved_kwh: (E,) kWh that devices lacked in an outage; none by default.
+        unserved_kwh: (E,) kWh that devices lacked in an outage, and of appliances that did not run; none by default.
 
     Returns:
         The terms, each (E,), and the new running peaks (E, B, 2).

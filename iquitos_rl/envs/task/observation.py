@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from iquitos_rl.cases.site import Building, Floats, Ints, Site
-from iquitos_rl.envs.task import thermal
+from iquitos_rl.envs.task import appliances, thermal
 from iquitos_rl.envs.task.objective import Tariff, is_month_start, is_peak
 from iquitos_rl.envs.task.settings import Sockets
 from iquitos_rl.envs.task.sockets import EMPTY, SocketTables
@@ -216,6 +216,7 @@ def exogenous_columns(site: Site, tariff: Tariff, tables: SocketTables, sockets:
     for building in site.buildings:
         columns |= _building_columns(building, site.hour, site.hours_per_step)
         columns |= thermal.exogenous(building)
+        columns |= appliances.exogenous(building)
     columns |= _socket_columns(site, tables, sockets)
     return {
         name: (values.astype(np.float64), low, high if high > low else low + 1.0)
@@ -261,9 +262,10 @@ def make_encoding(
 ) -> Encoding:
     """The encoding of a site, with bounds from its data."""
     exogenous = exogenous_columns(site, tariff, tables, sockets)
+    devices = (*thermal.endogenous(site), *appliances.endogenous(site))
     return Encoding(
         tuple(Column(name, low, high) for name, (_, low, high) in exogenous.items()),
-        endogenous_bounds(site, tables, sockets) + tuple(Column(*own) for own in thermal.endogenous(site)) + extra,
+        endogenous_bounds(site, tables, sockets) + tuple(Column(*own) for own in devices) + extra,
     )
 
 

@@ -9,20 +9,24 @@ from pydantic import BaseModel, ConfigDict, Field
 Sockets = Literal["each", "fleet"]
 """Whether an agent observes and controls every socket, or each building's sockets together as a fleet."""
 
+Preset = Literal["bill", "co2", "balanced", "comfort", "challenge-2021", "challenge-2022", "challenge-2023"]
+
 
 class ObjectiveSettings(BaseModel):
     """Prices and weights of the four terms."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    preset: Literal["bill", "co2", "balanced"] = Field("bill", description="weights of the terms in the reward")
+    preset: Preset = Field("bill", description="what the reward adds up to: a weighted bill, or a challenge's score")
     carbon_price: float = Field(0.10, ge=0, description="currency per kg of CO2 from the grid")
     shortfall_price: float = Field(5.0, ge=0, description="currency per kWh missing when a vehicle leaves")
     comfort_price: float = Field(
         0.2, ge=0, description="currency per degree-hour outside the comfort band of an occupied building"
     )
     comfort_band: float = Field(1.0, ge=0, description="degrees on either side of the set-point that are comfortable")
-    unserved_price: float = Field(5.0, ge=0, description="currency per kWh not served in a power outage")
+    unserved_price: float = Field(
+        5.0, ge=0, description="currency per kWh not served: in a power outage, or of an appliance that did not run"
+    )
 
 
 class TaskSettings(BaseModel):

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from iquitos_rl.cases.site import Site
+from iquitos_rl.envs.task import appliances
 from iquitos_rl.envs.task.objective import (
     Objective,
     Terms,
@@ -36,6 +37,7 @@ from iquitos_rl.envs.task.observation import (
     socket_power,
     sockets_by_building,
 )
+from iquitos_rl.envs.task.score import Score
 from iquitos_rl.envs.task.settings import TaskSettings as TaskSettings
 from iquitos_rl.envs.task.sockets import EMPTY, guarded_range, socket_tables, steps_needed, urgency
 from iquitos_rl.envs.task.thermal import ThermalTask
@@ -57,7 +59,7 @@ class Moment(NamedTuple):
     idle_net: Tensor
     """(E, B) load minus PV, kWh."""
     idle: Tensor
-    """(E,) bill of the idle site."""
+    """(E,) what the reward is counted from: the idle site's bill, or its score."""
     peak_period: Tensor
     """(E,) bool."""
     steps_left: Tensor
@@ -120,10 +122,14 @@ class SiteTask:
         self.device, self.dtype = torch.device(device), dtype
         self.rows, self.hours = first.rows, first.hours_per_step
         self.objective = Objective(read_tariff(first.path), settings.objective)
+        weights, band = self.objective.score, settings.objective.comfort_band
+        self.score = None if weights is None else Score(sites, weights, band, self.device, dtype)
+        """What the reward adds up to instead of the bill."""
+        bills = [idle_bill(site, self.objective) for site in sites] if self.score is None else self.score.idle(sites)
         tables = [socket_tables(site) for site in sites]
         if spec is None:
             self.encoding = make_encoding(first, self.objective.tariff, tables[0], settings.sockets, extra)
-            self.reward_scale = reward_scale(idle_bill(first, self.objective))
+            self.reward_scale = reward_scale(bills[0])
         else:
             self.encoding = Encoding.from_json(spec["encoding"])
             self.reward_scale = float(spec["reward_scale"])
@@ -134,13 +140,13 @@ class SiteTask:
         def rows(values: list[np.ndarray[Any, Any]], kind: torch.dtype = dtype) -> Tensor:
             return torch.from_numpy(np.concatenate(values)).to(self.device, kind)
 
-        def scalars(site: Site) -> np.ndarray[Any, Any]:
-            """(T, 3 B + 1) price, carbon intensity, load minus PV, idle bill."""
+        def scalars(site: Site, idle: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+            """(T, 3 B + 1) price, carbon intensity, load minus PV, idle bill or score."""
             price, carbon, net = (
                 np.stack([getattr(b, name) for b in site.buildings], axis=-1)
                 for name in ("price", "carbon", "idle_net")
             )
-            return np.column_stack([price, carbon, net, idle_bill(site, self.objective)])
+            return np.column_stack([price, carbon, net, idle])
 
         def per_socket(values: list[np.ndarray[Any, Any]], where_empty: float) -> Tensor:
             """(S * T, N), or (1, N) if each socket has the same value for all its vehicles."""
@@ -154,7 +160,7 @@ class SiteTask:
 
         occupied = np.concatenate([t.vehicle != EMPTY for t in tables])
         self._month_goes_on = rows([~is_month_start(site) for site in sites])[:, None, None]
-        self._scalars = rows([scalars(site) for site in sites])
+        self._scalars = rows([scalars(site, idle) for site, idle in zip(sites, bills)])
         """(S * T, 3 B + 1) in one table, so that `moment` needs one gather."""
         self._peak_period = rows([is_peak(site, self.objective.tariff) for site in sites], torch.bool)
         self._schedule = rows([np.concatenate([t.steps_left, t.required_soc], axis=1) for t in tables])
@@ -180,7 +186,8 @@ class SiteTask:
         self.num_battery_actions = sum(b.battery is not None and b.battery_action for b in first.buildings)
         self.thermal = ThermalTask(sites, settings.objective, self.device, dtype) if first.thermal else None
         self.num_thermal_actions = 0 if self.thermal is None else self.thermal.num_actions
-        self.num_other_actions = self.num_thermal_actions + other_actions
+        self.num_appliance_actions = len(first.appliances)
+        self.num_other_actions = self.num_thermal_actions + self.num_appliance_actions + other_actions
         groups = sockets_by_building(first)
         self._power = torch.from_numpy(socket_power(first)).to(self.device, dtype)
         self._fleet = torch.zeros((self.num_sockets, len(groups)), dtype=dtype, device=self.device)
@@ -211,7 +218,7 @@ class SiteTask:
     @property
     def peak_price(self) -> Tensor:
         """(2,) reward per kW of a month's highest import, peak and off-peak period."""
-        tariff, weight = self.objective.tariff, self.objective.weights.demand
+        tariff, weight = self.objective.tariff, self.objective.weights.demand if self.score is None else 0.0
         rates = torch.tensor([tariff.demand_charge_peak, tariff.demand_charge_off_peak], dtype=self.dtype)
         return (weight / self.reward_scale * rates).to(self.device)
 
@@ -264,6 +271,7 @@ class SiteTask:
         running_peak: Tensor,
         extra: Tensor,
         thermal: tuple[Tensor, Tensor] | None = None,
+        machines: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """(E, D) float32 observation before the action.
 
@@ -273,6 +281,8 @@ class SiteTask:
             running_peak: (E, B, 2) kW, highest import of the month so far in the peak and off-peak period.
             extra: (E, X) values of the `extra` columns.
             thermal: SOCs of tanks (E, B, 3) and temperatures (E, B) in C, where the site has thermal devices.
+            machines: whether a cycle of each appliance waits (E, A), and kWh of those that run (E, A), where there are
+                appliances.
         """
         peak, off_peak = running_peak.unbind(-1)
         headroom = battery_soc
@@ -289,6 +299,7 @@ class SiteTask:
         else:
             per_socket = [now.socket_soc, urgency(now.needed, now.steps_left)]
         heat = [] if self.thermal is None or thermal is None else [self.thermal.observe(now.row, *thermal)]
+        heat += [] if machines is None else [appliances.observe(*machines)]
         values = torch.cat([battery_soc, net, peak, off_peak, headroom, *per_socket, *heat, extra], dim=-1)
         encoded = torch.addcmul(self._offset, values, self._scale).clamp_(-1, 1)
         return torch.cat([self.table.index_select(0, now.row), encoded.to(torch.float32)], dim=-1)
@@ -297,8 +308,8 @@ class SiteTask:
         """Split and map an agent's action (E, A) in [-1, 1].
 
         Returns:
-            Battery actions (E, B'') and other actions (E, X), both in [-1, 1], those of thermal devices first, and
-            socket actions (E, N) as shares of the charger's power, 0 at empty sockets.
+            Battery actions (E, B'') and other actions (E, X), both in [-1, 1], those of thermal devices first, then
+            those of appliances, and socket actions (E, N) as shares of the charger's power, 0 at empty sockets.
         """
         sizes = [self.num_battery_actions, self.num_other_actions, self.num_socket_actions]
         battery, other, sockets = action.split(sizes, -1)
@@ -313,12 +324,18 @@ class SiteTask:
         assert self.thermal is not None
         return self.thermal.device_actions(now.row, other[..., : self.num_thermal_actions])
 
+    def appliance_commands(self, other: Tensor) -> Tensor:
+        """(E, A) the part of `other` (E, X) that starts appliances, in CityLearn's units."""
+        first = self.num_thermal_actions
+        return appliances.commands(other[..., first : first + self.num_appliance_actions])
+
     def outcome(
         self,
         now: Moment,
         net: Tensor,
         socket_soc: Tensor,
         running_peak: Tensor,
+        before: Tensor,
         temperature: Tensor | None = None,
         unserved_kwh: Tensor | None = None,
     ) -> Outcome:
@@ -329,8 +346,9 @@ class SiteTask:
             net: (E, B) net consumption of that step, kWh.
             socket_soc: (E, N) SOC after the action, before departures and standby losses.
             running_peak: (E, B, 2) before the step.
+            before: (E, B) net consumption of the step before, kWh; 0 at the start of an episode.
             temperature: (E, B) C inside after the step, where the site has thermal devices.
-            unserved_kwh: (E,) kWh that devices lacked in an outage.
+            unserved_kwh: (E,) kWh that devices lacked in an outage, and of appliances that did not run.
         """
         if self.num_sockets:
             departs = now.steps_left == 1
@@ -356,7 +374,11 @@ class SiteTask:
             discomfort,
             unserved_kwh,
         )
-        reward = (now.idle - terms.weighted(self.objective.weights)) / self.reward_scale
+        if self.score is None:
+            cost = terms.weighted(self.objective.weights)
+        else:
+            cost = self.score.step(now.row, net, before, temperature, unserved_kwh)
+        reward = (now.idle - cost) / self.reward_scale
         return Outcome(reward.to(torch.float32), terms, new_peak, missing, departures, served)
 
     def next_peak(self, next_row: Tensor, running_peak: Tensor) -> Tensor:

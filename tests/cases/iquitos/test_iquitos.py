@@ -15,6 +15,8 @@ from iquitos_rl.cases.iquitos.calibration import calibration_table, format_table
 from iquitos_rl.cases.iquitos.presets import case_settings
 from iquitos_rl.cases.iquitos.solar import CLOUD_EDGE, generic_year, sun_position
 from iquitos_rl.cases.plausibility import check_case
+from iquitos_rl.cases.presets import build_preset
+from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.errors import UserError
 
 SMALL = {"sockets.moto_count": 2, "sockets.mototaxi_count": 1}
@@ -280,3 +282,12 @@ def test_citylearn_reads_what_was_meant(case_38: Path) -> None:
     assert back_to_back > 80
     charged = sum(float(np.sum(c.electricity_consumption[:24])) for c in building.electric_vehicle_chargers)
     assert charged > 700
+
+
+def test_january_is_the_first_month_of_the_year_of_the_same_seed(tmp_path: Path, year_38: Path) -> None:
+    site = read_site(build_preset("iquitos-38-january", 0, tmp_path / "case", {}))
+    whole = read_site(year_38)
+    assert (site.rows, set(site.month.tolist())) == (744, {1})
+    assert whole.month[744] == 2
+    np.testing.assert_array_equal(site.buildings[0].load, whole.buildings[0].load[:744])
+    assert check_case(site.path).errors == []

@@ -5,7 +5,6 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from kpis import kpi_rows
 from schemas import Features, write_schema
 
 from iquitos_rl.agents.ppo import PPO, PPOConfig
@@ -88,25 +87,6 @@ def test_fast_mode_stays_close(week_38):
         step = engine.step(torch.from_numpy(action).unsqueeze(0))
         np.testing.assert_allclose(step.next_obs[0].numpy(), expected, atol=4e-4)
         assert step.info["import_kwh"].item() == pytest.approx(info["import_kwh"], abs=1e-4 * peak)
-
-
-@pytest.mark.parametrize("seed", [4, 8])  # 4: a building without a tariff
-def test_the_years_kpis_are_those_of_citylearns_evaluate(tmp_path, seed):
-    """Every row of `evaluate()` that the meter decides, for each building and the district."""
-    folder = write_schema(tmp_path / "site", seed, Features(rows=60, buildings=(2, 3), sockets=(3, 5), omit=0.0))
-    reference, engine = CityLearnSite([folder]), DistrictSite([folder], exact=True)
-    reference.reset(seed=0)
-    engine.reset(seed=0)
-    net = []
-    for action in some_actions(reference)[:59]:
-        reference.step(action)
-        engine.step(torch.from_numpy(action).unsqueeze(0))
-        net.append(engine.last_flows.net[0].numpy())
-    rows = reference._sim.evaluate().set_index(["name", "cost_function"]).value
-    found = kpi_rows(reference.task.sites[0], np.array(net))
-    assert {name for _, name in found} >= {"electricity_consumption_total", "zero_net_energy"}
-    for key, value in found.items():
-        assert value == pytest.approx(rows.loc[key], rel=1e-6), key
 
 
 def test_a_policy_trained_here_pays_the_same_bill_on_citylearn(week_38):

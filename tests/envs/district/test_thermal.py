@@ -63,8 +63,8 @@ def worst_difference(folder, seed, exact=True):
 def test_a_random_site_equals_citylearn(tmp_path_factory, seed, networks, outages):
     folder = write_thermal_schema(tmp_path_factory.mktemp("site"), seed, networks, outages)
     electrical, kelvin = worst_difference(folder, seed)
-    assert electrical == 0
-    assert kelvin < MOST_KELVIN
+    assert electrical < 1e-12  # CityLearn's `pow` leaves 1e-16 in an emptied battery
+    assert kelvin == 0
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -11,11 +11,11 @@ from functools import partial
 
 import pytest
 
-from iquitos_rl.comparison import jobs
-from iquitos_rl.comparison.jobs import run_tasks
 from iquitos_rl.envs.gym.worker import WorkerError
 from iquitos_rl.errors import UserError
 from iquitos_rl.machine.interrupt import Interrupted, Interrupts
+from iquitos_rl.runs import jobs
+from iquitos_rl.runs.jobs import Pool, run_tasks
 
 
 def square(number, interrupts):
@@ -69,6 +69,11 @@ def wait_for_ever(pipe, interrupts):
     with open(pipe, "wb", buffering=0) as end:
         end.write(b"x")
         threading.Event().wait(600)
+
+
+def look_until_it_raises(pool):
+    while True:
+        pool.check()
 
 
 def run(tasks, processes):
@@ -143,3 +148,28 @@ def test_an_interruption_ends_what_runs_and_begins_nothing_more(tmp_path):
     with pytest.raises(Interrupted, match="to go on: again"):
         run(tasks, 2)
     assert len(list(tmp_path.iterdir())) <= 2
+
+
+def test_what_a_task_has_raised_is_told_at_the_next_look():
+    with Interrupts() as interrupts, Pool(1, interrupts, "again") as pool:
+        pool.submit("fine", partial(square, 2))
+        ((name, (value, process)),) = pool.finished()
+        assert (name, value) == ("fine", 4)
+        assert process != os.getpid()
+        pool.check()
+        pool.submit("wrong", partial(refuse, 3))
+        with pytest.raises(UserError, match="3 is wrong"):
+            look_until_it_raises(pool)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a pipe with a name tells when the other works")
+def test_leaving_the_block_ends_what_runs(tmp_path):
+    """Even a task that never looks at its interrupts."""
+    os.mkfifo(pipe := tmp_path / "pipe")
+    with Interrupts() as interrupts, Pool(1, interrupts, "again") as pool:
+        pool.submit("long", partial(wait_for_ever, pipe))
+        reader = os.open(pipe, os.O_RDONLY)
+        assert os.read(reader, 1) == b"x"
+    assert select.select([reader], [], [], 120)[0], "alive after two minutes"
+    assert os.read(reader, 1) == b""
+    os.close(reader)

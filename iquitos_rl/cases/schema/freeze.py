@@ -1,0 +1,140 @@
+"""Everything that CityLearn draws or computes when it loads a schema, written into the schema as numbers.
+
+Sizes of heat pumps, heaters and tanks follow from the data, omitted parameters from seeds: the reader has both. Sizes
+of batteries and PV plants only CityLearn computes, from tables and weather files; they come from outside. A frozen
+folder needs neither tables nor seeds, and has the same devices whatever rows it is cut to.
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from iquitos_rl.cases.schema.reader import load_json, read_folder
+from iquitos_rl.cases.schema.report import SCHEMA
+from iquitos_rl.cases.schema.values import Block
+from iquitos_rl.cases.site import Battery, Building, Floats
+from iquitos_rl.cases.thermal import END_USES, EndUse
+from iquitos_rl.errors import UserError
+from iquitos_rl.machine.files import new_folder, write_json
+
+SIZED_BY_CITYLEARN = ("electrical_storage", "pv")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What CityLearn made of the battery and the PV plant of one building; None for what it did not size."""
+
+    battery: Battery | None
+    pv_power: float | None
+    """kW."""
+    pv_generation: Floats | None
+    """(T,) W per kW."""
+
+
+def sized_by_citylearn(folder: Path) -> list[str]:
+    """Devices whose sizes only CityLearn can compute: `Building_1.pv`."""
+    schema = Block(load_json(folder / SCHEMA))
+    return [
+        f"{name}.{device}"
+        for name, own in schema.child("buildings").children()
+        if own.flag("include", default=True)
+        for device in SIZED_BY_CITYLEARN
+        if device in own and own.child(device).flag("autosize")
+    ]
+
+
+def freeze(folder: Path, output: Path, sizes: Mapping[str, Sizes]) -> int:
+    """Write a folder without anything to be drawn or computed; returns how many devices it froze.
+
+    Args:
+        sizes: by building, for every device in `sized_by_citylearn`.
+
+    Raises:
+        UserError: the folder has errors, a size is missing, or `output` is not empty.
+    """
+    reading = read_folder(folder)
+    site = reading.site
+    if site is None:
+        raise UserError(f"{folder}: {reading.report.errors[0]}")
+    schema = copy.deepcopy(dict(reading.schema.content))
+    root = folder / str(schema.get("root_directory") or "")
+    start, count = int(schema["simulation_start_time_step"]), 0
+    with new_folder(output) as target:
+        shutil.copytree(root, target, dirs_exist_ok=True)
+        for building in site.buildings:
+            block, own = schema["buildings"][building.name], sizes.get(building.name)
+            count += _freeze_thermal(block, building)
+            if "electrical_storage" in block:
+                sized = Block(block).child("electrical_storage").flag("autosize")
+                battery = own.battery if sized and own is not None else building.battery
+                if sized and battery is None:
+                    raise UserError(f"{folder}: the size of {building.name}'s battery is missing")
+                if battery is not None:
+                    _set(block["electrical_storage"], battery_attributes(battery))
+                    count += 1
+            if "pv" in block and Block(block).child("pv").flag("autosize"):
+                if own is None or own.pv_power is None or own.pv_generation is None:
+                    raise UserError(f"{folder}: the size of {building.name}'s PV plant is missing")
+                _set(block["pv"], {"nominal_power": own.pv_power, "generation_mode": "per_kw"})
+                block["energy_simulation"] = _write_generation(target, building.name, block, own.pv_generation, start)
+                count += 1
+        for vehicle in site.vehicles:
+            _set(schema["electric_vehicles_def"][vehicle.name]["battery"], battery_attributes(vehicle.battery))
+            count += 1
+        schema["root_directory"] = None
+        write_json(target / SCHEMA, schema)
+    return count
+
+
+def battery_attributes(battery: Battery) -> dict[str, Any]:
+    """Every parameter of a battery under its name in a schema."""
+    curves = ("power_efficiency_curve", "capacity_power_curve")
+    values = {name: getattr(battery, name) for name in Battery.__dataclass_fields__ if name not in curves}
+    return values | {name: getattr(battery, name).T.tolist() for name in curves}
+
+
+def _freeze_thermal(block: dict[str, Any], building: Building) -> int:
+    count = 0
+    for name, use in zip(END_USES, building.end_uses):
+        for key, attributes in ((f"{name}_device", _device(name, use)), (f"{name}_storage", _tank(use))):
+            if block.get(key) is not None:
+                _set(block[key], attributes)
+                count += 1
+    return count
+
+
+def _device(name: str, use: EndUse) -> dict[str, float]:
+    device = use.device
+    found = {"nominal_power": device.nominal_power, "efficiency": device.efficiency}
+    if device.target_temperature is None:
+        return found
+    return found | {f"target_{'cooling' if name == 'cooling' else 'heating'}_temperature": device.target_temperature}
+
+
+def _tank(use: EndUse) -> dict[str, float]:
+    names = ("capacity", "efficiency", "loss_coefficient", "initial_soc")
+    return {name: getattr(use.tank, name) for name in names}
+
+
+def _set(device: dict[str, Any], attributes: dict[str, Any]) -> None:
+    """Give a device these attributes and no size to be computed."""
+    device.pop("autosize_attributes", None)
+    device["autosize"] = False
+    device["attributes"] = {**(device.get("attributes") or {}), **attributes}
+
+
+def _write_generation(target: Path, name: str, block: dict[str, Any], generation: Floats, start: int) -> str:
+    """A building's data file with other generation, as a file of its own; returns its name."""
+    table = pd.read_csv(target / block["energy_simulation"], dtype=str, keep_default_na=False)
+    column = table["solar_generation"].to_numpy(dtype=object)
+    column[start : start + len(generation)] = [repr(float(value)) for value in generation][: len(column) - start]
+    file = f"{name}-frozen.csv"
+    table.assign(solar_generation=column).to_csv(target / file, index=False)
+    return file

@@ -1,0 +1,159 @@
+"""Tasks in other processes: many at once, or one at a time next to what this process does."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.synchronize import Event
+from typing import Any, TypeVar
+
+from iquitos_rl.envs.gym.worker import WorkerError
+from iquitos_rl.machine.device import choose_threads
+from iquitos_rl.machine.interrupt import Interrupted, Interrupts
+
+T = TypeVar("T")
+Task = Callable[[Interrupts], T]
+"""Called with the interrupts that it should look at now and then; for other processes it must be picklable."""
+POLL_SECONDS = 0.5
+PATIENCE_SECONDS = 1.0
+
+
+class Pool:
+    """Processes that carry out tasks while this one does something else; leaving the block ends what still runs.
+
+    Args:
+        jobs: number of processes.
+        interrupts: of the user; looked at while this process waits for a task.
+        hint: how to resume, printed when the user interrupts.
+    """
+
+    def __init__(self, jobs: int, interrupts: Interrupts, hint: str) -> None:
+        self._interrupts, self._hint = interrupts, hint
+        context = multiprocessing.get_context("spawn")  # a forked process must not touch the parent's CUDA
+        self._stop = context.Event()
+        self._executor = ProcessPoolExecutor(jobs, context, _start_process, (self._stop,))  # starts with the first task
+        self._running: dict[Future[Any], str] = {}
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+        if wait(self._running, PATIENCE_SECONDS).not_done:
+            self._end()  # the second signal ends a process at once
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def submit(self, name: str, task: Task[Any]) -> None:
+        """Have a task done after those submitted before, as soon as a process is free."""
+        self._running[self._executor.submit(_in_process, task)] = name
+
+    def check(self) -> None:
+        """Raise what a task has raised so far, without waiting."""
+        for future in [future for future in self._running if future.done()]:
+            self._result(future)
+
+    def finished(self) -> Iterator[tuple[str, Any]]:
+        """Wait until everything is done; yields each task's name and what it returned, as they finish.
+
+        Raises:
+            Interrupted: the user asked to stop; tasks that were running have stopped.
+            WorkerError: a process died.
+            Whatever a task raises.
+        """
+        self._executor.submit(os.getpid)  # a process that dies is noticed only if it began before the last submission
+        while self._running:
+            for future in wait(self._running, POLL_SECONDS, FIRST_COMPLETED).done:
+                result, name = self._result(future), self._running.pop(future)
+                if result is not None:
+                    yield name, result
+            if self._interrupts.number is not None:
+                self._end()
+                self._interrupts.check(self._hint)
+
+    def _result(self, future: Future[Any]) -> Any:
+        try:
+            return future.result()
+        except BrokenProcessPool:
+            names = ", ".join(self._running.values())
+            raise WorkerError(f"a process died, perhaps because memory ran out, with these not done: {names}") from None
+
+    def _end(self) -> None:
+        if any(not future.done() for future in self._running):
+            self._stop.set()  # the pool hands a process its next task before it asks for one
+            for process in multiprocessing.active_children():
+                process.terminate()
+
+
+def run_tasks(tasks: Mapping[str, Task[T]], jobs: int, interrupts: Interrupts, hint: str) -> Iterator[tuple[str, T]]:
+    """Yield each task's name and what it returned, as they finish; raises what `Pool.finished` does.
+
+    Args:
+        jobs: number of processes; 1 runs them in this one.
+        hint: how to resume, printed when the user interrupts.
+    """
+    if jobs == 1 or len(tasks) < 2:
+        for name, task in tasks.items():
+            interrupts.check(hint)
+            yield name, task(interrupts)
+            interrupts.check(hint)
+        return
+    with Pool(min(jobs, len(tasks)), interrupts, hint) as pool:
+        for name, task in tasks.items():
+            pool.submit(name, task)
+        yield from pool.finished()
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_stop: Event
+"""Of a process of the pool: whether the user wants it to begin nothing more."""
+_stayed = False
+"""Of a process of the pool: whether it was asked to stop while it had nothing to do."""
+
+
+def _start_process(stop: Event) -> None:
+    global _stop
+    _stop = stop
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()  # Ctrl-C goes to the parent alone, which asks its processes to stop, once
+    signal.signal(signal.SIGTERM, _while_idle)  # between tasks; in one, `Interrupts` notes it
+    choose_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _while_idle(number: int, frame: object) -> None:
+    """Stay through the interruption that reaches all processes; end when the pool wants that, since another died."""
+    global _stayed
+    if _stayed or not _stop.is_set():
+        os._exit(1)
+    _stayed = True
+
+
+def _end_with_parent() -> None:
+    """Do not run for hours after the parent was killed; files are written whole or not at all."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _in_process(task: Task[T]) -> T | None:
+    """Run a task in its own process; None where it was interrupted."""
+    with Interrupts() as interrupts:
+        if _stop.is_set():
+            return None
+        try:
+            return task(interrupts)
+        except Interrupted:
+            return None
+        finally:
+            if interrupts.number is not None and not _stop.is_set():
+                os._exit(1)  # not the user's interruption: another process died, and the pool asks nobody twice
