@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from iquitos_rl.judging.scores import KPI, SCORES
@@ -24,11 +24,13 @@ ROWS = (
     ("not served in outages, kWh", "unserved_kwh", 0),
     ("EV charging, MWh", "ev_kwh", 3),
     ("EV departures", "departures", 0),
-    ("of these served", "departures_served", 0),
+    ("of these served (5 points of SOC)", "departures_served", 0),
     ("EV energy missing, kWh", "ev_missing_kwh", 0),
     ("self-consumption of PV", "self_consumption", None),
     ("BESS full cycles", "battery_cycles", 0),
 )
+BEYOND = ("grid_only", "optimum")
+"""What no controller can be compared with: it is no controller."""
 SMALL_KWH = 10_000
 """A site that imports less is told in kWh and kg, not in MWh and t."""
 VEHICLES = ("ev_kwh", "departures", "departures_served", "ev_missing_kwh", "shortfall_cost")
@@ -42,15 +44,30 @@ def comparison_table(summary: dict[str, Any]) -> str:
     head = f"{summary['case']}, {summary['evaluated_on']}, {summary['currency']} {period(controllers)}"
     rows, scores = figure_rows(controllers), score_rows(controllers)
     text = markdown_table([[head, *controllers], *rows, *scores[:1]])
-    for agent, percent in summary["reductions_percent"].items():
-        for reference, values in percent.items():
-            bill, co2 = values.get("bill"), values.get("co2_kg")
-            parts = [f"{name} {value:+.2f} %" for name, value in (("bill", bill), ("CO2", co2)) if value is not None]
-            text += f"\n{agent} below {reference.removeprefix('vs_')}: {', '.join(parts)}\n"
-    for agent, share in summary["gap_closed"].items():
-        if agent in summary["reductions_percent"]:
-            text += f"\n{agent} closes {100 * share:.1f} % of the gap between uncontrolled and optimum\n"
+    agents = summary["reductions_percent"]
+    for agent in agents:
+        opponent = best_opponent(controllers, agents, "bill")
+        for other in dict.fromkeys(name for name in (opponent, "uncontrolled") if name is not None):
+            text += f"\n{agent} is {difference(controllers[agent], controllers[other], summary['currency'])} {other}"
+            text += ", the best of the others" if other == opponent else ""
+        if agent in summary["gap_closed"]:
+            share = 100 * summary["gap_closed"][agent]
+            text += f"\n{agent} closes {share:.1f} % of the gap between uncontrolled and optimum"
+        text += "\n"
     return text.rstrip("\n")
+
+
+def best_opponent(controllers: Mapping[str, Mapping[str, float]], agents: Collection[str], key: str) -> str | None:
+    """The controller with the lowest figure of those that can be beaten: no agent, no bound, no sum."""
+    able = [name for name in controllers if name not in (*agents, *BEYOND) and key in controllers[name]]
+    return min(able, key=lambda name: controllers[name][key], default=None)
+
+
+def difference(mine: Mapping[str, float], theirs: Mapping[str, float], currency: str) -> str:
+    """How two bills differ: `82 PEN (0.02 %) better than`."""
+    less = theirs["bill"] - mine["bill"]
+    share = f" ({100 * abs(less) / theirs['bill']:.2f} %)" if theirs["bill"] > 0 else ""
+    return f"{abs(less):,.0f} {currency}{share} {'better' if less >= 0 else 'worse'} than"
 
 
 def figure_rows(controllers: Mapping[str, Mapping[str, float]]) -> list[list[str]]:

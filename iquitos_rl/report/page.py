@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from iquitos_rl.judging.standings import interval
 from iquitos_rl.judging.summary import gap_shares
+from iquitos_rl.judging.table import best_opponent
 from iquitos_rl.machine.files import write_text
 from iquitos_rl.report.markup import fill_page
 from iquitos_rl.report.results import Results, read_results
@@ -49,27 +50,25 @@ def headline(results: Results) -> list[str]:
         return [f"The summary holds no {what} for any agent.", *failed]
     (mine, best), idle = agents[0], controllers.get("uncontrolled", {}).get(key)
     what = f"mean {what}" if results.standings else what
-    first = f"{display_name(best)}'s {what} on {summary.get('evaluated_on', 'the evaluated year')} is "
-    first += figure.amount(mine)
-    if idle is not None:
-        share = f" ({100 * abs(1 - mine / idle):.1f} %)" if idle > 0 else ""
-        side = "below" if mine <= idle else "above"
-        first += f", {figure.amount(abs(idle - mine))}{share} {side} the uncontrolled site's {figure.number(idle)}"
-    return [f"{first}.", *(compared(results) if results.standings else one_run(results, best)), *failed]
+    where, opponent = summary.get("evaluated_on", "the evaluated year"), best_opponent(controllers, results.agents, key)
+    mean = "on average " if results.standings else ""
+    said = [f"{display_name(best)}'s {what} on {where} is {figure.amount(mine)}."]
+    if opponent is not None:
+        than = f"than {display_name(opponent)}, the best of the others: {figure.amount(mine)} against"
+        theirs = controllers[opponent][key]
+        said = [f"{display_name(best)} is {mean}{figure.apart(mine, theirs)} {than} {figure.number(theirs)}."]
+    if idle is not None and opponent != "uncontrolled":
+        said.append(f"It is {figure.apart(mine, idle)} than the uncontrolled site's {what}, {figure.number(idle)}.")
+    return [*said, *(compared(results) if results.standings else one_run(results, best)), *failed]
 
 
 def one_run(results: Results, best: str) -> list[str]:
     """Sentences on the best agent of a single training."""
     controllers, figure = results.controllers, main_figure(results)
     key = figure.key
-    mine, text = controllers[best][key], []
+    text = []
     if (closed := gap_shares(controllers, key).get(best)) is not None:
         text.append(f"It closes {100 * closed:.1f} % of the gap between the uncontrolled site and perfect foresight.")
-    rules = sorted((controllers[name][key], name) for name in results.rules if key in controllers[name])
-    if rules:
-        rule, name = rules[0]
-        order = "higher" if rule > mine else "not higher"
-        text.append(f"The best rule ({display_name(name)}) gives {figure.amount(rule)}, which is {order}.")
     departures, served = (controllers[best].get(name) for name in ("departures", "departures_served"))
     if departures and served is not None:
         text.append(f"{served:,.0f} of {departures:,.0f} vehicles left within 5 points of the SOC they wanted.")
@@ -114,6 +113,11 @@ class MainFigure(NamedTuple):
 
     def number(self, value: float) -> str:
         return f"{value / self.scale:,.{self.digits}f}"
+
+    def apart(self, mine: float, theirs: float) -> str:
+        """How far one is below or above the other: `82 PEN (0.02 %) better`."""
+        share = f" ({100 * abs(1 - mine / theirs):.2f} %)" if theirs > 0 else ""
+        return f"{self.amount(abs(theirs - mine))}{share} {'better' if mine <= theirs else 'worse'}"
 
     def amount(self, value: float) -> str:
         """With its unit."""
