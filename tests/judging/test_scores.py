@@ -11,6 +11,7 @@ from thermal_schemas import write_thermal_schema
 
 from iquitos_rl.baselines.controller import uncontrolled
 from iquitos_rl.cases.schema.reader import read_site
+from iquitos_rl.envs.citylearn.booked import Booked
 from iquitos_rl.envs.citylearn.env import CityLearnSite
 from iquitos_rl.judging.scores import KPI, fitting_score, judged_figures, official_2021
 from iquitos_rl.judging.simulate import AuditError, balance_residual, curtailed, simulate_year
@@ -124,9 +125,12 @@ def test_an_outage_may_waste_pv_but_not_make_energy(tmp_path):
 def test_an_outage_that_makes_energy_fails_the_run(tmp_path, monkeypatch):
     folder = write_thermal_schema(tmp_path / "site", 5)
     env = CityLearnSite([folder])
-    honest = env._read_flows
-    monkeypatch.setattr(
-        env, "_read_flows", lambda t: (flows := honest(t))._replace(load=flows.load + 1e4 * (flows.net == 0))
-    )
+    honest = Booked.flows
+
+    def tampered(booked, t):
+        flows = honest(booked, t)
+        return flows._replace(load=flows.load + 1e4 * (flows.net == 0))
+
+    monkeypatch.setattr(Booked, "flows", tampered)
     with pytest.raises(AuditError):
         simulate_year(env, uncontrolled(env))

@@ -6,6 +6,7 @@ import pytest
 
 from iquitos_rl.baselines.controller import uncontrolled
 from iquitos_rl.cases.schema.reader import read_site
+from iquitos_rl.envs.citylearn.booked import Booked
 from iquitos_rl.envs.citylearn.env import CityLearnSite
 from iquitos_rl.envs.task.objective import idle_bill
 from iquitos_rl.envs.task.site_task import TaskSettings
@@ -75,13 +76,13 @@ def test_a_trace_holds_every_action_and_term(env, year):
 
 
 def test_a_meter_that_does_not_add_up_fails_the_run(env, monkeypatch):
-    honest = env._read_flows
+    honest = Booked.flows
 
-    def tampered(t):
-        flows = honest(t)
+    def tampered(booked, t):
+        flows = honest(booked, t)
         return flows._replace(net=flows.net + (0.01 if t == 5 else 0.0))
 
-    monkeypatch.setattr(env, "_read_flows", tampered)
+    monkeypatch.setattr(Booked, "flows", tampered)
     with pytest.raises(AuditError, match=r"hour 5, Building_1: the energy balance is off by 0\.01"):
         simulate_year(env, uncontrolled(env))
 

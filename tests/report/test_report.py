@@ -30,7 +30,11 @@ from iquitos_rl.report.results import read_results
 FIGURES = ("bill", "energy_cost", "demand_cost", "carbon_cost", "shortfall_cost", "co2_kg", "import_kwh")
 SCALE = {"CO2, t": 1e3, "import, MWh": 1e3, "export, MWh": 1e3, "EV charging, MWh": 1e3}
 KEYS = dict(zip(("bill", "energy", "demand charge", "carbon price", "EV shortfall", "CO2, t", "import, MWh"), FIGURES))
-KEYS |= {"EV departures": "departures", "of these served (5 points of SOC)": "departures_served", "export, MWh": "export_kwh"}
+KEYS |= {
+    "EV departures": "departures",
+    "of these served (5 points of SOC)": "departures_served",
+    "export, MWh": "export_kwh",
+}
 
 
 def hours_of(battery):
