@@ -47,6 +47,7 @@ class Run(BaseModel):
     audit: Audit = Audit()
     memory: Numbers = {}
     wall_s: Number = 0.0
+    phases: Numbers = {}
     machine: dict[str, Any] = {}
     versions: dict[str, Any] = {}
     standings: dict[str, Any] = {}

@@ -200,9 +200,10 @@ def timing(results: Results) -> Table:
 
 
 def whole_run(summary: Mapping[str, Any]) -> Rows:
-    """Time and memory of the whole run."""
+    """Time of the whole run and of its parts, and its memory."""
     time = {"wall_s": summary["wall_s"]} if "wall_s" in summary else {}
-    return labelled(time | summary.get("memory", {}))
+    parts = [[f"of these {name}, s", f"{seconds:,.1f}"] for name, seconds in summary.get("phases", {}).items()]
+    return [*labelled(time), *parts, *labelled(summary.get("memory", {}))]
 
 
 def warnings(results: Results) -> list[str]:

@@ -229,6 +229,7 @@ def _train_with(
         "left_out": left_out,
         "created": run.created,
         "wall_s": round(time.perf_counter() - started, 1),
+        "phases": timings.sums(),
         "machine": facts,
         "settings": settings.dump(),
     }

@@ -43,6 +43,13 @@ class Timings:
             wall, used = time.time() - start, time.process_time() - cpu
             self.phases.append(Phase(name, start - self._began, wall, used))
 
+    def sums(self) -> dict[str, float]:
+        """Seconds of all phases of one name so far."""
+        found: dict[str, float] = {}
+        for phase in self.phases:
+            found[phase.name] = round(found.get(phase.name, 0.0) + phase.wall_s, 1)
+        return found
+
     def write(self, output: Path) -> None:
         """Write `timings.json`: the phases, and the seconds since the process started."""
         phases = [{k: round(x, 3) if isinstance(x, float) else x for k, x in p._asdict().items()} for p in self.phases]
