@@ -26,6 +26,7 @@ from iquitos_rl.buffers.placement import Item
 from iquitos_rl.envs.gym.adapter import TrainingEnv, as_vector
 from iquitos_rl.envs.vector import StepResult, VectorEnv
 from iquitos_rl.errors import UserError
+from iquitos_rl.machine import heap
 from iquitos_rl.memory.recovery import Parts, explained
 from iquitos_rl.memory.rehearsal import STEP
 
@@ -50,7 +51,7 @@ class Agent:
     """A learner on the transitions of one environment or of several.
 
     All randomness comes from generators that the agent owns: the same seed gives the same weights, whatever else the
-    process draws.
+    process draws. On a CPU, glibc's thresholds for returning memory are fixed for the process (`machine/heap.py`).
 
     Any `nn.Module` can be the network `actor` or `critic`; each algorithm says what these map to what. A module is used
     as it is: what it was initialised with is its maker's choice, `hidden`, `layer_norm`, `activation` and `amp` are not
@@ -100,6 +101,8 @@ class Agent:
     ) -> None:
         self.config = self.config_type() if config is None else config
         self.device, self.seed = torch.device(device), seed
+        if self.device.type == "cpu":
+            heap.fix_thresholds()
         self.env = None if env is None else as_vector(env, self.device)
         if self.env is not None:
             join_graphs(self.env, self.config.compile, self.device)

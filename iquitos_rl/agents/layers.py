@@ -262,8 +262,6 @@ def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return F.linear(x, weight, bias)
     if weight.shape[-2] < NARROW:
         return torch.baddbmm(bias.mT, weight, x.mT).mT
-    if device.kind(x) == "cpu":
-        return torch.bmm(x, weight.mT).add_(bias)
     return torch.baddbmm(bias, x, weight.mT)
 
 

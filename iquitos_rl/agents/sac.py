@@ -15,7 +15,6 @@ from math import ceil, sqrt
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
@@ -33,11 +32,9 @@ from iquitos_rl.envs.vector import action_mask
 BATCHES_PER_GATHER = 8
 """Most update batches fetched from the buffer at once: many updates may follow one step of many environments."""
 
-Batch = Mapping[str, Tensor]
-"""The fields of B transitions, by the names in `FIELDS`."""
+Batch = Mapping[str, Tensor]  # the fields of B transitions, by the names in `FIELDS`
 FIELDS = ("observation", "action", "reward", "discount", "next_observation")
-Loss = tuple[Tensor, dict[str, Tensor]]
-"""A scalar to descend, and metrics, scalars by name."""
+Loss = tuple[Tensor, dict[str, Tensor]]  # a scalar to descend, and metrics, scalars by name
 
 
 class SACConfig(AgentConfig):
@@ -55,9 +52,7 @@ class SACConfig(AgentConfig):
     target_entropy_scale: float = Field(1.0, ge=0, description="Target entropy is minus this per live action.")
     update_ratio: float = Field(1.0, gt=0, description="Updates per transition, fractions included.")
     learning_starts: int = Field(1_000, ge=1, description="Transitions with random actions before the first update.")
-    noise_persistence: float = Field(
-        0.0, ge=0, lt=1, description="Correlation of exploration noise with the last step."
-    )
+    noise_persistence: float = Field(0.0, ge=0, lt=1, description="Correlation of exploration noise, step to step.")
     buffer_size: int = Field(300_000, ge=1, description="Transitions kept for replay.")
     storage: Storage = Field("auto", description="Type of stored numbers; auto is uint8 for sites, else float16.")
     placement: Placement | Literal["auto"] = Field("auto", description="Where the replay buffer lies.")
@@ -83,8 +78,7 @@ def td_target(nets: Networks, columns: Tensor | None, batch: Batch, noise: Tenso
     next_obs = batch["next_observation"]
     action, log_prob = squashed_gaussian.sample(nets.actor(next_obs), noise, action_mask(next_obs, columns))
     value = nets.target_critic(next_obs, action).amin(0) - nets.log_alpha.exp() * log_prob
-    target: Tensor = batch["reward"] + batch["discount"] * value
-    return target
+    return torch.addcmul(batch["reward"], batch["discount"], value)
 
 
 def critic_loss(nets: Networks, columns: Tensor | None, batch: Batch, noise: Tensor) -> Loss:
@@ -92,7 +86,7 @@ def critic_loss(nets: Networks, columns: Tensor | None, batch: Batch, noise: Ten
     with torch.no_grad():
         target = td_target(nets, columns, batch, noise)
     q = nets.critic(batch["observation"], batch["action"])
-    loss = 0.5 / len(target) * F.mse_loss(q, target.expand_as(q), reduction="sum")
+    loss = 0.5 / len(target) * (q - target).square().sum()
     return loss, {"critic_loss": loss, "q": q.mean()}
 
 
@@ -154,32 +148,25 @@ class SAC(Agent):
         columns = self.spec.action_mask_columns
         self.mask_columns = None if columns is None else torch.tensor(columns, device=self.device)
         self.spawn("noise", "predict", "buffer")
-
         self._critic: list[Tensor] = list(self.critic.parameters())
         self._target: list[Tensor] = list(self.target_critic.parameters())
         trained = {"critic": trainable(self.critic), "policy": [*trainable(self.actor), self.log_alpha]}
-        of_critic = partial(critic_loss, nets, self.mask_columns)
         of_policy = partial(policy_loss, nets, self.mask_columns, c.target_entropy_scale)
         self.gradients = {
-            "critic": Gradient(of_critic, trained["critic"], c.compile, self.device),
+            "critic": Gradient(
+                partial(critic_loss, nets, self.mask_columns), trained["critic"], c.compile, self.device
+            ),
             "policy": Gradient(of_policy, trained["policy"], c.compile, self.device, frozen=trained["critic"]),
         }
         self.optimizers = {name: Adam(group, lr=c.learning_rate) for name, group in trained.items()}
         self.log_every = c.log_every
         self._obs: Tensor | None = None
         if self.env is not None:
-            # Drawn, not zero: a first action is as wide as any other.
-            self._exploration = torch.randn(self.env.num_envs, a, generator=self.init).to(self.device)
+            self._exploration = torch.randn(self.env.num_envs, a, generator=self.init).to(self.device)  # not zero
             self.tracker = EpisodeTracker(self.env.num_envs, self.device)
             sizes, seed = (c.buffer_size, self.env.num_envs, d, a), self.generators["buffer"].initial_seed()
-            kind: dict[str, Any] = {
-                "gamma": c.gamma,
-                "n_step": c.n_step,
-                "storage": c.storage,
-                "placement": c.placement,
-                "exogenous": self.env.exogenous,
-                "episode_steps": self.env.episode_steps,
-            }
+            kind: dict[str, Any] = {name: getattr(c, name) for name in ("gamma", "n_step", "storage", "placement")}
+            kind |= {name: getattr(self.env, name) for name in ("exogenous", "episode_steps")}
             self.buffer = ReplayBuffer(*sizes, **kind, device=self.device, seed=seed)
 
     def rounds(self, total_steps: int, on_step: OnStep) -> Iterator[None]:
@@ -214,9 +201,8 @@ class SAC(Agent):
         """Actions (E, A) for observations (E, D): uniform at first, then drawn from the policy.
 
         The noise is an autoregressive process of unit variance: with `noise_persistence` rho its correlation over k
-        steps is rho^k. Each action alone is distributed as without it, but together they lead further: what must be
-        kept up for many steps (filling a battery, gaining momentum) independent noise hardly ever does. See Eberhard
-        et al. 2023, "Pink Noise Is All You Need", for what correlation does.
+        steps is rho^k. Each action alone is distributed as without it, but what must be kept up for many steps, such as
+        filling a battery, is tried more often. See Eberhard et al. 2023, "Pink Noise Is All You Need".
         """
         mask, rho = action_mask(obs, self.mask_columns), self.config.noise_persistence
         noise = torch.randn(self._exploration.shape, device=self.device, generator=self.generators["noise"])

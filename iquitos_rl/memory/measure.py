@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import shutil
-import sys
 import tempfile
 
 import psutil
 import torch
 from torch import nn
 
+from iquitos_rl.machine import heap
 from iquitos_rl.machine.available import free_device, free_ram
 from iquitos_rl.memory.planner import Limits
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Constants from glibc's malloc.h."""
-LARGE_BLOCK, KEPT = 4 << 20, 16 << 20
-"""Blocks of at least LARGE_BLOCK bytes are returned to the system when freed; of smaller ones, KEPT bytes are kept."""
 
 
 def exercise(device: torch.device) -> None:
@@ -36,19 +30,10 @@ def exercise(device: torch.device) -> None:
 
 
 def release_unused() -> None:
-    """Return freed memory to the system now, and fix the thresholds for returning it later.
-
-    By default glibc keeps freed blocks below a threshold that grows with the largest block freed so far, up to 32 MiB.
-    A training with tensors just below it keeps memory that no count of its tensors explains. With fixed thresholds
-    large blocks are returned, and the small blocks of an update are still reused.
-    """
+    """Return freed memory to the system now, and fix the thresholds for returning it later."""
     gc.collect()
-    if sys.platform == "linux":
-        library = ctypes.CDLL(None)
-        if hasattr(library, "gnu_get_libc_version"):
-            library.mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK)
-            library.mallopt(M_TRIM_THRESHOLD, KEPT)
-            library.malloc_trim(0)
+    heap.fix_thresholds()
+    heap.trim()
 
 
 def process_bytes(device: torch.device) -> int:
