@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
     return write_thermal_schema(tmp_path_factory.mktemp("machines"), 5, appliances=True)
 
 
-@pytest.mark.parametrize("seed", [5, 6])
+@pytest.mark.parametrize("seed", [5])
 def test_a_random_site_equals_citylearn(tmp_path, seed):
     folder = write_thermal_schema(tmp_path, seed, networks=seed % 3 > 0, outages=seed % 2 > 0, appliances=True)
     found = twin.compare(folder, 40, seed)
