@@ -12,6 +12,7 @@ import contextlib
 import json
 import logging
 import os
+import sys
 from collections.abc import Sequence
 from itertools import groupby
 from operator import itemgetter
@@ -89,6 +90,9 @@ def load_citylearn(folder: Path, fast: bool = True) -> Any:
             )
     except KeyError as error:
         raise UserError(f"{folder}: CityLearn cannot load this schema, it misses {error}") from None
+    except sys.modules["citylearn.data"].OfflineDataError:
+        text = "CityLearn sizes PV or batteries here with tables that it downloads; `iquitos-rl case freeze` says which"
+        raise UserError(f"{folder}: {text}") from None
     except (
         TypeError,
         ValueError,

@@ -341,3 +341,14 @@ def test_a_case_that_does_not_exist_is_named(tmp_path, monkeypatch, name):
     case = tmp_path / name if name == "folder" else name
     with pytest.raises(UserError, match=name):
         resolve_case(case)
+
+
+def test_tables_that_citylearn_would_download_are_one_sentence(week_38, monkeypatch):
+    from citylearn.data import OfflineDataError
+
+    def refuse(*arguments, **options):
+        raise OfflineDataError("not found locally")
+
+    monkeypatch.setattr("citylearn.citylearn.CityLearnEnv", refuse)
+    with pytest.raises(UserError, match="tables that it downloads"):
+        CityLearnSite([week_38])
