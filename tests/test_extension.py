@@ -287,7 +287,7 @@ def test_an_engine_trains_and_carries_the_guide(trained, capsys):
 
 
 def test_a_preset_has_years_to_train_on_and_years_to_evaluate_on(trained, compared, capsys):
-    assert read(trained)[0]["evaluated_on"] == "an unseen year"
+    assert read(trained)[0]["evaluated_on"] == "an unseen period"
     summary, page = read(compared)
     assert (summary["case"], summary["years"]) == ("two-days", ["year-1000"])
     assert "two-days" in page

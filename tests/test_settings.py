@@ -45,7 +45,7 @@ def test_without_an_agent_the_runs_settings_are_listed(capsys):
 def test_the_settings_of_a_preset_are_listed(preset, capsys):
     assert settings.main(["--case", preset]) == 0
     text = capsys.readouterr().out
-    assert f"\nbess.capacity_kwh = {case_settings(preset).bess.capacity_kwh}\n" in text
+    assert f"\nbess.capacity_kwh = {PRESETS[preset].settings.bess.capacity_kwh}\n" in text
 
 
 @pytest.mark.parametrize(("words", "message"), [(["dqn"], "there is no agent 'dqn'"), (["--case", "x"], "preset 'x'")])
