@@ -6,7 +6,6 @@ from setting_fields import MODELS, fields
 from iquitos_rl import settings
 from iquitos_rl.agents.registry import AGENTS
 from iquitos_rl.assignments import read_value
-from iquitos_rl.cases.iquitos.presets import case_settings
 from iquitos_rl.cases.presets import PRESETS
 from iquitos_rl.config import RunSettings, load_settings, shipped_agents
 from iquitos_rl.settings import describe_type, rows
