@@ -81,6 +81,7 @@ class Guide:
     def around(self, predict: Controller) -> Controller:
         """A controller of the site from a policy of the agent: one observation (D,) to the site's action (A,)."""
 
+        @torch.inference_mode()
         def controller(obs: NDArray[np.float32]) -> NDArray[np.float32]:
             seen = self.see(torch.from_numpy(obs).unsqueeze(0))
             action = torch.from_numpy(predict(seen[0].numpy())).unsqueeze(0)

@@ -91,6 +91,7 @@ class Rule:
         now = self.view(obs)
         return now, self._act(now, self._parameters, self._facts)
 
+    @torch.inference_mode()
     def predict(self, obs: NDArray[np.float32]) -> NDArray[np.float32]:
         """One observation (D,) to actions (A,): a `Controller` for the CityLearn engine."""
         return self(torch.from_numpy(obs).unsqueeze(0).to(self.view.device))[0].cpu().numpy()
