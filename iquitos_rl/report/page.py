@@ -54,7 +54,7 @@ def headline(results: Results) -> list[str]:
     mean = "on average " if results.standings else ""
     said = [f"{display_name(best)}'s {what} on {where} is {figure.amount(mine)}."]
     if opponent is not None:
-        than = f"than {display_name(opponent)}, the best of the others: {figure.amount(mine)} against"
+        than = f"than the best of the others ({display_name(opponent)}): {figure.amount(mine)} against"
         theirs = controllers[opponent][key]
         said = [f"{display_name(best)} is {mean}{figure.apart(mine, theirs)} {than} {figure.number(theirs)}."]
     if idle is not None and opponent != "uncontrolled":

@@ -167,7 +167,7 @@ def test_headline_and_table_say_what_the_summary_says(run, html):
     assert numbers[1] == pytest.approx(100 * abs(1 - mine / idle), abs=0.05)
     assert numbers[2] == round(mine)
     assert numbers[3] == round(idle)
-    assert ("better than uncontrolled, the best of the others" in said) == (mine < idle)
+    assert ("better than the best of the others (uncontrolled)" in said) == (mine < idle)
     assert "1,917 of 1,918 vehicles" in page.text
 
     head, *rows = page.table("PEN")
@@ -286,7 +286,7 @@ def test_several_agents_with_a_rule_and_an_optimum(tmp_path, undrawn):
     assert results.rules == ["peak_shave", "odd"]
     assert {"gap", "week_sac", "week_ppo", "year_uncontrolled"} <= set(undrawn)
     assert "No metrics.csv of PPO" in text
-    assert "worse than peak shave, the best of the others" in text
+    assert "worse than the best of the others (peak shave)" in text
     assert "The summary lacks a term of the bill of odd" in text
     assert "A2C failed: it <b>broke</b>." in text
     assert "below the optimum" not in text
