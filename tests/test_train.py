@@ -84,7 +84,7 @@ def test_a_saved_policy_is_judged_alike_again(finished, week_38, tmp_path):
         assert again["controllers"][name] == first["controllers"][name]
 
 
-def test_a_second_process_finds_the_same_references(finished, week_38, tmp_path, monkeypatch):
+def test_a_second_process_finds_the_same_references(finished, week_38, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(session, "LONG_YEAR", 100)
     monkeypatch.setattr(session, "cores", lambda: 2)
     arguments = ["sac", "--case", str(week_38), "--steps", "60", "--output", str(tmp_path / "run"), *TINY]
@@ -98,6 +98,7 @@ def test_a_second_process_finds_the_same_references(finished, week_38, tmp_path,
     assert all((tmp_path / "run" / name).read_bytes() == (finished / name).read_bytes() for name in names)
     phases = json.loads((tmp_path / "run" / "timings.json").read_text("utf-8"))["phases"]
     assert {"start", "years", "rule", "training", "evaluation", "references", "report"} <= {p["name"] for p in phases}
+    assert "updates of sac, too few to learn from" in capsys.readouterr().out
 
 
 def test_a_stored_baseline_can_be_reused(finished, week_38):

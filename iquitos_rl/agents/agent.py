@@ -155,6 +155,10 @@ class Agent:
         """Arguments of a gradient's loss that take as much memory as an update's, whatever their values."""
         raise NotImplementedError
 
+    def updates_by(self, steps: int) -> int | None:
+        """Gradient steps that training makes until so many transitions; None where that is not known beforehand."""
+        return None
+
     def report(self) -> dict[str, float]:
         """Metrics of a report on top of the updates' and the episodes'."""
         return {}

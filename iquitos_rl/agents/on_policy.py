@@ -133,6 +133,10 @@ class OnPolicy(Agent):
             self._recent.append((batch.value, batch.returns))
             yield
 
+    def updates_by(self, steps: int) -> int:
+        """See `Agent.updates_by`; one for each rollout."""
+        return math.ceil(steps / (self.config.horizon * self.environment().num_envs))
+
     def gradient(self, batch: Batch) -> dict[str, Tensor]:
         """Set the gradient of a batch's loss, as many transitions at a time as memory allows; returns its metrics."""
         return self.micro_batch.run(batch.size, partial(self.gradients["policy"].set, (batch,)))

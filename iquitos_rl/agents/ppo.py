@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from math import ceil
 from typing import Any
 
 import torch
@@ -99,6 +100,11 @@ class PPO(OnPolicy):
     def make_optimizer(self, parameters: list[nn.Parameter]) -> Adam:
         """See `OnPolicy.make_optimizer`."""
         return Adam(parameters, lr=self.config.learning_rate, eps=1e-5)
+
+    def updates_by(self, steps: int) -> int:
+        """See `Agent.updates_by`; fewer where `target_kl` ends a rollout's epochs."""
+        size = self.config.horizon * self.environment().num_envs
+        return super().updates_by(steps) * self.config.epochs * ceil(size / self.config.batch_size)
 
     def update(self, batch: Batch) -> None:
         """All epochs over a rollout's transitions."""

@@ -176,7 +176,7 @@ class SAC(Agent):
         while self.steps < total_steps:
             self.collect()
             self.metrics.at_step(self.steps)
-            self.train(self.updates_due())
+            self.train(self.updates_by(self.steps) - self.updates)
             yield
             if on_step is not None:
                 on_step(self.steps)
@@ -213,10 +213,10 @@ class SAC(Agent):
         with torch.no_grad():
             return squashed_gaussian.sample(self.acting.map(self.actor, obs), noise, mask)[0]
 
-    def updates_due(self) -> int:
-        """What is yet to do of `update_ratio` times the transitions since `learning_starts`; no fraction is lost."""
-        transitions = max(0, self.steps - self.config.learning_starts)
-        return int(Fraction(str(self.config.update_ratio)) * transitions) - self.updates
+    def updates_by(self, steps: int) -> int:
+        """`update_ratio` times the transitions since `learning_starts`; no fraction is lost."""
+        transitions = max(0, steps - self.config.learning_starts)
+        return int(Fraction(str(self.config.update_ratio)) * transitions)
 
     def train(self, updates: int) -> None:
         """Make the given number of updates on freshly sampled batches."""

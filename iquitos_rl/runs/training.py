@@ -29,6 +29,7 @@ from iquitos_rl.runs.timings import Timings
 from iquitos_rl.runs.years import Years
 
 FOLDER, INSPECTION = "checkpoints", "inspection"
+FEW_UPDATES = 100
 
 
 class Session(NamedTuple):
@@ -76,6 +77,9 @@ class Training:
             print(f"settings meant for runs without a guide: --config {unguided}", flush=True)
         planned = planned_settings(name, settings.agent, engine.env, device)
         self.agent = AGENTS[name].agent(engine.env, planned, device=device, seed=settings.run.seed)
+        updates = self.agent.updates_by(self.total)
+        if updates is not None and updates < FEW_UPDATES:
+            print(f"warning: {self.total:,} steps are {updates:,} updates of {name}, too few to learn from", flush=True)
         self.checkpoints = Checkpoints(output / FOLDER, settings.run.checkpoint_minutes)
         self.best = Best(YEARS * hours)
         self.seconds, self.step = 0.0, 0

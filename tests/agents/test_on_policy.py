@@ -54,6 +54,12 @@ def test_same_seed_same_weights(make: Make) -> None:
 
 
 @both
+def test_the_number_of_updates_is_known_beforehand(make: Make) -> None:
+    agent = make([ToyBattery] * 2)
+    assert agent.updates_by(950) == agent.learn(950).updates > 0
+
+
+@both
 def test_a_continued_run_is_the_uninterrupted_one(make: Make) -> None:
     states: dict[int, Any] = {}
     agent = make([ToyBattery] * 2)

@@ -369,7 +369,7 @@ def test_goes_on_bit_for_bit_from_its_state():
     agent.reset()
     for _ in range(4 * HOURS):  # by hand, so that the state is taken between two reports
         agent.collect()
-        agent.train(agent.updates_due())
+        agent.train(agent.updates_by(agent.steps) - agent.updates)
     state = copy.deepcopy(agent.state_dict())
     agent.learn(10 * HOURS, told.append)
     again, told_again = small(ToyBattery(), seed=9, **config), []
