@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.synchronize import Event
 from typing import Any, TypeVar
 
 from iquitos_rl.envs.gym.worker import WorkerError
@@ -35,7 +34,7 @@ class Pool:
     def __init__(self, jobs: int, interrupts: Interrupts, hint: str) -> None:
         self._interrupts, self._hint = interrupts, hint
         context = multiprocessing.get_context("spawn")  # a forked process must not touch the parent's CUDA
-        self._stop = context.Event()
+        self._stop = context.RawValue("b", 0)  # a byte without a lock, since a signal's handler reads it
         self._executor = ProcessPoolExecutor(jobs, context, _start_process, (self._stop,))  # starts with the first task
         self._running: dict[Future[Any], str] = {}
 
@@ -84,7 +83,7 @@ class Pool:
 
     def _end(self) -> None:
         if any(not future.done() for future in self._running):
-            self._stop.set()  # the pool hands a process its next task before it asks for one
+            self._stop.value = 1  # the pool hands a process its next task before it asks for one
             for process in multiprocessing.active_children():
                 process.terminate()
 
@@ -113,13 +112,13 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-_stop: Event
-"""Of a process of the pool: whether the user wants it to begin nothing more."""
+_stop: Any
+"""Of a process of the pool: its `value` is 1 when the user wants it to begin nothing more."""
 _stayed = False
 """Of a process of the pool: whether it was asked to stop while it had nothing to do."""
 
 
-def _start_process(stop: Event) -> None:
+def _start_process(stop: Any) -> None:
     global _stop
     _stop = stop
     if hasattr(os, "setpgrp"):
@@ -132,7 +131,7 @@ def _start_process(stop: Event) -> None:
 def _while_idle(number: int, frame: object) -> None:
     """Stay through the interruption that reaches all processes; end when the pool wants that, since another died."""
     global _stayed
-    if _stayed or not _stop.is_set():
+    if _stayed or not _stop.value:
         os._exit(1)
     _stayed = True
 
@@ -148,12 +147,12 @@ def _end_with_parent() -> None:
 def _in_process(task: Task[T]) -> T | None:
     """Run a task in its own process; None where it was interrupted."""
     with Interrupts() as interrupts:
-        if _stop.is_set():
+        if _stop.value:
             return None
         try:
             return task(interrupts)
         except Interrupted:
             return None
         finally:
-            if interrupts.number is not None and not _stop.is_set():
+            if interrupts.number is not None and not _stop.value:
                 os._exit(1)  # not the user's interruption: another process died, and the pool asks nobody twice

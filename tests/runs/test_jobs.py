@@ -111,10 +111,10 @@ def test_a_process_that_dies_beside_a_busy_one_is_told(tmp_path):
 def test_an_idle_process_stays_through_an_interruption_and_ends_when_its_pool_breaks():
     """Else the pool waits for it for ever, as Python does from 3.12 on."""
     context = multiprocessing.get_context("spawn")
-    stop = context.Event()
+    stop = context.RawValue("b", 0)
     with ProcessPoolExecutor(1, context, jobs._start_process, (stop,)) as pool:
         process = pool.submit(os.getpid).result()
-        stop.set()
+        stop.value = 1
         os.kill(process, signal.SIGTERM)
         assert pool.submit(os.getpid).result() == process
         os.kill(process, signal.SIGTERM)
