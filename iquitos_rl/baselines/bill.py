@@ -62,15 +62,7 @@ def start_at(env: DistrictSite, row: Tensor, year: Tensor, net: Tensor | None = 
     net = torch.zeros_like(state["net"]) if net is None else net
     left = torch.full_like(state["left"], env.task.rows - 1) - row.cpu()
     env.load_state_dict({**state, "physics": named_tensors(fresh), "running_peak": peak, "net": net, "left": left})
-    now = env.task.moment(env.physics.table_row, env.physics.socket_soc)
-    with_battery = [b for b, building in enumerate(env.task.sites[0].buildings) if building.battery is not None]
-    nothing = fresh.battery_soc.new_zeros((env.num_envs, 0))
-    heat = None if fresh.thermal is None else (fresh.thermal.tank_soc, fresh.thermal.temperature)
-    machines = None
-    if env.physics.appliances is not None and fresh.appliances is not None:
-        here, tables = env.physics.row_of(fresh), env.physics.appliances
-        machines = tables.waiting(fresh.appliances, here), tables.running(fresh.appliances)
-    return env.task.observe(now, fresh.battery_soc[:, with_battery], net, peak, nothing, heat, machines)
+    return env.observation
 
 
 def start_years(env: DistrictSite, years: Sequence[int]) -> Tensor:

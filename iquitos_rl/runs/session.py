@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 import traceback
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -220,7 +219,8 @@ def _train_with(
     with timings.phase("references"):
         if helper is not None:
             print("waiting for what the agents are compared with", flush=True)
-            deque(helper.finished(), maxlen=0)
+            for _ in helper.finished():  # each stores what it finds
+                pass
         references = {UNCONTROLLED: find_reference(baseline, cache, output, skip, interrupts.check)}
         others, left_out = find_kept(baseline, years.train, cache, output, skip, interrupts.check)
     objective, warnings = Objective(read_tariff(years.evaluate), task.objective), list(report.warnings)

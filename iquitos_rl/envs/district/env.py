@@ -312,6 +312,11 @@ class DistrictSite(SiteVector):
         start_peak = torch.from_numpy(peaks).to(self.device, self.physics.dtype)
         return start_peak, torch.zeros_like(start_peak[..., 0])
 
+    @property
+    def observation(self) -> Tensor:
+        """(E, D) of where the environments stand."""
+        return self._look(self.physics.state, self._peak, self._net)[1]
+
     def _look(self, state: State, peak: Tensor, net: Tensor) -> tuple[Moment, Tensor]:
         """What the environments stand before, and the observation (E, D) of it."""
         now = self.task.moment(self.physics.row_of(state), self.physics.soc_at_sockets(state))
