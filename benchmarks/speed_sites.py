@@ -1,6 +1,6 @@
 """Speed of both engines on CityLearn's data sets: `python benchmarks/speed_sites.py FOLDER... --output FOLDER`.
 
-For each folder: steps per second of CityLearn as it comes (its step with reward and observation) and of this package's
+For each folder: steps per second of unchanged CityLearn (its step with reward and observation) and of this package's
 environment over it, of the district engine with 256, 1,024 and 4,096 environments, seconds to the engine's first step,
 and bytes per environment. Everything includes action mapping, objective and observation. One CPU thread, seconds of
 its processor time; all are measured in turn, round by round, so that other work on the machine slows them alike.
