@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from pydantic import Field
 from torch import Generator, Tensor, nn
+from torch.optim import Adam
 
 from iquitos_rl.agents.actor_critic import ActorCritic
-from iquitos_rl.agents.adam import Adam
 from iquitos_rl.agents.collector import Batch
 from iquitos_rl.agents.compiled import Loss
 from iquitos_rl.agents.on_policy import OnPolicy, OnPolicyConfig, evaluate
@@ -99,7 +99,7 @@ class PPO(OnPolicy):
 
     def make_optimizer(self, parameters: list[nn.Parameter]) -> Adam:
         """See `OnPolicy.make_optimizer`."""
-        return Adam(parameters, lr=self.config.learning_rate, eps=1e-5)
+        return Adam(parameters, lr=self.config.learning_rate, eps=1e-5, fused=True)
 
     def updates_by(self, steps: int) -> int:
         """See `Agent.updates_by`; fewer where `target_kl` ends a rollout's epochs."""

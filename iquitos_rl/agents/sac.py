@@ -17,9 +17,9 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 from torch import Generator, Tensor, nn
+from torch.optim import Adam
 
 from iquitos_rl.agents import squashed_gaussian
-from iquitos_rl.agents.adam import Adam
 from iquitos_rl.agents.agent import Agent, AgentConfig, OnStep, take_step, trainable
 from iquitos_rl.agents.compiled import Gradient
 from iquitos_rl.agents.networks import MLP, Critics
@@ -158,7 +158,7 @@ class SAC(Agent):
             ),
             "policy": Gradient(of_policy, trained["policy"], c.compile, self.device, frozen=trained["critic"]),
         }
-        self.optimizers = {name: Adam(group, lr=c.learning_rate) for name, group in trained.items()}
+        self.optimizers = {name: Adam(group, lr=c.learning_rate, fused=True) for name, group in trained.items()}
         self.log_every = c.log_every
         self._obs: Tensor | None = None
         if self.env is not None:
