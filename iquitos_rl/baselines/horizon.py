@@ -18,15 +18,17 @@ from iquitos_rl.baselines.fleet import add_fleet
 from iquitos_rl.baselines.profiles import series
 from iquitos_rl.baselines.programme import Programme
 from iquitos_rl.baselines.stays import Stays, best_power, best_root, kept_share, lowest_soc
+from iquitos_rl.baselines.tanks import Heat, add_tanks
 from iquitos_rl.cases.site import Battery, Bools, Floats, Ints, Site
 from iquitos_rl.envs.task.objective import Objective, is_month_start, is_peak
+from iquitos_rl.envs.task.thermal import hvacs
 from iquitos_rl.errors import UserError
 
 
 class Horizon(NamedTuple):
     """What is known, or expected, of the hours ahead."""
 
-    surplus_load: Floats  # (H, B) load less PV, and whatever else is not to be planned
+    surplus_load: Floats  # (H, B) load and thermal devices less PV, while nothing is stored
     price: Floats  # (H, B)
     carbon: Floats  # (H, B) kg per kWh
     month: Ints  # (H,) counts months, the present one 0
@@ -50,6 +52,7 @@ class Plan(NamedTuple):
     battery: Floats  # (H, B) energy taken, negative where given
     battery_soc: Floats  # (H, B) after the hour
     vehicles: Floats  # (H, B)
+    heat: Heat | None  # None where nothing thermal was planned
     cost: float
     """The weighted bill of these hours with the demand charge already run up, and what levelling and readiness add."""
 
@@ -61,19 +64,22 @@ def year_horizon(site: Site, objective: Objective) -> Horizon:
         raise UserError(f"{site.path}: the optimum does not know {'; '.join(site.unsupported)}")
     if site.appliances:
         raise UserError(f"{site.path}: no plan is computed for sites with appliances")
-    if site.thermal:
-        raise UserError(f"{site.path}: no plan is computed for sites with thermal devices or outages")
+    if any(b.outage is not None and b.outage.any() for b in site.buildings):
+        raise UserError(f"{site.path}: no plan is computed for sites with power outages")
+    if hvacs(site):
+        raise UserError(f"{site.path}: no plan is computed where a network says what cooling or heating leads to")
     if site.drift is not None:
         missing = "the SOC of every arriving vehicle, which the files leave blank"
         raise UserError(f"{site.path}: the optimum needs {missing}")
     rows = site.rows - 1
-    load, pv, price, carbon = (series(site, name)[:rows] for name in ("load", "pv", "price", "carbon"))
+    price, carbon, heat = (series(site, name)[:rows] for name in ("price", "carbon", "heat_kwh"))
+    load, pv = (series(site, name)[:rows] for name in ("load", "pv"))
     for name, values in (("price", price), ("carbon intensity", carbon)):
         if (values < 0).any():
             row = int(np.flatnonzero((values < 0).any(-1))[0])
             raise UserError(f"{site.path}: the optimum needs {name} that is not negative, but row {row} is")
     return Horizon(
-        surplus_load=load - pv,
+        surplus_load=load + heat - pv,
         price=price,
         carbon=carbon,
         month=np.cumsum(is_month_start(site))[:rows].astype(np.int64) - 1,
@@ -89,12 +95,19 @@ def controllable(site: Site) -> list[Battery | None]:
     return [building.battery if building.battery_action else None for building in site.buildings]
 
 
-def solve(horizon: Horizon, batteries: Sequence[Battery | None], stays: Stays, objective: Objective) -> Plan:
+def solve(
+    horizon: Horizon,
+    batteries: Sequence[Battery | None],
+    stays: Stays,
+    objective: Objective,
+    tanks_of: Site | None = None,
+) -> Plan:
     """The cheapest plan for a horizon.
 
     Args:
         batteries: (B,) see `controllable`.
         stays: rows count from the horizon's first.
+        tanks_of: a site whose tanks are planned too; the horizon then begins with its first row.
 
     Raises:
         SolverError: the solver failed.
@@ -113,14 +126,18 @@ def solve(horizon: Horizon, batteries: Sequence[Battery | None], stays: Stays, o
         for b, battery in planned.items()
     }
     energy_of = add_fleet(programme, stays, net_rows, weights.shortfall * settings.shortfall_price)
+    heat_of = None if tanks_of is None else add_tanks(programme, tanks_of, net_rows)
     x, total = programme.solve()
 
     battery_kwh, soc = np.zeros((2, count, buildings))
     for b, (charge, discharge, level) in of_battery.items():
         battery_kwh[:, b] = x[charge] - x[discharge]
         soc[:, b] = x[level] / planned[b].capacity
-    vehicles = energy_of(x)
-    return Plan(horizon.surplus_load + battery_kwh + vehicles, battery_kwh, soc, vehicles, total)
+    vehicles, net = energy_of(x), horizon.surplus_load + battery_kwh
+    heat = None if heat_of is None else heat_of(x)
+    if heat is not None:
+        net = net + heat.change
+    return Plan(net + vehicles, battery_kwh, soc, vehicles, heat, total)
 
 
 def _add_demand(programme: Programme, horizon: Horizon, objective: Objective, imported: Ints) -> None:

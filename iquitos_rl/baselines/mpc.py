@@ -22,6 +22,7 @@ from iquitos_rl.baselines.stays import Stays
 from iquitos_rl.baselines.view import Decision, Now, SiteView
 from iquitos_rl.cases.site import Bools, Floats, Ints
 from iquitos_rl.envs.task.site_task import SiteTask
+from iquitos_rl.errors import UserError
 
 Forecast = Literal["persistence", "perfect"]
 DAYS = 7  # previous days that count; before there are so many, the mean day of the training years fills their places
@@ -78,6 +79,8 @@ class RecedingHorizon:
     def __init__(self, task: SiteTask, profiles: Profiles, forecast: Forecast = "persistence", year: int = 0) -> None:
         self._view, self._objective = SiteView(task), task.objective
         site = task.sites[year]
+        if site.thermal:
+            raise UserError(f"{site.path}: this controller plans no sites with thermal devices")
         self._year = year_horizon(site, task.objective)
         self._vehicles = arrival_charging(site)[: site.rows - 1]
         self._hour, self._hours = site.hour, site.hours_per_step

@@ -35,7 +35,8 @@ def optimum(site: Site, objective: Objective, ev_guard: bool = True) -> Optimum:
         SolverError: the solver failed.
     """
     horizon = year_horizon(site, objective)
-    plan = solve(horizon, controllable(site), read_stays(site, ev_guard), objective)
+    tanks_of = site if site.thermal else None
+    plan = solve(horizon, controllable(site), read_stays(site, ev_guard), objective, tanks_of)
     bill, weight = bill_of(site, objective, plan.net), objective.weights.shortfall
     # The rest of the cost is what vehicles lack.
     shortfall = max(plan.cost - float(bill.weighted(objective.weights)), 0.0) / weight if weight > 0 else 0.0

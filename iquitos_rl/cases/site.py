@@ -119,8 +119,9 @@ class Building:
 
     @property
     def heat_kwh(self) -> Floats:
-        """(T,) kWh electric that the thermal devices need to meet the demands of the data."""
-        return sum((use.demand / use.cop for use in self.end_uses), np.zeros(len(self.load)))
+        """(T,) kWh electric of the thermal devices that meet the demands of the data, as far as their power goes."""
+        used = (np.minimum(use.demand / use.cop, use.device.nominal_power) for use in self.end_uses)
+        return sum(used, np.zeros(len(self.load)))
 
     @property
     def idle_net(self) -> Floats:

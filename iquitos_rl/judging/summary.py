@@ -11,11 +11,12 @@ import torch
 from iquitos_rl.baselines.bill import gap_share
 from iquitos_rl.baselines.horizon import Plan
 from iquitos_rl.baselines.optimum import Optimum
+from iquitos_rl.baselines.profiles import series
 from iquitos_rl.cases.site import Floats, Site
 from iquitos_rl.envs.citylearn.env import Flows
 from iquitos_rl.envs.task.objective import Objective, is_month_start, is_peak
 from iquitos_rl.judging.scores import judged_figures
-from iquitos_rl.judging.series import Booked, site_series
+from iquitos_rl.judging.series import Booked, Thermal, site_series
 from iquitos_rl.judging.simulate import Year, outages
 from iquitos_rl.judging.table import is_year
 from iquitos_rl.machine.facts import peak_memory, versions
@@ -102,12 +103,21 @@ def grid_only(year: Year, objective: Objective) -> dict[str, float]:
 
 
 def planned_flows(site: Site, plan: Plan) -> Flows:
-    """The energies of a plan, in the form of a simulated year's; it has vehicles by building and no thermal device."""
+    """The energies of a plan, in the form of a simulated year's; it has vehicles by building."""
     rows = len(plan.net)
-    load = np.stack([b.load[:rows] for b in site.buildings], axis=-1)
-    pv = np.stack([b.pv[:rows] for b in site.buildings], axis=-1)
-    nothing = np.zeros_like(plan.net)
-    return Flows(load, pv, plan.battery, nothing, plan.vehicles, plan.net, plan.battery_soc, nothing)
+    load, pv, heat = (series(site, name)[:rows] for name in ("load", "pv", "heat_kwh"))
+    heat = heat if plan.heat is None else heat + plan.heat.change
+    return Flows(load, pv, plan.battery, heat, plan.vehicles, plan.net, plan.battery_soc, np.zeros_like(plan.net))
+
+
+def planned_heat(site: Site, plan: Plan) -> Thermal | None:
+    """The thermal side of a plan, as a simulator books it; None where nothing thermal was planned."""
+    if plan.heat is None:
+        return None
+    rows, moved = len(plan.net), plan.heat.tank
+    demand = np.stack([np.stack([use.demand[:rows] for use in b.end_uses], -1) for b in site.buildings], axis=1)
+    delivered = demand + moved.clip(max=0)
+    return Thermal(demand, delivered, moved, series(site, "load")[:rows], series(site, "indoor_temperature")[:rows])
 
 
 def import_co2(site: Site, net_kwh: Floats) -> Floats:
@@ -130,9 +140,10 @@ def planned_figures(site: Site, objective: Objective, optimum: Optimum) -> dict[
         **energy_figures(site, planned_flows(site, plan), exported),
         "hours": len(plan.net) * site.hours_per_step,
     }
-    if not site.thermal:
-        booked = Booked(plan.net, plan.battery, plan.vehicles)
-        result |= judged_figures(site, site_series(site, booked))
+    if plan.heat is not None:
+        result["thermal_kwh"] = float(planned_flows(site, plan).other.sum())
+    booked = Booked(plan.net, plan.battery, plan.vehicles, planned_heat(site, plan))
+    result |= judged_figures(site, site_series(site, booked))
     return result | ({"ev_missing_kwh": float(bill.shortfall) / price} if price > 0 else {})
 
 

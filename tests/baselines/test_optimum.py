@@ -1,15 +1,17 @@
 """The optimum against brute force, against CityLearn's physics, and against everybody who might beat it."""
 
 import itertools
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from short_case import shorten
-from sites import generated_site, objective_of, plain_battery, site_of, unused_charger
+from sites import TARIFF, generated_site, objective_of, plain_battery, site_of, unused_charger
+from thermal_schemas import write_thermal_schema
 
 from iquitos_rl.baselines.bill import bill_of, gap_share, run_year
 from iquitos_rl.baselines.optimum import optimum
@@ -19,8 +21,9 @@ from iquitos_rl.baselines.rules import RULES
 from iquitos_rl.cases.iquitos.build import build_case
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.envs.district.env import DistrictSite
-from iquitos_rl.envs.task.objective import ObjectiveSettings, Tariff
+from iquitos_rl.envs.task.objective import TARIFF_FILE, ObjectiveSettings, Tariff
 from iquitos_rl.envs.task.site_task import TaskSettings
+from iquitos_rl.envs.task.thermal import tanks
 from iquitos_rl.errors import UserError
 
 LEVELS = np.linspace(-1, 1, 9)
@@ -87,6 +90,49 @@ def test_no_controller_beats_it_on_any_site(tmp_path_factory, seed, guard, prese
     task = TaskSettings(objective=ObjectiveSettings(preset=preset, shortfall_price=0.3), ev_guard=guard, sockets="each")
     bound = optimum(site, objective_of(site, preset, 0.3), guard).plan.cost
     assert bound <= searched(site, task, seed) * (1 + 1e-6) + 1e-3
+
+
+def tank_site(folder, seed, **limits):
+    """A random site with tanks on fixed demands and a demand charge, each building's tanks full to a random level."""
+    write_thermal_schema(folder, seed, networks=False, outages=False)
+    (folder / TARIFF_FILE).write_text(json.dumps(TARIFF), encoding="utf-8")
+    site = read_site(folder)
+
+    def changed(use, n):
+        tank = replace(use.tank, initial_soc=(0.0, 0.4, 1.0)[(seed + n) % 3], **limits)
+        return replace(use, tank=tank)
+
+    def with_tanks(building):
+        return replace(building, end_uses=tuple(changed(use, n) for n, use in enumerate(building.end_uses)))
+
+    return replace(site, drift=None, buildings=tuple(map(with_tanks, site.buildings)))
+
+
+@settings(deadline=None, max_examples=8)
+@given(st.integers(0, 10**6))
+def test_no_controller_beats_it_on_any_site_with_tanks(tmp_path_factory, seed):
+    site = tank_site(tmp_path_factory.mktemp("site"), seed)
+    assume(not any(np.isnan(charger.arrival_soc).all() and charger.vehicle.max() >= 0 for _, charger in site.sockets))
+    task = TaskSettings(objective=ObjectiveSettings(shortfall_price=0.3), sockets="each")
+    bound = optimum(site, objective_of(site, "bill", 0.3)).plan.cost
+    assert bound <= searched(site, task, seed, rounds=6, count=64) * (1 + 1e-6) + 1e-3
+
+
+@pytest.mark.parametrize("limits", [{}, {"max_input_power": 1.5, "max_output_power": 1.0}])
+def test_the_plan_for_a_tank_is_reached_by_the_engine_and_pays(tmp_path, limits):
+    """One building, no vehicle, no battery: the relaxation leaves nothing out."""
+    site = next(s for s in (tank_site(tmp_path / str(n), n, **limits) for n in range(0, 40, 4)) if tanks(s))
+    building = next(building for building in site.buildings if any(use.tank_action for use in building.end_uses))
+    building = replace(building, battery=None, battery_action=False, chargers=(), service=None)
+    site = replace(site, buildings=(building,), vehicles=())
+    found = optimum(site, objective_of(site))
+    moved = [found.plan.heat.tank[:, t.building, t.use] for t in tanks(site)]
+    asked = [t.reach * building.end_uses[t.use].tank.capacity * site.hours_per_step for t in tanks(site)]
+    actions = np.stack([energy / max(most, 1e-9) for energy, most in zip(moved, asked)], axis=-1)
+    own, idle = simulated(site, np.stack([actions, np.zeros_like(actions)]))
+    assert own == pytest.approx(found.plan.cost, rel=1e-5)
+    assert own < idle * 0.999
+    assert found.plan.cost == pytest.approx(float(found.bill.total), rel=1e-9)
 
 
 @pytest.fixture(scope="module")
