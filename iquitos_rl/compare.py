@@ -24,7 +24,10 @@ def compare(
     eval_years: Annotated[int, Parameter(help="years of a preset to evaluate on, none of them trained on")] = 3,
     eval_cases: Annotated[
         tuple[str, ...],
-        Parameter(consume_multiple=True, help="schema folders to evaluate on instead (default: the preset's years)"),
+        Parameter(
+            consume_multiple=True,
+            help="schema folders to evaluate on instead (default: the preset's years; a folder without others is judged on itself)",
+        ),
     ] = (),
     jobs: Annotated[int, Parameter(help="processes that train and simulate at the same time")] = 1,
     config: Config = None,

@@ -155,13 +155,20 @@ def test_wrong_input_ends_in_one_sentence(finished, days, capsys, more, complain
     assert (finished / "simulation_summary.json").read_bytes() == before
 
 
+def test_a_folder_without_another_year_is_judged_on_itself_and_the_summary_says_so(days, tmp_path, capsys):
+    tables = ["--case", str(days[0]), "--agents", "a2c", "--seeds", "1", *TINY]
+    assert compare.main([*tables, "--output", str(tmp_path / "new")]) == 0
+    assert "warning: agents are judged on the data that they were trained on" in capsys.readouterr().out
+    summary = json.loads((tmp_path / "new" / "simulation_summary.json").read_text(encoding="utf-8"))
+    assert summary["evaluated_on"] == "the period trained on"
+    assert any("trained on" in warning for warning in summary["audit"]["warnings"])
+
+
 def test_years_trained_on_and_foreign_folders_are_refused(days, tmp_path, capsys):
     (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
     assert compare.main(arguments(days, tmp_path)) == 2
     assert "holds something, but no comparison" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
-    assert compare.main(["--case", str(days[0]), "--agents", "a2c", *TINY, "--output", str(tmp_path / "new")]) == 2
-    assert "name them with --eval-cases" in capsys.readouterr().err
     cases = ["--case", str(days[0]), "--eval-cases", str(days[0])]
     assert compare.main([*cases, "--agents", "a2c", *TINY, "--output", str(tmp_path / "new")]) == 2
     assert "a year that is trained on cannot judge" in capsys.readouterr().err

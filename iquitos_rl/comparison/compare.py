@@ -114,7 +114,7 @@ def summarise(comparison: Comparison, records: list[Record], runner: Runner) -> 
         "schema_version": SCHEMA_VERSION,
         "kind": "comparison",
         "case": comparison.case,
-        "evaluated_on": f"{len(years)} unseen {span}{'s' if len(years) > 1 else ''}",
+        "evaluated_on": evaluated_on(len(years), span, comparison.unseen),
         "years": years,
         "seeds": comparison.seeds,
         "simulator": "citylearn",
@@ -135,6 +135,11 @@ def summarise(comparison: Comparison, records: list[Record], runner: Runner) -> 
         "versions": versions(),
         "settings": {name: comparison.dump(name, 0) for name in agents},
     }
+
+
+def evaluated_on(count: int, span: str, unseen: bool) -> str:
+    """`3 unseen years`, `the period trained on`."""
+    return f"{count} unseen {span}{'s' if count > 1 else ''}" if unseen else f"the {span} trained on"
 
 
 def mean_timing(found: list[dict[str, float]]) -> dict[str, float]:

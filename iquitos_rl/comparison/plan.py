@@ -60,6 +60,8 @@ class Comparison:
     """Label to folder of each year that is judged; the first is the one that training runs are judged on."""
     fingerprints: dict[str, str]
     """Label to fingerprint of each of these years, see `Site`."""
+    unseen: bool
+    """False for a folder that is trained on and, having no other year, judged on too."""
     warnings: tuple[str, ...]
     """About the data of the years."""
 
@@ -86,8 +88,8 @@ def plan(request: ComparisonRequest) -> Comparison:
     """Put the settings together, and find or build all years.
 
     Raises:
-        UserError: an agent or a setting is unknown, there is to be none of something, the case does not exist or has
-            no unseen years, or a year's data are wrong.
+        UserError: an agent or a setting is unknown, there is to be none of something, the case does not exist, or
+            a year's data are wrong.
     """
     for name in request.agents:
         if name not in AGENTS:
@@ -106,7 +108,8 @@ def plan(request: ComparisonRequest) -> Comparison:
     output = request.output or OUTPUTS / f"compare-{Path(first.case).name}"
     cache = output.parent / "cache"
     train, years = prepare_years(first, cache), _years_to_judge(request, first, cache)
-    if set(years.values()) & set(train.train):
+    unseen = not set(years.values()) & set(train.train)
+    if request.eval_cases and not unseen:
         raise UserError("--eval-cases: a year that is trained on cannot judge")
     reports = {folder: check_case(folder) for folder in years.values()}
     for folder, report in reports.items():
@@ -114,7 +117,11 @@ def plan(request: ComparisonRequest) -> Comparison:
             raise UserError(f"{folder}: {report.errors[0]}")
     warnings = tuple(dict.fromkeys(text for report in reports.values() for text in report.warnings))
     prints = {label: read_site(folder).fingerprint for label, folder in years.items()}
-    return Comparison(output, cache, train.name, settings, request.seeds, train.train, years, prints, warnings)
+    if not unseen:
+        text = "agents are judged on the data that they were trained on; name other data with --eval-cases"
+        print(f"warning: {text}", flush=True)
+        warnings = (text, *warnings)
+    return Comparison(output, cache, train.name, settings, request.seeds, train.train, years, prints, unseen, warnings)
 
 
 def _years_to_judge(request: ComparisonRequest, settings: RunSettings, cache: Path) -> dict[str, Path]:
@@ -127,7 +134,8 @@ def _years_to_judge(request: ComparisonRequest, settings: RunSettings, cache: Pa
     if settings.case in PRESETS:
         numbers = range(EVALUATION_YEAR_SEED, EVALUATION_YEAR_SEED + request.eval_years)
         return {f"year-{n}": preset_year(settings.case, n, settings.case_settings, cache) for n in numbers}
-    raise UserError(f"--case {settings.case} is no preset, which makes years of its own: name them with --eval-cases")
+    folder = resolve_case(settings.eval_case or settings.case)
+    return {folder.resolve().name: folder}
 
 
 def open_comparison(comparison: Comparison) -> None:

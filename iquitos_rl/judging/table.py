@@ -9,6 +9,8 @@ from iquitos_rl.judging.scores import KPI, SCORES
 
 RATIO = -1
 """Scale of a number that is shown with four digits."""
+CENTS = -2
+"""Scale of an amount that is shown with two."""
 ROWS = (
     ("bill", "bill", 0),
     ("energy", "energy_cost", 0),
@@ -33,6 +35,8 @@ BEYOND = ("grid_only", "optimum")
 """What no controller can be compared with: it is no controller."""
 SMALL_KWH = 10_000
 """A site that imports less is told in kWh and kg, not in MWh and t."""
+SMALL_BILL = 1_000
+"""A smaller bill is told with two decimals."""
 VEHICLES = ("ev_kwh", "departures", "departures_served", "ev_missing_kwh", "shortfall_cost")
 UNUSED = ("demand_cost", "carbon_cost", "comfort_cost", "unserved_cost", "unserved_kwh", "export_kwh")
 """Rows that are left out where no controller has anything in them."""
@@ -67,13 +71,19 @@ def difference(mine: Mapping[str, float], theirs: Mapping[str, float], currency:
     """How two bills differ: `82 PEN (0.02 %) better than`."""
     less = theirs["bill"] - mine["bill"]
     share = f" ({100 * abs(less) / theirs['bill']:.2f} %)" if theirs["bill"] > 0 else ""
-    return f"{abs(less):,.0f} {currency}{share} {'better' if less >= 0 else 'worse'} than"
+    return f"{money(abs(less), theirs['bill'])} {currency}{share} {'better' if less >= 0 else 'worse'} than"
+
+
+def money(value: float, bill: float) -> str:
+    """An amount, as precise as the bill that it belongs to asks for."""
+    return f"{value:,.{2 if abs(bill) < SMALL_BILL else 0}f}"
 
 
 def figure_rows(controllers: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
     """Label and a cell for each controller, for those `ROWS` that say something of the site."""
     everyone = controllers.values()
     small = max((found.get("import_kwh", SMALL_KWH) for found in everyone), default=SMALL_KWH) < SMALL_KWH
+    cents = max((abs(found.get("bill", 0.0)) for found in everyone), default=0.0) < SMALL_BILL
     idle = {key for key in UNUSED if not any(found.get(key) for found in everyone)}
     if not any(found.get("departures") or found.get("ev_kwh") for found in everyone):
         idle |= set(VEHICLES)
@@ -82,6 +92,8 @@ def figure_rows(controllers: Mapping[str, Mapping[str, float]]) -> list[list[str
         if key not in idle and any(key in found for found in everyone):
             if small and scale == 3:
                 label, scale = label.replace(", MWh", ", kWh").replace(", t", ", kg"), 0
+            if cents and (key == "bill" or key.endswith("_cost")):
+                scale = CENTS
             rows.append([label, *(cell(found.get(key), scale) for found in everyone)])
     return rows
 
@@ -117,12 +129,14 @@ def period(controllers: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def cell(value: float | None, scale: int | None) -> str:
-    """A number divided by 10 ** scale, as a percentage if `scale` is None, with four digits if it is `RATIO`; empty if
-    the value is None."""
+    """A number divided by 10 ** scale, as a percentage if `scale` is None, with four digits if it is `RATIO`, with two
+    if it is `CENTS`; empty if the value is None."""
     if value is None:
         return ""
     if scale == RATIO:
         return f"{round(value, 4) + 0.0:.4f}"
+    if scale == CENTS:
+        return f"{value:,.2f}"
     return f"{100 * value:.1f} %" if scale is None else f"{value / 10**scale:,.{1 if scale else 0}f}"
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from iquitos_rl.judging.standings import interval
 from iquitos_rl.judging.summary import gap_shares
-from iquitos_rl.judging.table import best_opponent
+from iquitos_rl.judging.table import SMALL_BILL, best_opponent
 from iquitos_rl.machine.files import write_text
 from iquitos_rl.report.markup import fill_page
 from iquitos_rl.report.results import Results, read_results
@@ -136,4 +136,5 @@ def main_figure(results: Results) -> MainFigure:
         year = preset.removeprefix("challenge-")
         if any(f"score_{year}" in found for found in results.controllers.values()):
             return MainFigure(f"score_{year}", f"score of {year}", "", 1.0, 4)
-    return MainFigure("bill", "bill", str(results.summary.get("currency", "")), 1.0)
+    small = max((found.get("bill", 0.0) for found in results.controllers.values()), default=0.0) < SMALL_BILL
+    return MainFigure("bill", "bill", str(results.summary.get("currency", "")), 1.0, 2 if small else 0)

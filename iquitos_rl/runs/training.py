@@ -18,6 +18,7 @@ from iquitos_rl.config import AgentSettings, unguided_settings
 from iquitos_rl.envs.gym.worker import WorkerError
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.evaluation import progress_bar
+from iquitos_rl.judging.table import is_year
 from iquitos_rl.machine.facts import versions
 from iquitos_rl.machine.interrupt import Check, Interrupts
 from iquitos_rl.report.metrics import MetricsWriter
@@ -70,7 +71,8 @@ class Training:
         engine, hours = self.engine, self.engine.steps_per_year
         self.total = settings.run.steps or (settings.run.episodes or 1) * hours
         guide = "no rule" if rule is None else f"the rule {rule.name}"
-        budget = f"{self.total / hours:.1f} site-years, {guide} as guide ({reason})"
+        length = "site-years" if is_year(hours * sites[0].hours_per_step) else f"times the {hours:,} steps of the data"
+        budget = f"{self.total / hours:.1f} {length}, {guide} as guide ({reason})"
         print(f"training on the {engine.name} engine ({engine.reason}), {budget}", flush=True)
         unguided = unguided_settings(name)
         if rule is None and settings.run.guide != "none" and unguided.is_file():
