@@ -26,7 +26,7 @@ def compare(
         tuple[str, ...],
         Parameter(
             consume_multiple=True,
-            help="schema folders to evaluate on instead (default: the preset's years; a folder without others is judged on itself)",
+            help="schema folders to evaluate on instead (default: the preset's years, or the folder trained on)",
         ),
     ] = (),
     jobs: Annotated[int, Parameter(help="processes that train and simulate at the same time")] = 1,
