@@ -131,6 +131,14 @@ class GuidedSite(VectorEnv):
         self._seen = next_obs if step.obs is step.next_obs else self._see(step.obs)
         return step._replace(obs=self._seen, next_obs=next_obs)
 
+    def example_step(self, count: int) -> Callable[[], object] | None:
+        site = self.env.example_step(count)
+        if site is None:
+            return None
+        obs, action = (torch.zeros((count, d), device=self.device) for d in (self.env.obs_dim, self.action_dim))
+        seen = self.guide.see(obs)
+        return lambda: [self.guide.act(seen, action), site(), self.guide.see(obs)]
+
     def capture(self) -> None:
         self.env.capture()
         see = Graphed(self.guide.see, self.device)

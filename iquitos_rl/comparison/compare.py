@@ -11,6 +11,7 @@ import torch
 from iquitos_rl.comparison.plan import Comparison, ComparisonRequest, open_comparison, plan
 from iquitos_rl.comparison.runner import Runner, reference_records
 from iquitos_rl.judging.references import OPTIMUM, copy_hours, kept
+from iquitos_rl.judging.scores import missing_kpis
 from iquitos_rl.judging.standings import (
     Record,
     as_csv,
@@ -127,7 +128,7 @@ def summarise(comparison: Comparison, records: list[Record], runner: Runner) -> 
         "audit": {
             **runner.audit,
             "largest_balance_residual_kwh": max(r.figures.get("balance_residual_kwh", 0.0) for r in records),
-            "warnings": [*comparison.warnings, *bound_warnings(records)],
+            "warnings": [*comparison.warnings, *bound_warnings(records), *missing_kpis(records[0].figures)],
         },
         "timing": {name: mean_timing([run["timing"][name] for run in finished[name]]) for name in agents},
         "memory": largest(run["memory"] for own in finished.values() for run in own),

@@ -8,6 +8,7 @@ ended the two are equal.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -91,6 +92,11 @@ class VectorEnv(ABC):
     @abstractmethod
     def step(self, action: Tensor) -> StepResult:
         """Apply actions (E, A) in [-1, 1]; environments whose episode ends are reset at once."""
+
+    def example_step(self, count: int) -> Callable[[], object] | None:
+        """What does the work of a step of `count` environments, on numbers of no meaning, and returns all that a step
+        keeps until its end: the planner measures its memory. None where that cannot be done without stepping."""
+        return None
 
     def close(self) -> None:
         """Release processes and files."""

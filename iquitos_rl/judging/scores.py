@@ -66,6 +66,15 @@ def judged_figures(site: Site, series: Series) -> dict[str, float]:
     return {name: value for name, value in found.items() if np.isfinite(value)}
 
 
+def missing_kpis(figures: Mapping[str, float]) -> list[str]:
+    """Why a simulated controller has no KPIs, as a warning; empty where it has them."""
+    if any(name.startswith(KPI) for name in figures):
+        return []
+    return [
+        "there are no KPIs: CityLearn's own evaluate() fails on an electric heater next to a heat pump for hot water"
+    ]
+
+
 def official_2021(figures: Mapping[str, float], rule: Mapping[str, float]) -> dict[str, float]:
     """A controller's score of 2020 or 2021 on the organisers' scale, on which their rule has 1; empty where it has no
     such score."""

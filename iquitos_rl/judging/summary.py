@@ -15,7 +15,7 @@ from iquitos_rl.baselines.profiles import series
 from iquitos_rl.cases.site import Floats, Site
 from iquitos_rl.envs.citylearn.env import Flows
 from iquitos_rl.envs.task.objective import Objective, is_month_start, is_peak
-from iquitos_rl.judging.scores import judged_figures
+from iquitos_rl.judging.scores import judged_figures, missing_kpis
 from iquitos_rl.judging.series import Booked, Thermal, site_series
 from iquitos_rl.judging.simulate import Year, outages
 from iquitos_rl.judging.table import is_year
@@ -248,7 +248,7 @@ def make_summary(
             "largest_balance_residual_kwh": max(own.get("balance_residual_kwh", 0.0) for own in controllers.values()),
             DEMAND_AUDIT: max(found.demand_audit for found in simulated),
             **largest(found.parity for found in judged.values()),
-            "warnings": warnings,
+            "warnings": [*warnings, *missing_kpis(baseline.figures)],
         },
         "timing": {name: result.timing for name, result in judged.items()},
         "memory": peak_memory(device),

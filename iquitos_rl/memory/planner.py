@@ -21,7 +21,7 @@ from iquitos_rl.envs.vector import VectorEnv
 from iquitos_rl.errors import UserError
 from iquitos_rl.machine.available import show_size
 from iquitos_rl.memory.recovery import FLOOR
-from iquitos_rl.memory.rehearsal import STEP, Rehearsal, rehearse
+from iquitos_rl.memory.rehearsal import STEP, Rehearsal, rehearse, step_bytes
 
 FLOAT = 4
 WORKSPACE = 40 << 20
@@ -194,7 +194,8 @@ def _items(
         items.append(Item("environments", "device", held_bytes(env)))
     # The environments' step comes on top of what the agent takes then; of all moments the largest counts.
     state = env.state_bytes
-    step = int(env.num_envs * max(STEP_OBSERVATIONS * env.obs_dim * FLOAT, STEP_STATES * state))
+    least = max(STEP_OBSERVATIONS * env.obs_dim * FLOAT, STEP_STATES * state)
+    step = int(env.num_envs * max(least, step_bytes(env)))
     moments = {**found.moments, STEP: found.moments[STEP] + step}
     largest = max(moments, key=lambda name: moments[name])
     held = {**found.agent.held(), largest: moments[largest]}

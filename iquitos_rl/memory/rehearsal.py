@@ -19,6 +19,8 @@ from iquitos_rl.machine import device
 
 STEP = "a step of the environments"
 """The moment in which an agent acts; the planner adds what the environments take."""
+FEW = 8, 24
+"""Numbers of environments that are stepped to find out what one more takes."""
 
 
 class TensorPeak(TorchDispatchMode):
@@ -97,6 +99,19 @@ def rehearse(
         reason = str(error).splitlines()[0]
         raise UserError(f"the memory of {agent_type.name} with these settings cannot be planned: {reason}") from error
     return Rehearsal(agent, gradients, moments)
+
+
+def step_bytes(env: VectorEnv) -> float:
+    """The most bytes that a step of one environment takes at once, measured on a few; 0 where they cannot say."""
+    peaks = []
+    for count in FEW:
+        # What they stand on is made in here too, so that a view of it does not count as new.
+        with torch.inference_mode(), TensorPeak(env.device.type) as taken:
+            work = env.example_step(count)
+            if work is None:
+                return 0.0
+            peaks.append(taken.during(work))
+    return (peaks[1] - peaks[0]) / (FEW[1] - FEW[0])
 
 
 def on_meta(module: nn.Module) -> nn.Module:

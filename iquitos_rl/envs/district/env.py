@@ -139,7 +139,6 @@ class DistrictSite(SiteVector):
         self._captured = False
         self.last_flows: Flows | None = None
         """Energies and states of charge of the step just taken."""
-        self._extra = torch.zeros((num_envs, 0), dtype=self.physics.dtype, device=self.device)
 
     @property
     def exogenous(self) -> Exogenous:
@@ -189,6 +188,14 @@ class DistrictSite(SiteVector):
         self._rows = self._now.row, next_row
         return StepResult(obs, reward, self._none, truncated, next_obs, info)
 
+    def example_step(self, count: int) -> Callable[[], object]:
+        row = torch.zeros(count, dtype=torch.int64, device=self.device)
+        state, action = self.physics.fresh(row, row), torch.zeros((count, self.action_dim), device=self.device)
+        here = self.physics.row_of(state)
+        peak, net = self._start_peak.index_select(0, here), self._start_net.index_select(0, here)
+        now, _ = self._look(state, peak, net)
+        return lambda: self._advance(state, now, peak, net, action)
+
     @property
     def live(self) -> tuple[tuple[Tensor, ...], ...]:
         """What is kept from one step to the next, (E, ...) each, but for constants of the task in a moment.
@@ -229,7 +236,7 @@ class DistrictSite(SiteVector):
         task, physics = self.task, self.physics
         action = action.to(physics.dtype).clamp(-1, 1)
         battery, other, sockets = task.device_actions(now, action)
-        batteries = action.new_zeros((self.num_envs, physics.buildings)).index_copy(1, self._with_action, battery)
+        batteries = action.new_zeros((len(action), physics.buildings)).index_copy(1, self._with_action, battery)
         thermal = task.thermal_actions(now, other) if task.thermal is not None else ()
         tanks, hvac = thermal or (None, None)
         commands = task.appliance_commands(other) if physics.appliances is not None else None
@@ -329,7 +336,7 @@ class DistrictSite(SiteVector):
                 self.physics.appliances.waiting(state.appliances, here),
                 self.physics.appliances.running(state.appliances),
             )
-        return now, self.task.observe(now, battery_soc, net, peak, self._extra[: len(net)], heat, machines)
+        return now, self.task.observe(now, battery_soc, net, peak, net.new_zeros((len(net), 0)), heat, machines)
 
     def _draw(self, who: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
         """Start rows and years (E,) for the environments in `who`; the other entries mean nothing."""
