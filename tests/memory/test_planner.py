@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
-from torch import nn
 from thermal_schemas import write_thermal_schema
+from torch import nn
 from toy import ToyBattery
 
 from iquitos_rl.agents import AGENTS, layers
