@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from iquitos_rl.cases.appliance import NOTHING
 from iquitos_rl.cases.site import Floats, Site
 from iquitos_rl.cases.thermal import END_USES
+from iquitos_rl.envs.citylearn.occupants import has_occupant
 
 ELECTRICITY = "electricity_consumption"
 Series = Callable[[], NDArray[np.floating[Any]]]
@@ -77,7 +78,7 @@ class Booked:
         self._appliances = [machine for machines in owned for machine in machines]
         self._drawn = [_each(machines, ELECTRICITY) for machines in owned]
         self._inside = _each([b.energy_simulation for b in self._buildings], "indoor_dry_bulb_temperature")
-        self._occupied = any(own.occupant is not None for own in site.buildings)
+        self._occupied = any(has_occupant(b) for b in self._buildings)
         self._set_points = [
             _each([b.energy_simulation for b in self._buildings], f"indoor_dry_bulb_temperature_{use}_set_point")
             for use in END_USES[:2]

@@ -11,11 +11,18 @@ def restore(simulator: Any) -> None:
     CityLearn 3.0.2 restores only their set-points (`building.py`, OccupantInteractionBuilding.reset_dynamic_variables),
     so an episode would begin with what the controller of the one before left in the data.
     """
-    from citylearn.building import DynamicsBuilding, OccupantInteractionBuilding
+    from citylearn.building import DynamicsBuilding
 
     for building in simulator.buildings:
-        if isinstance(building, OccupantInteractionBuilding):
+        if has_occupant(building):
             DynamicsBuilding.reset_dynamic_variables(building)
+
+
+def has_occupant(building: Any) -> bool:
+    """Whether somebody changes the set-points of CityLearn's building."""
+    from citylearn.building import OccupantInteractionBuilding
+
+    return isinstance(building, OccupantInteractionBuilding)
 
 
 def without_dropout(simulator: Any) -> None:

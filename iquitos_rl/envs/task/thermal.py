@@ -154,11 +154,9 @@ class ThermalTask:
         """(S * T, 2 G) of the G buildings with a network, for cooling, then for heating."""
         self._bands = [self._rows(list(kind)) for kind in zip(*bands)]
         """Highest and lowest comfortable temperature, and whether it counts, (S * T, G) each."""
-        self._modes: list[Tensor] = []
-        """Whether a building is cooled, and heated, (S * T, G) bool each; only where occupants change set-points."""
-        if any(b.occupant is not None for b in first.buildings):
-            cooled, heated = zip(*(_modes(site, networks) for site in sites))
-            self._modes = [torch.from_numpy(np.concatenate(kind)).to(device) for kind in (cooled, heated)]
+        modes = zip(*(_modes(site, networks) for site in sites))
+        self._modes = [torch.from_numpy(np.concatenate(kind)).to(device) for kind in modes]
+        """Whether a building is cooled, and heated, (S * T, G) bool each."""
 
     def device_actions(self, row: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """An agent's actions (E, X) in [-1, 1] as CityLearn's: of tanks (E, B, 3), of cooling and heating (E, B, 2)."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -166,3 +169,22 @@ def test_a_state_is_restored_exactly(folder):
         a, b = first.step(action), second.step(action)
         assert torch.equal(a.obs, b.obs)
         assert torch.equal(a.reward, b.reward)
+
+
+def test_comfort_follows_the_occupants_where_only_citylearn_runs_them(folder, tmp_path):
+    """Trees that are pickles only: CityLearn's engine still rewards by the set-points that the occupants left."""
+    pickles = shutil.copytree(folder, tmp_path / "pickles")
+    path = pickles / "schema.json"
+    schema = json.loads(path.read_text(encoding="utf-8"))
+    for block in schema["buildings"].values():
+        del block["occupant"]["trees"]
+    path.write_text(json.dumps(schema), encoding="utf-8")
+    frozen, only = CityLearnSite([folder]), CityLearnSite([pickles])
+    assert only.task.sites[0].unsupported
+    frozen.reset(seed=0)
+    only.reset(seed=0)
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        action = rng.uniform(-1, 1, frozen.task.action_dim).astype(np.float32)
+        expected, found = frozen.step(action)[4], only.step(action)[4]
+        assert found["comfort_cost"] == expected["comfort_cost"]
