@@ -1,10 +1,10 @@
 """The engine against CityLearn as installed: `python benchmarks/parity.py FOLDER ... --random 300 --output RESULTS`.
 
 Every folder is stepped through by `iquitos-rl case parity`, whole: random, extreme and sparse actions, the engine in
-exact and in fast mode. So are `--random` generated folders over all features (batteries, sockets,
-limits, tanks, heat pumps, networks, outages, appliances, steps of 15 minutes and of an hour). A folder of an older
-CityLearn is upgraded first. Where the engine does not run a folder, its sentence stands in the table. Exit status 1
-where any folder differs by more than the bars of `iquitos_rl/judging/twin.py`.
+exact and in fast mode. So are `--random` generated folders over all features (batteries, sockets, limits, tanks, heat
+pumps, networks, outages, appliances, occupants, steps of 15 minutes and of an hour). A folder of an older CityLearn is
+upgraded first. Where the engine does not run a folder, its sentence stands in the table. Exit status 1 where any folder
+differs by more than the bars of `iquitos_rl/judging/twin.py`.
 """
 
 from __future__ import annotations
@@ -116,7 +116,8 @@ def as_markdown(result: dict[str, Any]) -> str:
         f"bit but for {twin.SPACING:g} numbers of single precision in an energy and {twin.Bars().soc:g} in an SOC "
         "(CityLearn takes square roots with `pow`), and the temperature within "
         f"{twin.Bars().kelvin:g} K. Fast mode: within {twin.Bars().fast_kelvin:g} K, and the sums of every energy, of "
-        f"cost and of emission within {100 * twin.Bars().fast_share:g} %. Speeds are per second of CPU time of one "
+        f"cost and of emission within {100 * twin.Bars().fast_share:g} %; at most {100 * twin.Bars().fast_changes:g} % "
+        "of the set-points that occupants choose may differ. Speeds are per second of CPU time of one "
         f"core: CityLearn's own step, and {twin.ENVIRONMENTS} environments of the engine with observation and reward.",
         "",
         markdown_table(rows).rstrip(),
@@ -167,7 +168,9 @@ def main() -> int:
             if str(seed) not in generated:
                 start = time.process_time()
                 networks, outages = seed % 3 > 0, seed % 2 > 0
-                folder = write_thermal_schema(root / f"random-{seed}", seed, networks, outages, appliances=True)
+                folder = write_thermal_schema(
+                    root / f"random-{seed}", seed, networks, outages, appliances=True, occupants=seed % 3 == 2
+                )
                 generated[str(seed)] = compared(folder, None, seed)
                 result["generated_seconds"] += time.process_time() - start
                 write_json(path, result)

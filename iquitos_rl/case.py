@@ -138,12 +138,25 @@ def freeze(
     /,
     *,
     output: Output,
+    trust_pickles: Annotated[
+        bool, Parameter(help="open the pickles of the occupants' trees, which run whatever their author put into them")
+    ] = False,
 ) -> int:
     """Write a folder with every size and parameter that CityLearn would draw or compute as a number."""
     from iquitos_rl.cases.schema.freeze import freeze as write
+    from iquitos_rl.cases.schema.freeze import occupied
     from iquitos_rl.envs.citylearn.sizes import citylearn_sizes
+    from iquitos_rl.envs.citylearn.trees import exported_trees
+    from iquitos_rl.errors import UserError
 
-    count = write(folder, output, citylearn_sizes(folder))
+    if (buildings := occupied(folder)) and not trust_pickles:
+        raise UserError(
+            f"{folder}: the trees of {buildings[0]}'s occupant are pickles, which run whatever their author put into "
+            "them; add --trust-pickles if you trust this folder"
+        )
+    count = write(folder, output, citylearn_sizes(folder), exported_trees(folder))
+    if buildings:
+        print(f"{2 * len(buildings)} pickles opened, their trees written down as numbers")
     print(f"{count} devices frozen, written to {output}")
     return 0
 

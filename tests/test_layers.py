@@ -12,7 +12,7 @@ LAYERS = (
     ("errors", "version"),
     ("assignments", "registry"),
     ("machine",),
-    ("cases.thermal", "cases.appliance"),
+    ("cases.thermal", "cases.appliance", "cases.occupant"),
     ("cases.site",),
     ("cases.schema",),
     ("cases.presets",),

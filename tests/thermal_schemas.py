@@ -1,8 +1,10 @@
-"""Random CityLearn schema folders with thermal devices, networks, outages and appliances, on top of the electrical."""
+"""Random CityLearn schema folders with thermal devices, networks, outages, appliances and occupants, on top of the
+electrical."""
 
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,17 @@ import pandas as pd
 import torch
 from numpy.random import Generator
 from schemas import Features, write_csv, write_schema
+from sklearn.tree import DecisionTreeClassifier
 
 from iquitos_rl.cases.schema.appliances import SCHEDULE_COLUMNS as SCHEDULE
+from iquitos_rl.envs.citylearn.trees import exported_trees
 
 USES = ("cooling", "heating", "dhw")
 INPUTS = (
     *("month_sin", "month_cos", "hour_sin", "hour_cos", "day_type_sin", "outdoor_dry_bulb_temperature"),
     *("occupant_count", "cooling_demand", "heating_demand", "indoor_dry_bulb_temperature"),
 )
+SET_POINTS = tuple(f"indoor_dry_bulb_temperature_{use}_set_point" for use in ("cooling", "heating"))
 HVAC = ("cooling_device", "heating_device", "cooling_or_heating_device")
 ELECTRICAL = {
     3600: Features(rows=72, seconds=(3600,), sockets=(0, 2), roaming=0.2, offset=0.5, blank_soc=0.1),
@@ -28,9 +33,18 @@ ELECTRICAL = {
 
 
 def write_thermal_schema(
-    folder: Path, seed: int, networks: bool = True, outages: bool = True, appliances: bool = False
+    folder: Path,
+    seed: int,
+    networks: bool = True,
+    outages: bool = True,
+    appliances: bool = False,
+    occupants: bool = False,
 ) -> Path:
-    """Write a random folder, every fourth with steps of 15 minutes; equal arguments write equal folders."""
+    """Write a random folder, every fourth with steps of 15 minutes; equal arguments write equal folders.
+
+    Args:
+        occupants: who may change the set-points, by trees as pickles and as arrays; needs networks.
+    """
     write_schema(folder, seed, ELECTRICAL[900 if seed % 4 == 3 else 3600])
     rng = np.random.default_rng(seed)
     schema = json.loads((folder / "schema.json").read_text(encoding="utf-8"))
@@ -49,8 +63,21 @@ def write_thermal_schema(
             block["power_outage"] = _outage(rng)
     if appliances:
         add_appliances(schema, folder, np.random.default_rng((seed, 1)))
+    if occupants:
+        add_occupants(schema, folder, np.random.default_rng((seed, 2)))
     (folder / "schema.json").write_text(json.dumps(schema, indent=1), encoding="utf-8")
+    if occupants:
+        write_trees(folder)
     return folder
+
+
+def write_trees(folder: Path) -> None:
+    """Write the occupants' trees down as `case freeze` does, and leave everything else as it is."""
+    schema = json.loads((folder / "schema.json").read_text(encoding="utf-8"))
+    for name, trees in exported_trees(folder).items():
+        (folder / f"{name}-trees.json").write_text(json.dumps(trees), encoding="utf-8")
+        schema["buildings"][name]["occupant"]["trees"] = f"{name}-trees.json"
+    (folder / "schema.json").write_text(json.dumps(schema, indent=1), encoding="utf-8")
 
 
 def add_appliances(schema: dict[str, Any], folder: Path, rng: Generator) -> None:
@@ -88,6 +115,62 @@ def add_appliances(schema: dict[str, Any], folder: Path, rng: Generator) -> None
             }
         if rng.random() < 0.15:
             block["inactive_actions"].append("deferrable_appliance")
+
+
+def add_occupants(schema: dict[str, Any], folder: Path, rng: Generator) -> None:
+    """Give most buildings with a network an occupant, and some of the networks set-points to read and a dropout."""
+    start = schema["simulation_start_time_step"]
+    for n, (name, block) in enumerate(schema["buildings"].items()):
+        network = block["dynamics"]["attributes"]
+        if rng.random() < 0.3:
+            network["dropout"] = 0.3
+        if rng.random() < 0.5:
+            _read_set_points(folder / network["filename"], network)
+        if n and rng.random() < 0.25:
+            continue
+        table = pd.read_csv(folder / f"{name}.csv")
+        acts = np.arange(len(table)) >= start + network["lookback"]
+        table["hvac_mode"] = np.where(acts, 1 + table["hvac_mode"] % 2, table["hvac_mode"])
+        table.to_csv(folder / f"{name}.csv", index=False)
+        block["type"] = "citylearn.building.LogisticRegressionOccupantInteractionBuilding"
+        block["occupant"] = _occupant(folder, name, len(table), rng)
+
+
+def _read_set_points(path: Path, network: dict[str, Any]) -> None:
+    """Let a network read both set-points besides; what it had read before it sees as before."""
+    network["input_observation_names"] += SET_POINTS
+    network["input_normalization_minimum"] += [15.0, 15.0]
+    network["input_normalization_maximum"] += [30.0, 30.0]
+    network["input_size"] += 2
+    content = torch.load(path, weights_only=True)
+    weights = content.get("model_state_dict", content)
+    first = weights["l_lstm.weight_ih_l0"]
+    generator = torch.Generator().manual_seed(len(first))
+    weights["l_lstm.weight_ih_l0"] = torch.cat([first, torch.randn(len(first), 2, generator=generator) / 2], dim=1)
+    torch.save(content, path)
+
+
+def _occupant(folder: Path, name: str, rows: int, rng: Generator) -> dict[str, Any]:
+    """An occupant who acts in about a third of the rows, by trees that tell small changes of set-points apart."""
+    columns = {}
+    for change, sign in (("increase", -1), ("decrease", 1)):
+        slope = sign * rng.uniform(0.02, 0.12, rows)
+        columns |= {f"a_{change}": (rng.uniform(-4, 1, rows) - 20 * slope).round(4), f"b_{change}": slope.round(4)}
+    write_csv(folder / f"{name}_occupant.csv", columns)
+    attributes: dict[str, Any] = {"delta_output_map": {"0": 0.5, "1": 1.5, "2": float(rng.choice([0.0, 0.75]))}}
+    for change in ("increase", "decrease"):
+        points = rng.uniform(18, 26, (300, 2)).round(1)
+        seen = np.column_stack([points, rng.normal(0, 3, 300).round(2)])
+        tree = DecisionTreeClassifier(max_depth=int(rng.integers(1, 6)), random_state=int(rng.integers(1000)))
+        tree.fit(seen, rng.integers(0, 3, 300))
+        file = f"{name}_{change}.pkl"
+        (folder / file).write_bytes(pickle.dumps(tree))
+        attributes[f"setpoint_{change}_model_filename"] = file
+    return {
+        "type": "citylearn.occupant.LogisticRegressionOccupant",
+        "parameters_filename": f"{name}_occupant.csv",
+        "attributes": attributes,
+    }
 
 
 def _write_data(path: Path, rng: Generator, outages: bool) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iquitos_rl.cases.appliance import Appliance
+from iquitos_rl.cases.occupant import Occupant
 from iquitos_rl.cases.thermal import Dynamics, EndUse
 
 Floats = NDArray[np.float64]
@@ -112,9 +113,11 @@ class Building:
     indoor_temperature: Floats | None = None
     """(T,) C, as the data give it."""
     set_points: Floats | None = None
-    """(T, 2) C for cooling and for heating."""
+    """(T, 2) C for cooling and for heating, as the data give them."""
     occupants: Floats | None = None
     """(T,) people inside."""
+    occupant: Occupant | None = None
+    """Who changes the set-points; None where they are as the data say."""
     appliances: tuple[Appliance, ...] = ()
 
     @property

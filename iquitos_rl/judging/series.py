@@ -44,6 +44,8 @@ class Thermal(NamedTuple):
     """Electric load that was served."""
     temperature: Floats
     """C inside."""
+    set_points: Floats | None = None
+    """(..., 2) C for cooling and heating, as occupants left them; None where they are the data's."""
 
 
 def simulated_series(simulator: Any) -> Series:
@@ -99,7 +101,9 @@ def site_series(site: Site, booked: Booked) -> Series:
     baseline = without_control(site, booked)
     comfort = None
     if heat is not None:
-        points = np.stack([_known(b.set_points)[:rows] for b in site.buildings], axis=1)
+        points = heat.set_points
+        if points is None:
+            points = np.stack([_known(b.set_points)[:rows] for b in site.buildings], axis=1)
         comfort = Comfort(
             temperature=heat.temperature,
             cooling_set_point=points[..., 0],
@@ -209,7 +213,8 @@ def engine_series(site: Site, steps: Sequence[Flows]) -> Series:
         vehicles[..., b] += sockets[..., n]
     thermal = None
     if steps[0].thermal is not None:
-        names = ("demand", "delivered", "tank_kwh", "load", "temperature")
+        names = ["demand", "delivered", "tank_kwh", "load", "temperature"]
+        names += [] if steps[0].thermal.set_points is None else ["set_points"]
         kinds = ([getattr(step.thermal, name).double().cpu().numpy() for step in steps] for name in names)
         thermal = Thermal(*(np.stack(kind, axis=1) for kind in kinds))
     return site_series(site, Booked(net, battery, vehicles, thermal))

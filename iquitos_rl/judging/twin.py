@@ -28,6 +28,7 @@ from iquitos_rl.envs.district.footprint import footprint
 from iquitos_rl.envs.district.physics import Flows, Physics
 from iquitos_rl.envs.district.tables import check_sites
 
+SET_POINTS = "set-points (C)"
 PHASE = 12
 """Steps between two kinds of actions."""
 ENVIRONMENTS = 256
@@ -50,6 +51,9 @@ class Bars(NamedTuple):
     fast_kelvin: float = 0.02
     fast_share: float = 1e-4
     """Fast mode: of the sum of an energy, of cost and of emission over all steps."""
+    fast_changes: float = 0.01
+    """Fast mode: of the set-points, those that differ. An occupant acts or does not: where a drawn number lies within
+    the rounding of a temperature, the two modes part until the next change."""
 
 
 class Actions(NamedTuple):
@@ -80,6 +84,8 @@ class Twin:
     """As `exact`, in fast mode."""
     totals: dict[str, float]
     """Energy, cost and emission to the relative difference of its sum over all steps in fast mode."""
+    changes: float
+    """Share of the set-points that differ in fast mode."""
     features: tuple[str, ...]
     """What the folder has."""
     stock_speed: float
@@ -100,8 +106,10 @@ class Twin:
             if not worst <= SPACING:
                 found.append(f"{name} differs by {self.exact[name]:.3g} in exact mode")
         for name, worst in self.fast.items():
-            if name.endswith("C)") and not worst <= bars.fast_kelvin:
+            if name.endswith("C)") and name != SET_POINTS and not worst <= bars.fast_kelvin:
                 found.append(f"{name} differs by {worst:.3g} in fast mode")
+        if not self.changes <= bars.fast_changes:
+            found.append(f"{100 * self.changes:.3g} % of the set-points differ in fast mode")
         for name, share in self.totals.items():
             if not share <= bars.fast_share:
                 found.append(f"sum of {name} differs by {100 * share:.3g} % in fast mode")
@@ -120,6 +128,7 @@ def features(site: Site) -> tuple[str, ...]:
         "tanks": sum(use.tank.capacity > 0 for use in uses),
         "thermal devices": sum(use.device.nominal_power > 0 for use in uses),
         "networks": sum(b.dynamics is not None for b in buildings),
+        "occupants": sum(b.occupant is not None for b in buildings),
         "buildings with outages": sum(b.outage is not None and bool(b.outage.any()) for b in buildings),
     }
     return (f"{len(buildings)} buildings", *(f"{count} {name}" for name, count in devices.items() if count))
@@ -148,6 +157,7 @@ def compare(folder: Path, steps: int | None = None, seed: int = 0, site: Site | 
     worst: dict[str, dict[str, float]] = {"exact": {}, "fast": {}}
     spacing: dict[str, float] = {}
     sums: dict[str, Floats] = {}
+    changes: list[float] = []
     for t in range(count):
         vector = draw_actions(rng, t, low, high)
         start = time.process_time()
@@ -163,6 +173,8 @@ def compare(folder: Path, steps: int | None = None, seed: int = 0, site: Site | 
                     _raise(spacing, name, gap / np.spacing(np.abs(reference).clip(min=LEAST_KWH).astype(np.float32)))
             if mode == "fast":
                 _add(sums, amounts(site, t, expected, found))
+                apart = np.abs(found[SET_POINTS] - expected[SET_POINTS]) > 1e-4 if SET_POINTS in found else np.zeros(1)
+                changes.append(float(apart.mean()))
     speed, held = engine_speed(site, seed)
     return Twin(
         steps=count,
@@ -170,6 +182,7 @@ def compare(folder: Path, steps: int | None = None, seed: int = 0, site: Site | 
         spacing=spacing,
         fast=worst["fast"],
         totals={name: _share(*values) for name, values in sums.items()},
+        changes=float(np.mean(changes)),
         features=features(site),
         stock_speed=count / seconds,
         speed=speed,
@@ -239,11 +252,19 @@ def simulated(env: Any, site: Site, t: int) -> dict[str, Floats]:
     if site.thermal:
         found["other load (kWh)"] = each(lambda b: b.non_shiftable_load_device.electricity_consumption[t])
         found["temperature (C)"] = each(lambda b: b.energy_simulation.indoor_dry_bulb_temperature[t])
+        if any(b.occupant is not None for b in site.buildings):
+            found[SET_POINTS] = set_points(buildings, t)
         for use in END_USES:
             tank, device = attrgetter(f"{use}_storage"), attrgetter(f"{use}_device")
             found[f"{use} tank SOC"] = np.array([tank(b).soc[t] for b in buildings])
             found[f"{use} device (kWh)"] = np.array([device(b).electricity_consumption[t] for b in buildings])
     return {name: values for name, values in found.items() if values.size}
+
+
+def set_points(buildings: Sequence[Any], t: int) -> Floats:
+    """(2 B,) set-points of CityLearn's buildings at row t, for cooling, then for heating; C."""
+    names = (f"indoor_dry_bulb_temperature_{use}_set_point" for use in END_USES[:2])
+    return np.array([getattr(b.energy_simulation, name)[t] for name in names for b in buildings], dtype=np.float64)
 
 
 def computed(flows: Flows, site: Site) -> dict[str, Floats]:
@@ -260,6 +281,8 @@ def computed(flows: Flows, site: Site) -> dict[str, Floats]:
         found["appliances (kWh)"] = flows.appliance_kwh
     if flows.thermal is not None:
         found |= {"other load (kWh)": flows.thermal.load, "temperature (C)": flows.thermal.temperature}
+        if flows.thermal.set_points is not None:
+            found[SET_POINTS] = flows.thermal.set_points.transpose(1, 2).flatten(1)
         for u, use in enumerate(END_USES):
             found[f"{use} tank SOC"] = flows.thermal.tank_soc[..., u]
             found[f"{use} device (kWh)"] = flows.thermal.electricity[..., u]

@@ -1,21 +1,23 @@
 """Everything that CityLearn draws or computes when it loads a schema, written into the schema as numbers.
 
 Sizes of heat pumps, heaters and tanks follow from the data, omitted parameters from seeds: the reader has both. Sizes
-of batteries and PV plants only CityLearn computes, from tables and weather files; they come from outside. A frozen
-folder needs neither tables nor seeds, and has the same devices whatever rows it is cut to.
+of batteries and PV plants only CityLearn computes, from tables and weather files; they come from outside, and so do the
+trees of occupants, which are pickles. A frozen folder needs neither tables nor seeds, and has the same devices whatever
+rows it is cut to. Its networks have no dropout.
 """
 
 from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from iquitos_rl.cases.schema.occupants import TREES, has_occupant
 from iquitos_rl.cases.schema.reader import load_json, read_folder
 from iquitos_rl.cases.schema.report import SCHEMA
 from iquitos_rl.cases.schema.values import Block
@@ -40,21 +42,33 @@ class Sizes:
 
 def sized_by_citylearn(folder: Path) -> list[str]:
     """Devices whose sizes only CityLearn can compute: `Building_1.pv`."""
-    schema = Block(load_json(folder / SCHEMA))
     return [
         f"{name}.{device}"
-        for name, own in schema.child("buildings").children()
-        if own.flag("include", default=True)
+        for name, own in included(Block(load_json(folder / SCHEMA)))
         for device in SIZED_BY_CITYLEARN
         if device in own and own.child(device).flag("autosize")
     ]
 
 
-def freeze(folder: Path, output: Path, sizes: Mapping[str, Sizes]) -> int:
+def occupied(folder: Path) -> list[str]:
+    """Buildings with an occupant, whose trees are pickles."""
+    return [name for name, own in included(Block(load_json(folder / SCHEMA))) if has_occupant(own)]
+
+
+def included(schema: Block) -> Iterator[tuple[str, Block]]:
+    """Name and block of every building that takes part."""
+    children = schema.child("buildings").children()
+    return ((name, own) for name, own in children if own.flag("include", default=True))
+
+
+def freeze(
+    folder: Path, output: Path, sizes: Mapping[str, Sizes], trees: Mapping[str, Mapping[str, Any]] | None = None
+) -> int:
     """Write a folder without anything to be drawn or computed; returns how many devices it froze.
 
     Args:
         sizes: by building, for every device in `sized_by_citylearn`.
+        trees: by building in `occupied`, what its file of trees is to hold; by default those files stay as they are.
 
     Raises:
         UserError: the folder has errors, a size is missing, or `output` is not empty.
@@ -71,6 +85,12 @@ def freeze(folder: Path, output: Path, sizes: Mapping[str, Sizes]) -> int:
         for building in site.buildings:
             block, own = schema["buildings"][building.name], sizes.get(building.name)
             count += _freeze_thermal(block, building)
+            if (block.get("dynamics") or {}).get("attributes"):
+                block["dynamics"]["attributes"]["dropout"] = 0.0
+            if trees and building.name in trees:
+                block["occupant"][TREES] = f"{building.name}-trees.json"
+                write_json(target / block["occupant"][TREES], dict(trees[building.name]))
+                count += 1
             if "electrical_storage" in block:
                 sized = Block(block).child("electrical_storage").flag("autosize")
                 battery = own.battery if sized and own is not None else building.battery

@@ -28,6 +28,7 @@ from iquitos_rl.cases.schema.names import (
     knows_action,
     knows_observation,
 )
+from iquitos_rl.cases.schema.occupants import has_occupant, read_occupant
 from iquitos_rl.cases.schema.report import SCHEMA, Report
 from iquitos_rl.cases.schema.schedules import (
     NONE,
@@ -174,7 +175,7 @@ class _SchemaReader:
             energy[name], weather[name] = self._energy(block), self._weather(block)
             buildings.append(self._building(name, block, energy[name], weather[name], schedules[name], remaining))
         if not self.thermal:
-            buildings = [replace(b, end_uses=(), dynamics=None, outage=None) for b in buildings]
+            buildings = [replace(b, end_uses=(), dynamics=None, outage=None, occupant=None) for b in buildings]
         site = None
         if blocks and not self.report.errors:
             month, hour, day_type = self._calendar(next(iter(energy.values())))
@@ -218,9 +219,7 @@ class _SchemaReader:
                 reward.child("type").check_class(name)
             if reward.get("type") == {}:
                 reward.error("type names no class")
-        length = schema.get("episode_time_steps")
-        if length is not None and not isinstance(length, list) and schema.whole("episode_time_steps", 1) > self.rows:
-            schema.error(f"episode_time_steps is {length}, the schema simulates {self.rows} rows")
+        self._check_episodes()
         self.actions = [name for name, action in schema.child("actions").children() if action.flag("active")]
         for name, observation in schema.child("observations").children():
             observation.flag("active")
@@ -230,6 +229,25 @@ class _SchemaReader:
                 schema.child("observations").error(
                     f"CityLearn 3.0.2 fails on the unknown observation {name}: delete it"
                 )
+
+    def _check_episodes(self) -> None:
+        """Episodes of CityLearn may be parts of the data; here every episode of a year is all of it."""
+        length = self.schema.get("episode_time_steps")
+        if length is None:
+            return
+        if isinstance(length, list):
+            parts = f"{len(length)} episodes" if len(length) > 1 else "one episode"
+        else:
+            steps = self.schema.whole("episode_time_steps", 1)
+            if steps > self.rows:
+                self.schema.error(f"episode_time_steps is {length}, the schema simulates {self.rows} rows")
+            if steps >= self.rows:
+                return
+            parts = f"episodes of {steps} rows"
+        self.schema.warning(
+            f"episode_time_steps makes {parts} of the data in CityLearn; here an episode is all {self.rows} rows, or "
+            "those of simulation_start_time_step to simulation_end_time_step in a schema for each part"
+        )
 
     def _seed(self) -> int | None:
         if "random_seed" not in self.schema:
@@ -313,6 +331,8 @@ class _SchemaReader:
                 "CityLearn 3.0.2 ignores washing_machines; `iquitos-rl case upgrade` makes appliances of them"
             )
         self.unsupported += building_features(block, actions)
+        if has_occupant(block) and self.seed is None:
+            self.unsupported.append(f"{block.path}: an occupant and no random_seed to draw from")
         for device in ("electrical_storage", "pv"):
             if device in block:
                 block.child(device).check_class("type")
@@ -361,6 +381,7 @@ class _SchemaReader:
         return {
             "end_uses": read_end_uses(name, block, energy, outdoor, actions, self.seed or 0),
             "dynamics": read_dynamics(block, self.files, energy, weather),
+            "occupant": read_occupant(block, self.files, energy, self.seed or 0),
             "outage": outage,
             "hvac_mode": energy.integers("hvac_mode", 0, 3) if "hvac_mode" in energy else np.ones(self.rows, np.int64),
             "indoor_temperature": energy.numbers("indoor_dry_bulb_temperature", blank_allowed=True).astype(np.float64),

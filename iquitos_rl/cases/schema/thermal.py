@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from iquitos_rl.cases.schema.defaults import BUILDING_TYPE, device_seed, draw
+from iquitos_rl.cases.schema.occupants import OCCUPANT_BUILDING
 from iquitos_rl.cases.schema.tables import DataFiles, Table
 from iquitos_rl.cases.schema.values import Block
 from iquitos_rl.cases.site import Bools, Floats
@@ -22,6 +23,7 @@ from iquitos_rl.cases.thermal import END_USES, MOST_COP, Dynamics, EndUse, Tank,
 HEAT_PUMP, HEATER = "citylearn.energy_model.HeatPump", "citylearn.energy_model.ElectricHeater"
 TANK = "citylearn.energy_model.StorageTank"
 LSTM, LSTM_BUILDING = "citylearn.dynamics.LSTMDynamics", "citylearn.building.LSTMDynamicsBuilding"
+NETWORK_BUILDINGS = (LSTM_BUILDING, OCCUPANT_BUILDING)
 RELIABILITY = "citylearn.power_outage.ReliabilityMetricsPowerOutage"
 DEVICE_TYPES = {
     **{f"{use}_device": (HEAT_PUMP,) if use == "cooling" else (HEAT_PUMP, HEATER) for use in END_USES},
@@ -133,9 +135,14 @@ def _safety_factor(config: Block, default: float) -> float:
 
 def read_dynamics(block: Block, files: DataFiles, energy: Table, weather: Table) -> Dynamics | None:
     """The network that predicts a building's temperature; None where it has none."""
-    if "dynamics" not in block or block.get("type") != LSTM_BUILDING:
+    if "dynamics" not in block or block.get("type") not in NETWORK_BUILDINGS:
         return None
     attributes = block.child("dynamics").child("attributes", required=True)
+    if attributes.number("dropout", 0, 1, default=0.0) > 0:
+        attributes.warning(
+            "dropout is taken as 0: CityLearn leaves it on, and every step draws from torch's global generator",
+            kind="dropout",
+        )
     names = tuple(attributes.names("input_observation_names"))
     low, high = (
         np.array(attributes.get(f"input_normalization_{end}", []), dtype=np.float64) for end in ("minimum", "maximum")

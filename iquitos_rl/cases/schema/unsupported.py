@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from iquitos_rl.cases.schema.appliances import ACTION, APPLIANCE
+from iquitos_rl.cases.schema.occupants import OCCUPANT, OCCUPANT_BUILDING, TREES, has_occupant
 from iquitos_rl.cases.schema.thermal import DEVICE_TYPES as THERMAL_TYPES
 from iquitos_rl.cases.schema.thermal import LSTM, LSTM_BUILDING, RELIABILITY
 from iquitos_rl.cases.schema.values import Block, is_number
 from iquitos_rl.cases.thermal import THERMAL_ACTIONS
 
-BUILDING_PARTS = ("occupant", "escalators")
-BUILDING_TYPES = (None, "citylearn.citylearn.Building", "citylearn.building.Building", LSTM_BUILDING)
+BUILDING_PARTS = ("escalators",)
+BUILDING_TYPES = (
+    *(None, "citylearn.citylearn.Building", "citylearn.building.Building"),
+    *(LSTM_BUILDING, OCCUPANT_BUILDING),
+)
 DEVICE_TYPES = {
     "electrical_storage": ("citylearn.energy_model.Battery",),
     "pv": ("citylearn.energy_model.PV",),
@@ -19,6 +23,7 @@ DEVICE_TYPES = {
 }
 CHARGER_TYPE = "citylearn.electric_vehicle_charger.Charger"
 VEHICLE_TYPES = (None, "citylearn.citylearn.ElectricVehicle", "citylearn.electric_vehicle.ElectricVehicle")
+PICKLES = "trees that are pickles"
 ACTIONS = ("electrical_storage", "electric_vehicle_storage", ACTION, *THERMAL_ACTIONS)
 
 
@@ -50,6 +55,7 @@ def building_features(building: Block, actions: list[str]) -> Iterator[str]:
     if _noisy(building):
         yield f"{key}: noise_std"
     yield from _outage_features(building)
+    yield from _occupant_features(building)
     yield from _network_features(building)
     for name, known in DEVICE_TYPES.items():
         device = building.child(name)
@@ -75,12 +81,18 @@ def _outage_features(building: Block) -> Iterator[str]:
             yield f"{building.path}: power outages without the seeded model {RELIABILITY}"
 
 
+def _occupant_features(building: Block) -> Iterator[str]:
+    occupant = building.child("occupant")
+    if has_occupant(building) and occupant.get("type") != OCCUPANT:
+        yield f"{occupant.path}: type {occupant.get('type')}"
+    elif has_occupant(building) and TREES not in occupant:
+        yield f"{occupant.path}: {PICKLES}"
+
+
 def _network_features(building: Block) -> Iterator[str]:
     network = building.child("dynamics")
     if "dynamics" in building and network.get("type") != LSTM:
         yield f"{network.path}: type {network.get('type')}"
-    if network.child("attributes").number("dropout", 0, 1, default=0.0) > 0:
-        yield f"{network.path}: dropout, which CityLearn draws from torch's global generator"
 
 
 def _noisy(block: Block) -> bool:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from iquitos_rl.cases.appliance import NOTHING
 from iquitos_rl.cases.site import Floats, Site
 from iquitos_rl.cases.thermal import END_USES
+from iquitos_rl.envs.citylearn.occupants import has_occupant
 
 ELECTRICITY = "electricity_consumption"
 Series = Callable[[], NDArray[np.floating[Any]]]
@@ -77,6 +78,11 @@ class Booked:
         self._appliances = [machine for machines in owned for machine in machines]
         self._drawn = [_each(machines, ELECTRICITY) for machines in owned]
         self._inside = _each([b.energy_simulation for b in self._buildings], "indoor_dry_bulb_temperature")
+        self._occupied = any(has_occupant(b) for b in self._buildings)
+        self._set_points = [
+            _each([b.energy_simulation for b in self._buildings], f"indoor_dry_bulb_temperature_{use}_set_point")
+            for use in END_USES[:2]
+        ]
 
     def flows(self, t: int) -> Flows:
         """What the step at row t has just written."""
@@ -115,6 +121,12 @@ class Booked:
     def temperature(self, t: int) -> Floats:
         """(B,) C inside after the step at row t. CityLearn's own observation shows that of the data instead."""
         return _at(self._inside, t) if self._site.thermal else np.zeros(len(self._buildings))
+
+    def set_points(self, t: int) -> Floats | None:
+        """(B, 2) C for cooling and heating at row t, as occupants have left them by now; None without occupants."""
+        if not self._occupied:
+            return None
+        return np.stack([_at(series, t) for series in self._set_points], axis=-1)
 
     def waiting(self, t: int) -> NDArray[np.bool_]:
         """(A,) whether a cycle of each appliance has neither been started nor missed at row t."""

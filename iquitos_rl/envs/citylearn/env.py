@@ -1,9 +1,10 @@
 """The reference engine: a Gymnasium environment over `citylearn.citylearn.CityLearnEnv`.
 
 CityLearn computes the physics; actions, objective and observation are `SiteTask`'s, which the district engine uses
-too. Three of CityLearn 3.0.2's habits are put right here: the year's end is a truncation, not a termination; the last
+too. Some of CityLearn 3.0.2's habits are put right here: the year's end is a truncation, not a termination; the last
 observation is the true one, not a copy of the one before (`internal/runtime.py`, next_time_step); NaN actions are
-refused (a NaN battery action discharges beyond the nominal power there).
+refused (a NaN battery action discharges beyond the nominal power there); a building with an occupant begins every
+episode as the first, and networks have no dropout (`occupants.py`).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from iquitos_rl.cases.site import Floats, Ints, Site
 from iquitos_rl.cases.thermal import END_USES
 from iquitos_rl.envs.citylearn.booked import Booked
 from iquitos_rl.envs.citylearn.booked import Flows as Flows
+from iquitos_rl.envs.citylearn.occupants import restore, without_dropout
 from iquitos_rl.envs.described import DescribedEnv, Description
 from iquitos_rl.envs.task.observation import Column, coarse_columns
 from iquitos_rl.envs.task.site_task import Outcome, SiteTask, TaskSettings
@@ -71,7 +73,9 @@ def _rows(folder: Path) -> int:
 def load_citylearn(folder: Path, fast: bool = True) -> Any:
     """Construct `CityLearnEnv` over a schema folder, one agent for all buildings.
 
-    With `fast`, work whose results nobody reads is left out of this instance, see `citylearn_fast`.
+    With `fast`, work whose results nobody reads is left out of this instance, see `fast.py`. Dropout in the networks
+    that predict temperatures is off, since no two runs would be equal with it. Where occupants change set-points,
+    CityLearn opens pickles, which run whatever their author put into them.
     """
     module = require_citylearn()
     from iquitos_rl.envs.citylearn.fast import quick_construction, speed_up
@@ -108,6 +112,7 @@ def load_citylearn(folder: Path, fast: bool = True) -> Any:
         raise UserError(f"{folder}: CityLearn cannot load this schema ({reason})") from error
     finally:
         root.setLevel(level)  # CityLearn sets the root logger to INFO
+    without_dropout(env)
     if fast:
         speed_up(env)
     return env
@@ -270,6 +275,7 @@ class CityLearnSite(DescribedEnv):
             self.year = self._order.pop()
         self._sim = self._simulator(self.year)
         self._sim.episode_tracker.reset_episode_index()  # its drift of vehicles that are away is that of episode 0
+        restore(self._sim)
         self._sim.reset()
         self._site = self.task.sites[self.year]
         by_name = {vehicle.name: i for i, vehicle in enumerate(self._sim.electric_vehicles)}
@@ -305,15 +311,16 @@ class CityLearnSite(DescribedEnv):
         """The observation at row t, before its action; inside it is as warm as after the last step."""
         booked = self._booked
         return self._observe(
-            booked.battery_soc(t), booked.socket_soc(t), booked.tank_soc(t), booked.temperature(max(t - 1, 0))
+            booked.battery_soc(t), booked.socket_soc(t), booked.tank_soc(t), booked.temperature(max(t - 1, 0)), t
         )
 
     def _observe(
-        self, battery_soc: Floats, socket_soc: Floats, tank_soc: Floats, temperature: Floats
+        self, battery_soc: Floats, socket_soc: Floats, tank_soc: Floats, temperature: Floats, t: int
     ) -> NDArray[np.float32]:
         self._now = self.task.moment(self._row(), torch.from_numpy(socket_soc).unsqueeze(0))
         battery = torch.from_numpy(battery_soc).unsqueeze(0)
-        heat = (torch.from_numpy(tank_soc).unsqueeze(0), torch.from_numpy(temperature).unsqueeze(0))
+        points = _batch_of_one(self._booked.set_points(t))
+        heat = (torch.from_numpy(tank_soc).unsqueeze(0), torch.from_numpy(temperature).unsqueeze(0), points)
         return self.task.observe(
             self._now, battery, self._net, self._peak, self._extra(), heat if self.thermal else None, self._machines()
         )[0].numpy()
@@ -394,7 +401,8 @@ class CityLearnSite(DescribedEnv):
         temperature = self.flows.temperature
         inside = torch.from_numpy(temperature).unsqueeze(0) if self.thermal and temperature is not None else None
         lacking = torch.tensor([float(self.flows.unserved + self.flows.missed)], dtype=torch.float64)
-        outcome = task.outcome(now, net, socket_soc, self._peak, self._net, inside, lacking)
+        points = _batch_of_one(self._booked.set_points(t))
+        outcome = task.outcome(now, net, socket_soc, self._peak, self._net, inside, lacking, points)
         self._t += 1
         truncated = self._t == task.rows - 1
         self._net, self._peak = net, task.next_peak(self._row(), outcome.running_peak)
@@ -436,7 +444,7 @@ class CityLearnSite(DescribedEnv):
         tanks = self._booked.tank_soc(t)
         if self.thermal:
             tanks = (tanks * (1 - loss * self.task.hours)).clip(0, 1).astype(np.float32).astype(np.float64)
-        return self._observe(*self._final_soc(t), tanks, self._booked.temperature(t))
+        return self._observe(*self._final_soc(t), tanks, self._booked.temperature(t), t + 1)
 
     def _final_soc(self, t: int) -> tuple[Floats, Floats]:
         """SOC at row t + 1 where CityLearn has stopped at row t: standing losses and arrivals as it applies them."""
@@ -461,3 +469,8 @@ class CityLearnSite(DescribedEnv):
                     rest(soc, battery.loss_coefficient, battery.depth_of_discharge) if np.isnan(arrival) else arrival
                 )
         return np.array(stationary), sockets
+
+
+def _batch_of_one(values: Floats | None) -> Tensor | None:
+    """(1, ...)."""
+    return None if values is None else torch.from_numpy(values).unsqueeze(0)

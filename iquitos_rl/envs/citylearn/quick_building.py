@@ -16,7 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 from citylearn.base import Environment
-from citylearn.building import Building, LSTMDynamicsBuilding
+from citylearn.building import (
+    Building,
+    LogisticRegressionOccupantInteractionBuilding,
+    LSTMDynamicsBuilding,
+    OccupantInteractionBuilding,
+)
 from citylearn.data import TimeSeriesData
 from citylearn.energy_model import ElectricHeater, HeatPump, StorageTank
 from citylearn.preprocessing import PeriodicNormalization
@@ -37,7 +42,7 @@ def quicken_buildings(env: Any) -> None:
     if env.topology_mode != "static":
         return
     for building in env.buildings:
-        if type(building) in (Building, LSTMDynamicsBuilding):
+        if type(building) in (Building, LSTMDynamicsBuilding, LogisticRegressionOccupantInteractionBuilding):
             _quicken(building)
     data = {id(series): series for b in env.buildings for series in (getattr(b, name) for name in SERIES)}
     reset = env.reset
@@ -289,6 +294,7 @@ def _clock(building: Any, idle: list[str]) -> Callable[[], None]:
     parts += [building.non_shiftable_load_device, *(getattr(building, f"{use}_storage") for use in END_USES)]
     parts += [building.electrical_storage, building.pv, *(building.electric_vehicle_chargers or [])]
     parts += [*(building.deferrable_appliances or []), *(building.escalators or [])]
+    parts += [building.occupant] if isinstance(building, OccupantInteractionBuilding) else []
     resting = [getattr(building, f"{use}_storage") for use in idle]
     counting = [part for part in parts if type(part).next_time_step is Environment.next_time_step] + resting
     moving = [part.next_time_step for part in parts if not any(part is other for other in counting)]
@@ -333,6 +339,8 @@ class _Window:
         """Observations that the data give."""
         data, weather = self.building.energy_simulation, self.building.weather
         found = {name: getattr(data, name) for name in OF_BUILDING} | {name: getattr(weather, name) for name in OUTSIDE}
+        if not isinstance(self.building, OccupantInteractionBuilding):
+            found |= {name: getattr(data, name) for name in SET_POINTS}
         for name, values in self.building.get_periodic_observation_metadata().items():
             series = getattr(data, name, None)
             if series is not None:
@@ -350,8 +358,10 @@ class _Window:
         self.read += 1
 
     def _value(self, name: str, t: int) -> float:
-        """An observation that depends on the step's actions."""
+        """An observation that depends on the step's actions, or on what the occupant did before."""
         building = self.building
+        if name in SET_POINTS:
+            return float(getattr(building.energy_simulation, name)[t])
         if name not in ("cooling_demand", "heating_demand"):
             return float(building.observations(include_all=True, observation_names=[name])[name])
         use = name.split("_")[0]
@@ -366,10 +376,8 @@ class _Window:
 
 
 OUTSIDE = ("outdoor_dry_bulb_temperature", "direct_solar_irradiance", "diffuse_solar_irradiance")
-OF_BUILDING = (
-    *("occupant_count", "indoor_dry_bulb_temperature", "indoor_dry_bulb_temperature_cooling_set_point"),
-    "indoor_dry_bulb_temperature_heating_set_point",
-)
+OF_BUILDING = ("occupant_count", "indoor_dry_bulb_temperature")
+SET_POINTS = tuple(f"indoor_dry_bulb_temperature_{use}_set_point" for use in ("cooling", "heating"))
 
 
 def _update_dynamics_input(self: Any) -> None:

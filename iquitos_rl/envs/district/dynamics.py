@@ -23,6 +23,7 @@ from iquitos_rl.cases.thermal import Dynamics
 
 TEMPERATURE = "indoor_dry_bulb_temperature"
 DEMANDS = ("cooling_demand", "heating_demand")
+SET_POINTS = (f"{TEMPERATURE}_cooling_set_point", f"{TEMPERATURE}_heating_set_point")
 
 
 PART = 256
@@ -42,12 +43,15 @@ class Group(NamedTuple):
     """(G, 1, H)."""
     head_bias: Tensor
     """(G, 1, 1)."""
+    changing: tuple[str, ...]
+    """C names of the inputs that a step changes, besides the temperature: demands, and set-points where somebody
+    changes them."""
     low: Tensor
-    """(G, 2) of the demands for cooling and heating, kWh."""
+    """(G, C) of these, kWh or C."""
     span: Tensor
-    """(G, 2)."""
+    """(G, C)."""
     place: Tensor
-    """(G, I, 3) 1 where an input is the demand for cooling, the demand for heating, or the temperature."""
+    """(G, I, C + 1) 1 where an input is one of these, or the temperature."""
     temperature_low: Tensor
     """(G,) C."""
     temperature_span: Tensor
@@ -73,17 +77,27 @@ class Memory(NamedTuple):
     """(E, layers, G, H)."""
 
 
-def make_groups(networks: Sequence[Dynamics | None], where: torch.device, exact: bool) -> tuple[Group, ...]:
-    """Stack the buildings' networks by shape; None for a building without one."""
+def make_groups(
+    networks: Sequence[Dynamics | None], where: torch.device, exact: bool, occupied: bool = False
+) -> tuple[Group, ...]:
+    """Stack the buildings' networks by shape; None for a building without one.
+
+    Args:
+        occupied: set-points change.
+    """
     shapes: dict[tuple[int, ...], list[int]] = {}
     for b, network in enumerate(networks):
         if network is not None:
             shape = (len(network.layers), len(network.head), len(network.inputs), network.lookback)
             shapes.setdefault(shape, []).append(b)
-    return tuple(_group(members, [networks[b] for b in members], where, exact) for members in shapes.values())  # type: ignore[misc]
+    groups = ((members, [networks[b] for b in members]) for members in shapes.values())
+    return tuple(_group(members, own, where, exact, occupied) for members, own in groups)  # type: ignore[arg-type]
 
 
-def _group(members: list[int], networks: list[Dynamics], where: torch.device, exact: bool) -> Group:
+def _group(members: list[int], networks: list[Dynamics], where: torch.device, exact: bool, occupied: bool) -> Group:
+    read = occupied and any(name in n.inputs for name in SET_POINTS for n in networks)
+    changing = (*DEMANDS, *SET_POINTS) if read else DEMANDS
+
     def stack(values: Sequence[object]) -> Tensor:
         return torch.from_numpy(np.stack(values)).to(where, torch.float32)  # type: ignore[arg-type]
 
@@ -105,7 +119,7 @@ def _group(members: list[int], networks: list[Dynamics], where: torch.device, ex
         return tuple(torch.from_numpy(part).float().clone() for layer in network.layers for part in layer)
 
     depth = range(len(networks[0].layers))
-    demands = np.array([limits(name) for name in DEMANDS])
+    scales = np.array([limits(name) for name in changing])
     temperature = np.array(limits(TEMPERATURE))
     return Group(
         members=tuple(members),
@@ -113,9 +127,10 @@ def _group(members: list[int], networks: list[Dynamics], where: torch.device, ex
         weights=tuple(stack([gates(n.layers[k]) for n in networks]) for k in depth),
         head=stack([n.head[None] for n in networks]),
         head_bias=stack([np.full((1, 1), n.head_bias) for n in networks]),
-        low=torch.tensor(demands[..., 0].T, device=where),
-        span=torch.tensor(demands[..., 1].T, device=where),
-        place=stack([np.array(one_hot(name)) for name in (*DEMANDS, TEMPERATURE)]).permute(1, 2, 0).contiguous(),
+        changing=changing,
+        low=torch.tensor(scales[..., 0].T, device=where),
+        span=torch.tensor(scales[..., 1].T, device=where),
+        place=stack([np.array(one_hot(name)) for name in (*changing, TEMPERATURE)]).permute(1, 2, 0).contiguous(),
         temperature_low=torch.tensor(temperature[:, 0], device=where, dtype=torch.float32),
         temperature_span=torch.tensor(temperature[:, 1], device=where, dtype=torch.float32),
         lookback=networks[0].lookback,
@@ -123,15 +138,15 @@ def _group(members: list[int], networks: list[Dynamics], where: torch.device, ex
     )
 
 
-def normalised_rows(networks: Sequence[Dynamics]) -> tuple[Floats, Floats]:
-    """Of networks of one shape: (T, G, I) inputs as the data give them, normalised, demands and temperature 0; and
-    (T, G) normalised temperatures of the data."""
+def normalised_rows(networks: Sequence[Dynamics], changing: tuple[str, ...]) -> tuple[Floats, Floats]:
+    """Of networks of one shape: (T, G, I) inputs as the data give them, normalised, those that change 0; and (T, G)
+    normalised temperatures of the data."""
     inputs, temperatures = [], []
     for network in networks:
         values = (network.series - network.low) / (network.high - network.low)
         index = network.inputs.index(TEMPERATURE)
         temperatures.append(values[:, index])
-        known = [name != TEMPERATURE and name not in DEMANDS for name in network.inputs]
+        known = [name != TEMPERATURE and name not in changing for name in network.inputs]
         inputs.append(values * known)
     return np.stack(inputs, axis=1), np.stack(temperatures, axis=1)
 
@@ -146,22 +161,22 @@ def blank(group: Group, envs: int) -> Memory:
 
 
 def predict(
-    group: Group, memory: Memory, known: Tensor, data: Tensor, delivered: Tensor, full: Tensor
+    group: Group, memory: Memory, known: Tensor, data: Tensor, changing: Tensor, full: Tensor
 ) -> tuple[Memory, Tensor]:
     """Read one more row and predict its temperature.
 
     Args:
-        known: (E, G, I) normalised inputs of the row from the data, demands and temperature 0.
+        known: (E, G, I) normalised inputs of the row from the data, those that change 0.
         data: (E, G) normalised temperature of the row in the data, which holds until the window is full.
-        delivered: (E, G, 2) kWh that cooling and heating delivered in the row.
+        changing: (E, G, C) kWh that cooling and heating delivered in the row, and set-points at its start.
         full: (E,) bool: the window holds as many rows as the network reads, and the row before them.
 
     Returns:
         The memory after the row, and the temperature (E, G) in C.
     """
-    demand = ((delivered - group.low) / group.span).to(torch.float32)
-    changing = torch.cat([demand, memory.temperature.unsqueeze(-1)], dim=-1).permute(1, 2, 0)
-    row = torch.baddbmm(known.permute(1, 2, 0), group.place, changing)
+    normal = ((changing - group.low) / group.span).to(torch.float32)
+    entries = torch.cat([normal, memory.temperature.unsqueeze(-1)], dim=-1).permute(1, 2, 0)
+    row = torch.baddbmm(known.permute(1, 2, 0), group.place, entries)
     window = torch.cat([memory.window.permute(1, 3, 2, 0)[:, :, 1:], row.unsqueeze(2)], dim=2)
     output, hidden, cell = (_read_alone if group.alone else read)(
         group, window, memory.hidden.permute(1, 2, 3, 0), memory.cell.permute(1, 2, 3, 0)

@@ -119,6 +119,8 @@ class DistrictSite(SiteVector):
         memories = {} if heat is None else named_tensors(heat.memories)
         self.state_bytes = each * self.physics.dtype.itemsize + sum(x.nbytes for x in memories.values()) // num_envs
         self.state_bytes += 20 * len(years[0].appliances)
+        if heat is not None and heat.chosen is not None:
+            self.state_bytes += 2 * heat.chosen[0].nbytes
         self.starts = starts
         self.episode_steps = min(episode_steps, years[0].rows - 1) if starts == "random" else years[0].rows - 1
         self._years = len(years)
@@ -241,8 +243,9 @@ class DistrictSite(SiteVector):
         tanks, hvac = thermal or (None, None)
         commands = task.appliance_commands(other) if physics.appliances is not None else None
         state, flows = physics.advance(state, batteries, sockets, tanks, hvac, commands)
-        inside = None if flows.thermal is None else flows.thermal.temperature
-        outcome = task.outcome(now, flows.net, flows.socket_soc, peak, net, inside, _lacking(flows))
+        heat = flows.thermal
+        inside, points = (None, None) if heat is None else (heat.temperature, heat.set_points)
+        outcome = task.outcome(now, flows.net, flows.socket_soc, peak, net, inside, _lacking(flows), points)
         reward, par = outcome.reward, self._trajectory
         if par is not None:
             reward = par.expected(reward, now.row, peak, outcome.running_peak) - par.reward.index_select(0, now.row)
@@ -328,7 +331,9 @@ class DistrictSite(SiteVector):
         """What the environments stand before, and the observation (E, D) of it."""
         now = self.task.moment(self.physics.row_of(state), self.physics.soc_at_sockets(state))
         battery_soc = state.battery_soc.index_select(1, self._with_battery)
-        heat = None if state.thermal is None else (state.thermal.tank_soc, state.thermal.temperature)
+        heat = None
+        if state.thermal is not None:
+            heat = state.thermal.tank_soc, state.thermal.temperature, self.physics.set_points(state)
         machines = None
         if self.physics.appliances is not None and state.appliances is not None:
             here = self.physics.row_of(state)

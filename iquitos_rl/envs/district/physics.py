@@ -34,7 +34,6 @@ from iquitos_rl.envs.district.batteries import (
     stored,
 )
 from iquitos_rl.envs.district.chargers import charge_exact, charge_fast, make_chargers, request_exact, request_fast
-from iquitos_rl.envs.district.dynamics import Memory
 from iquitos_rl.envs.district.end_uses import first_row, serve
 from iquitos_rl.envs.district.limits import apply_limits, in_sequence, make_layout, make_limits
 from iquitos_rl.envs.district.outage import clipped, islanded, spare, used_by
@@ -48,7 +47,7 @@ from iquitos_rl.envs.district.tables import (
     own_vehicles,
     vehicle_rows,
 )
-from iquitos_rl.envs.district.thermal import Thermal, ThermalFlows, ThermalState
+from iquitos_rl.envs.district.thermal import Inside, Thermal, ThermalFlows, ThermalState
 
 NOTHING = Battery(
     capacity=0.0,
@@ -278,6 +277,12 @@ class Physics:
             tensor.index_fill_(0, index, 0)
         return found._replace(thermal=found.thermal._replace(memories=memories))
 
+    def set_points(self, state: State) -> Tensor | None:
+        """(E, B, 2) set-points for cooling and heating before the next action, C; None where they are the data's."""
+        if self.thermal is None or state.thermal is None:
+            return None
+        return self.thermal.set_points(state.thermal, self.row_of(state))
+
     # -- one step ------------------------------------------------------------------------------------------------
 
     def advance(
@@ -311,7 +316,7 @@ class Physics:
             assert tank_action is not None
             assert hvac_action is not None
             out = None if self.outage is None else self.outage.index_select(0, here)
-            thermal, memories, battery, spent = self._use_devices(
+            thermal, inside, battery, spent = self._use_devices(
                 state, here, load, pv, battery_action, tank_action, hvac_action, out
             )
             battery_soc, battery_degraded, battery_kwh = battery
@@ -354,7 +359,7 @@ class Physics:
         vehicle_soc = self._arrive(vehicle_soc, code, there)
         rested = None
         if self.thermal is not None and thermal is not None and state.thermal is not None:
-            rested = self.thermal.rest(state.thermal, thermal, memories)
+            rested = self.thermal.rest(state.thermal, thermal, inside)
         electrical = battery_soc, battery_degraded, vehicle_soc, vehicle_degraded, code
         return State(row, state.scenario, *electrical, rested, appliances), flows
 
@@ -368,9 +373,9 @@ class Physics:
         tank_action: Tensor,
         hvac_action: Tensor,
         out: Tensor | None,
-    ) -> tuple[ThermalFlows, tuple[Memory, ...], tuple[Tensor, Tensor, Tensor], Tensor]:
-        """What thermal devices, load and batteries do in a row: flows, memories, SOC, degraded capacity and kWh of the
-        batteries, and the kWh (E, B) of all but batteries and PV that CityLearn counts for appliances."""
+    ) -> tuple[ThermalFlows, Inside, tuple[Tensor, Tensor, Tensor], Tensor]:
+        """What thermal devices, load and batteries do in a row: flows, how it is inside, SOC, degraded capacity and kWh
+        of the batteries, and the kWh (E, B) of all but batteries and PV that CityLearn counts for appliances."""
         thermal, before, asked = self.thermal, state.thermal, load
         assert thermal is not None
         assert before is not None
@@ -411,15 +416,23 @@ class Physics:
             opening = first[..., 0]
             electricity = torch.where(first, torch.stack(booked[:3], dim=-1), electricity)
             load = torch.where(opening, booked.load, load)
-        memories, temperature = thermal.follow(before, here, served)
+        inside = thermal.follow(before, here, served)
         unserved = torch.zeros_like(load[:, 0])
         if out is not None:
             given = served.delivered + (-served.balance).clamp(min=0)
             unserved = (demand - given).clamp(min=0).sum((-2, -1)) + (asked - load).sum(-1)
         flows = ThermalFlows(
-            demand, served.delivered, served.balance, served.soc, electricity, load, temperature, unserved
+            demand=demand,
+            delivered=served.delivered,
+            tank_kwh=served.balance,
+            tank_soc=served.soc,
+            electricity=electricity,
+            load=load,
+            temperature=inside.temperature,
+            unserved=unserved,
+            set_points=inside.set_points,
         )
-        return flows, memories, tuple(battery), spent  # type: ignore[return-value]
+        return flows, inside, tuple(battery), spent  # type: ignore[return-value]
 
     def _outage_power(
         self, power: Tensor, pv: Tensor, thermal: ThermalFlows, battery_kwh: Tensor, out: Tensor

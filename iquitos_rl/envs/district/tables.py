@@ -10,6 +10,7 @@ from dataclasses import fields, is_dataclass
 
 import numpy as np
 
+from iquitos_rl.cases.schema.unsupported import PICKLES
 from iquitos_rl.cases.site import Floats, Ints, Site
 from iquitos_rl.errors import UserError
 
@@ -19,7 +20,7 @@ SERIES = (
     *("path", "name", "fingerprint", "unsupported", "drift", "month", "hour", "day_type"),
     *("load", "pv", "price", "price_predicted", "carbon", "weather"),
     *("vehicle", "departure", "required_soc", "arrival_soc", "departs"),
-    *("cycle", "profiles", "duration"),
+    *("cycle", "profiles", "duration", "logistic"),
     *("demand", "cop", "series", "outage", "hvac_mode", "indoor_temperature", "set_points", "occupants"),
 )
 """Fields that may differ between the years of one site."""
@@ -32,8 +33,8 @@ def check_sites(sites: Sequence[Site]) -> None:
     for site in sites:
         if site.unsupported:
             first, *more = site.unsupported
-            sized = any(feature.endswith("autosize") for feature in site.unsupported)
-            way = "`iquitos-rl case freeze` writes sizes down, or use" if sized else "use"
+            frozen = any(feature.endswith(("autosize", PICKLES)) for feature in site.unsupported)
+            way = "`iquitos-rl case freeze` writes them down, or use" if frozen else "use"
             raise UserError(
                 f"{site.path}: the district engine cannot reproduce {first}{f' and {len(more)} more' if more else ''}: "
                 f"{way} the citylearn engine"

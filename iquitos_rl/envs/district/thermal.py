@@ -19,6 +19,7 @@ from iquitos_rl.cases.site import Floats, Site
 from iquitos_rl.envs.district import dynamics, end_uses
 from iquitos_rl.envs.district.batteries import stored
 from iquitos_rl.envs.district.dynamics import Memory
+from iquitos_rl.envs.district.occupants import Occupants
 
 COOLS, HEATS = (1, 3), (2, 3)
 """Values of `hvac_mode` in which a building may be cooled, or heated."""
@@ -37,6 +38,21 @@ class ThermalState(NamedTuple):
     """(E,) int64, steps since the episode began."""
     memories: tuple[Memory, ...]
     """What the networks remember, by group."""
+    chosen: Tensor | None = None
+    """(E, B, 2) set-points for cooling and heating that occupants have chosen, C; NaN where the data's hold. None
+    where nobody chooses any."""
+
+
+class Inside(NamedTuple):
+    """How it is inside after a step."""
+
+    temperature: Tensor
+    """(E, B) C."""
+    memories: tuple[Memory, ...]
+    chosen: Tensor | None
+    """As in `ThermalState`."""
+    set_points: Tensor | None
+    """As in `ThermalFlows`."""
 
 
 class ThermalFlows(NamedTuple):
@@ -58,6 +74,8 @@ class ThermalFlows(NamedTuple):
     """(E, B) C inside."""
     unserved: Tensor
     """(E,) kWh, thermal and electric, that were asked for and not delivered: in an outage."""
+    set_points: Tensor | None = None
+    """(E, B, 2) C for cooling and heating, as the occupants left them; None where they are the data's."""
 
 
 class Thermal:
@@ -81,16 +99,19 @@ class Thermal:
         self.mode = torch.from_numpy(np.stack([np.isin(mode, COOLS), np.isin(mode, HEATS)], axis=-1)).to(device)
         """(S * T, B, 2) bool: the building may be cooled, and heated."""
         networks = [b.dynamics for b in first.buildings]
-        self.groups = dynamics.make_groups(networks, device, exact)
+        occupied = any(b.occupant is not None for b in first.buildings)
+        self.groups = dynamics.make_groups(networks, device, exact, occupied)
         self.known, self.data = [], []
         for group in self.groups:
-            members = group.members
-            inputs = [dynamics.normalised_rows([s.buildings[b].dynamics for b in members]) for s in sites]  # type: ignore[misc]
-            known, data = zip(*inputs)
+            own = ([s.buildings[b].dynamics for b in group.members] for s in sites)
+            known, data = zip(*(dynamics.normalised_rows(members, group.changing) for members in own))  # type: ignore[arg-type]
             self.known.append(torch.from_numpy(np.concatenate(known)).to(device, torch.float32))
             self.data.append(torch.from_numpy(np.concatenate(data)).to(device, torch.float32))
         self.lookback = torch.tensor([NEVER if n is None else n.lookback for n in networks], device=device)
         """(B,)."""
+        self.occupants: Occupants | None = None
+        if occupied:
+            self.occupants = Occupants(sites, self.mode, self.lookback, self.dtype, exact)
         controlled = [[use.device_action for use in b.end_uses[:2]] for b in first.buildings]
         self.controlled = torch.tensor(controlled, device=device)
         """(B, 2) bool: an action sets the demand for cooling, and for heating."""
@@ -102,7 +123,14 @@ class Thermal:
         """The state at the start of an episode at these rows (E,) of the tables."""
         soc = self.start.expand(len(here), -1, -1).clone()
         memories = tuple(dynamics.blank(group, len(here)) for group in self.groups)
-        return ThermalState(soc, self.temperature.index_select(0, here), torch.zeros_like(here), memories)
+        chosen = None if self.occupants is None else self.occupants.fresh(len(here))
+        return ThermalState(soc, self.temperature.index_select(0, here), torch.zeros_like(here), memories, chosen)
+
+    def set_points(self, state: ThermalState, here: Tensor) -> Tensor | None:
+        """(E, B, 2) set-points for cooling and heating before the next action, C; None where they are the data's."""
+        if self.occupants is None or state.chosen is None:
+            return None
+        return self.occupants.points(state.chosen, here)
 
     def wanted(self, state: ThermalState, here: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """(E, B, U) demands of this row, those that an action (E, B, 2) sets included; and the COPs.
@@ -119,32 +147,39 @@ class Thermal:
         hvac = torch.where(on, asked, demand[..., :2])
         return torch.cat([hvac, demand[..., 2:]], dim=-1), cop
 
-    def follow(self, state: ThermalState, here: Tensor, served: end_uses.Served) -> tuple[tuple[Memory, ...], Tensor]:
-        """The networks' memories after the row, and the temperature (E, B) inside, in C."""
+    def follow(self, state: ThermalState, here: Tensor, served: end_uses.Served) -> Inside:
+        """How warm it is inside after the row, and what occupants do about it."""
         temperature = self.temperature.index_select(0, here)
         given = served.delivered[..., :2] + (-served.balance[..., :2]).clamp(min=0)
         given = stored(given, self.exact)
-        memories = []
+        points, memories = self.set_points(state, here), []
         for group, known, data, memory in zip(self.groups, self.known, self.data, state.memories):
             full = state.age >= group.lookback
+            changing = given.index_select(1, group.buildings)
+            if points is not None and len(group.changing) > 2:
+                changing = torch.cat([changing, points.index_select(1, group.buildings)], dim=-1)
             memory, found = dynamics.predict(
                 group,
                 memory,
                 known.index_select(0, here),
                 data.index_select(0, here),
-                given.index_select(1, group.buildings),
+                changing,
                 full,
             )
             data_says = temperature.index_select(1, group.buildings)
             predicted = torch.where(full.unsqueeze(-1), found.to(self.dtype), data_says)
             temperature = temperature.index_copy(1, group.buildings, predicted)
             memories.append(memory)
-        return tuple(memories), temperature
+        chosen = state.chosen
+        if self.occupants is not None and chosen is not None:
+            chosen = self.occupants.act(chosen, here, state.age, state.temperature, temperature)
+            points = self.occupants.points(chosen, here)
+        return Inside(temperature, tuple(memories), chosen, points)
 
-    def rest(self, state: ThermalState, flows: ThermalFlows, memories: tuple[Memory, ...]) -> ThermalState:
+    def rest(self, state: ThermalState, flows: ThermalFlows, inside: Inside) -> ThermalState:
         """The state at the start of the next row."""
         soc = end_uses.stand_by(self.devices, flows.tank_soc, self.exact)
-        return ThermalState(soc, flows.temperature, state.age + 1, memories)
+        return ThermalState(soc, flows.temperature, state.age + 1, inside.memories, inside.chosen)
 
     def _table(self, tables: Sequence[Floats]) -> Tensor:
         """(S * T, ...)."""

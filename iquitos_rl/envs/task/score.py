@@ -66,7 +66,7 @@ class Score:
     def __init__(
         self, sites: Sequence[Site], weights: ScoreWeights, band: float, device: torch.device, dtype: torch.dtype
     ) -> None:
-        self.buildings = len(sites[0].buildings)
+        self.buildings, self.band = len(sites[0].buildings), band
 
         def stacked(tables: list[Floats]) -> Tensor:
             return torch.from_numpy(np.concatenate(tables)).to(device, dtype)
@@ -78,7 +78,13 @@ class Score:
         """(S * T, B, 3)."""
 
     def step(
-        self, row: Tensor, net: Tensor, before: Tensor, temperature: Tensor | None, unserved_kwh: Tensor | None
+        self,
+        row: Tensor,
+        net: Tensor,
+        before: Tensor,
+        temperature: Tensor | None,
+        unserved_kwh: Tensor | None,
+        set_points: Tensor | None = None,
     ) -> Tensor:
         """(E,) the step's part of the score; the mean over a year's steps is the score.
 
@@ -88,6 +94,7 @@ class Score:
             before: (E, B) of the step before.
             temperature: (E, B) C inside after the step.
             unserved_kwh: (E,).
+            set_points: (E, B, 2) C for cooling and heating; those of the data by default.
         """
         prices = self._prices.index_select(0, row)
         imported, ramping, square, lacking = prices.split([self.buildings, 1, 1, 1], dim=1)
@@ -98,6 +105,8 @@ class Score:
             score = score + unserved_kwh * lacking[:, 0]
         if self._comfort is not None and temperature is not None:
             lowest, highest, price = self._comfort.index_select(0, row).unbind(-1)
+            if set_points is not None:
+                lowest, highest = set_points[..., 1] - self.band, set_points[..., 0] + self.band
             score = score + (((temperature < lowest) | (temperature > highest)) * price).sum(-1)
         return score
 

@@ -270,7 +270,7 @@ class SiteTask:
         net: Tensor,
         running_peak: Tensor,
         extra: Tensor,
-        thermal: tuple[Tensor, Tensor] | None = None,
+        thermal: tuple[Tensor, Tensor, Tensor | None] | None = None,
         machines: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """(E, D) float32 observation before the action.
@@ -280,7 +280,8 @@ class SiteTask:
             net: (E, B) net consumption of the previous step, kWh; 0 at the start of an episode.
             running_peak: (E, B, 2) kW, highest import of the month so far in the peak and off-peak period.
             extra: (E, X) values of the `extra` columns.
-            thermal: SOCs of tanks (E, B, 3) and temperatures (E, B) in C, where the site has thermal devices.
+            thermal: SOCs of tanks (E, B, 3), temperatures (E, B) and set-points (E, B, 2) in C, where the site has
+                thermal devices; no set-points where they are the data's.
             machines: whether a cycle of each appliance waits (E, A), and kWh of those that run (E, A), where there are
                 appliances.
         """
@@ -338,6 +339,7 @@ class SiteTask:
         before: Tensor,
         temperature: Tensor | None = None,
         unserved_kwh: Tensor | None = None,
+        set_points: Tensor | None = None,
     ) -> Outcome:
         """Reward, bill and departures of one step.
 
@@ -349,6 +351,7 @@ class SiteTask:
             before: (E, B) net consumption of the step before, kWh; 0 at the start of an episode.
             temperature: (E, B) C inside after the step, where the site has thermal devices.
             unserved_kwh: (E,) kWh that devices lacked in an outage, and of appliances that did not run.
+            set_points: (E, B, 2) C for cooling and heating after the step; those of the data by default.
         """
         if self.num_sockets:
             departs = now.steps_left == 1
@@ -361,7 +364,7 @@ class SiteTask:
             departures = served = torch.zeros_like(now.row)
         discomfort = None
         if self.thermal is not None and temperature is not None:
-            discomfort = self.thermal.discomfort(now.row, temperature)
+            discomfort = self.thermal.discomfort(now.row, temperature, set_points)
         terms, new_peak = step_bill(
             self.objective,
             net,
@@ -377,7 +380,7 @@ class SiteTask:
         if self.score is None:
             cost = terms.weighted(self.objective.weights)
         else:
-            cost = self.score.step(now.row, net, before, temperature, unserved_kwh)
+            cost = self.score.step(now.row, net, before, temperature, unserved_kwh, set_points)
         reward = (now.idle - cost) / self.reward_scale
         return Outcome(reward.to(torch.float32), terms, new_peak, missing, departures, served)
 

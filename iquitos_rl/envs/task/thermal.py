@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iquitos_rl.cases.site import Building, Floats, Site
+from iquitos_rl.cases.site import Bools, Building, Floats, Ints, Site
 from iquitos_rl.cases.thermal import END_USES
 from iquitos_rl.envs.task.settings import ObjectiveSettings
 
@@ -80,7 +80,7 @@ def action_names(site: Site) -> list[str]:
 
 
 def exogenous(building: Building) -> Series:
-    """Columns that no action changes: demands, set-points, people, outages. A demand is that of the data."""
+    """Columns that no action changes: demands, set-points, people, outages. Demands and set-points are the data's."""
     columns: Series = {}
     for use, own in zip(END_USES, building.end_uses):
         if own.demand.any():
@@ -154,6 +154,9 @@ class ThermalTask:
         """(S * T, 2 G) of the G buildings with a network, for cooling, then for heating."""
         self._bands = [self._rows(list(kind)) for kind in zip(*bands)]
         """Highest and lowest comfortable temperature, and whether it counts, (S * T, G) each."""
+        modes = zip(*(_modes(site, networks) for site in sites))
+        self._modes = [torch.from_numpy(np.concatenate(kind)).to(device) for kind in modes]
+        """Whether a building is cooled, and heated, (S * T, G) bool each."""
 
     def device_actions(self, row: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """An agent's actions (E, X) in [-1, 1] as CityLearn's: of tanks (E, B, 3), of cooling and heating (E, B, 2)."""
@@ -174,16 +177,23 @@ class ThermalTask:
         hvacs = action.new_zeros(envs, self.buildings, 2).index_copy(1, self._hvac_place, both)
         return tanks, hvacs
 
-    def observe(self, row: Tensor, tank_soc: Tensor, temperature: Tensor) -> Tensor:
-        """(E, columns) values of `endogenous`, from SOCs (E, B, 3) and temperatures (E, B) in C after the last step."""
+    def observe(self, row: Tensor, tank_soc: Tensor, temperature: Tensor, set_points: Tensor | None = None) -> Tensor:
+        """(E, columns) values of `endogenous`, from SOCs (E, B, 3) and temperatures (E, B) in C after the last step.
+
+        Args:
+            set_points: (E, B, 2) C for cooling and heating; those of the data by default.
+        """
         socs = tank_soc.flatten(1).index_select(1, self._with_tank)
         if not len(self._with_network):
             return socs
         inside = temperature.index_select(1, self._with_network)
-        above = inside.repeat(1, 2) - self._set_points.index_select(0, row)
-        return torch.cat([socs, inside, above], dim=-1)
+        if set_points is None:
+            points = self._set_points.index_select(0, row)
+        else:
+            points = set_points.index_select(1, self._with_network).transpose(1, 2).flatten(1)
+        return torch.cat([socs, inside, inside.repeat(1, 2) - points], dim=-1)
 
-    def discomfort(self, row: Tensor, temperature: Tensor) -> Tensor:
+    def discomfort(self, row: Tensor, temperature: Tensor, set_points: Tensor | None = None) -> Tensor:
         """(E,) degree-hours outside of the comfort band while somebody is in, over all buildings.
 
         Too warm counts from the cooling set-point, too cold from the heating set-point; a building that is only cooled,
@@ -193,6 +203,10 @@ class ThermalTask:
             return torch.zeros_like(temperature[:, 0])
         inside = temperature.index_select(1, self._with_network)
         upper, lower, counts = (table.index_select(0, row) for table in self._bands)
+        if set_points is not None:
+            cool, heat = set_points.index_select(1, self._with_network).unbind(-1)
+            cooled, heated = (table.index_select(0, row) for table in self._modes)
+            upper, lower = torch.where(cooled, cool, heat) + self.band, torch.where(heated, heat, cool) - self.band
         outside = (inside - upper).relu_() + (lower - inside).relu_()
         return (outside * counts).sum(-1) * self.hours
 
@@ -219,13 +233,11 @@ def _comfort(site: Site, networks: list[int], band: float) -> tuple[Floats, tupl
     """Set-points (T, 2 G) of the buildings with a network, see `ThermalTask`; highest and lowest comfortable
     temperature, and whether it counts: while the building may be cooled or heated and somebody is in, (T, G) each."""
     points, upper, lower, counts = [], [], [], []
-    for b in networks:
+    for b, cools, heats in zip(networks, *(kind.T for kind in _modes(site, networks))):
         building = site.buildings[b]
         assert building.set_points is not None
-        assert building.hvac_mode is not None
         assert building.occupants is not None
         cool, heat = np.nan_to_num(building.set_points).T
-        cools, heats = (np.isin(building.hvac_mode, on) for on in ((1, 3), (2, 3)))
         points.append((cool, heat))
         upper.append(np.where(cools, cool, heat) + band)
         lower.append(np.where(heats, heat, cool) - band)
@@ -235,3 +247,14 @@ def _comfort(site: Site, networks: list[int], band: float) -> tuple[Floats, tupl
     columns: Floats = np.concatenate([np.stack(kind) for kind in zip(*points)]).T
     most, least, counted = (np.stack(x, axis=-1).astype(np.float64) for x in (upper, lower, counts))
     return columns, (most, least, counted)
+
+
+def _modes(site: Site, networks: list[int]) -> tuple[Bools, Bools]:
+    """(T, G) whether each of these buildings may be cooled, and heated."""
+    mode = np.stack([np.zeros(site.rows), *(_known(site.buildings[b].hvac_mode) for b in networks)], axis=1)[:, 1:]
+    return np.isin(mode, (1, 3)), np.isin(mode, (2, 3))
+
+
+def _known(mode: Ints | None) -> Ints:
+    assert mode is not None
+    return mode

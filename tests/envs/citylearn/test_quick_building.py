@@ -10,7 +10,10 @@ from thermal_schemas import USES, write_thermal_schema
 
 from iquitos_rl.envs.citylearn.env import CityLearnSite, load_citylearn
 
-SERIES = ("cooling_demand", "heating_demand", "dhw_demand", "indoor_dry_bulb_temperature", "non_shiftable_load")
+SERIES = (
+    *("cooling_demand", "heating_demand", "dhw_demand", "indoor_dry_bulb_temperature", "non_shiftable_load"),
+    *(f"indoor_dry_bulb_temperature_{use}_set_point" for use in ("cooling", "heating")),
+)
 OWN = ("net_electricity_consumption", "net_electricity_consumption_cost", "net_electricity_consumption_emission")
 
 
@@ -70,6 +73,17 @@ def test_a_second_episode_and_the_kpis_are_those_of_stock_citylearn(tmp_path):
     folder = write_thermal_schema(tmp_path / "site", 7)
     fast, stock = assert_equal_episodes(folder, 7, episodes=2)
     assert fast.evaluate().equals(stock.evaluate())
+
+
+def test_occupants_are_those_of_stock_citylearn(tmp_path):
+    """In two episodes, where both go on with the demands and temperatures of the first."""
+    folder = write_thermal_schema(tmp_path / "site", 5, occupants=True)
+    fast, stock = assert_equal_episodes(folder, 5, episodes=2)
+    for a, b in zip(fast.buildings, stock.buildings, strict=True):
+        assert a.occupant.time_step == b.occupant.time_step > 0
+        assert type(a).__name__ == f"Quick{type(b).__name__}"
+        for kind, values in b.occupant.probabilities.items():
+            np.testing.assert_array_equal(a.occupant.probabilities[kind], values, err_msg=kind)
 
 
 def test_end_uses_that_a_building_does_not_have_are_left_out(tmp_path):

@@ -42,9 +42,9 @@ def test_the_state_is_about_what_the_planner_is_told(week_38):
     assert env.state_bytes == pytest.approx(footprint(env).per_env, rel=0.02)
 
 
-@pytest.mark.parametrize("networks", [True, False])
-def test_the_state_of_thermal_devices_is_about_what_the_planner_is_told(tmp_path, networks):
-    env, _ = stepped(write_thermal_schema(tmp_path, 1, networks), 16)
+@pytest.mark.parametrize(("networks", "occupants"), [(True, False), (False, False), (True, True)])
+def test_the_state_of_thermal_devices_is_about_what_the_planner_is_told(tmp_path, networks, occupants):
+    env, _ = stepped(write_thermal_schema(tmp_path, 1, networks, occupants=occupants), 16)
     assert env.state_bytes == pytest.approx(footprint(env).per_env, rel=0.05)
 
 
