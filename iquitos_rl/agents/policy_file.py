@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import torch
@@ -44,7 +44,9 @@ class PolicySpec(BaseModel):
     action_dim: int = Field(ge=1, le=MOST_COLUMNS, description="Width A of an action.")
     action_low: list[float] = Field(description="What -1 means to the environment, for each action.")
     action_high: list[float] = Field(description="What 1 means to the environment, for each action.")
-    action_mask_columns: list[int] | None = Field(description="See `VectorEnv.action_mask_columns`.")
+    action_mask_columns: list[Annotated[int, Field(ge=-1, lt=MOST_COLUMNS)]] | None = Field(
+        description="See `VectorEnv.action_mask_columns`."
+    )
     environment: dict[str, Any] = Field(description="The environment's own `policy_spec`, e.g. names and bounds.")
 
     @model_validator(mode="after")

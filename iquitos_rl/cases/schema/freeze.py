@@ -133,8 +133,8 @@ def _set(device: dict[str, Any], attributes: dict[str, Any]) -> None:
 
 def _write_generation(target: Path, name: str, block: dict[str, Any], generation: Floats, start: int) -> str:
     """A building's data file with other generation, as a file of its own; returns its name."""
-    content = io.BytesIO(read_bytes(target / block["energy_simulation"]))
-    table = pd.read_csv(content, dtype=str, keep_default_na=False)
+    content = read_bytes(target / block["energy_simulation"])
+    table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
     column = table["solar_generation"].to_numpy(dtype=object)
     column[start : start + len(generation)] = [repr(float(value)) for value in generation][: len(column) - start]
     file = f"{name}-frozen.csv"

@@ -233,7 +233,7 @@ def _appliances(machines: dict[str, Any], building: str, target: Path) -> tuple[
         file = str(machine.get(MACHINE_FILE))
         cycles, lost = fitted(read_cycles(target / file))
         texts = list(dict.fromkeys(cycle.profile for cycle in cycles))
-        energies = [np.array(json.loads(text), dtype=np.float32) for text in texts]
+        energies = [np.array(json_value(text), dtype=np.float32) for text in texts]
         profiles = [(f"p{k}", len(own), float(own.sum()), text) for k, (own, text) in enumerate(zip(energies, texts))]
         schedule = [
             (f"c{k}", f"p{texts.index(c.profile)}", c.earliest, c.latest, c.latest + c.steps - 1, 1.0, True)
