@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from iquitos_rl.version import __version__
@@ -10,6 +11,12 @@ __all__ = ["A2C", "PPO", "SAC", "__version__"]
 
 if TYPE_CHECKING:
     from iquitos_rl.agents import A2C, PPO, SAC
+
+
+if sys.argv[:1] == ["-m"]:  # `python -m iquitos_rl.train`, from here to where its command takes over
+    from iquitos_rl.machine import unexpected
+
+    unexpected.install()
 
 
 def __getattr__(name: str) -> Any:

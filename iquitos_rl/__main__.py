@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from iquitos_rl.cli import make_app, run_app
+from iquitos_rl.machine.unexpected import guarded
 
 COMMANDS = {
     "train": ("train:train", "Train agents and evaluate them on CityLearn."),
@@ -19,10 +19,16 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that the words name; returns its exit status."""
-    app = make_app("iquitos-rl", help="SAC, PPO and A2C controllers for CityLearn energy sites.")
-    for name, (place, help) in COMMANDS.items():
-        app.command(f"iquitos_rl.{place}", name=name, help=help)
-    return run_app(app, argv)
+
+    def body() -> int:
+        from iquitos_rl.cli import make_app, run_app
+
+        app = make_app("iquitos-rl", help="SAC, PPO and A2C controllers for CityLearn energy sites.")
+        for name, (place, help) in COMMANDS.items():
+            app.command(f"iquitos_rl.{place}", name=name, help=help)
+        return run_app(app, argv)
+
+    return guarded(body)
 
 
 if __name__ == "__main__":

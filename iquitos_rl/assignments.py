@@ -17,9 +17,12 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from iquitos_rl.errors import UserError
+from iquitos_rl.machine.inputs import DIGITS, SETTINGS_BYTES, InputError, is_text, read_text
 
 Layer = dict[str, Any]
 M = TypeVar("M", bound=BaseModel)
+MANY = 10**9
+"""More than any count of a run can be; what is larger is a slip of the keyboard."""
 SCALARS = {
     "null": r"~|null|Null|NULL|",
     "bool": r"true|True|TRUE|false|False|FALSE",
@@ -29,12 +32,55 @@ SCALARS = {
 """The core schema of YAML 1.2, section 10.3.2: what a plain word is, tried from the top."""
 
 
+PLAIN = frozenset(f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "seq", "map"))
+"""What a setting can be. Dates, sets, merge keys and the like are not read."""
+YAML_DEPTH, YAML_VALUES = 50, 20_000
+"""Most levels inside each other, and most values, where one that is named again by an alias counts again."""
+
+
 class _Reader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}
 
     def construct_integer(self, node: Any) -> int:
         text = self.construct_scalar(node)
+        if len(text) > DIGITS:
+            raise ValueError(f"a whole number has {len(text):,} digits, at most {DIGITS} are read")
         return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+
+    def get_single_node(self) -> Any:
+        node = super().get_single_node()
+        if node is not None:
+            _size(node, {})
+        return node
+
+
+def _size(node: Any, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """How many values a node stands for, and how many levels, aliases followed.
+
+    Raises:
+        ValueError: too many, or the node is no plain data.
+    """
+    if node.tag not in PLAIN:
+        raise ValueError(f"{ascii(node.tag)[:80]} is no kind of value that is read")
+    if isinstance(node, yaml.ScalarNode):
+        if not is_text(node.value):
+            raise ValueError(f"a text in it is no Unicode: {ascii(node.value)[:80]}")
+        return 1, 0
+    if id(node) not in known:
+        known[id(node)] = 0, YAML_DEPTH  # until it is known: a node inside itself is too deep
+        inner = node.value
+        if isinstance(node, yaml.MappingNode):
+            if any(key.tag != "tag:yaml.org,2002:str" for key, _ in inner):
+                raise ValueError("a key in it is no text")
+            inner = [value for pair in inner for value in pair]
+        sizes = [_size(value, known) for value in inner]
+        count, levels = 1 + sum(own for own, _ in sizes), 1 + max((own for _, own in sizes), default=0)
+        if levels > YAML_DEPTH:
+            raise ValueError(f"it is nested more than {YAML_DEPTH} levels deep")
+        if count > YAML_VALUES:
+            raise ValueError(f"it has more than {YAML_VALUES:,} values")
+        known[id(node)] = count, levels
+    return known[id(node)]
 
 
 class _Writer(yaml.SafeDumper):
@@ -60,7 +106,9 @@ def read_value(text: str) -> Any:
     """
     try:
         return yaml.load(text, _Reader)
-    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
+    except RecursionError:
+        raise ValueError(f"it is nested more than {YAML_DEPTH} levels deep") from None
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError) as error:
         raise ValueError(" ".join(str(error).split())) from None
 
 
@@ -81,12 +129,11 @@ def read_yaml(path: Path) -> Layer:
     Raises:
         UserError: the file is missing, is not YAML or is not a mapping.
     """
+    text = read_text(path, SETTINGS_BYTES)
     try:
-        data = read_value(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+        data = read_value(text)
     except ValueError as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from None
+        raise InputError(path, f"is not valid YAML: {error}") from None
     if data is None:
         return {}
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):

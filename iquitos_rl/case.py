@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from cyclopts import App, Parameter
 
 from iquitos_rl.assignments import parse_assignments
 from iquitos_rl.cli import make_app, run_app
+from iquitos_rl.machine.inputs import read_json
 
 YearSeed = Annotated[int, Parameter(help="draws whatever is random")]
 Sets = Annotated[
@@ -72,7 +72,7 @@ def import_files(
 
 
 def _print_record(folder: Path) -> None:
-    record = json.loads((folder / "case.json").read_text(encoding="utf-8"))
+    record = read_json(folder / "case.json")
     print("\n".join(f"{name}: {value:,}" for name, value in record["figures"].items()))
     print("\n".join(f"warning: {text}" for text in record["warnings"]), end="\n" if record["warnings"] else "")
     print(f"written to {folder}")

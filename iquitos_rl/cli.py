@@ -8,8 +8,11 @@ called, which keeps torch out of `--help`. Tyro prints a box of several lines an
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +25,7 @@ from rich.box import MINIMAL
 from iquitos_rl.assignments import read_value
 from iquitos_rl.config import RunSettings
 from iquitos_rl.errors import Failure, UserError
+from iquitos_rl.machine import console, unexpected
 from iquitos_rl.machine.interrupt import Interrupted
 
 Words = Annotated[tuple[str, ...], Parameter(parse=False)]
@@ -59,6 +63,9 @@ def entry(module: str, command: Callable[..., int]) -> Callable[..., int]:
 def run_app(app: App, argv: Sequence[str] | None = None) -> int:
     """Parse the words, sys.argv's by default, and run the command that they name; returns its exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if "--traceback" in words:
+        words = [word for word in words if word != "--traceback"]
+        os.environ[unexpected.SHOW] = "1"
     for n, after in enumerate([*words[1:], "-"]):
         if words[n : n + 1] == ["--resume"] and after.startswith("-"):
             words[n] = "--resume="  # it may stand without a folder, which no parser tells from one with an argument
@@ -83,26 +90,58 @@ def run_app(app: App, argv: Sequence[str] | None = None) -> int:
 def run_command(body: Callable[[], int]) -> int:
     """Run a command's body and turn what it raises into an exit status.
 
-    0 success, 1 an audit failed or a simulator died, 2 the user's input is at fault, 130 or 143 interrupted.
+    0 success, 1 an audit failed or a simulator died, 2 the user's input, the disk or the memory is at fault, 70 this
+    program is, 130 or 143 interrupted. Whether the console could be written to changes nothing.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a cp1252 console must not end a run of hours
-    try:
-        return body()
-    except UserError as error:
-        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(error))  # line ends too
-        print(f"error: {text}", file=sys.stderr)
-        return 2
-    except Failure as error:
-        print(f"{error.prefix}: {error}", file=sys.stderr)
-        return 1
-    except Interrupted as error:
-        print(error, file=sys.stderr)
-        return error.status
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    with console.guarded(), unexpected.in_background():
+        try:
+            return body()
+        except Interrupted as error:
+            print(error, file=sys.stderr)
+            return error.status
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
+        except Exception as error:
+            status, sentence = explained(error)
+            print(sentence, file=sys.stderr)
+            if os.environ.get(unexpected.SHOW) and status != unexpected.STATUS:
+                traceback.print_exception(error)
+                print(getattr(error, "details", ""), file=sys.stderr)
+            return status
+
+
+DISK = (
+    *(errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE),
+    *(errno.ENOMEM, errno.ENAMETOOLONG, errno.ELOOP, getattr(errno, "EDQUOT", errno.ENOSPC)),
+)
+"""What an operation on a file fails with for reasons that are not this program's."""
+
+
+def explained(error: Exception) -> tuple[int, str]:
+    """Exit status and sentence for an error that ended a command."""
+    if isinstance(error, UserError):
+        return 2, f"error: {one_line(str(error))}"
+    if isinstance(error, Failure):
+        return 1, f"{error.prefix}: {one_line(str(error))}"
+    if isinstance(error, OSError) and (error.filename is not None or error.errno in DISK):
+        place = "" if error.filename is None else f"{error.filename}: "
+        return 2, f"error: {one_line(f'{place}{error.strerror or error}')}"
+    if is_out_of_memory(error):
+        reason = one_line(str(error))[:200] or "in Python"
+        return 2, f"error: memory ran out ({reason}): `iquitos-rl plan` says what fits"
+    return unexpected.STATUS, unexpected.sentence(error)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, PyTorch's allocator of RAM, or that of a GPU had no more memory."""
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+
+
+def one_line(text: str) -> str:
+    """A sentence without line ends and other characters that a console would obey."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _setting(name: str, default: str | None = None) -> Parameter:

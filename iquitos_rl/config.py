@@ -15,13 +15,14 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from iquitos_rl.agents.registry import AGENTS
-from iquitos_rl.assignments import Layer, merge, parse_assignments, read_yaml, validate
+from iquitos_rl.assignments import MANY, Layer, merge, parse_assignments, read_yaml, validate
 from iquitos_rl.envs.engines import ENGINES
 from iquitos_rl.envs.task.settings import TaskSettings
 from iquitos_rl.errors import UserError
 
 ALL = "all"
 """In the place of an agent's name: every agent that has a shipped YAML file."""
+Threads = Annotated[int, Field(ge=1, le=1024)]
 QUICK = "quick"
 """The shipped YAML file of `--quick`."""
 
@@ -29,11 +30,13 @@ QUICK = "quick"
 class RunSettings(BaseModel):
     """Everything about a training run that is not the agent's own."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     case: str = Field("iquitos-38", description="a preset's name, a schema folder, or a CityLearn dataset's name")
     case_settings: dict[str, Any] = Field({}, description="overrides of a preset, e.g. {pv: {model: documented}}")
-    years: int = Field(12, ge=1, description="training years made of a preset, each with a year seed of its own")
+    years: int = Field(
+        12, ge=1, le=MANY, description="training years made of a preset, each with a year seed of its own"
+    )
     eval_case: str | None = Field(None, description="folder to evaluate on; by default a preset's unseen year")
     engine: Annotated[str, ENGINES.named("auto")] = Field(
         "auto", description="what simulates the training years: district, citylearn, or auto for the first that can"
@@ -50,18 +53,22 @@ class RunSettings(BaseModel):
     beyond: float = Field(
         0.1, ge=0, le=1, description="share of a departure that is left beyond the month's highest import"
     )
-    num_envs: int = Field(1, ge=1, description="environments stepped together")
-    episode_hours: int = Field(720, ge=1, description="length of the district engine's episodes, from random hours on")
-    episodes: int | None = Field(None, ge=1, description="site-years to train on in all; instead of steps")
-    steps: int | None = Field(None, ge=1, description="site-hours to train on in all; instead of episodes")
+    num_envs: int = Field(1, ge=1, le=MANY, description="environments stepped together")
+    episode_hours: int = Field(
+        720, ge=1, le=MANY, description="length of the district engine's episodes, from random hours on"
+    )
+    episodes: int | None = Field(None, ge=1, le=MANY, description="site-years to train on in all; instead of steps")
+    steps: int | None = Field(
+        None, ge=1, le=1000 * MANY, description="site-hours to train on in all; instead of episodes"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where the agent learns; auto takes a GPU if there is one"
     )
-    threads: int | Literal["auto"] = Field("auto", description="CPU threads of PyTorch; auto measures which is faster")
-    seed: int = Field(0, ge=0, lt=2**31, description="start of every random sequence of the training")
-    checkpoint_minutes: float = Field(
-        10, ge=0, allow_inf_nan=False, description="time between checkpoints; 0 for one at every step"
+    threads: Threads | Literal["auto"] = Field(
+        "auto", description="CPU threads of PyTorch; auto measures which is faster"
     )
+    seed: int = Field(0, ge=0, lt=2**31, description="start of every random sequence of the training")
+    checkpoint_minutes: float = Field(10, ge=0, le=1e6, description="time between checkpoints; 0 for one at every step")
     task: TaskSettings = TaskSettings()
 
 

@@ -12,3 +12,5 @@ class Failure(Exception):
     """Something failed that is not the user's input: commands print the sentence and exit with status 1."""
 
     prefix = "error"
+    details = ""
+    """A traceback of another process, if there is one; shown where the user asks for tracebacks."""

@@ -24,6 +24,7 @@ from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
 from iquitos_rl.errors import UserError
+from iquitos_rl.machine.inputs import read_bytes, shown
 
 T = TypeVar("T")
 GROUP, VARIABLE = "iquitos_rl.plugins", "IQUITOS_RL_PLUGINS"
@@ -128,9 +129,10 @@ def load_plugins() -> None:
                 _import_file(Path(name))
             else:
                 import_module(name)
-        except (ImportError, OSError, SyntaxError) as error:
+        except Exception as error:  # whatever the code of a plugin raises
             _loaded.discard(name)
-            raise UserError(f"the plugin {name} cannot be imported: {error}") from error
+            reason = str(error) if isinstance(error, ImportError | OSError | SyntaxError) else repr(error)
+            raise UserError(f"the plugin {shown(name)} cannot be imported: {reason}") from error
 
 
 def plugin_source(*functions: Any) -> list[str]:
@@ -142,7 +144,7 @@ def plugin_source(*functions: Any) -> list[str]:
             function = function.func
         module = sys.modules.get(getattr(function, "__module__", ""))
         if module is not None and not module.__name__.startswith("iquitos_rl.") and module.__file__ is not None:
-            found.append(hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest())
+            found.append(hashlib.sha256(read_bytes(module.__file__)).hexdigest())
     return found
 
 

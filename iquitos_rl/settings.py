@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from pydantic import AfterValidator, BaseModel
 from pydantic.fields import FieldInfo
 
-from iquitos_rl.assignments import read_yaml, validate, write_value
+from iquitos_rl.assignments import MANY, read_yaml, validate, write_value
 from iquitos_rl.cli import entry
 from iquitos_rl.registry import Names
 
@@ -46,7 +46,8 @@ def describe_type(field: FieldInfo) -> str:
             return " or ".join(item.func.choices())
     names = (*BOUNDS, "min_length", "max_length")
     limits = {name: getattr(item, name) for item in field.metadata for name in names if hasattr(item, name)}
-    words = [f"{BOUNDS[name]} {write_value(limit)}" for name, limit in limits.items() if name in BOUNDS]
+    told = {name: limit for name, limit in limits.items() if name in BOUNDS and limit < MANY}  # others only catch slips
+    words = [f"{BOUNDS[name]} {write_value(limit)}" for name, limit in told.items()]
     if (shortest := limits.get("min_length")) is not None:
         words.append(f"{shortest} of them" if limits.get("max_length") == shortest else f"{shortest} or more of them")
     return ", ".join([_type(field.annotation), *words])

@@ -126,7 +126,7 @@ def test_a_wrong_setting_is_one_sentence(shipped, sets, message):
     [
         (b"a: [", "is not valid YAML"),
         (b"- 1\n", "must hold settings"),
-        (b"\xff\xfe\x00", "is not valid YAML"),
+        (b"\xff\xfe\x00", "is not text in UTF-8"),
         (None, "cannot be read"),
     ],
 )

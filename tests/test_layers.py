@@ -10,6 +10,7 @@ import iquitos_rl
 ROOT = Path(iquitos_rl.__file__).parent
 LAYERS = (
     ("errors", "version"),
+    ("machine.inputs",),
     ("assignments", "registry"),
     ("machine",),
     ("cases.thermal", "cases.appliance", "cases.occupant"),

@@ -17,15 +17,16 @@ from iquitos_rl.agents.compiled import Loss
 from iquitos_rl.agents.on_policy import OnPolicy, OnPolicyConfig, evaluate
 from iquitos_rl.agents.registry import AgentEntry
 from iquitos_rl.agents.rmsprop import RMSpropTF
+from iquitos_rl.assignments import MANY
 
 
 class A2CConfig(OnPolicyConfig):
     """Settings of A2C. Steps are transitions of one environment: a step of E environments counts E."""
 
-    horizon: int = Field(5, ge=1, description="Steps of every environment between updates.")
-    learning_rate: float = Field(7e-4, gt=0, description="RMSprop's step size at the start.")
+    horizon: int = Field(5, ge=1, le=MANY, description="Steps of every environment between updates.")
+    learning_rate: float = Field(7e-4, gt=0, le=100, description="RMSprop's step size at the start.")
     gae_lambda: float = Field(1.0, ge=0, le=1, description="Weight of the longer estimates in the advantage.")
-    log_every: int = Field(1_000, ge=1, description="Transitions between two progress reports.")
+    log_every: int = Field(1_000, ge=1, le=MANY, description="Transitions between two progress reports.")
 
 
 def policy_loss(log_prob: Tensor, advantage: Tensor) -> Tensor:

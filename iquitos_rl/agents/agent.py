@@ -5,11 +5,11 @@ An algorithm is a subclass with settings, losses and `rounds`: experience, and t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -22,25 +22,32 @@ from iquitos_rl.agents.metrics import Metrics
 from iquitos_rl.agents.policy_file import ArrayOrTensor, PolicySpec, apply_policy, load_policy, save_policy
 from iquitos_rl.agents.progress import EpisodeTracker, Progress
 from iquitos_rl.agents.registry import AGENTS
+from iquitos_rl.assignments import MANY
 from iquitos_rl.buffers.placement import Item
 from iquitos_rl.envs.gym.adapter import TrainingEnv, as_vector
 from iquitos_rl.envs.vector import StepResult, VectorEnv
 from iquitos_rl.errors import UserError
 from iquitos_rl.machine import heap
 from iquitos_rl.memory.recovery import Parts, explained
-from iquitos_rl.memory.rehearsal import STEP
+from iquitos_rl.memory.rehearsal import STEP, without_memory
 
 A = TypeVar("A", bound="Agent")
 OnStep = Callable[[int], None] | None
 OnLog = Callable[[Progress], None] | None
 
 
+Hidden = Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], Field(min_length=1, max_length=64)]
+"""Widths of hidden layers."""
+
+
 class AgentConfig(BaseModel):
     """Settings that all agents have."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    micro_batch: int | None = Field(None, ge=1, description="Most transitions per backward pass; null for the batch.")
+    micro_batch: int | None = Field(
+        None, ge=1, le=MANY, description="Most transitions per backward pass; null for the batch."
+    )
     amp: Amp = Field("off", description="bf16: the networks' products in bfloat16, the rest in float32.")
     compile: Compile = Field(
         "auto", description="graphs: CUDA graphs, as auto on a GPU; default: torch.compile; or off."
@@ -287,12 +294,21 @@ class Agent:
             raise UserError(
                 f"{directory}: policy.json does not describe such a policy: {where}: {first['msg']}"
             ) from error
+        misfit = UserError(f"{directory}: the weights do not fit the settings in policy.json")
+        if not networks:  # looked at before networks of whatever size the file says take memory
+            try:
+                with without_memory():
+                    made = cls(None, config, "meta", spec=spec).networks.state_dict()
+            except RuntimeError as error:
+                raise misfit from error
+            if _forms(made) != _forms(tensors):
+                raise misfit
         agent = cls(env, config, device, seed, spec=spec, **networks)
         agent.spec.must_match(spec)
         try:
             agent.networks.load_state_dict(tensors)
         except RuntimeError as error:
-            raise UserError(f"{directory}: the weights do not fit the settings in policy.json") from error
+            raise misfit from error
         return agent
 
     def state_dict(self) -> dict[str, Any]:
@@ -336,6 +352,11 @@ def load_agent(
     if name not in AGENTS:
         raise UserError(f"{directory}: unknown algorithm {name}")
     return AGENTS[name].agent.load(directory, env, device, seed, **networks)
+
+
+def _forms(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    """Shape and type of each tensor."""
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
 
 
 def trainable(module: nn.Module) -> list[nn.Parameter]:

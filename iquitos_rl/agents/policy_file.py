@@ -10,12 +10,12 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -23,8 +23,11 @@ from torch import Tensor
 
 from iquitos_rl.envs.vector import VectorEnv
 from iquitos_rl.errors import UserError
+from iquitos_rl.machine.inputs import TENSOR_BYTES, read_bytes, read_json
 
 FORMAT_VERSION = 1
+MOST_COLUMNS = 10_000_000
+"""Of an observation or an action; more would be an error in a file."""
 TENSORS, META = "policy.safetensors", "policy.json"
 _KEYS = {"format_version": int, "algorithm": str, "config": dict, "spec": dict, "tensors_sha256": str}
 
@@ -35,14 +38,29 @@ ArrayOrTensor = TypeVar("ArrayOrTensor", NDArray[np.floating[Any]], Tensor)
 class PolicySpec(BaseModel):
     """What a policy must know of its environment to act without it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    obs_dim: int = Field(ge=1, description="Width D of an observation.")
-    action_dim: int = Field(ge=1, description="Width A of an action.")
+    obs_dim: int = Field(ge=1, le=MOST_COLUMNS, description="Width D of an observation.")
+    action_dim: int = Field(ge=1, le=MOST_COLUMNS, description="Width A of an action.")
     action_low: list[float] = Field(description="What -1 means to the environment, for each action.")
     action_high: list[float] = Field(description="What 1 means to the environment, for each action.")
-    action_mask_columns: list[int] | None = Field(description="See `VectorEnv.action_mask_columns`.")
+    action_mask_columns: list[Annotated[int, Field(ge=-1, lt=MOST_COLUMNS)]] | None = Field(
+        description="See `VectorEnv.action_mask_columns`."
+    )
     environment: dict[str, Any] = Field(description="The environment's own `policy_spec`, e.g. names and bounds.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> PolicySpec:
+        columns = self.action_mask_columns
+        if not len(self.action_low) == len(self.action_high) == self.action_dim:
+            raise ValueError("action_low and action_high must have a number for each action")
+        if any(low > high for low, high in zip(self.action_low, self.action_high)):
+            raise ValueError("action_low must not be above action_high")
+        if columns is not None and len(columns) != self.action_dim:
+            raise ValueError("action_mask_columns must have a column for each action")
+        if columns is not None and not all(-1 <= column < self.obs_dim for column in columns):
+            raise ValueError("action_mask_columns must be columns of the observation, or -1")
+        return self
 
     @classmethod
     def of(cls, env: VectorEnv) -> PolicySpec:
@@ -145,20 +163,19 @@ def load_policy(directory: str | Path) -> tuple[dict[str, Any], dict[str, Tensor
     """
     directory = Path(directory)
     meta = _read_meta(directory / META)
-    weights = _read(directory / TENSORS)
+    weights = read_bytes(directory / TENSORS, TENSOR_BYTES)
     if hashlib.sha256(weights).hexdigest() != meta["tensors_sha256"]:
         raise UserError(f"{directory / TENSORS}: not the weights that {META} was saved with (sha256 differs)")
     try:
         return meta, load_tensors(weights)
-    except SafetensorError as error:
-        raise UserError(f"{directory / TENSORS}: not a safetensors file ({error})") from error
+    except (SafetensorError, LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        # torch's reader knows fewer types of numbers than the format has, and says so in its own ways
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"{directory / TENSORS}: not a safetensors file ({reason})") from error
 
 
 def _read_meta(path: Path) -> dict[str, Any]:
-    try:
-        meta = json.loads(_read(path).decode("utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: not a JSON file ({error})") from error
+    meta = read_json(path)
     if not isinstance(meta, dict):
         raise UserError(f"{path}: a policy's description must be a JSON object")
     for key, kind in _KEYS.items():
@@ -169,13 +186,6 @@ def _read_meta(path: Path) -> dict[str, Any]:
     if meta["format_version"] != FORMAT_VERSION:
         raise UserError(f"{path}: format_version is {meta['format_version']}, this program reads {FORMAT_VERSION}")
     return meta
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: the policy file cannot be read ({error.strerror})") from error
 
 
 def _replace(path: Path, contents: bytes) -> None:

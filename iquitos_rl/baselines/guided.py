@@ -55,7 +55,10 @@ class Guide:
     def from_json(cls, task: SiteTask, data: dict[str, Any]) -> Guide:
         """Raises UserError where the data is not what `to_json` writes."""
         try:
-            return cls(task, RuleSettings.from_json(data["rule"]), float(data["reach"]), float(data["beyond"]))
+            reach, beyond = float(data["reach"]), float(data["beyond"])
+            if not (0 < reach <= 2 and 0 <= beyond <= 1):
+                raise ValueError(f"reach {reach}, beyond {beyond}")
+            return cls(task, RuleSettings.from_json(data["rule"], task.num_buildings), reach, beyond)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"the rule that the policy steers around cannot be read: {error}") from None
 
@@ -100,8 +103,15 @@ def controller(agent: Any, task: SiteTask) -> Controller:
     Raises:
         UserError: the guide stored with the policy cannot be read, or cannot act with this task.
     """
-    guide, predict = agent.spec.environment.get("guide"), agent.predict
-    return predict if guide is None else Guide.from_json(task, guide).around(predict)  # type: ignore[no-any-return]
+    spec, predict = agent.spec, agent.predict
+    if spec.action_dim != task.action_dim or {*spec.action_low} != {-1.0} or {*spec.action_high} != {1.0}:
+        raise UserError(f"the policy has {spec.action_dim} actions of another range than this site's {task.action_dim}")
+    guide = spec.environment.get("guide")
+    control = predict if guide is None else Guide.from_json(task, guide)
+    width = task.obs_dim if guide is None else control.obs_dim
+    if spec.obs_dim != width:
+        raise UserError(f"the policy was trained on {spec.obs_dim} observation columns, this site has {width}")
+    return predict if guide is None else control.around(predict)  # type: ignore[no-any-return]
 
 
 class GuidedSite(VectorEnv):

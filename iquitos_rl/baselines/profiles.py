@@ -24,6 +24,10 @@ class Profiles(NamedTuple):
     """(12, B) mean load of each calendar month as a multiple of the year's; 1 for a month that never occurs."""
 
 
+PROFILE_ROWS = (24, 24, 24, 12)
+"""Rows of each field of `Profiles`."""
+
+
 def fit_profiles(sites: Sequence[Site]) -> Profiles:
     """Mean day of some years."""
     return Profiles(*(np.mean(of_years, axis=0) for of_years in zip(*map(_profiles, sites))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from iquitos_rl.baselines.profiles import Profiles
+from iquitos_rl.baselines.profiles import PROFILE_ROWS, Profiles
 from iquitos_rl.baselines.rules import RULES, known_facts
 from iquitos_rl.baselines.view import Decision, Now, SiteView
 from iquitos_rl.envs.task.site_task import SiteTask
@@ -31,16 +32,29 @@ class RuleSettings:
         return {"name": self.name, "parameters": dict(self.parameters), "profiles": profiles}
 
     @staticmethod
-    def from_json(data: dict[str, Any]) -> RuleSettings:
-        """Raises UserError where the data is not what `to_json` writes."""
+    def from_json(data: dict[str, Any], buildings: int | None = None) -> RuleSettings:
+        """Inverse of `to_json`.
+
+        Args:
+            buildings: how many the profiles must be of, where that is known.
+
+        Raises:
+            UserError: the data is not what `to_json` writes.
+        """
         try:
             name = str(data["name"])
             parameters = {str(key): float(value) for key, value in data["parameters"].items()}
             profiles = Profiles(*(np.array(data["profiles"][key], dtype=np.float64) for key in Profiles._fields))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise UserError(f"the stored rule cannot be read: {error}") from None
         if name not in RULES or set(parameters) != set(RULES[name].ranges):
             raise UserError(f"the stored rule {name} is not one of this version, or its parameters are not")
+        for values, rows in zip(profiles, PROFILE_ROWS):
+            wanted = (rows, profiles.load.shape[-1] if buildings is None and profiles.load.ndim == 2 else buildings)
+            if values.shape != wanted or not np.isfinite(values).all():
+                raise UserError(f"the stored rule {name} has a profile that is not {wanted} finite numbers")
+        if not all(math.isfinite(value) for value in parameters.values()):
+            raise UserError(f"the stored rule {name} has a parameter that is not finite")
         return RuleSettings(name, parameters, profiles)
 
 

@@ -22,6 +22,7 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor
 
 from iquitos_rl.machine.files import digest, write_text
+from iquitos_rl.machine.inputs import TENSOR_BYTES, InputError, read_bytes, read_json
 
 FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
@@ -101,12 +102,14 @@ class Slot:
         """
         path = self.folder / MANIFEST
         try:
-            found = json.loads(path.read_bytes())
+            found = read_json(path)
             body: dict[str, Any] = found["body"]
             unchanged = isinstance(body, dict) and digest(body) == found["sha256"]
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except InputError as error:
+            if error.missing:
+                return None
+            raise DamagedError(str(error)) from None
+        except (ValueError, KeyError, TypeError) as error:
             raise DamagedError(f"{path} cannot be read ({type(error).__name__})") from None
         if not unchanged:
             raise DamagedError(f"{path} is not what was written (its SHA-256 differs)")
@@ -125,9 +128,9 @@ class Slot:
         """
         path = self._path(name)
         try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise DamagedError(f"{path} cannot be read ({error.strerror})") from None
+            data = read_bytes(path, TENSOR_BYTES)
+        except InputError as error:
+            raise DamagedError(str(error)) from None
         if hashlib.sha256(data).hexdigest() != name:
             with contextlib.suppress(OSError):
                 path.unlink()
@@ -142,7 +145,7 @@ class Slot:
         """
         try:
             return load_tensors(self.read(name))
-        except (SafetensorError, ValueError, KeyError) as error:
+        except (SafetensorError, LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise DamagedError(f"{self._path(name)} is not a safetensors file ({error})") from None
 
     def _path(self, name: str) -> Path:

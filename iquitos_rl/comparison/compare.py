@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
@@ -26,8 +25,10 @@ from iquitos_rl.judging.table import is_year
 from iquitos_rl.machine.device import choose_device, choose_threads
 from iquitos_rl.machine.facts import machine, versions
 from iquitos_rl.machine.files import write_json, write_text
+from iquitos_rl.machine.inputs import read_text
 from iquitos_rl.machine.interrupt import Interrupts
 from iquitos_rl.report.page import write_report
+from iquitos_rl.report.results import read_summary
 from iquitos_rl.runs.folder import SUMMARY, lock_output
 
 BOUND_TOLERANCE = 1e-6
@@ -97,7 +98,7 @@ def copy_median_hours(comparison: Comparison, records: list[Record]) -> dict[str
         for kind in ("timeseries", "trace", "sockets"):
             source = comparison.run(name, seed) / f"{kind}_{name}.csv"
             if source.is_file():
-                write_text(comparison.output / source.name, source.read_text(encoding="utf-8"))
+                write_text(comparison.output / source.name, read_text(source))
     return chosen
 
 
@@ -107,10 +108,7 @@ def summarise(comparison: Comparison, records: list[Record], runner: Runner) -> 
     years, agents = list(comparison.years), list(comparison.settings.agents)
     span = "year" if all(is_year(record.figures.get("hours")) for record in records) else "period"
     paths = {name: [comparison.run(name, seed) / SUMMARY for seed in range(comparison.seeds)] for name in agents}
-    finished = {
-        name: [json.loads(path.read_text(encoding="utf-8")) for path in own if path.is_file()]
-        for name, own in paths.items()
-    }
+    finished = {name: [read_summary(path) for path in own if path.is_file()] for name, own in paths.items()}
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": "comparison",
@@ -130,8 +128,10 @@ def summarise(comparison: Comparison, records: list[Record], runner: Runner) -> 
             "largest_balance_residual_kwh": max(r.figures.get("balance_residual_kwh", 0.0) for r in records),
             "warnings": [*comparison.warnings, *bound_warnings(records), *missing_kpis(records[0].figures)],
         },
-        "timing": {name: mean_timing([run["timing"][name] for run in finished[name]]) for name in agents},
-        "memory": largest(run["memory"] for own in finished.values() for run in own),
+        "timing": {
+            name: mean_timing([run.get("timing", {}).get(name, {}) for run in own]) for name, own in finished.items()
+        },
+        "memory": largest(run.get("memory", {}) for own in finished.values() for run in own),
         "machine": machine(choose_device(comparison.settings.run.device), torch.get_num_threads()),
         "versions": versions(),
         "settings": {name: comparison.dump(name, 0) for name in agents},

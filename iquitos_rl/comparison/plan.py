@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from iquitos_rl.envs.citylearn.env import resolve_case
 from iquitos_rl.envs.task.objective import Objective, read_tariff
 from iquitos_rl.errors import UserError
 from iquitos_rl.machine.files import write_json
+from iquitos_rl.machine.inputs import InputError, read_json
 from iquitos_rl.runs.folder import NO_DIFFERENCE, SUMMARY, differences, has_failures, read_run
 from iquitos_rl.runs.session import OUTPUTS
 from iquitos_rl.runs.years import EVALUATION_YEAR_SEED, prepare_years, preset_year
@@ -151,8 +151,8 @@ def open_comparison(comparison: Comparison) -> None:
         raise UserError(f"--output {output} is not a folder")
     if output.is_dir() and any(output.iterdir()):
         try:
-            known = json.loads(path.read_text(encoding="utf-8"))["case"]
-        except (OSError, ValueError, KeyError, TypeError):
+            known = read_json(path)["case"]
+        except (InputError, KeyError, TypeError):
             raise UserError(f"--output {output} holds something, but no comparison: choose another folder") from None
         if known != comparison.case:
             raise UserError(f"--output {output} is a comparison on {known}, not on {comparison.case}")

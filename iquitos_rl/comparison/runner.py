@@ -17,6 +17,7 @@ from iquitos_rl.judging.references import UNCONTROLLED, Reference, compared, sto
 from iquitos_rl.judging.standings import Record
 from iquitos_rl.judging.summary import largest
 from iquitos_rl.machine.files import write_text
+from iquitos_rl.machine.inputs import read_bytes
 from iquitos_rl.machine.interrupt import STATUS, Interrupted, Interrupts
 from iquitos_rl.runs.jobs import Task, run_tasks
 from iquitos_rl.runs.session import LATEST, Request
@@ -91,7 +92,7 @@ class Runner:
                 raise Interrupted(status - STATUS, self.hint)
             if status != 0:
                 log = own.output / f"{label}.log"
-                last = (log.read_text(encoding="utf-8").strip().splitlines() or ["it said nothing"])[-1]
+                last = (read_bytes(log).decode("utf-8", "replace").strip().splitlines() or ["it said nothing"])[-1]
                 self.failed[label] = f"{last} (status {status}, {log.name})"
                 print(f"{label} failed: {self.failed[label]}", file=sys.stderr, flush=True)
         return {name: [n for n in seeds if own.run(name, n).name not in self.failed] for name in own.settings.agents}

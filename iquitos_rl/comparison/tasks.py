@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,10 +15,13 @@ from iquitos_rl.envs.task.settings import TaskSettings
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.evaluation import evaluate_policy
 from iquitos_rl.judging.references import Reference, judge, learn
-from iquitos_rl.judging.summary import DEMAND_AUDIT, Judged
+from iquitos_rl.judging.summary import DEMAND_AUDIT, Judged, has_costs
+from iquitos_rl.machine.console import log_to
 from iquitos_rl.machine.facts import versions
 from iquitos_rl.machine.files import write_json
+from iquitos_rl.machine.inputs import TENSOR_BYTES, InputError, read_bytes, read_typed
 from iquitos_rl.machine.interrupt import Interrupts
+from iquitos_rl.report.results import read_summary
 from iquitos_rl.runs.evaluation import load_site_agent
 from iquitos_rl.runs.folder import SUMMARY
 from iquitos_rl.runs.session import Request, train
@@ -45,7 +47,7 @@ def reference_task(reference: Reference, cache: Path, interrupts: Interrupts) ->
 
 def train_task(request: Request, log: Path, interrupts: Interrupts) -> int:
     """Train as the command does, with its output added to a file; returns its exit status."""
-    with log.open("a", encoding="utf-8") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+    with log_to(log):
         return run_command(lambda: train(request))
 
 
@@ -64,12 +66,12 @@ def own_year(name: str, run: Path) -> AgentYear:
         UserError: the summary cannot be read or lacks the agent.
     """
     path = run / SUMMARY
-    try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-        audit = {key: float(value) for key, value in summary["audit"].items() if key != "warnings"}
-        return AgentYear(summary["controllers"][name], audit)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} cannot be used ({type(error).__name__}: {error})") from None
+    summary = read_summary(path)
+    figures = summary["controllers"].get(name, {})
+    if not has_costs(figures):
+        raise UserError(f"{path} holds no figures of {name}")
+    audit = {key: float(value) for key, value in summary.get("audit", {}).items() if key != "warnings"}
+    return AgentYear(figures, audit)
 
 
 def inputs_of(run: Path, fingerprint: str) -> dict[str, str]:
@@ -78,21 +80,26 @@ def inputs_of(run: Path, fingerprint: str) -> dict[str, str]:
     Raises:
         UserError: the run holds no policy.
     """
-    try:
-        policy = b"".join((run / "policy" / name).read_bytes() for name in ("policy.json", "policy.safetensors"))
-    except OSError as error:
-        raise UserError(f"{error.filename} cannot be read: {error.strerror}") from None
+    files = (run / "policy" / name for name in ("policy.json", "policy.safetensors"))
+    policy = b"".join(read_bytes(path, TENSOR_BYTES) for path in files)
     return {"policy": hashlib.sha256(policy).hexdigest(), "year": fingerprint, "citylearn": versions()["citylearn"]}
+
+
+class _Stored(NamedTuple):
+    """What is stored of an evaluated year."""
+
+    inputs: dict[str, str]
+    result: AgentYear
 
 
 def stored_year(run: Path, year: str, fingerprint: str) -> AgentYear | None:
     """What was found before for this very policy and year; None, and judged again, where anything is in doubt."""
     try:
-        data = json.loads((run / "years" / f"{year}.json").read_text(encoding="utf-8"))
-        found = AgentYear(**data["result"])
-    except (OSError, ValueError, KeyError, TypeError):
+        found = read_typed(run / "years" / f"{year}.json", _Stored)
+    except InputError:
         return None
-    return found if data.get("inputs") == inputs_of(run, fingerprint) else None
+    same = found.inputs == inputs_of(run, fingerprint) and has_costs(found.result.figures)
+    return found.result if same else None
 
 
 def judge_task(name: str, run: Path, year: str, case: Path, fingerprint: str, interrupts: Interrupts) -> AgentYear:

@@ -5,12 +5,14 @@ Each is evaluated once and stored under a digest of everything that it depends o
 
 from __future__ import annotations
 
-import json
+import hashlib
+import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 from iquitos_rl.baselines.controller import Controller
 from iquitos_rl.baselines.optimum import optimum
@@ -26,14 +28,22 @@ from iquitos_rl.envs.task.objective import Objective, read_tariff
 from iquitos_rl.envs.task.site_task import TaskSettings
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.simulate import simulate_year
-from iquitos_rl.judging.summary import SCHEMA_VERSION, Judged, audit_demand, figures, grid_only, planned_figures
+from iquitos_rl.judging.summary import (
+    SCHEMA_VERSION,
+    Judged,
+    audit_demand,
+    figures,
+    grid_only,
+    has_costs,
+    planned_figures,
+)
 from iquitos_rl.judging.timeseries import planned_timeseries, write_csv, write_hours
 from iquitos_rl.machine.facts import versions
 from iquitos_rl.machine.files import digest, write_json, write_text
+from iquitos_rl.machine.inputs import InputError, read_bytes, read_json, read_typed
 from iquitos_rl.machine.locks import only_process
 from iquitos_rl.registry import plugin_source
 
-T = TypeVar("T")
 UNCONTROLLED, STRONGEST, OPTIMUM = "uncontrolled", "strongest", "optimum"
 TUNING_YEARS = 3
 """Most training years that a rule is tuned on: it has few parameters, and more years take longer."""
@@ -81,14 +91,31 @@ def store_of(reference: Reference, cache: Path) -> Path:
     return cache / "references" / f"{reference.name}-{name[:16]}"
 
 
-def stored(reference: Reference, cache: Path) -> Judged | None:
-    """What was found before for equal inputs, None where nothing was.
+class _Stored(NamedTuple):
+    """What the store holds of a reference."""
 
-    Raises:
-        UserError: the stored file cannot be read.
-    """
-    path = store_of(reference, cache) / "judged.json"
-    return _load(path, lambda data: Judged(**data)) if path.is_file() else None
+    judged: Judged
+    files: dict[str, str]
+    """SHA-256 of the files of its hours, by their names."""
+
+
+def stored(reference: Reference, cache: Path) -> Judged | None:
+    """What was found before for equal inputs; None where nothing was, or where it is damaged."""
+    store = store_of(reference, cache)
+    path = store / "judged.json"
+    try:
+        judged, files = read_typed(path, _Stored)
+        complete = has_costs(judged.figures) and (reference.name != UNCONTROLLED or has_costs(judged.grid_only))
+        if not complete or ("timeseries.csv" not in files and CONTROLLERS[reference.name].kept):
+            raise InputError(path, "lacks figures")
+        for name, wanted in files.items():
+            if hashlib.sha256(read_bytes(store / name)).hexdigest() != wanted:
+                raise InputError(store / name, "is not what was written (its SHA-256 differs)")
+    except InputError as error:
+        if os.path.lexists(path):
+            print(f"warning: {error}; {reference.name} is evaluated again", file=sys.stderr, flush=True)
+        return None
+    return judged
 
 
 def judge(reference: Reference, cache: Path, on_hour: Callable[[int], None] | None = None) -> Judged:
@@ -120,7 +147,8 @@ def judge(reference: Reference, cache: Path, on_hour: Callable[[int], None] | No
         store.mkdir(exist_ok=True)
         if CONTROLLERS[name].kept:
             write()
-        write_json(store / "judged.json", judged._asdict())
+        files = {path.name: hashlib.sha256(read_bytes(path)).hexdigest() for path in sorted(store.glob("*.csv"))}
+        write_json(store / "judged.json", {"judged": judged._asdict(), "files": files})
     return judged
 
 
@@ -168,25 +196,32 @@ def find_rule(
             raises ends it.
 
     Raises:
-        UserError: the district engine cannot reproduce the site, the stored file is damaged, none is stored and it is
-            not to be tuned, or the cache cannot be written to.
+        UserError: the district engine cannot reproduce the site, no undamaged rule is stored and it is not to be tuned,
+            or the cache cannot be written to.
     """
     sites = train_years[:TUNING_YEARS]
     path = _rule_path(name, sites, task, cache)
-    if not path.is_file():
+    buildings = len(sites[0].buildings)
+    rule = _stored_rule(path, buildings)
+    if rule is None:
         if skip:
             raise UserError(f"{cache} holds no tuned rule {name} for these inputs, and none is to be worked out")
         with only_process(path, lambda: on_share(0.0)):
-            if not path.is_file():
-                write_json(path, tune(name, sites, plain_task(task), on_share=on_share).to_json())
-    return _load(path, RuleSettings.from_json)
+            rule = _stored_rule(path, buildings, tell=False)  # another process may have tuned it
+            if rule is None:
+                rule = tune(name, sites, plain_task(task), on_share=on_share)
+                write_json(path, rule.to_json())
+    return rule
 
 
-def _load(path: Path, make: Callable[[Any], T]) -> T:
+def _stored_rule(path: Path, buildings: int, tell: bool = True) -> RuleSettings | None:
+    """A rule that was tuned before; None where there is none, or where it is damaged."""
     try:
-        return make(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path} cannot be used: {error}") from None
+        return RuleSettings.from_json(read_json(path), buildings)
+    except UserError as error:
+        if tell and os.path.lexists(path):
+            print(f"warning: {path} cannot be used ({error}); the rule is tuned again", file=sys.stderr, flush=True)
+        return None
 
 
 def _rule_path(name: str, sites: Sequence[Site], task: TaskSettings, cache: Path) -> Path:
@@ -207,6 +242,6 @@ def copy_hours(reference: Reference, cache: Path, output: Path) -> None:
         source = store_of(reference, cache) / f"{kind}.csv"
         try:
             if kind == "timeseries" or source.is_file():
-                write_text(output / f"{kind}_{reference.name}.csv", source.read_bytes().decode("utf-8"))
-        except (OSError, ValueError) as error:
+                write_text(output / f"{kind}_{reference.name}.csv", read_bytes(source).decode("utf-8"))
+        except ValueError as error:
             raise UserError(f"{source} cannot be used: {error}") from None

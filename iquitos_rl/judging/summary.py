@@ -29,6 +29,10 @@ THERMAL_TERMS = ("comfort_cost", "unserved_cost")
 """And these, on a site with thermal devices."""
 
 
+COMPARED = ("bill", "co2_kg", "import_kwh", "energy_cost", "demand_cost")
+"""Figures by which agents are told apart from references; every controller has them."""
+
+
 def bill_terms(info: Collection[str]) -> tuple[str, ...]:
     """The terms of a bill that a year has."""
     return (*TERMS, *(term for term in THERMAL_TERMS if term in info))
@@ -160,10 +164,14 @@ def demand_cost(site: Site, objective: Objective, import_kwh: np.ndarray[Any, An
     return cost
 
 
+def has_costs(found: Mapping[str, float]) -> bool:
+    """Whether stored figures have what a summary is made of."""
+    return all(name in found for name in COMPARED)
+
+
 def reductions(agent: dict[str, float], reference: dict[str, float]) -> dict[str, float]:
     """Percent by which an agent is below a reference; negative where it is above, absent where the reference is 0."""
-    names = ("bill", "co2_kg", "import_kwh", "energy_cost", "demand_cost")
-    return {name: 100 * (1 - agent[name] / reference[name]) for name in names if reference.get(name, 0) > 0}
+    return {name: 100 * (1 - agent[name] / reference[name]) for name in COMPARED if reference.get(name, 0) > 0}
 
 
 def audit_demand(year: Year, objective: Objective) -> float:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from iquitos_rl.errors import UserError
+from iquitos_rl.machine.inputs import TABLE_BYTES, InputError, read_bytes
 
 
 def write_text(path: Path, text: str) -> None:
@@ -68,3 +69,23 @@ def new_folder(output: Path) -> Iterator[Path]:
         raise UserError(f"{output} cannot be written: {error.strerror}") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy all regular files below `source` into an existing folder, `target`, which may lie in it.
+
+    Raises:
+        InputError: something in it is no file, as a named pipe is not, or all of it is too large for a case.
+    """
+    total = 0
+    for place, folders, names in os.walk(source):
+        folders[:] = [name for name in folders if not os.path.samefile(Path(place, name), target)]
+        for name in names:
+            path = Path(place, name)
+            copy = target / path.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            content = read_bytes(path)
+            total += len(content)
+            if total > TABLE_BYTES:
+                raise InputError(source, f"holds more than {TABLE_BYTES >> 20:,} MiB, so it is no case")
+            copy.write_bytes(content)

@@ -6,6 +6,7 @@ at once, which is safe because files are written under a temporary name and then
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -60,4 +61,6 @@ class Interrupts:
         if self.number is not None:
             os._exit(STATUS + number)
         self.number = number
-        os.write(2, f"\n{self.saving}; interrupt again to stop at once\n".encode())  # print is not safe in a handler
+        with contextlib.suppress(OSError):  # nobody may be listening
+            # print is not safe in a handler
+            os.write(2, f"\n{self.saving}; interrupt again to stop at once\n".encode())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -84,11 +85,8 @@ def rehearse(
     Raises:
         UserError: the agent needs the value of a number, or a size is too large even for counting.
     """
-    # Fused optimisers refuse the meta device although their kernels know it.
-    fused = patch("torch.optim.optimizer._get_fused_kernels_supported_devices", lambda: ["meta"])
-    place = patch.object(device, "REHEARSED", "cuda" if on_gpu else "cpu")
     try:
-        with TensorPeak("meta") as taken, torch.device("meta"), fused, place:
+        with TensorPeak("meta") as taken, without_memory(on_gpu):
             agent = agent_type(env, config, "meta", **{name: on_meta(module) for name, module in networks.items()})
             agent.rehearse()  # from here on there are gradients and moments
             size = config.micro_batch or agent.batches()[0]
@@ -112,6 +110,16 @@ def step_bytes(env: VectorEnv) -> float:
                 return 0.0
             peaks.append(taken.during(work))
     return (peaks[1] - peaks[0]) / (FEW[1] - FEW[0])
+
+
+@contextlib.contextmanager
+def without_memory(on_gpu: bool = False) -> Iterator[None]:
+    """Inside this context agents are made on PyTorch's meta device, and take no memory."""
+    # Fused optimisers refuse the meta device although their kernels know it.
+    fused = patch("torch.optim.optimizer._get_fused_kernels_supported_devices", lambda: ["meta"])
+    place = patch.object(device, "REHEARSED", "cuda" if on_gpu else "cpu")
+    with torch.device("meta"), fused, place:
+        yield
 
 
 def on_meta(module: nn.Module) -> nn.Module:

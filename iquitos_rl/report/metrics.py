@@ -12,6 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from iquitos_rl.errors import UserError
 from iquitos_rl.machine.files import write_text
+from iquitos_rl.machine.inputs import InputError, read_text
 
 Row = dict[str, float]
 
@@ -98,15 +99,14 @@ def read_metrics(path: Path) -> list[Row]:
     """The rows of a `metrics.csv` up to a line that was cut off; none if there is no file."""
     rows: list[Row] = []
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         whole = text[: text.rfind("\n") + 1]
         for line in csv.DictReader(io.StringIO(whole)):
             rows.append({name: float(value) for name, value in line.items() if value})
             if "step" not in rows[-1]:
                 rows.pop()
                 break
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError, TypeError, AttributeError, csv.Error) as error:
-        print(f"warning: {path}: read up to row {len(rows)} only ({error})", file=sys.stderr, flush=True)
+    except (InputError, ValueError, TypeError, AttributeError, csv.Error) as error:
+        if not getattr(error, "missing", False):
+            print(f"warning: {path}: read up to row {len(rows)} only ({error})", file=sys.stderr, flush=True)
     return rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import io
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.references import kept
+from iquitos_rl.machine.inputs import InputError, first_problem, read_bytes, read_json
 from iquitos_rl.report.metrics import read_metrics
 
 SUMMARY = "simulation_summary.json"
@@ -26,6 +27,7 @@ TRACED = ("demand_cost", "missing_kwh", "departures", "served")
 SOCKETS = ("departures", "served", "missing_kwh", "energy_kwh")
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Numbers = dict[str, Number]
+Count = Annotated[int, Field(ge=0, le=10**9)]
 
 
 class Audit(BaseModel):
@@ -60,18 +62,18 @@ class Interval(BaseModel):
 
 
 class Standing(BaseModel):
-    seeds: int
+    seeds: Count
     bill: Interval
     co2_kg: Interval
     gap_closed: Interval | None
     below_strongest: Interval | None
-    better: int | None
+    better: Count | None
     served_of_feasible: Number | None
 
 
 class Record(BaseModel):
     controller: str
-    seed: int | None
+    seed: Count | None
     year: str
     figures: Numbers
 
@@ -82,8 +84,8 @@ class Compared(Run):
     standings: dict[str, Standing]
     records: list[Record]
     years: Annotated[list[str], Field(min_length=1)]
-    seeds: int
-    hours_of_seed: dict[str, int]
+    seeds: Count
+    hours_of_seed: dict[str, Count]
     evaluated_on: str
     simulator: str
 
@@ -179,18 +181,14 @@ def read_results(folder: Path) -> Results:
 
 def read_summary(path: Path) -> dict[str, Any]:
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): a finished run has one") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not a JSON file ({error})") from None
+        summary = read_json(path)
+    except InputError as error:
+        raise UserError(f"{error}{': a finished run has one' if error.missing else ''}") from None
     shape = Compared if isinstance(summary, dict) and summary.get("standings") else Run
     try:
         shape.model_validate(summary)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise UserError(f"{path}: {place}: {first['msg']}, so it is not the summary of a run") from None
+        raise UserError(f"{path}: {first_problem(error)}, so it is not the summary of a run") from None
     return dict(summary)
 
 
@@ -206,8 +204,8 @@ def read_columns(path: Path, needed: Iterable[str], wanted: Iterable[str] = ()) 
     """The `needed` columns of a CSV file, and those `wanted` columns that it has."""
     chosen = {*needed, *wanted}
     try:
-        frame = pd.read_csv(path, usecols=lambda column: column in chosen)
-    except (OSError, ValueError) as error:  # pandas raises subclasses of ValueError
+        frame = pd.read_csv(io.BytesIO(read_bytes(path)), usecols=lambda column: column in chosen)
+    except ValueError as error:  # pandas raises subclasses of ValueError
         raise UserError(f"{path} cannot be read: {error}") from None
     missing = sorted(set(needed) - set(frame))
     if missing or frame.empty:

@@ -7,6 +7,8 @@ import io
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from iquitos_rl.agents.policy_file import load_policy
 from iquitos_rl.agents.registry import AGENTS
 from iquitos_rl.baselines.programme import SolverError
@@ -16,6 +18,7 @@ from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.envs.citylearn.env import resolve_case
 from iquitos_rl.envs.task.objective import Objective, read_tariff
 from iquitos_rl.envs.task.settings import TaskSettings
+from iquitos_rl.envs.task.site_task import read_spec
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.evaluation import evaluate_policy, hour_bar, share_bar
 from iquitos_rl.judging.references import OPTIMUM, UNCONTROLLED, Reference, copy_hours, judge, kept, learn, stored
@@ -23,6 +26,7 @@ from iquitos_rl.judging.summary import Judged, make_summary
 from iquitos_rl.judging.table import comparison_table
 from iquitos_rl.machine.device import choose_device, choose_threads
 from iquitos_rl.machine.files import write_json
+from iquitos_rl.machine.inputs import first_problem
 from iquitos_rl.machine.interrupt import Check, Interrupts
 from iquitos_rl.runs.folder import SUMMARY, make_output
 from iquitos_rl.runs.years import EVALUATION_YEAR_SEED, preset_year
@@ -101,9 +105,16 @@ def load_site_agent(name: str, folder: Path) -> tuple[Any, TaskSettings]:
     if name not in AGENTS:
         raise UserError(f"{folder}: unknown agent {name}")
     agent = AGENTS[name].agent.load(folder, device=choose_device("cpu"))
-    if agent.spec.environment is None:
+    described = agent.spec.environment
+    if "task" not in described:
         raise UserError(f"{folder}: this policy was not trained on a site")
-    return agent, TaskSettings.model_validate(agent.spec.environment["task"])
+    try:
+        read_spec(described)
+        return agent, TaskSettings.model_validate(described["task"])
+    except ValidationError as error:
+        raise UserError(f"{folder}: the policy's task cannot be read: {first_problem(error)}") from None
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from None
 
 
 def evaluate_run(run: Path, case: str, year_seed: int | None, output: Path) -> str:

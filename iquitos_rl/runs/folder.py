@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
+from iquitos_rl.config import Threads
 from iquitos_rl.errors import UserError
 from iquitos_rl.machine.files import write_json
+from iquitos_rl.machine.inputs import InputError, read_json, read_typed
 
 RUN = "run.json"
 LOCK = ".lock"
@@ -42,6 +44,15 @@ class Run(NamedTuple):
         write_json(self.folder / RUN, {key: value for key, value in self._asdict().items() if key != "folder"})
 
 
+class _Described(NamedTuple):
+    """The fields of a `Run` that its file holds."""
+
+    algorithm: str
+    created: str
+    threads: Threads
+    settings: dict[str, dict[str, Any]]
+
+
 def read_run(folder: Path) -> Run | None:
     """The run in a folder, None where there is none.
 
@@ -49,14 +60,12 @@ def read_run(folder: Path) -> Run | None:
         UserError: its description cannot be read.
     """
     path = folder / RUN
-    if not path.is_file():
-        return None
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        settings = {str(name): dict(layer) for name, layer in data["settings"].items()}
-        return Run(folder, str(data["algorithm"]), str(data["created"]), int(data["threads"]), settings)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path} does not describe a run ({type(error).__name__}: {error})") from None
+        return Run(folder, *read_typed(path, _Described))
+    except InputError as error:
+        if error.missing or not folder.is_dir():
+            return None
+        raise UserError(f"{path} does not describe a run: it {error.reason}") from None
 
 
 def latest_run(root: Path, algorithm: str, case: str) -> Run:
@@ -141,8 +150,8 @@ def refuse_changes(folder: Path, found: list[str], allowed: bool) -> None:
 def has_failures(folder: Path) -> bool:
     """Whether a finished run's summary tells of an agent that failed, which may be tried again."""
     try:
-        return bool(json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["failed"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return bool(read_json(folder / SUMMARY)["failed"])
+    except (InputError, KeyError, TypeError):
         return False
 
 

@@ -12,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from iquitos_rl.envs.gym.worker import WorkerError
+from iquitos_rl.machine import console
 from iquitos_rl.machine.device import choose_threads
 from iquitos_rl.machine.interrupt import Interrupted, Interrupts
 
@@ -121,6 +122,7 @@ _stayed = False
 def _start_process(stop: Any) -> None:
     global _stop
     _stop = stop
+    console.protect()
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # Ctrl-C goes to the parent alone, which asks its processes to stop, once
     signal.signal(signal.SIGTERM, _while_idle)  # between tasks; in one, `Interrupts` notes it

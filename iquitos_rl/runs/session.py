@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -26,11 +25,12 @@ from iquitos_rl.envs.task.objective import Objective, read_tariff
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.evaluation import evaluate_policy
 from iquitos_rl.judging.references import UNCONTROLLED, Reference
-from iquitos_rl.judging.summary import Result, make_summary
+from iquitos_rl.judging.summary import Result, has_costs, make_summary
 from iquitos_rl.judging.table import comparison_table
 from iquitos_rl.machine.device import choose_device, choose_threads
 from iquitos_rl.machine.facts import machine
 from iquitos_rl.machine.files import write_json, write_text
+from iquitos_rl.machine.inputs import InputError, read_typed
 from iquitos_rl.machine.interrupt import Interrupted, Interrupts
 from iquitos_rl.report.page import write_report
 from iquitos_rl.runs.evaluation import find_kept, find_reference, store_kept
@@ -157,8 +157,9 @@ def _describe(request: Request, folder: Path, found: Run | None, settings: Setti
     if run != found:
         for name, dump in dumps.items():
             path = folder / ("settings.yaml" if len(dumps) == 1 else f"settings_{name}.yaml")
-            write_text(path, write_layer(dump))
-            print(f"# {path}\n{path.read_text(encoding='utf-8')}", flush=True)
+            text = write_layer(dump)
+            write_text(path, text)
+            print(f"# {path}\n{text}", flush=True)
         run.write()
     return run
 
@@ -263,14 +264,20 @@ def _train_and_evaluate(name: str, settings: AgentSettings, output: Path, sessio
     return result
 
 
+class _Stored(NamedTuple):
+    """What `RESULT` holds."""
+
+    steps: int
+    result: Result
+
+
 def _stored_result(output: Path, training: Training) -> Result | None:
     """The evaluation of this agent after as many steps, if the command was interrupted after it."""
     try:
-        data = json.loads((output / RESULT).read_text(encoding="utf-8"))
-        steps, result = data["steps"], Result(**data["result"])
-    except (OSError, ValueError, KeyError, TypeError):
+        steps, result = read_typed(output / RESULT, _Stored)
+    except InputError:
         return None  # evaluating again is always right
-    return result if steps == training.agent.steps >= training.total else None
+    return result if steps == training.agent.steps >= training.total and has_costs(result.figures) else None
 
 
 def _attempt(name: str, settings: AgentSettings, output: Path, session: Session) -> Result:

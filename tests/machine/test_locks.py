@@ -2,11 +2,12 @@
 
 import threading
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from iquitos_rl.baselines.profiles import Profiles
+from iquitos_rl.baselines.profiles import PROFILE_ROWS, Profiles
 from iquitos_rl.baselines.rule import RuleSettings
 from iquitos_rl.baselines.rules import RULES
 from iquitos_rl.envs.task.site_task import TaskSettings
@@ -72,11 +73,14 @@ def test_a_rule_that_another_run_has_tuned_meanwhile_is_not_tuned_again(tmp_path
         raise AssertionError("tuned a second time")
 
     found, waiting, path = [], threading.Event(), tmp_path / "rules" / "strongest.json"
-    profiles = Profiles(*[np.zeros((2, 24))] * len(Profiles._fields))
+    profiles = Profiles(*(np.zeros((rows, 2)) for rows in PROFILE_ROWS))
+    site = SimpleNamespace(buildings=[None, None])
     rule = RuleSettings("strongest", dict.fromkeys(RULES["strongest"].ranges, 0.5), profiles)
     monkeypatch.setattr(references, "tune", tune)
     monkeypatch.setattr(references, "_rule_path", lambda *_: path)
-    find = partial(references.find_rule, "strongest", [], TaskSettings(), tmp_path, on_share=lambda _: waiting.set())
+    find = partial(
+        references.find_rule, "strongest", [site], TaskSettings(), tmp_path, on_share=lambda _: waiting.set()
+    )
     thread = threading.Thread(target=lambda: found.append(find()))
     with only_process(path):
         thread.start()

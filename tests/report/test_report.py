@@ -465,7 +465,7 @@ def test_a_bare_summary_is_enough(tmp_path):
 @pytest.mark.parametrize(
     ("file", "content", "complaint"),
     [
-        ("simulation_summary.json", "{", "not a JSON file"),
+        ("simulation_summary.json", "{", "not JSON"),
         ("simulation_summary.json", "[]", "valid dictionary"),
         ("simulation_summary.json", '{"controllers": {"sac": {"bill": NaN}}}', "controllers.sac.bill"),
         ("simulation_summary.json", '{"controllers": {"sac": {"bill": "5"}}}', "controllers.sac.bill"),

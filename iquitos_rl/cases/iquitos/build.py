@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from iquitos_rl.cases.presets import Preset
 from iquitos_rl.cases.site import Floats
 from iquitos_rl.errors import UserError
 from iquitos_rl.machine.files import write_json
+from iquitos_rl.machine.inputs import read_json
 from iquitos_rl.version import __version__
 
 WEATHER_STREAM, FORECAST_STREAM, LOAD_STREAM, VISIT_STREAM = range(4)
@@ -59,7 +59,7 @@ def build_january(year_seed: int, output: Path, settings: Overrides = None) -> P
     """iquitos-38 with a schema that simulates January only: for a first look that takes a minute."""
     build_case("iquitos-38", year_seed, output, settings)
     path = output / "schema.json"
-    schema = json.loads(path.read_text(encoding="utf-8"))
+    schema = read_json(path)
     schema["simulation_end_time_step"] = schema["simulation_start_time_step"] + JANUARY_HOURS - 1
     write_json(path, schema)
     return output

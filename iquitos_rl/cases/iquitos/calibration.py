@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import io
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ import pandas as pd
 from iquitos_rl.cases.iquitos.presets import CaseSettings
 from iquitos_rl.cases.iquitos.solar import generic_year, sun_position
 from iquitos_rl.cases.site import Floats
+from iquitos_rl.machine.inputs import read_bytes, read_json
 
 DOCUMENTED_GHI_DAY = (41, 195, 356, 497, 601, 654, 640, 574, 468, 329, 175, 40)
 """Mean W/m2 in the hours that start at 6 to 17. The case is not calibrated to it, only compared with it."""
@@ -41,9 +42,10 @@ def calibration_table(folder: Path) -> list[CalibrationRow]:
     Tolerances: load 0.1 % (year, months), 0.5 % (mean day), 4 % (maximum); irradiation 0.5 % (year, months), 25 W/m2
     (mean day); temperature 0.1 K; PV energy 0.3 GWh around 5.5 GWh (or 0.5 % of the stated energy); visits 3 %.
     """
-    record = json.loads((folder / "case.json").read_text(encoding="utf-8"))
+    record = read_json(folder / "case.json")
     settings = CaseSettings.model_validate(record["settings"])
-    building, weather = pd.read_csv(folder / "Building_1.csv"), pd.read_csv(folder / "weather.csv")
+    tables = (io.BytesIO(read_bytes(folder / name)) for name in ("Building_1.csv", "weather.csv"))
+    building, weather = map(pd.read_csv, tables)
     calendar = generic_year()
     sun = sun_position(calendar, settings.site, settings.weather.linke_turbidity)
     load = building["non_shiftable_load"].to_numpy(float)

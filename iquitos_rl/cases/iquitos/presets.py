@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from iquitos_rl.errors import UserError
 
 Fade = Annotated[float, Field(ge=0, lt=1, description="fade per full cycle, CityLearn's definition")]
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, le=1e9)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Number = TypeVar("Number")
 Monthly = Annotated[tuple[Number, ...], Field(min_length=12, max_length=12)]
 Hourly = Annotated[tuple[Number, ...], Field(min_length=24, max_length=24)]
@@ -36,7 +37,7 @@ class SiteSettings(Group):
 class LoadSettings(Group):
     """The mall's demand, metered in 2024."""
 
-    annual_kwh: float = Field(12_368_653.0, gt=0, description="kWh per year")
+    annual_kwh: float = Field(12_368_653.0, gt=0, le=1e12, description="kWh per year")
     monthly_mwh: Monthly[Positive] = Field(
         (1067, 1017, 1009, 1000, 990, 938, 1005, 1041, 1093, 1103, 1048, 1056),
         description="MWh by month; scaled together to annual_kwh",
@@ -59,8 +60,8 @@ class PvSettings(Group):
         "pvwatts",
         description="pvwatts: from the weather; documented: that scaled to annual_kwh; metered: the file's column",
     )
-    dc_kw: float = Field(4050.0, gt=0, description="DC nameplate, kW; the nominal_power of the schema")
-    ac_kw: float = Field(3201.0, gt=0, description="AC limit of the inverters, kW")
+    dc_kw: float = Field(4050.0, gt=0, le=1e12, description="DC nameplate, kW; the nominal_power of the schema")
+    ac_kw: float = Field(3201.0, gt=0, le=1e12, description="AC limit of the inverters, kW")
     tilt: float = Field(10.0, ge=0, le=90, description="degrees from horizontal")
     azimuth: float = Field(0.0, ge=0, lt=360, description="degrees clockwise from north; 0 faces north")
     losses: float = Field(0.136, ge=0, lt=1, description="system losses, share of DC energy")
@@ -68,14 +69,14 @@ class PvSettings(Group):
         -0.0034, ge=-0.02, le=0, description="power change per K of cell temperature"
     )
     inverter_efficiency: float = Field(0.985, gt=0, le=1, description="nominal; AC over DC in the design files")
-    annual_kwh: float = Field(8_040_000.0, gt=0, description="kWh per year that model=documented is scaled to")
+    annual_kwh: float = Field(8_040_000.0, gt=0, le=1e12, description="kWh per year that model=documented is scaled to")
 
 
 class BessSettings(Group):
     """The stationary battery. Every parameter is written out: CityLearn draws those that a schema omits."""
 
-    capacity_kwh: float = Field(4520.0, gt=0, description="kWh")
-    power_kw: float = Field(2712.0, gt=0, description="kW")
+    capacity_kwh: float = Field(4520.0, gt=0, le=1e12, description="kWh")
+    power_kw: float = Field(2712.0, gt=0, le=1e12, description="kW")
     round_trip_efficiency: float = Field(0.90, gt=0, le=1, description="CityLearn applies its square root each way")
     depth_of_discharge: float = Field(0.80, gt=0, le=1, description="usable share of the capacity")
     loss_coefficient: float = Field(0.0, ge=0, lt=1, description="share of the SOC lost per hour")
@@ -87,17 +88,17 @@ class SocketSettings(Group):
     """Sockets by vehicle type; they only charge."""
 
     moto_count: int = Field(112, ge=0, le=2000, description="sockets for motos")
-    moto_kw: float = Field(2.0, gt=0, description="kW each")
+    moto_kw: float = Field(2.0, gt=0, le=1e12, description="kW each")
     mototaxi_count: int = Field(16, ge=0, le=2000, description="sockets for mototaxis")
-    mototaxi_kw: float = Field(3.0, gt=0, description="kW each")
+    mototaxi_kw: float = Field(3.0, gt=0, le=1e12, description="kW each")
     efficiency: float = Field(0.95, gt=0, le=1, description="of the charger")
 
 
 class VehicleSettings(Group):
     """Vehicle batteries. A depth of discharge below 1 would make CityLearn lift low arrival SOCs with free energy."""
 
-    moto_kwh: float = Field(4.6, gt=0, description="kWh")
-    mototaxi_kwh: float = Field(7.4, gt=0, description="kWh")
+    moto_kwh: float = Field(4.6, gt=0, le=1e12, description="kWh")
+    mototaxi_kwh: float = Field(7.4, gt=0, le=1e12, description="kWh")
     round_trip_efficiency: float = Field(0.95, gt=0, le=1, description="CityLearn applies its square root each way")
     depth_of_discharge: float = Field(1.0, gt=0, le=1, description="usable share of the capacity")
     loss_coefficient: float = Field(0.0, ge=0, lt=1, description="share of the SOC lost per hour")
@@ -113,11 +114,17 @@ class TariffSettings(Group):
 
     kind: Literal["mt3", "bt5a", "flat"] = Field("mt3", description="mt3 and bt5a in PEN, flat in USD")
     currency: str = Field("", description="ISO code")
-    peak_hours: tuple[int, ...] = Field((18, 19, 20, 21, 22), description="hours, 0 to 23, at which a peak hour begins")
-    energy_peak: float = Field(-1.0, description="currency per kWh in peak hours")
-    energy_off_peak: float = Field(-1.0, description="currency per kWh otherwise")
-    demand_charge_peak: float = Field(-1.0, description="currency per kW and month of the highest peak-hour demand")
-    demand_charge_off_peak: float = Field(-1.0, description="currency per kW and month of the highest other demand")
+    peak_hours: tuple[Annotated[int, Field(ge=0, le=23)], ...] = Field(
+        (18, 19, 20, 21, 22), description="hours, 0 to 23, at which a peak hour begins"
+    )
+    energy_peak: float = Field(-1.0, ge=-1, le=1e6, description="currency per kWh in peak hours")
+    energy_off_peak: float = Field(-1.0, ge=-1, le=1e6, description="currency per kWh otherwise")
+    demand_charge_peak: float = Field(
+        -1.0, ge=-1, le=1e6, description="currency per kW and month of the highest peak-hour demand"
+    )
+    demand_charge_off_peak: float = Field(
+        -1.0, ge=-1, le=1e6, description="currency per kW and month of the highest other demand"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -147,7 +154,7 @@ TARIFFS: dict[str, dict[str, Any]] = {
 class CarbonSettings(Group):
     """The isolated thermal grid."""
 
-    kg_per_kwh: float = Field(0.4521, ge=0, description="kg CO2 per kWh imported, constant")
+    kg_per_kwh: float = Field(0.4521, ge=0, le=1e12, description="kg CO2 per kWh imported, constant")
 
 
 class WeatherSettings(Group):
@@ -157,7 +164,7 @@ class WeatherSettings(Group):
         (141.7, 120.6, 146.6, 130.7, 123.4, 123.2, 130.2, 154.7, 158.2, 162.2, 143.9, 132.8),
         description="global horizontal irradiation by month, kWh per m2",
     )
-    hourly_temperature: Hourly[float] = Field(
+    hourly_temperature: Hourly[Annotated[float, Field(ge=-90, le=70)]] = Field(
         (
             *(24.4, 24.2, 24.0, 23.9, 23.8, 23.7, 23.6, 24.1, 25.0, 26.1, 27.1, 28.0),
             *(28.5, 28.7, 28.4, 28.0, 27.4, 26.6, 26.2, 25.8, 25.5, 25.2, 24.9, 24.7),
@@ -169,7 +176,7 @@ class WeatherSettings(Group):
     linke_turbidity: float = Field(4.0, ge=1, le=10, description="haze of the clear sky")
     daily_std: float = Field(0.75, ge=0, le=5, description="spread of the daily cloudiness, logit units")
     hourly_std: float = Field(0.8, ge=0, le=5, description="spread of the hourly cloudiness, logit units")
-    forecast_skill: tuple[float, float, float] = Field(
+    forecast_skill: tuple[Share, Share, Share] = Field(
         (0.80, 0.65, 0.45),
         description="share of the variance about the mean day that the forecasts 6, 12 and 24 h ahead explain",
     )

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from iquitos_rl.cases.schema.values import Block
+from iquitos_rl.cases.schema.values import LARGEST_SEED, Block
 from iquitos_rl.cases.site import Battery, Floats
 
 BUILDING_TYPE = "citylearn.citylearn.Building"
@@ -39,7 +39,7 @@ def stationary_battery(attributes: Block, seed: int) -> Battery:
     for key in attributes.content:
         if key not in Battery.__dataclass_fields__ and key not in IGNORED:
             attributes.error(f"a battery has no attribute {key!r}")
-    seed = attributes.whole("random_seed", 0, default=seed) % 2**32
+    seed = attributes.whole("random_seed", 0, seed, LARGEST_SEED)
     depth = attributes.number("depth_of_discharge", 0, 1, default=1.0)
     return _battery(
         attributes,

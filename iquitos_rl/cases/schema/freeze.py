@@ -9,6 +9,7 @@ rows it is cut to. Its networks have no dropout.
 from __future__ import annotations
 
 import copy
+import io
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ from iquitos_rl.cases.schema.values import Block
 from iquitos_rl.cases.site import Battery, Building, Floats
 from iquitos_rl.cases.thermal import END_USES, EndUse
 from iquitos_rl.errors import UserError
-from iquitos_rl.machine.files import new_folder, write_json
+from iquitos_rl.machine.files import copy_folder, new_folder, write_json
+from iquitos_rl.machine.inputs import read_bytes
 
 SIZED_BY_CITYLEARN = ("electrical_storage", "pv")
 
@@ -81,7 +83,7 @@ def freeze(
     root = folder / str(schema.get("root_directory") or "")
     start, count = int(schema["simulation_start_time_step"]), 0
     with new_folder(output) as target:
-        shutil.copytree(root, target, dirs_exist_ok=True)
+        copy_folder(root, target)
         for building in site.buildings:
             block, own = schema["buildings"][building.name], sizes.get(building.name)
             count += _freeze_thermal(block, building)
@@ -152,7 +154,8 @@ def _set(device: dict[str, Any], attributes: dict[str, Any]) -> None:
 
 def _write_generation(target: Path, name: str, block: dict[str, Any], generation: Floats, start: int) -> str:
     """A building's data file with other generation, as a file of its own; returns its name."""
-    table = pd.read_csv(target / block["energy_simulation"], dtype=str, keep_default_na=False)
+    content = read_bytes(target / block["energy_simulation"])
+    table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
     column = table["solar_generation"].to_numpy(dtype=object)
     column[start : start + len(generation)] = [repr(float(value)) for value in generation][: len(column) - start]
     file = f"{name}-frozen.csv"

@@ -8,7 +8,6 @@ the citylearn engine can still run it.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -43,10 +42,11 @@ from iquitos_rl.cases.schema.tables import DataFiles, Table
 from iquitos_rl.cases.schema.thermal import read_dynamics, read_end_uses, read_outage
 from iquitos_rl.cases.schema.unsupported import DEVICE_TYPES, building_features, site_features
 from iquitos_rl.cases.schema.upgrade import old_signs
-from iquitos_rl.cases.schema.values import Block
+from iquitos_rl.cases.schema.values import LARGEST_SEED, Block
 from iquitos_rl.cases.site import Battery, Building, Charger, ElectricalService, Floats, Ints, Site, Vehicle
 from iquitos_rl.cases.thermal import END_USES, THERMAL_ACTIONS
 from iquitos_rl.errors import UserError
+from iquitos_rl.machine.inputs import JSON_BYTES, InputError, read_bytes, read_json
 
 CHARGER_POWERS = {
     "max_charging_power": 50.0,
@@ -61,7 +61,7 @@ CHARGER_KEYS = ("type", "charger_simulation", "attributes", "noise_std", "autosi
 PV_ABSOLUTE = ("absolute", "absolute_kwh", "kwh", "kwh_step", "energy")
 PV_PER_KW = ("per_kw", "w_per_kw", "profile")
 BATTERY_ACTION, SOCKET_ACTION = "electrical_storage", "electric_vehicle_storage"
-LARGEST_SEED = 2**32 - 1
+MOST_ROWS = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -115,14 +115,9 @@ def load_json(path: Path) -> dict[str, Any]:
     Raises:
         UserError: the file cannot be read, or holds something else.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', error)}") from None
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON in UTF-8: {error}") from None
+    content = read_json(path)
     if not isinstance(content, dict):
-        raise UserError(f"{path} must hold one JSON object")
+        raise InputError(path, "must hold one JSON object")
     return content
 
 
@@ -131,9 +126,9 @@ class _SchemaReader:
 
     def __init__(self, path: Path, schema: Block) -> None:
         self.path, self.schema, self.report = path, schema, schema.report
-        start = schema.whole("simulation_start_time_step", 0)
-        self.rows = max(schema.whole("simulation_end_time_step", start + 1) - start + 1, 2)
-        self.seconds = schema.whole("seconds_per_time_step", 1)
+        start = schema.whole("simulation_start_time_step", 0, high=MOST_ROWS)
+        self.rows = max(schema.whole("simulation_end_time_step", start + 1, high=start + MOST_ROWS) - start + 1, 2)
+        self.seconds = schema.whole("seconds_per_time_step", 1, high=366 * 86_400)
         root = schema.get("root_directory", "")
         if not isinstance(root, str):
             schema.error(f"root_directory must be a folder, not {root!r}")
@@ -145,7 +140,7 @@ class _SchemaReader:
         self.seed = self._seed()
         padded = "terminal_observation_padding" in self.unsupported
         self.files = DataFiles(path.parent / str(root), start, self.rows, self.report, padded)
-        self.files.digest.update(path.read_bytes())
+        self.files.digest.update(read_bytes(path, JSON_BYTES))
 
     def read(self) -> Reading:
         if signs := old_signs(self.schema.content, self.files.root):
@@ -253,10 +248,7 @@ class _SchemaReader:
         if "random_seed" not in self.schema:
             self.schema.warning("no random_seed, CityLearn draws another one each run")
             return None
-        seed = self.schema.whole("random_seed", 0)
-        if seed > LARGEST_SEED:
-            self.schema.error(f"random_seed must be at most {LARGEST_SEED}, not {seed}")
-            return 0
+        seed = self.schema.whole("random_seed", 0, high=LARGEST_SEED)
         if seed == 0:
             self.schema.warning("random_seed 0 makes every random episode start at the same row")
         return seed

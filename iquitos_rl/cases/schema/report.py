@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from iquitos_rl.machine.inputs import shown
+
 Severity = Literal["error", "warning"]
 SCHEMA = "schema.json"
 
@@ -34,7 +36,7 @@ class Problem:
 
     def __str__(self) -> str:
         line = "" if self.line is None else f", line {self.line}"
-        return f"{self.file}{line}: {f'{self.key}: ' if self.key else ''}{self.message}"
+        return shown(f"{self.file}{line}: {f'{self.key}: ' if self.key else ''}{self.message}")
 
 
 @dataclass

@@ -17,7 +17,10 @@ from numpy.typing import NDArray
 from iquitos_rl.cases.schema.report import Report, Severity
 from iquitos_rl.cases.schema.values import Block
 from iquitos_rl.cases.site import Bools
+from iquitos_rl.machine.inputs import InputError, read_bytes, shown
 
+COMPRESSED = (".gz", ".bz2", ".zip", ".xz", ".zst", ".tar", ".tgz", ".tbz2", ".txz")
+"""Endings by which pandas, and so CityLearn, unpacks a file."""
 LEAP_YEAR = 8784
 LEAP_HINT = " (a leap year: drop 29 February from every file)"
 
@@ -65,15 +68,15 @@ class DataFiles:
     def _content(self, name: str, block: Block, key: str) -> bytes | None:
         """The bytes of a file, part of the fingerprint from now on; None where it cannot be read (recorded)."""
         if name.lower().endswith((".parquet", ".pq", ".parq")):
-            block.error(f"{key} names {name}, a Parquet file; only CSV files can be read")
+            block.error(f"{key} names {shown(name)}, a Parquet file; only CSV files can be read")
+            return None
+        if Path(name).suffix.lower() in COMPRESSED:
+            block.error(f"{key} names {shown(name)}, which CityLearn would take for a compressed file by its name")
             return None
         try:
-            content = (self.root / name).read_bytes()
-        except FileNotFoundError:
-            block.error(f"{key} names {name}, which does not exist")
-            return None
-        except (OSError, ValueError) as error:
-            block.error(f"{key} names {name}, which cannot be read: {getattr(error, 'strerror', error)}")
+            content = read_bytes(self.root / name)
+        except InputError as error:
+            block.error(f"{key} names {shown(name)}, which {'does not exist' if error.missing else error.reason}")
             return None
         self.digest.update((self.root / name).name.encode() + b"\0" + content)
         return content

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -16,15 +17,18 @@ import torch
 from iquitos_rl.cases.schema.defaults import BUILDING_TYPE, device_seed, draw
 from iquitos_rl.cases.schema.occupants import OCCUPANT_BUILDING
 from iquitos_rl.cases.schema.tables import DataFiles, Table
-from iquitos_rl.cases.schema.values import Block
+from iquitos_rl.cases.schema.values import LARGEST_SEED, Block, is_number
 from iquitos_rl.cases.site import Bools, Floats
 from iquitos_rl.cases.thermal import END_USES, MOST_COP, Dynamics, EndUse, Tank, ThermalDevice, cop
+from iquitos_rl.machine.inputs import InputError, read_bytes, shown
 
 HEAT_PUMP, HEATER = "citylearn.energy_model.HeatPump", "citylearn.energy_model.ElectricHeater"
 TANK = "citylearn.energy_model.StorageTank"
 LSTM, LSTM_BUILDING = "citylearn.dynamics.LSTMDynamics", "citylearn.building.LSTMDynamicsBuilding"
 NETWORK_BUILDINGS = (LSTM_BUILDING, OCCUPANT_BUILDING)
 RELIABILITY = "citylearn.power_outage.ReliabilityMetricsPowerOutage"
+LARGEST_NETWORK = 64 << 20
+"""Most bytes of a building's dynamics, packed or not."""
 DEVICE_TYPES = {
     **{f"{use}_device": (HEAT_PUMP,) if use == "cooling" else (HEAT_PUMP, HEATER) for use in END_USES},
     **{f"{use}_storage": (TANK,) for use in END_USES},
@@ -54,7 +58,7 @@ def read_end_uses(
         def seed(device: str) -> int:
             config = block.child(device)
             own = device_seed(name, building_type, device, str(config.get("type")), schema_seed)
-            return config.child("attributes").whole("random_seed", 0, default=own) % 2**32
+            return config.child("attributes").whole("random_seed", 0, own, LARGEST_SEED)
 
         device = _device(block, use, demand, outdoor, seed(f"{use}_device"))
         tank = _tank(block, f"{use}_storage", demand, seed(f"{use}_storage"))
@@ -157,14 +161,14 @@ def read_dynamics(block: Block, files: DataFiles, energy: Table, weather: Table)
     weights = _weights(attributes, files)
     if weights is None or any(values is None for values in series):
         return None
-    layers = attributes.whole("num_layers", 1)
+    layers = attributes.whole("num_layers", 1, high=64)
     parts = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     try:
         return Dynamics(
             inputs=names,
             low=low,
             high=high,
-            lookback=attributes.whole("lookback", 1),
+            lookback=attributes.whole("lookback", 1, high=100_000),
             layers=tuple(tuple(weights[f"l_lstm.{part}_l{k}"] for part in parts) for k in range(layers)),  # type: ignore[misc]
             head=weights["l_linear.weight"][0],
             head_bias=float(weights["l_linear.bias"][0]),
@@ -192,17 +196,26 @@ def _weights(attributes: Block, files: DataFiles) -> dict[str, np.ndarray[Any, A
     if not name:
         return None
     try:
-        stored = (files.root / name).read_bytes()
+        stored = read_bytes(files.root / name, LARGEST_NETWORK)
         files.digest.update(stored)
+        _require_small(stored)
         content = torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
-    except OSError as error:
-        attributes.error(f"filename names {name}, which cannot be read: {error.strerror}")
+    except InputError as error:
+        attributes.error(f"filename names {shown(name)}, which {error.reason}")
         return None
     except Exception as error:  # whatever a damaged or foreign file makes torch's reader raise
         attributes.error(f"filename names {name}, which holds no network ({type(error).__name__})")
         return None
     content = content.get("model_state_dict", content) if isinstance(content, dict) else {}
     return {key: value.numpy() for key, value in content.items() if isinstance(value, torch.Tensor)}
+
+
+def _require_small(stored: bytes) -> None:
+    """Raise ValueError where an archive would unpack to more than a network can be."""
+    if zipfile.is_zipfile(io.BytesIO(stored)):
+        with zipfile.ZipFile(io.BytesIO(stored)) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > LARGEST_NETWORK:
+                raise ValueError("unpacked it is too large")
 
 
 def read_outage(block: Block, energy: Table, rows: int, seconds: int) -> Bools:
@@ -223,7 +236,7 @@ def read_outage(block: Block, energy: Table, rows: int, seconds: int) -> Bools:
         config.error(f"CityLearn's outages need whole days, and the schema simulates {rows} rows")
         return np.zeros(rows, dtype=bool)
     days = int(rows / per_day)
-    random = np.random.RandomState(attributes.whole("random_seed", 0))
+    random = np.random.RandomState(attributes.whole("random_seed", 0, high=LARGEST_SEED))
     saifi = attributes.number("saifi", 0, 365, default=SAIFI)
     caidi = attributes.number("caidi", 0, math.inf, default=CAIDI)
     drawn = random.binomial(n=1, p=saifi / 365.0, size=days)
@@ -231,6 +244,9 @@ def read_outage(block: Block, energy: Table, rows: int, seconds: int) -> Bools:
     struck = struck[struck != 0]  # CityLearn loses an outage on the first day here
     count = int(drawn.sum())
     hours = attributes.get("start_time_steps", list(range(int(per_day))))
+    if not isinstance(hours, list) or not hours or not all(is_number(hour) and 0 <= hour < per_day for hour in hours):
+        config.error(f"start_time_steps must be a list of time steps of a day, not {shown(repr(hours))}")
+        return np.zeros(rows, dtype=bool)
     starts = random.choice(hours, size=count)
     lengths = random.exponential(scale=caidi, size=count) * (60.0 / seconds)
     outage = np.zeros(rows, dtype=bool)

@@ -11,7 +11,6 @@ import csv
 import io
 import json
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,8 +22,11 @@ from iquitos_rl.cases.schema.appliances import ACTION, APPLIANCE, PROFILE_COLUMN
 from iquitos_rl.cases.schema.names import knows_action, knows_observation
 from iquitos_rl.cases.schema.report import SCHEMA
 from iquitos_rl.errors import UserError
-from iquitos_rl.machine.files import new_folder, write_json
+from iquitos_rl.machine.files import copy_folder, new_folder, write_json
+from iquitos_rl.machine.inputs import InputError, json_value, read_bytes, read_json, read_text
 
+LONGEST_HEADER = 1 << 16
+"""Bytes of a file in which its header is looked for."""
 DATA_FILES = ("energy_simulation", "weather", "pricing", "carbon_intensity")
 SET_POINTS = tuple(f"indoor_dry_bulb_temperature_{use}_set_point" for use in ("cooling", "heating"))
 DELTAS = tuple(f"indoor_dry_bulb_temperature_{use}_delta" for use in ("cooling", "heating"))
@@ -121,7 +123,7 @@ def upgrade(folder: Path, output: Path) -> list[str]:
         raise UserError(f"{folder}: nothing in it is of an older CityLearn")
     notes: list[str] = []
     with new_folder(output) as target:
-        shutil.copytree(root, target, dirs_exist_ok=True)
+        copy_folder(root, target)
         for file in _data_files(schema):
             notes += _rename_columns(target / file)
         for kind, known in (("observations", knows_observation), ("actions", knows_action)):
@@ -162,10 +164,7 @@ def _rename_keys(schema: dict[str, Any]) -> list[str]:
 
 
 def _read_schema(folder: Path) -> dict[str, Any]:
-    try:
-        schema = json.loads((folder / SCHEMA).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder / SCHEMA} cannot be read: {getattr(error, 'strerror', error)}") from None
+    schema = read_json(folder / SCHEMA)
     if not isinstance(schema, dict):
         raise UserError(f"{folder / SCHEMA} must hold one JSON object")
     return schema
@@ -186,9 +185,9 @@ def _data_files(schema: Mapping[str, Any]) -> list[str]:
 def _header(path: Path) -> list[str]:
     """The first line's cells; none where the file cannot be read."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return next(csv.reader(file), [])
-    except (OSError, UnicodeDecodeError, csv.Error):
+        line = read_bytes(path, LONGEST_HEADER, cut=True).split(b"\n", 1)[0]
+        return next(csv.reader([line.decode("utf-8")]), [])
+    except (InputError, UnicodeDecodeError, csv.Error):
         return []
 
 
@@ -201,8 +200,10 @@ def _rename_columns(path: Path) -> list[str]:
     header = _header(path)
     if not list(_old(header)):
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.reader(file))
+    try:
+        rows = list(csv.reader(io.StringIO(read_text(path), newline="")))
+    except csv.Error as error:
+        raise InputError(path, f"is not a readable CSV file: {error}") from None
     places = [(n, new) for n, name in enumerate(header) for new in new_names(name)]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
@@ -232,7 +233,7 @@ def _appliances(machines: dict[str, Any], building: str, target: Path) -> tuple[
         file = str(machine.get(MACHINE_FILE))
         cycles, lost = fitted(read_cycles(target / file))
         texts = list(dict.fromkeys(cycle.profile for cycle in cycles))
-        energies = [np.array(json.loads(text), dtype=np.float32) for text in texts]
+        energies = [np.array(json_value(text), dtype=np.float32) for text in texts]
         profiles = [(f"p{k}", len(own), float(own.sum()), text) for k, (own, text) in enumerate(zip(energies, texts))]
         schedule = [
             (f"c{k}", f"p{texts.index(c.profile)}", c.earliest, c.latest, c.latest + c.steps - 1, 1.0, True)
@@ -258,9 +259,9 @@ def read_cycles(path: Path) -> list[Cycle]:
         UserError: the file cannot be read or has no such columns.
     """
     try:
-        table = pd.read_csv(path)
+        table = pd.read_csv(io.BytesIO(read_bytes(path)))
         first, last, text = table["wm_start_time_step"], table["wm_end_time_step"], table["load_profile"].astype(str)
-    except (OSError, ValueError, KeyError) as error:
+    except (InputError, ValueError, KeyError) as error:
         raise UserError(f"{path.name} is no file of a washing machine: {' '.join(str(error).split())}") from None
     rows = pd.DataFrame({"first": first.fillna(-1), "last": last.fillna(-1), "text": text})
     rows["row"] = np.arange(len(rows))
@@ -270,8 +271,8 @@ def read_cycles(path: Path) -> list[Cycle]:
     for _, own in rows.groupby(block):
         profile = own["text"].iloc[0]
         try:
-            values = np.atleast_1d(np.array(json.loads(profile), dtype=np.float64))
-        except (ValueError, TypeError):
+            values = np.atleast_1d(np.array(json_value(profile), dtype=np.float64))
+        except (ValueError, TypeError, OverflowError):
             continue  # no profile, no cycle: CityLearn does nothing then
         if values.ndim == 1 and len(values) and (values >= 0).all():
             written = json.dumps(values.tolist())

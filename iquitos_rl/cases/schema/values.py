@@ -13,6 +13,11 @@ import numpy as np
 from iquitos_rl.cases.schema.report import SCHEMA, Report
 from iquitos_rl.cases.site import Floats
 
+LARGEST = 1e15
+"""Above any quantity of a site, in whatever unit; in single precision still far from infinite."""
+LARGEST_SEED = 2**32 - 1
+"""Of NumPy's older generators, which CityLearn draws with."""
+LONGEST_NAME = 200
 UNIT_CURVE = np.array([[0.0, 1.0], [1.0, 1.0]])
 
 
@@ -50,7 +55,10 @@ class Block:
 
     def children(self) -> Iterator[tuple[str, Block]]:
         """Name and block of every entry."""
-        return ((key, self.child(key, required=True)) for key in self.content)
+        for key in self.content:
+            if not key.isprintable() or len(key) > LONGEST_NAME:
+                self.error(f"{shown(key)} cannot be a name: it must be at most {LONGEST_NAME} printable characters")
+            yield key, self.child(key, required=True)
 
     def check_known(self, known: Collection[str], what: str) -> None:
         """Record what CityLearn ignores: an error where it looks like a misspelt key that is missing."""
@@ -85,12 +93,13 @@ class Block:
             self.error(f"{key} must be a number {span}, not {shown(value)}")
         return low + 1.0 if above else low
 
-    def whole(self, key: str, low: int, default: int | None = None) -> int:
-        """A whole number of at least low."""
+    def whole(self, key: str, low: int, default: int | None = None, high: int = 10**9) -> int:
+        """A whole number from low to high."""
         value = self.get(key, default)
-        if is_number(value) and value == int(value) and value >= low:
+        if is_number(value) and value == int(value) and low <= value <= high:
             return int(value)
-        self.error(f"{key} must be a whole number of at least {low}, not {shown(value)}")
+        most = f" and at most {high}" if is_number(value) and value > high else ""
+        self.error(f"{key} must be a whole number of at least {low}{most}, not {shown(value)}")
         return low
 
     def text(self, key: str, what: str) -> str:
@@ -109,11 +118,12 @@ class Block:
 
     def curve(self, key: str, fewest: int = 2) -> Floats:
         """(2, K) from a list of [x, y] pairs with rising x."""
-        try:
-            pairs = np.array(self.get(key), dtype=np.float64)
-        except (TypeError, ValueError, OverflowError):
-            pairs = np.zeros(0)
-        if pairs.ndim != 2 or pairs.shape[1] != 2 or len(pairs) < fewest or not np.isfinite(pairs).all():
+        given = self.get(key)
+        sound = isinstance(given, list) and all(
+            isinstance(pair, list) and len(pair) == 2 and all(map(is_number, pair)) for pair in given
+        )
+        pairs = np.array(given if sound else [], dtype=np.float64)
+        if len(pairs) < fewest:
             self.error(f"{key} must be a list of at least {fewest} [x, y] pairs of numbers")
         elif (np.diff(pairs[:, 0]) <= 0).any():
             self.error(f"the first numbers of the pairs of {key} must rise")
@@ -129,13 +139,8 @@ class Block:
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """A finite number that a double can hold."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:
-        return False
+    """A number that can be a quantity: no truth value, finite, and of a size that occurs."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= LARGEST
 
 
 def shown(value: object) -> str:

@@ -10,7 +10,6 @@ episode as the first, and networks have no dropout (`occupants.py`).
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import sys
@@ -36,6 +35,7 @@ from iquitos_rl.envs.described import DescribedEnv, Description
 from iquitos_rl.envs.task.observation import Column, coarse_columns
 from iquitos_rl.envs.task.site_task import Outcome, SiteTask, TaskSettings
 from iquitos_rl.errors import UserError
+from iquitos_rl.machine.inputs import read_json
 
 COVERED = {
     *("month", "hour", "day_type", "daylight_savings_status", "minutes", "seconds", "carbon_intensity"),
@@ -66,7 +66,7 @@ def require_citylearn() -> Any:
 
 def _rows(folder: Path) -> int:
     """Rows that a schema simulates, whatever it says about the length of episodes."""
-    schema = json.loads((folder / "schema.json").read_text(encoding="utf-8"))
+    schema = read_json(folder / "schema.json")
     return int(schema["simulation_end_time_step"]) - int(schema["simulation_start_time_step"]) + 1
 
 

@@ -15,6 +15,7 @@ import torch
 
 from iquitos_rl.envs.described import DescribedEnv, Description
 from iquitos_rl.errors import Failure, UserError
+from iquitos_rl.machine import console
 
 START_SECONDS, HANG_SECONDS = 120.0, 30.0
 """A simulator that has not answered for so long, to being built or later, is taken for dead. The first takes seconds on
@@ -30,7 +31,8 @@ def _serve(pipe: Connection, factory: Callable[[], gymnasium.Env[Any, Any]]) -> 
     # Ctrl-C reaches every process of the console; what it means is the parent's decision, which ends this one.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    with contextlib.suppress(EOFError, BrokenPipeError):
+    console.protect()
+    with contextlib.suppress(EOFError, OSError):
         try:
             env = factory()
             inner = env.unwrapped
@@ -46,7 +48,9 @@ def _serve(pipe: Connection, factory: Callable[[], gymnasium.Env[Any, Any]]) -> 
         except UserError as error:
             pipe.send((error, None))
         except Exception as error:
-            pipe.send((WorkerError(f"{type(error).__name__}: {error}\n{traceback.format_exc()}"), None))
+            failure = WorkerError(f"{type(error).__name__}: {error}")
+            failure.details = traceback.format_exc()
+            pipe.send((failure, None))
 
 
 class WorkerEnv(DescribedEnv):

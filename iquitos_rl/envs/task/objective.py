@@ -10,6 +10,7 @@ Shapes: E environments, B buildings. Demand is charged in two periods: index 0 o
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -23,6 +24,7 @@ from iquitos_rl.cases.site import Site
 from iquitos_rl.envs.task.score import SCORES, ScoreWeights
 from iquitos_rl.envs.task.settings import ObjectiveSettings as ObjectiveSettings
 from iquitos_rl.errors import UserError
+from iquitos_rl.machine.inputs import read_json
 
 TARIFF_FILE = "tariff.json"
 
@@ -30,14 +32,14 @@ TARIFF_FILE = "tariff.json"
 class Tariff(BaseModel):
     """Charges besides the energy price; `tariff.json` in a case folder."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     currency: str = "currency"
     peak_hours: tuple[Annotated[int, Field(ge=0, le=23)], ...] = ()
     """Clock hours (0 to 23) that belong to the peak period; 18 is the hour from 18:00 to 19:00."""
-    demand_charge_peak: float = Field(0.0, ge=0)
+    demand_charge_peak: float = Field(0.0, ge=0, le=1e9)
     """Currency per kW and month, on the highest import in peak hours."""
-    demand_charge_off_peak: float = Field(0.0, ge=0)
+    demand_charge_off_peak: float = Field(0.0, ge=0, le=1e9)
     """Currency per kW and month, on the highest import in the other hours."""
 
 
@@ -101,10 +103,11 @@ def read_tariff(folder: Path) -> Tariff:
         UserError: the file is not JSON, or a value is not valid.
     """
     path = folder / TARIFF_FILE
-    if not path.exists():
+    if not os.path.lexists(path):
         return Tariff()
+    content = read_json(path)
     try:
-        return Tariff.model_validate_json(path.read_bytes())
+        return Tariff.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(": ".join(map(str, (path, *first["loc"], first["msg"])))) from None

@@ -10,6 +10,7 @@ endogenous columns depend on actions: SOC, consumption, running peaks, what vehi
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from iquitos_rl.envs.task.objective import Tariff, is_month_start, is_peak
 from iquitos_rl.envs.task.settings import Sockets
 from iquitos_rl.envs.task.sockets import EMPTY, SocketTables
 from iquitos_rl.errors import UserError
+from iquitos_rl.machine.inputs import shown
 
 HEADROOM = 1.25
 """Bounds of load and weather exceed the case's extremes by this factor, since other years may exceed them."""
@@ -78,6 +80,9 @@ class Encoding:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"the policy's observation encoding cannot be read: {error}") from None
+        for column in (*exogenous, *endogenous):
+            if not -math.inf < column.low < column.high < math.inf:
+                raise UserError(f"the policy's observation encoding has no range for {shown(column.name)}")
         return Encoding(exogenous, endogenous)
 
 

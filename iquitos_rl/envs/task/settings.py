@@ -15,24 +15,29 @@ Preset = Literal["bill", "co2", "balanced", "comfort", "challenge-2021", "challe
 class ObjectiveSettings(BaseModel):
     """Prices and weights of the four terms."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     preset: Preset = Field("bill", description="what the reward adds up to: a weighted bill, or a challenge's score")
-    carbon_price: float = Field(0.10, ge=0, description="currency per kg of CO2 from the grid")
-    shortfall_price: float = Field(5.0, ge=0, description="currency per kWh missing when a vehicle leaves")
+    carbon_price: float = Field(0.10, ge=0, le=1e6, description="currency per kg of CO2 from the grid")
+    shortfall_price: float = Field(5.0, ge=0, le=1e6, description="currency per kWh missing when a vehicle leaves")
     comfort_price: float = Field(
-        0.2, ge=0, description="currency per degree-hour outside the comfort band of an occupied building"
+        0.2, ge=0, le=1e6, description="currency per degree-hour outside the comfort band of an occupied building"
     )
-    comfort_band: float = Field(1.0, ge=0, description="degrees on either side of the set-point that are comfortable")
+    comfort_band: float = Field(
+        1.0, ge=0, le=1e6, description="degrees on either side of the set-point that are comfortable"
+    )
     unserved_price: float = Field(
-        5.0, ge=0, description="currency per kWh not served: in a power outage, or of an appliance that did not run"
+        5.0,
+        ge=0,
+        le=1e6,
+        description="currency per kWh not served: in a power outage, or of an appliance that did not run",
     )
 
 
 class TaskSettings(BaseModel):
     """Objective, action space and observation of the task."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     objective: ObjectiveSettings = ObjectiveSettings()
     ev_guard: bool = Field(True, description="limit actions so that vehicles reach their wanted SOC in time")

@@ -8,7 +8,8 @@ Rows: the data of S years are stacked; `row = year * T + t` is an environment's 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,6 +43,7 @@ from iquitos_rl.envs.task.settings import TaskSettings as TaskSettings
 from iquitos_rl.envs.task.sockets import EMPTY, guarded_range, socket_tables, steps_needed, urgency
 from iquitos_rl.envs.task.thermal import ThermalTask
 from iquitos_rl.errors import UserError
+from iquitos_rl.machine.inputs import shown
 
 SERVED_TOLERANCE = 0.05
 """A departure is served if the SOC is at most 0.05 below the wanted SOC, as in CityLearn's `min_acceptable` KPI."""
@@ -90,6 +92,18 @@ class Outcome(NamedTuple):
     served: Tensor
 
 
+def read_spec(spec: Mapping[str, Any]) -> tuple[Encoding, float]:
+    """The encoding and the reward's scale from the `policy_spec` of a policy, which may come from a file.
+
+    Raises:
+        UserError: it is not what `SiteTask.policy_spec` says.
+    """
+    scale = spec.get("reward_scale")
+    if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale < math.inf:
+        raise UserError(f"the policy's reward_scale must be a positive number, not {shown(repr(scale))}")
+    return Encoding.from_json(spec.get("encoding", {})), float(scale)
+
+
 class SiteTask:
     """Actions, objective and observation of a site, over one or several years of data."""
 
@@ -131,8 +145,7 @@ class SiteTask:
             self.encoding = make_encoding(first, self.objective.tariff, tables[0], settings.sockets, extra)
             self.reward_scale = reward_scale(bills[0])
         else:
-            self.encoding = Encoding.from_json(spec["encoding"])
-            self.reward_scale = float(spec["reward_scale"])
+            self.encoding, self.reward_scale = read_spec(spec)
             expected = make_encoding(first, self.objective.tariff, tables[0], settings.sockets, extra)
             if [column.name for column in expected.columns] != [column.name for column in self.encoding.columns]:
                 raise UserError(f"{first.path}: the policy was trained on a site with other observation columns")

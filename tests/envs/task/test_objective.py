@@ -78,7 +78,7 @@ def test_a_folder_without_tariff_has_no_demand_charge(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "Invalid JSON"),
+        ("{", "is not JSON"),
         (json.dumps({"demand_charge_peak": -1}), "demand_charge_peak: Input should be greater than or equal to 0"),
         (json.dumps({"peak_hours": [24]}), "peak_hours: 0: Input should be less than or equal to 23"),
     ],
