@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import io
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
