@@ -13,7 +13,7 @@ from iquitos_rl.baselines.bill import gap_share
 from iquitos_rl.judging.references import OPTIMUM, STRONGEST, UNCONTROLLED
 from iquitos_rl.judging.scores import KPI, RULE, SCORES, official_2021
 from iquitos_rl.judging.statistics import Estimate, Floats, estimate, mean, percent_below
-from iquitos_rl.judging.table import kpi_rows, listed, markdown_table, period, score_rows
+from iquitos_rl.judging.table import SMALL_BILL, kpi_rows, listed, markdown_table, period, score_rows
 
 COLUMNS = (
     *("bill", "energy_cost", "demand_cost", "carbon_cost", "shortfall_cost", "co2_kg", "import_kwh", "export_kwh"),
@@ -84,7 +84,8 @@ def standings(records: Sequence[Record]) -> dict[str, Standing]:
             shares = [[gap_share(*values) for values in zip(bill, idle, best)] for bill in bills[name]]
             closed = estimate(np.array(shares))
         if rule is not None:
-            below, better = estimate(percent_below(bills[name], rule)), int((bills[name] < rule).sum())
+            better = int((bills[name] < rule).sum())
+            below = estimate(percent_below(bills[name], rule)) if (rule > 0).all() else None
         if feasible is not None and feasible.all() and "departures_served" in values:
             served = float((values["departures_served"] / feasible).min())
         means = {key: float(own.mean()) for key, own in values.items()}
@@ -148,6 +149,7 @@ def kpis_explained(vehicles: bool) -> str:
 def table_rows(summary: dict[str, Any]) -> list[list[str]]:
     """Cells under `HEAD` for each controller of a comparison's summary, lowest bill first."""
     standings, years = summary["standings"], len(summary["years"])
+    cents = 2 if max(own["bill"]["value"] for own in standings.values()) < SMALL_BILL else 0
     rows = []
     for name in sorted(standings, key=lambda name: standings[name]["bill"]["value"]):
         own = standings[name]
@@ -155,7 +157,7 @@ def table_rows(summary: dict[str, Any]) -> list[list[str]]:
         shares = interval(own["gap_closed"], 100, 1), interval(own["below_strongest"], 1, 2, sign=True)
         pairs = "" if better is None else f"{better} of {own['seeds'] * years}"
         ev = "" if served is None else f"{100 * served:.2f}"
-        costs = interval(own["bill"], 1, 0), interval(own["co2_kg"], 1e-3, 0)
+        costs = interval(own["bill"], 1, cents), interval(own["co2_kg"], 1e-3, 0)
         rows.append([name, *shares, pairs, ev, *costs, str(own["seeds"]) if name in summary["settings"] else ""])
     return rows
 
@@ -199,7 +201,7 @@ def kpi_table(controllers: dict[str, dict[str, float]]) -> list[str]:
 def co2_markdown(summary: dict[str, Any]) -> str:
     """Grid CO2 of every controller, most first, and how far it is below the references."""
     found = {name: own["co2_kg"] for name, own in summary["standings"].items()}
-    references = [name for name in ("grid_only", UNCONTROLLED) if name in found]
+    references = [name for name in ("grid_only", UNCONTROLLED) if name in found and found[name]["value"] > 0]
     rows = [["controller", "CO2, t", *(f"below {name}, %" for name in references)]]
     for name in sorted(found, key=lambda name: -found[name]["value"]):
         shares = (100 * (1 - found[name]["value"] / found[other]["value"]) for other in references)

@@ -72,3 +72,11 @@ def test_the_csv_has_every_record_as_it_is(records):
 def test_the_co2_table_compares_with_the_uncontrolled_site(records):
     text = co2_markdown({"case": "a site", "simulator": "citylearn", "standings": as_json(standings(records))})
     assert "| uncontrolled | 0.3 | +0.00 |" in text
+
+
+def test_a_site_where_nothing_costs_or_emits_anything_has_tables_without_shares(records):
+    free = [r._replace(figures={**r.figures, "bill": 0.0, "co2_kg": 0.0}) for r in records]
+    found = as_json(standings(free))
+    assert "| uncontrolled | 0.0 |" in co2_markdown({"case": "a site", "simulator": "citylearn", "standings": found})
+    assert found["sac"]["gap_closed"] is None
+    assert found["sac"]["below_strongest"] is None
