@@ -1,4 +1,4 @@
-"""SAC, PPO and A2C controllers for CityLearn energy sites, on the GPU you have, or none."""
+"""SAC, PPO, A2C and SHAC controllers for CityLearn energy sites, on the GPU you have, or none."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from iquitos_rl.version import __version__
 
-__all__ = ["A2C", "PPO", "SAC", "__version__"]
+__all__ = ["A2C", "PPO", "SAC", "SHAC", "__version__"]
 
 if TYPE_CHECKING:
-    from iquitos_rl.agents import A2C, PPO, SAC
+    from iquitos_rl.agents import A2C, PPO, SAC, SHAC
 
 
 if sys.argv[:1] == ["-m"]:  # `python -m iquitos_rl.train`, from here to where its command takes over

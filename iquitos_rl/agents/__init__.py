@@ -1,4 +1,4 @@
-"""SAC, PPO and A2C."""
+"""SAC, PPO, A2C and SHAC."""
 
 from __future__ import annotations
 
@@ -11,8 +11,21 @@ if TYPE_CHECKING:
     from iquitos_rl.agents.ppo import PPO, PPOConfig
     from iquitos_rl.agents.registry import AGENTS
     from iquitos_rl.agents.sac import SAC, SACConfig
+    from iquitos_rl.agents.shac import SHAC, SHACConfig
 
-__all__ = ["A2C", "AGENTS", "PPO", "SAC", "A2CConfig", "Agent", "PPOConfig", "SACConfig", "load_agent"]
+__all__ = [
+    "A2C",
+    "AGENTS",
+    "PPO",
+    "SAC",
+    "SHAC",
+    "A2CConfig",
+    "Agent",
+    "PPOConfig",
+    "SACConfig",
+    "SHACConfig",
+    "load_agent",
+]
 MODULES = {"AGENTS": "registry", "load_agent": "agent"}
 
 

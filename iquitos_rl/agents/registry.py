@@ -30,5 +30,6 @@ AGENTS: Registry[AgentEntry] = Registry(
         "sac": "iquitos_rl.agents.sac:ENTRY",
         "ppo": "iquitos_rl.agents.ppo:ENTRY",
         "a2c": "iquitos_rl.agents.a2c:ENTRY",
+        "shac": "iquitos_rl.agents.shac:ENTRY",
     },
 )

@@ -12,7 +12,8 @@ nothing if wished; the rule's own action stays as it is. Agents see how far belo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -141,13 +142,34 @@ class GuidedSite(VectorEnv):
         self._seen = next_obs if step.obs is step.next_obs else self._see(step.obs)
         return step._replace(obs=self._seen, next_obs=next_obs)
 
-    def example_step(self, count: int) -> Callable[[], object] | None:
-        site = self.env.example_step(count)
+    @property
+    def differentiable(self) -> bool:  # type: ignore[override]
+        return self.env.differentiable
+
+    def example_step(self, count: int, traced: bool = False) -> Callable[[], object] | None:
+        site = self.env.example_step(count, traced)
         if site is None:
             return None
         obs, action = (torch.zeros((count, d), device=self.device) for d in (self.env.obs_dim, self.action_dim))
+        if traced:
+            obs, action = obs.requires_grad_(), action.requires_grad_()
         seen = self.guide.see(obs)
         return lambda: [self.guide.act(seen, action), site(), self.guide.see(obs)]
+
+    def detach(self) -> None:
+        self.env.detach()
+        self._seen = self._seen.detach()
+
+    def part(self, first: int, last: int) -> GuidedSite:
+        own, site = copy(self), self.env.part(first, last)
+        assert isinstance(site, SiteVector)
+        own.env, own.num_envs, own._seen = site, last - first, self._seen[first:last]
+        return own
+
+    def join(self, parts: Sequence[VectorEnv]) -> None:
+        own = [part for part in parts if isinstance(part, GuidedSite)]
+        self.env.join([part.env for part in own])
+        self._seen = torch.cat([part._seen for part in own])
 
     def capture(self) -> None:
         self.env.capture()

@@ -8,7 +8,7 @@ ended the two are equal.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -80,6 +80,9 @@ class VectorEnv(ABC):
     state_bytes: int = 0
     """Bytes that one environment of a batched engine keeps between two steps, about."""
 
+    differentiable: bool = False
+    """Autograd can go through `step`, from actions and earlier steps to observations and rewards."""
+
     @property
     def exogenous(self) -> Exogenous | None:
         """Which rows of its table the environment is at, None where it has no table."""
@@ -93,10 +96,30 @@ class VectorEnv(ABC):
     def step(self, action: Tensor) -> StepResult:
         """Apply actions (E, A) in [-1, 1]; environments whose episode ends are reset at once."""
 
-    def example_step(self, count: int) -> Callable[[], object] | None:
+    def example_step(self, count: int, traced: bool = False) -> Callable[[], object] | None:
         """What does the work of a step of `count` environments, on numbers of no meaning, and returns all that a step
-        keeps until its end: the planner measures its memory. None where that cannot be done without stepping."""
+        keeps until its end: the planner measures its memory. None where that cannot be done without stepping.
+
+        Args:
+            traced: state and actions require a gradient.
+        """
         return None
+
+    def detach(self) -> None:
+        """Forget how the present state came about: autograd goes back no further than to here."""
+        return
+
+    def part(self, first: int, last: int) -> VectorEnv:
+        """The environments from `first` to before `last`, on their own; `join` brings them back.
+
+        Raises:
+            UserError: these environments cannot be taken apart.
+        """
+        raise UserError(f"a {type(self).__name__} cannot be taken apart: lower num_envs")
+
+    def join(self, parts: Sequence[VectorEnv]) -> None:
+        """Stand where the parts, which are all of these environments in their order, stand."""
+        raise UserError(f"a {type(self).__name__} cannot be put together")
 
     def close(self) -> None:
         """Release processes and files."""

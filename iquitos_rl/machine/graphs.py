@@ -107,13 +107,13 @@ def leaves(tree: Any) -> Iterator[Tensor | None]:
         raise TypeError(f"a graph's arguments are tensors, not {type(tree).__name__}")
 
 
-def mapped(function: Callable[[Tensor], Tensor], tree: Any) -> Any:
-    """Apply the function to every tensor in nested tuples and dicts."""
+def mapped(function: Callable[..., Tensor], tree: Any, *more: Any) -> Any:
+    """Apply the function to every tensor in nested tuples and dicts, and to those at its place in more such trees."""
     if isinstance(tree, Tensor):
-        return function(tree)
+        return function(tree, *more)
     if isinstance(tree, dict):
-        return {name: mapped(function, part) for name, part in tree.items()}
+        return {name: mapped(function, part, *(own[name] for own in more)) for name, part in tree.items()}
     if isinstance(tree, tuple):
-        parts = [mapped(function, part) for part in tree]
+        parts = [mapped(function, *own) for own in zip(tree, *more)]
         return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
     return tree

@@ -161,7 +161,7 @@ def exchange_exact(b: Batteries, soc: Tensor, degraded: Tensor, energy: Tensor, 
 def exchange_fast(
     b: Batteries, traits: Traits, soc: Tensor, lost: Tensor, charge: Tensor, discharge: Tensor | None
 ) -> Exchange:
-    """One step in shares of capacity, without masks.
+    """One step in shares of capacity, without masks. Autograd can go through it: what it keeps is not overwritten.
 
     Args:
         soc: (..., D).
@@ -175,12 +175,12 @@ def exchange_fast(
         available = available.clamp(min=0)
     into = torch.minimum(charge, available)
     whole = 1 - lost
-    room = (whole - stored).relu_()
+    room = (whole - stored).relu()
     root = _root(b, traits, into)
     if not traits.constant_efficiency:
         root = _root(b, traits, torch.minimum(into, room / root))
-    gained = torch.minimum(into.mul_(root), room)
-    after, moved = stored + gained, gained.div_(root)
+    gained = torch.minimum(into * root, room)
+    after, moved = stored + gained, gained / root
     energy = moved
     if discharge is not None:
         out = torch.minimum(discharge, available)
@@ -188,12 +188,12 @@ def exchange_fast(
         root = _root(b, traits, out)
         if not traits.constant_efficiency:
             root = _root(b, traits, torch.minimum(out, room * root))
-        drawn = torch.minimum(out.div_(root), room)
-        after -= drawn
-        given = drawn.mul_(root)
+        drawn = torch.minimum(out / root, room)
+        after = after - drawn
+        given = drawn * root
         moved, energy = moved + given, moved - given
     if traits.fades:
-        lost = torch.addcdiv(lost, moved * b.fade, whole.clamp_(min=TINY), value=0.5).clamp_(max=1)
+        lost = torch.addcdiv(lost, moved * b.fade, whole.clamp(min=TINY), value=0.5).clamp(max=1)
     return Exchange(after, lost, energy)
 
 
@@ -208,4 +208,4 @@ def _root(b: Batteries, traits: Traits, energy: Tensor) -> Tensor:
         return b.efficiency.y[0].sqrt()
     if not traits.ordinary_power:
         energy = torch.minimum(energy, b.nominal_energy)  # where the curve ends
-    return curves.fast(b.efficiency, energy).sqrt_()
+    return curves.fast(b.efficiency, energy).sqrt()

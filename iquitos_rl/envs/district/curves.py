@@ -66,7 +66,7 @@ def fast(curves: Curves, q: Tensor) -> Tensor:
     """Values at q (..., D), extrapolated linearly beyond the outer knots."""
     value = torch.addcmul(curves.intercept, q, curves.slope)
     for k in range(curves.bend.shape[0]):
-        value.addcmul_((q - curves.x[k + 1]).relu_(), curves.bend[k])
+        value = torch.addcmul(value, (q - curves.x[k + 1]).relu(), curves.bend[k])
     return value
 
 

@@ -217,6 +217,9 @@ def read(group: Group, window: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Te
     Returns:
         The networks' output (E, G), and `hidden` and `cell` after the window.
     """
+    if torch.is_grad_enabled() and (window.requires_grad or hidden.requires_grad):
+        hidden, cell = _read_traced(group, window, hidden, cell)
+        return (torch.bmm(group.head, hidden[-1]) + group.head_bias)[:, 0].t(), hidden, cell
     envs = window.shape[-1]
     part = PART if window.device.type == "cpu" else envs
     parts = [
@@ -247,3 +250,17 @@ def _read_part(group: Group, window: Tensor, hidden: Tensor, cell: Tensor) -> tu
             cells[k] = torch.addcmul(f * cells[k], i, z[:, 3 * width :].tanh_())
             torch.mul(o, cells[k].tanh(), out=own[k])
     return torch.stack(own), torch.stack(cells)
+
+
+def _read_traced(group: Group, window: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    """As `_read_part`, in operations that autograd can go through."""
+    width, one = hidden.shape[2], window.new_ones(window.shape[0], 1, window.shape[-1])
+    hiddens, cells = list(hidden), list(cell)
+    for row in window.unbind(2):
+        below = row
+        for k, weights in enumerate(group.weights):
+            z = torch.bmm(weights, torch.cat([hiddens[k], one, below], dim=1))
+            i, f, o = z[:, : 3 * width].sigmoid().split(width, dim=1)
+            cells[k] = torch.addcmul(f * cells[k], i, z[:, 3 * width :].tanh())
+            hiddens[k] = below = o * cells[k].tanh()
+    return torch.stack(hiddens), torch.stack(cells)

@@ -149,22 +149,20 @@ def _serve_fast(
 ) -> Served:
     """As `serve`, for energies `wanted` (E, B, U) of the tanks in kWh: a tank that gives takes 0, and the reverse."""
     before = soc * d.capacity
-    asked = torch.minimum(torch.minimum(wanted.neg().relu_(), demand), d.most_out)
-    drawn = torch.minimum(asked.div_(d.root), before)
+    asked = torch.minimum(torch.minimum((-wanted).relu(), demand), d.most_out)
+    drawn = torch.minimum(asked / d.root, before)
     given = drawn * d.root
     power = d.power if spare is None else torch.minimum(spare(torch.zeros_like(demand)), d.power)
     delivered = torch.minimum(demand - given, cop * power)
-    electricity = (delivered / cop).relu_()
-    left = (
-        d.power - electricity
-    ).relu_()  # rounded below 0, it would fill a tank of no capacity with less than nothing
+    electricity = (delivered / cop).relu()
+    left = (d.power - electricity).relu()  # rounded below 0, it would fill a tank of no capacity with less than nothing
     if spare is not None:
         left = torch.minimum(spare(electricity), left)
-    offered = torch.minimum(torch.minimum(wanted.relu(), left.mul_(cop)), d.most_in)
-    gained = torch.minimum(offered.mul_(d.root), d.capacity - before)
+    offered = torch.minimum(torch.minimum(wanted.relu(), left * cop), d.most_in)
+    gained = torch.minimum(offered * d.root, d.capacity - before)
     taken = gained / d.root
     return Served(
-        soc=(before - drawn).add_(gained).div_(d.capacity.clamp(min=TINY)),
+        soc=(before - drawn + gained) / d.capacity.clamp(min=TINY),
         balance=taken - given,
         delivered=delivered,
         electricity=torch.addcdiv(electricity, taken, cop),
@@ -187,5 +185,5 @@ def first_row(served: Served, cop: Tensor, first: Tensor, exact: bool) -> Tensor
     """
     if exact:
         return torch.where(first, stored((served.delivered + served.balance) / cop, exact), served.electricity)
-    given = served.balance.clamp(max=0).mul_(first)
+    given = served.balance.clamp(max=0) * first
     return torch.addcdiv(served.electricity, given, cop)

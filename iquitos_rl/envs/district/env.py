@@ -7,6 +7,7 @@ together, episodes end and begin again. Actions, observations and rewards are th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -24,8 +25,8 @@ from iquitos_rl.envs.task.observation import coarse_columns
 from iquitos_rl.envs.task.site_task import Moment, Outcome, SiteTask, TaskSettings
 from iquitos_rl.envs.task.site_vector import SiteVector
 from iquitos_rl.envs.task.trajectory import Trajectory
-from iquitos_rl.envs.vector import Exogenous, StepResult
-from iquitos_rl.machine.graphs import Graphed
+from iquitos_rl.envs.vector import Exogenous, StepResult, VectorEnv
+from iquitos_rl.machine.graphs import Graphed, mapped
 
 Starts = Literal["year", "random"]
 
@@ -190,13 +191,50 @@ class DistrictSite(SiteVector):
         self._rows = self._now.row, next_row
         return StepResult(obs, reward, self._none, truncated, next_obs, info)
 
-    def example_step(self, count: int) -> Callable[[], object]:
+    @property
+    def differentiable(self) -> bool:  # type: ignore[override]
+        """See `VectorEnv`; exact mode rounds as CityLearn does, and a captured step has no graph."""
+        return not (self.physics.exact or self._captured)
+
+    def example_step(self, count: int, traced: bool = False) -> Callable[[], object]:
         row = torch.zeros(count, dtype=torch.int64, device=self.device)
         state, action = self.physics.fresh(row, row), torch.zeros((count, self.action_dim), device=self.device)
         here = self.physics.row_of(state)
         peak, net = self._start_peak.index_select(0, here), self._start_net.index_select(0, here)
+        if traced:
+            state = mapped(lambda x: x.clone().requires_grad_(x.is_floating_point()), state)
+            action, peak, net = (x.clone().requires_grad_() for x in (action, peak, net))
         now, _ = self._look(state, peak, net)
         return lambda: self._advance(state, now, peak, net, action)
+
+    def detach(self) -> None:
+        standing = Standing(self.physics.state, self._now, self._peak, self._net)
+        self.physics.state, self._now, self._peak, self._net = mapped(torch.Tensor.detach, standing)
+        self.last_flows = None if self.last_flows is None else mapped(torch.Tensor.detach, self.last_flows)
+
+    def part(self, first: int, last: int) -> DistrictSite:
+        own = copy(self)
+        own.physics, own.num_envs = copy(self.physics), last - first
+        own.steps_left, own._none = self.steps_left[first:last].copy(), self._none[first:last]
+        own._rows = (self._rows[0][first:last], self._rows[1][first:last])
+        standing = Standing(self.physics.state, self._now, self._peak, self._net)
+        # A tensor that holds for all environments together has one row, and stays.
+        cut = mapped(lambda x: x[first:last] if len(x) == self.num_envs else x, standing)
+        own.physics.state, own._now, own._peak, own._net = cut
+        own.physics.num_envs = own.num_envs
+        return own
+
+    def join(self, parts: Sequence[VectorEnv]) -> None:
+        own = [part for part in parts if isinstance(part, DistrictSite)]
+        standings = [Standing(p.physics.state, p._now, p._peak, p._net) for p in own]
+
+        def joined(*tensors: Tensor) -> Tensor:
+            return torch.cat(tensors) if all(len(x) == p.num_envs for x, p in zip(tensors, own)) else tensors[0]
+
+        self.physics.state, self._now, self._peak, self._net = mapped(joined, *standings)
+        self._rows = torch.cat([p._rows[0] for p in own]), torch.cat([p._rows[1] for p in own])
+        self.steps_left = np.concatenate([p.steps_left for p in own])
+        self.last_flows = None
 
     @property
     def live(self) -> tuple[tuple[Tensor, ...], ...]:

@@ -499,7 +499,9 @@ class Physics:
             used: (E, W) SOC after the step's action.
             rested: the same after standby losses, which stays where `factor` (E, W) is NaN.
         """
-        return torch.where(factor.isnan(), rested, stored((used * factor).clamp(0, 1), self.exact))
+        stays = factor.isnan()  # filled before the product: a gradient of zero times NaN is NaN
+        drifted = stored((used * factor.masked_fill(stays, 1.0)).clamp(0, 1), self.exact)
+        return torch.where(stays, rested, drifted)
 
     def _arrive(self, vehicle_soc: Tensor, code: Tensor, row: Tensor) -> Tensor:
         """Set the SOC of the vehicles that connect in these rows, (E,)."""

@@ -315,7 +315,7 @@ class SiteTask:
         heat = [] if self.thermal is None or thermal is None else [self.thermal.observe(now.row, *thermal)]
         heat += [] if machines is None else [appliances.observe(*machines)]
         values = torch.cat([battery_soc, net, peak, off_peak, headroom, *per_socket, *heat, extra], dim=-1)
-        encoded = torch.addcmul(self._offset, values, self._scale).clamp_(-1, 1)
+        encoded = torch.addcmul(self._offset, values, self._scale).clamp(-1, 1)
         return torch.cat([self.table.index_select(0, now.row), encoded.to(torch.float32)], dim=-1)
 
     def device_actions(self, now: Moment, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -207,7 +207,7 @@ class ThermalTask:
             cool, heat = set_points.index_select(1, self._with_network).unbind(-1)
             cooled, heated = (table.index_select(0, row) for table in self._modes)
             upper, lower = torch.where(cooled, cool, heat) + self.band, torch.where(heated, heat, cool) - self.band
-        outside = (inside - upper).relu_() + (lower - inside).relu_()
+        outside = (inside - upper).relu() + (lower - inside).relu()
         return (outside * counts).sum(-1) * self.hours
 
     def _rows(self, tables: list[Floats]) -> Tensor:
