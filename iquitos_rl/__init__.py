@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from iquitos_rl.version import __version__
 
-__all__ = ["A2C", "PPO", "SAC", "__version__"]
+__all__ = ["A2C", "PPO", "SAC", "__version__", "evaluate_policy"]
 
 if TYPE_CHECKING:
-    from iquitos_rl.agents import A2C, PPO, SAC
+    from iquitos_rl.agents import A2C, PPO, SAC, evaluate_policy
 
 
 def __getattr__(name: str) -> Any:

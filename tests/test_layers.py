@@ -19,6 +19,7 @@ LAYERS = (
     ("cases.iquitos",),
     ("cases.metered",),
     ("cases",),
+    ("envs.spaces",),
     ("envs.vector", "envs.described"),
     ("envs.task.settings",),
     ("envs.task",),

@@ -122,10 +122,10 @@ class OnPolicy(Agent):
             self.tracker = self.collector.tracker
 
     def rounds(self, total_steps: int, on_step: OnStep) -> Iterator[None]:
-        """A rollout, then the updates from it; the step size is annealed over `total_steps`."""
+        """A rollout, then the updates from it; the step size falls over the announced steps."""
         while self.steps < total_steps:
             if self.config.anneal:
-                self.optimizer.param_groups[0]["lr"] = self.config.learning_rate * (1 - self.steps / total_steps)
+                self.optimizer.param_groups[0]["lr"] = self.config.learning_rate * (1 - self.passed())
             batch = self.collector.collect(on_step, self.steps)
             self.steps += batch.size
             self.metrics.at_step(self.steps)
@@ -133,9 +133,13 @@ class OnPolicy(Agent):
             self._recent.append((batch.value, batch.returns))
             yield
 
+    def round_steps(self) -> int:
+        """See `Agent.round_steps`."""
+        return self.config.horizon * self.environment().num_envs
+
     def updates_by(self, steps: int) -> int:
         """See `Agent.updates_by`; one for each rollout."""
-        return math.ceil(steps / (self.config.horizon * self.environment().num_envs))
+        return math.ceil(steps / self.round_steps())
 
     def gradient(self, batch: Batch) -> dict[str, Tensor]:
         """Set the gradient of a batch's loss, as many transitions at a time as memory allows; returns its metrics."""
@@ -151,7 +155,12 @@ class OnPolicy(Agent):
     def reset(self) -> None:
         """Start new episodes; the unfinished ones are forgotten."""
         self.environment()
-        self.collector.reset()
+        self.collector.reset(self.steps)
+
+    def leave_episodes(self) -> None:
+        """See `Agent.leave_episodes`."""
+        self.collector.env = self.environment()
+        self.collector.leave_episodes()
 
     def example(self) -> tuple[Any, ...]:
         """See `Agent.example`."""
@@ -192,6 +201,11 @@ class OnPolicy(Agent):
         """See `Agent.state_dict`; with the rollout in flight."""
         collector = None if self.env is None else self.collector.state_dict()
         return {**super().state_dict(), "recent": list(self._recent), "collector": collector}
+
+    def learning_state(self, buffer: bool) -> dict[str, Any]:
+        """See `Agent.learning_state`; a rollout is not kept."""
+        state = self.state_dict()
+        return {**state, "collector": {**state["collector"], "obs": None, "rollout": None}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Agent.load_state_dict`."""

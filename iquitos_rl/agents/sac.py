@@ -54,7 +54,7 @@ class SACConfig(AgentConfig):
     learning_starts: int = Field(1_000, ge=1, description="Transitions with random actions before the first update.")
     noise_persistence: float = Field(0.0, ge=0, lt=1, description="Correlation of exploration noise, step to step.")
     buffer_size: int = Field(300_000, ge=1, description="Transitions kept for replay.")
-    storage: Storage = Field("auto", description="Type of stored numbers; auto is uint8 for sites, else float16.")
+    storage: Storage = Field("auto", description="Type of stored numbers; auto is uint8 for sites, else float32.")
     placement: Placement | Literal["auto"] = Field("auto", description="Where the replay buffer lies.")
     log_every: int = Field(1_000, ge=1, description="Transitions between two progress reports.")
 
@@ -161,12 +161,15 @@ class SAC(Agent):
         self.optimizers = {name: Adam(group, lr=c.learning_rate, fused=True) for name, group in trained.items()}
         self.log_every = c.log_every
         self._obs: Tensor | None = None
+        self.waited = 0
+        """Transitions without updates, since the buffer had to be filled again."""
         if self.env is not None:
             self._exploration = torch.randn(self.env.num_envs, a, generator=self.init).to(self.device)  # not zero
             self.tracker = EpisodeTracker(self.env.num_envs, self.device)
             sizes, seed = (c.buffer_size, self.env.num_envs, d, a), self.generators["buffer"].initial_seed()
             kind: dict[str, Any] = {name: getattr(c, name) for name in ("gamma", "n_step", "storage", "placement")}
-            kind |= {name: getattr(self.env, name) for name in ("exogenous", "episode_steps")}
+            kind |= {name: getattr(self.env, name) for name in ("exogenous", "episode_steps", "byte_columns")}
+            kind["choices"] = self.env.choices is not None
             self.buffer = ReplayBuffer(*sizes, **kind, device=self.device, seed=seed)
 
     def rounds(self, total_steps: int, on_step: OnStep) -> Iterator[None]:
@@ -185,6 +188,11 @@ class SAC(Agent):
         """Start new episodes; those still open count as truncated where they are."""
         self._obs = self.environment().reset(self.seed + self.steps).to(self.device)
         self.buffer.start(self._obs, self.environment().exogenous)
+        self.tracker.abandon_episodes()
+
+    def leave_episodes(self) -> None:
+        """See `Agent.leave_episodes`."""
+        self._obs = None
         self.tracker.abandon_episodes()
 
     def collect(self) -> None:
@@ -215,7 +223,7 @@ class SAC(Agent):
 
     def updates_by(self, steps: int) -> int:
         """`update_ratio` times the transitions since `learning_starts`; no fraction is lost."""
-        transitions = max(0, steps - self.config.learning_starts)
+        transitions = max(0, steps - self.config.learning_starts - self.waited)
         return int(Fraction(str(self.config.update_ratio)) * transitions)
 
     def train(self, updates: int) -> None:
@@ -284,8 +292,13 @@ class SAC(Agent):
         state = super().state_dict()
         if self.env is not None:
             state |= {"tracker": self.tracker.state_dict(), "buffer": self.buffer.state_dict()}
-            state |= {"obs": self._obs, "exploration": self._exploration}
+            state |= {"obs": self._obs, "exploration": self._exploration, "waited": self.waited}
         return state
+
+    def learning_state(self, buffer: bool) -> dict[str, Any]:
+        """See `Agent.learning_state`."""
+        state = self.state_dict()
+        return {**state, "obs": None, "buffer": state["buffer"] if buffer else None}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Agent.load_state_dict`."""
@@ -293,8 +306,13 @@ class SAC(Agent):
         if self.env is not None:
             self.tracker.load_state_dict(state["tracker"])
             self._obs = None if state["obs"] is None else state["obs"].to(self.device, copy=True)
-            self._exploration = state["exploration"].to(self.device, copy=True)
-            self.buffer.load_state_dict(state["buffer"])
+            if state["exploration"].shape == self._exploration.shape:
+                self._exploration = state["exploration"].to(self.device, copy=True)
+            self.waited = int(state.get("waited", 0))
+            if state["buffer"] is not None:
+                self.buffer.load_state_dict(state["buffer"])
+            else:
+                self.waited += min(self.steps, self.config.learning_starts)
 
 
 ENTRY = AgentEntry(SAC, SACConfig, "SAC", "#0072B2")

@@ -205,7 +205,7 @@ def test_rehearsal_changes_nothing_and_takes_what_updates_keep(name):
     two.rehearse()
     assert two.metrics.means() == {}
     for agent in (one, two):
-        agent.learn(400)
+        agent.learn(until=400)
     assert all(torch.equal(p, q) for p, q in zip(parameters(one), parameters(two)))
     new = make(name)
     new.rehearse()
