@@ -21,12 +21,14 @@ from torch.optim import Optimizer
 from iquitos_rl.agents.arguments import callable_of, config_of, device_of, folder_of, network_of, seed_of, whole
 from iquitos_rl.agents.callbacks import Callback, callbacks_of
 from iquitos_rl.agents.compiled import Compile, Gradient, elsewhere, join_graphs, rows_of
+from iquitos_rl.agents.features import Features
 from iquitos_rl.agents.kept import LEARNING, load_learning, save_learning
 from iquitos_rl.agents.layers import Amp
 from iquitos_rl.agents.metrics import Metrics
 from iquitos_rl.agents.policy_file import PolicySpec, apply_policy, load_policy, save_policy
 from iquitos_rl.agents.progress import EpisodeTracker, Progress
 from iquitos_rl.agents.registry import AGENTS
+from iquitos_rl.agents.schedules import FACTORS
 from iquitos_rl.buffers.placement import Item
 from iquitos_rl.envs.gym.adapter import TrainingEnv, as_vector
 from iquitos_rl.envs.vector import StepResult, VectorEnv
@@ -74,6 +76,9 @@ class Agent:
         seed: of everything; None draws one, which is then the agent's `seed`.
         spec: what to know of the environment, taken from `env` where there is one.
         actor, critic: networks in place of the algorithm's own.
+        features: what the algorithm's own networks read, from the description of the observation's parts to a module
+            from rows (B, D) to features (B, F), made for each network; by default a small `CNN` for each image and
+            other numbers as they are (`features.py`).
 
     Raises:
         UserError: an argument is not what it must be, or the environment's spaces cannot be handled.
@@ -108,13 +113,16 @@ class Agent:
         spec: PolicySpec | None = None,
         actor: nn.Module | None = None,
         critic: nn.Module | None = None,
+        features: Features | None = None,
     ) -> None:
         self.config = config_of(self.config_type, config)
         self.device, self.seed = device_of(device), seed_of(seed)
         if spec is not None and not isinstance(spec, PolicySpec):
             raise UserError(f"spec must be a PolicySpec, not a {type(spec).__name__}")
         networks = {"actor": network_of("actor", actor), "critic": network_of("critic", critic)}
-        self.given = [name for name, module in networks.items() if module is not None]
+        self.features: Features | None = callable_of("features", features)
+        given = {**networks, "features": features}
+        self.given = [name for name, x in given.items() if x is not None]
         """Networks that were not made here."""
         if self.device.type == "cpu":
             heap.fix_thresholds()
@@ -265,6 +273,10 @@ class Agent:
         start, end = self.span
         return (self.steps - start) / max(1, end - start)
 
+    def left(self) -> float:
+        """The share of the first step size that `config.schedule` leaves now."""
+        return FACTORS[self.config.schedule](self.passed())  # type: ignore[attr-defined]
+
     def round_steps(self) -> int:
         """Transitions of the shortest piece of training."""
         return self.environment().num_envs
@@ -393,14 +405,15 @@ class Agent:
         env: TrainingEnv | None = None,
         device: torch.device | str = "cpu",
         seed: int | None = 0,
-        **networks: nn.Module,
+        **networks: Any,
     ) -> A:
         """The agent that `save` wrote. Without an environment it predicts only; with one it goes on learning where it
         stopped, in new episodes.
 
         Args:
             seed: of the environments' episodes; what the agent draws goes on where it stopped.
-            networks: `actor` and `critic`, where the agent was made with its own: files hold weights and no code.
+            networks: `actor`, `critic`, `features`, where the agent was made with its own: files hold weights and no
+                code.
 
         Raises:
             UserError: the files are not a policy of this algorithm, or not one for this environment or these networks.
@@ -473,7 +486,7 @@ def load_agent(
     env: TrainingEnv | None = None,
     device: torch.device | str = "cpu",
     seed: int | None = 0,
-    **networks: nn.Module,
+    **networks: Any,
 ) -> Agent:
     """The agent of whichever algorithm that `Agent.save` wrote; see `Agent.load`.
 

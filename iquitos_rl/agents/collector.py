@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from iquitos_rl.agents import actor_critic
 from iquitos_rl.agents.actor_critic import ActorCritic
 from iquitos_rl.agents.agent import take_step
 from iquitos_rl.agents.gae import gae
@@ -32,7 +31,7 @@ class Batch(NamedTuple):
     obs: Tensor
     """(N, D) in the storage type, as the policy saw them."""
     action: Tensor
-    """(N, A) as drawn, before clipping."""
+    """(N, A) as drawn, before clipping; choices as their numbers."""
     log_prob: Tensor
     """(N,) under the policy that drew the actions."""
     live: Tensor | None
@@ -83,7 +82,7 @@ class Collector:
         device, draws the actions."""
         self.env, self.policy, self.seed, self.generator = env, policy, seed, generator
         self.gamma, self.gae_lambda = gamma, gae_lambda
-        self.device = policy.log_std.device
+        self.device = next(policy.parameters()).device
         self.rollout = Rollout(
             horizon,
             env.num_envs,
@@ -134,8 +133,8 @@ class Collector:
             stored = self._encode(self.obs)
             # Of what is stored: the update starts from a ratio of one.
             mean = self.parts.map(policy.mean, stored.float())
-            action = actor_critic.sample(mean, policy.log_std, live, self.generator)
-            log_prob = actor_critic.log_prob(action, mean, policy.log_std, live)
+            action = policy.sample(mean, live, self.generator)
+            log_prob = policy.log_prob(action, mean, live)
             step = take_step(self.env, within(action, self.env.choices), self.device)
             rollout.add(stored, action, log_prob, live, step, self._encode(step.next_obs))
             self.tracker.update(step)

@@ -19,8 +19,8 @@ from iquitos_rl.errors import UserError
 
 CONFIGS: dict[str, Any] = {
     "sac": SACConfig(hidden=(8, 8), batch_size=8, learning_starts=20, buffer_size=400, noise_persistence=0.5),
-    "ppo": PPOConfig(hidden=(8,), horizon=10, batch_size=8, epochs=2, anneal=False),
-    "a2c": A2CConfig(hidden=(8,), anneal=False),
+    "ppo": PPOConfig(hidden=(8,), horizon=10, batch_size=8, epochs=2, schedule="constant"),
+    "a2c": A2CConfig(hidden=(8,), schedule="constant"),
 }
 every = pytest.mark.parametrize("name", CONFIGS)
 
@@ -144,7 +144,7 @@ def test_learn_takes_so_many_more_steps(name: str) -> None:
 @pytest.mark.parametrize("name", ["ppo", "a2c"])
 def test_one_training_in_several_calls_anneals_once(name: str) -> None:
     """imitation#262: a sawtooth where it is learned in pieces."""
-    pieces, whole = make(name, anneal=True, log_every=20), make(name, anneal=True, log_every=20)
+    pieces, whole = make(name, schedule="linear", log_every=20), make(name, schedule="linear", log_every=20)
     rates: list[Any] = [[], []]
     whole.learn(400, lambda p: rates[0].append(p.metrics["learning_rate"]))
     for _ in range(4):

@@ -195,7 +195,7 @@ def test_the_size_found_is_in_the_checkpoint(name, fail):
 
 @pytest.mark.parametrize("name", AGENTS)
 def test_rehearsal_changes_nothing_and_takes_what_updates_keep(name):
-    changes = {} if name == "sac" else {"anneal": False}
+    changes = {} if name == "sac" else {"schedule": "constant"}
     one, two = make(name, **changes), make(name, **changes)
     one.learn(200)
     tree, tensors = pack(copy.deepcopy(one.state_dict()))
