@@ -20,6 +20,7 @@ LAYERS = (
     ("cases.iquitos",),
     ("cases.metered",),
     ("cases",),
+    ("envs.spaces",),
     ("envs.vector", "envs.described"),
     ("envs.task.settings",),
     ("envs.task",),

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from iquitos_rl.agents.a2c import A2C, A2CConfig
     from iquitos_rl.agents.agent import Agent, load_agent
+    from iquitos_rl.agents.callbacks import Callback, Evaluate, SaveEvery, StopEarly
+    from iquitos_rl.agents.evaluating import Episodes, evaluate_policy, run_episodes
     from iquitos_rl.agents.ppo import PPO, PPOConfig
     from iquitos_rl.agents.registry import AGENTS
     from iquitos_rl.agents.sac import SAC, SACConfig
@@ -21,12 +23,24 @@ __all__ = [
     "SHAC",
     "A2CConfig",
     "Agent",
+    "Callback",
+    "Episodes",
+    "Evaluate",
     "PPOConfig",
     "SACConfig",
     "SHACConfig",
+    "SaveEvery",
+    "StopEarly",
+    "evaluate_policy",
     "load_agent",
+    "run_episodes",
 ]
-MODULES = {"AGENTS": "registry", "load_agent": "agent"}
+MODULES = {
+    "AGENTS": "registry",
+    "load_agent": "agent",
+    **dict.fromkeys(("Callback", "Evaluate", "SaveEvery", "StopEarly"), "callbacks"),
+    **dict.fromkeys(("Episodes", "evaluate_policy", "run_episodes"), "evaluating"),
+}
 
 
 def __getattr__(name: str) -> Any:

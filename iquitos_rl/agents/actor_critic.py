@@ -1,6 +1,7 @@
-"""The networks and the action distribution that PPO and A2C share.
+"""The networks and the action distributions that PPO and A2C share.
 
-The distribution is an independent Gaussian per action, unsquashed, with a deviation that does not depend on the state.
+Discrete actions are drawn by the softmax of their logits (`categorical.py`). For numbers the distribution is an
+independent Gaussian per action, unsquashed, with a deviation that does not depend on the state.
 Its sample is stored as drawn; only the environment's copy is clipped to [-1, 1]. Two reasons against the squashed
 Gaussian that SAC uses. A tanh cancels out of PPO's ratio, so it would buy nothing but an entropy without a closed form
 and an inverse that saturates. And the best battery and charger schedules run at full power or not at all: a clipped
@@ -15,6 +16,8 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor, nn
 
+from iquitos_rl.agents import categorical
+from iquitos_rl.agents.features import Extractors, Features
 from iquitos_rl.agents.layers import Activation, Amp
 from iquitos_rl.agents.networks import MLP
 from iquitos_rl.agents.normalisation import ObservationNormaliser
@@ -24,7 +27,10 @@ from iquitos_rl.memory.recovery import Parts
 
 
 class ActorCritic(nn.Module):
-    """Separate networks for the mean action and for the value, one log deviation per action."""
+    """Separate networks for the mean action, or the logits of choices, and for the value; one log deviation per action
+    that is a number."""
+
+    log_std: nn.Parameter | None
 
     def __init__(
         self,
@@ -38,19 +44,27 @@ class ActorCritic(nn.Module):
         amp: Amp = "off",
         actor: nn.Module | None = None,
         critic: nn.Module | None = None,
+        features: Features | None = None,
     ) -> None:
         """`log_std` is its first value; `generator`, on the CPU so that a seed means the same weights on every device,
-        draws the weights. `actor` and `critic` take the place of the perceptrons."""
+        draws the weights. `actor` and `critic` take the place of the perceptrons, which read the `features`."""
         super().__init__()
+        self.choices = spec.way_out.choices
+        extractors = Extractors(features, spec.way_in, generator)
 
         def perceptron(outputs: int, gain: float) -> nn.Module:
-            return orthogonal_(MLP([spec.obs_dim, *hidden, outputs], activation, generator, amp), gain, generator)
+            def network(inputs: int) -> nn.Module:
+                return orthogonal_(MLP([inputs, *hidden, outputs], activation, generator, amp), gain, generator)
+
+            return extractors.around(network)
 
         # The small last layer makes the first policy do the same everywhere, whatever the observations' scale.
-        self.actor = perceptron(spec.action_dim, 0.01) if actor is None else actor
+        outputs = spec.action_dim if self.choices is None else sum(self.choices)
+        self.actor = perceptron(outputs, 0.01) if actor is None else actor
         self.critic = perceptron(1, 1.0) if critic is None else critic
-        self.log_std = nn.Parameter(torch.full((spec.action_dim,), log_std))
-        self.normaliser = ObservationNormaliser((spec.obs_dim,)) if normalise_obs else None
+        deviation = None if self.choices else nn.Parameter(torch.full((spec.action_dim,), log_std))
+        self.register_parameter("log_std", deviation)
+        self.normaliser = ObservationNormaliser.of(spec.way_in) if normalise_obs else None
         columns = spec.action_mask_columns
         self.columns: Tensor | None
         self.register_buffer("columns", None if columns is None else torch.tensor(columns), persistent=False)
@@ -60,7 +74,7 @@ class ActorCritic(nn.Module):
         return obs if self.normaliser is None else self.normaliser(obs)
 
     def mean(self, obs: Tensor) -> Tensor:
-        """Normalised observations (N, D) to mean actions (N, A), which may lie outside [-1, 1]."""
+        """Normalised observations (N, D) to mean actions (N, A), which may lie outside [-1, 1], or to logits (N, C)."""
         output: Tensor = self.actor(obs)
         return output
 
@@ -76,8 +90,28 @@ class ActorCritic(nn.Module):
     def act(self, obs: Tensor, generator: Generator | None, parts: Parts | None = None) -> Tensor:
         """Actions (N, A) for raw observations (N, D), the mean ones without a generator. Not clipped, dead ones 0."""
         normalised, live = self.normalise(obs), self.live(obs)
-        mean = self.mean(normalised) if parts is None else parts.map(self.mean, normalised)
-        return live_only(mean, live) if generator is None else sample(mean, self.log_std, live, generator)
+        output = self.mean(normalised) if parts is None else parts.map(self.mean, normalised)
+        if generator is not None:
+            return self.sample(output, live, generator)
+        return live_only(output, live) if self.choices is None else categorical.mode(output, self.choices)
+
+    def sample(self, output: Tensor, live: Tensor | None, generator: Generator) -> Tensor:
+        """Draw actions (N, A) by what `mean` returns."""
+        if self.log_std is None:
+            return categorical.sample(output, self.choices or (), generator)
+        return sample(output, self.log_std, live, generator)
+
+    def log_prob(self, action: Tensor, output: Tensor, live: Tensor | None) -> Tensor:
+        """Log density or log-probability (N,) of actions (N, A) by what `mean` returns."""
+        if self.log_std is None:
+            return categorical.log_prob(action, output, self.choices or ())
+        return log_prob(action, output, self.log_std, live)
+
+    def entropy(self, output: Tensor, live: Tensor | None) -> Tensor:
+        """Mean over the batch of an action's entropy by what `mean` returns, a scalar, in nats."""
+        if self.log_std is None:
+            return categorical.entropy(output, self.choices or ())
+        return entropy(self.log_std, live)
 
 
 def orthogonal_(net: MLP, last_gain: float, generator: Generator) -> MLP:

@@ -5,7 +5,9 @@ An algorithm is a subclass with settings, losses and `rounds`: experience, and t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import shutil
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -16,18 +18,24 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
+from iquitos_rl.agents.arguments import callable_of, config_of, device_of, folder_of, network_of, seed_of, whole
+from iquitos_rl.agents.callbacks import Callback, callbacks_of
 from iquitos_rl.agents.compiled import Compile, Gradient, elsewhere, join_graphs, rows_of
+from iquitos_rl.agents.features import Features
+from iquitos_rl.agents.kept import LEARNING, load_learning, save_learning
 from iquitos_rl.agents.layers import Amp
 from iquitos_rl.agents.metrics import Metrics
-from iquitos_rl.agents.policy_file import ArrayOrTensor, PolicySpec, apply_policy, load_policy, save_policy
+from iquitos_rl.agents.policy_file import PolicySpec, apply_policy, load_policy, save_policy
 from iquitos_rl.agents.progress import EpisodeTracker, Progress
 from iquitos_rl.agents.registry import AGENTS
+from iquitos_rl.agents.schedules import FACTORS
 from iquitos_rl.assignments import MANY
 from iquitos_rl.buffers.placement import Item
 from iquitos_rl.envs.gym.adapter import TrainingEnv, as_vector
 from iquitos_rl.envs.vector import StepResult, VectorEnv
 from iquitos_rl.errors import UserError
 from iquitos_rl.machine import heap
+from iquitos_rl.machine.torch_state import own_defaults, with_own_defaults
 from iquitos_rl.memory.recovery import Parts, explained
 from iquitos_rl.memory.rehearsal import STEP, without_memory
 
@@ -58,7 +66,9 @@ class Agent:
     """A learner on the transitions of one environment or of several.
 
     All randomness comes from generators that the agent owns: the same seed gives the same weights, whatever else the
-    process draws. On a CPU, glibc's thresholds for returning memory are fixed for the process (`machine/heap.py`).
+    process draws. PyTorch's defaults (type, device, gradients) are set inside and left as the caller has them. On a
+    CPU, glibc's thresholds for returning memory are fixed for the process (`machine/heap.py`). An agent can be copied
+    and pickled where its environment can, and the copy goes on learning the same.
 
     Any `nn.Module` can be the network `actor` or `critic`; each algorithm says what these map to what. A module is used
     as it is: what it was initialised with is its maker's choice, `hidden`, `layer_norm`, `activation` and `amp` are not
@@ -66,14 +76,19 @@ class Agent:
     switched between learning and acting.
 
     Args:
-        env: a gymnasium environment, a list of functions that each make one, or a `VectorEnv`. None only together with
-            `spec`, for an agent that predicts but does not learn.
+        env: a gymnasium environment, a list of functions that each make one, one of gymnasium's vector environments, or
+            a `VectorEnv`. None only together with `spec`, for an agent that predicts but does not learn.
         config: the algorithm's settings, by default as shipped.
+        device: such as cpu or cuda; auto for CUDA where there is one.
+        seed: of everything; None draws one, which is then the agent's `seed`.
         spec: what to know of the environment, taken from `env` where there is one.
         actor, critic: networks in place of the algorithm's own.
+        features: what the algorithm's own networks read, from the description of the observation's parts to a module
+            from rows (B, D) to features (B, F), made for each network; by default a small `CNN` for each image and
+            other numbers as they are (`features.py`).
 
     Raises:
-        UserError: the environment's spaces cannot be handled.
+        UserError: an argument is not what it must be, or the environment's spaces cannot be handled.
     """
 
     name: ClassVar[str]
@@ -100,34 +115,46 @@ class Agent:
         env: TrainingEnv | None,
         config: AgentConfig | None = None,
         device: torch.device | str = "cpu",
-        seed: int = 0,
+        seed: int | None = 0,
         *,
         spec: PolicySpec | None = None,
         actor: nn.Module | None = None,
         critic: nn.Module | None = None,
+        features: Features | None = None,
     ) -> None:
-        self.config = self.config_type() if config is None else config
-        self.device, self.seed = torch.device(device), seed
+        self.config = config_of(self.config_type, config)
+        self.device, self.seed = device_of(device), seed_of(seed)
+        if spec is not None and not isinstance(spec, PolicySpec):
+            raise UserError(f"spec must be a PolicySpec, not a {type(spec).__name__}")
+        networks = {"actor": network_of("actor", actor), "critic": network_of("critic", critic)}
+        self.features: Features | None = callable_of("features", features)
+        given = {**networks, "features": features}
+        self.given = [name for name, x in given.items() if x is not None]
+        """Networks that were not made here."""
         if self.device.type == "cpu":
             heap.fix_thresholds()
-        self.env = None if env is None else as_vector(env, self.device)
-        if self.env is not None:
-            join_graphs(self.env, self.config.compile, self.device)
-            spec = PolicySpec.of(self.env)
-        if spec is None:
-            raise UserError("an agent needs an environment, or the description of one")
-        self.spec = spec
-        self.given = [name for name, module in (("actor", actor), ("critic", critic)) if module is not None]
-        """Networks that were not made here."""
-        self.init = Generator().manual_seed(seed)
-        """Draws weights and seeds; on the CPU, so a seed means the same network on every device."""
-        self.generators: dict[str, Generator] = {}
-        self.steps = self.updates = 0
-        advice = f"python -m iquitos_rl.plan {self.name} shows what each setting needs; lower {self.advice}"
-        self.micro_batch = Parts("gradient", self.device, self.config.micro_batch, lambda: advice)
-        self.acting = Parts("policy", self.device, advice=lambda: advice)
-        self.build(actor, critic)
-        self.metrics = Metrics(self.optimizers.values(), self.device)
+        with own_defaults(self.device):
+            self.env = None if env is None else as_vector(env, self.device)
+            if self.env is not None:
+                join_graphs(self.env, self.config.compile, self.device)
+                spec = PolicySpec.of(self.env)
+            if spec is None:
+                raise UserError("an agent needs an environment, or the description of one")
+            self.spec = spec
+            self.init = Generator().manual_seed(self.seed)
+            """Draws weights and seeds; on the CPU, so a seed means the same network on every device."""
+            self.generators: dict[str, Generator] = {}
+            self.steps = self.updates = 0
+            self.span = (0, 1)
+            """First and last transition of the announced training."""
+            self.callbacks: tuple[Callback, ...] = ()
+            """Those of the `learn` that is running."""
+            self._stopping = False
+            advice = f"python -m iquitos_rl.plan {self.name} shows what each setting needs; lower {self.advice}"
+            self.micro_batch = Parts("gradient", self.device, self.config.micro_batch, partial(str, advice))
+            self.acting = Parts("policy", self.device, advice=partial(str, advice))
+            self.build(**networks)
+            self.metrics = Metrics(self.optimizers.values(), self.device)
 
     def spawn(self, *names: str) -> None:
         """Make a generator on the device for each name, all seeded from the agent's seed; `predict` is one of them."""
@@ -172,30 +199,94 @@ class Agent:
 
     # --- learning
 
-    def learn(self: A, total_steps: int, on_log: OnLog = None, on_step: OnStep = None) -> A:
-        """Train until `steps` reaches `total_steps`, in whole rounds; report every `log_every` steps and at the end.
+    @with_own_defaults
+    def learn(
+        self: A,
+        steps: float | None = None,
+        on_log: OnLog = None,
+        on_step: OnStep = None,
+        *,
+        until: float | None = None,
+        callbacks: Sequence[Callback] = (),
+    ) -> A:
+        """Train for so many more transitions, in whole rounds; report every `log_every` transitions and at the end.
 
-        A second call continues where the first one stopped.
+        What falls in the course of a training (`schedule`) falls from the first to the last of these steps; with
+        `until`, from the agent's very first step to that one, so a training in several calls is one training.
 
         Args:
+            steps: transitions to go, over all environments; by default as many as `until` leaves.
+            until: transitions that the whole training has in all; where they are reached there is nothing to do.
             on_log: called with every report.
             on_step: called with the transitions so far after every step of the environments. The state is complete
                 then, so what it raises ends training at a point from which it can be resumed.
+            callbacks: see `Callback`.
 
         Raises:
-            UserError: there is no environment, it yields numbers that are not finite, or training diverges.
+            UserError: an argument is not what it must be, there is no environment, it yields numbers that are not
+                finite, or training diverges.
         """
-        self.environment()
-        if self.updates == 0:
+        goal = self._plan(steps, until)
+        log, step = callable_of("on_log", on_log), callable_of("on_step", on_step)
+        if self.updates == 0 and self.steps < goal:
             self.rehearse()
-        before = self.steps
-        for _ in self.rounds(total_steps, on_step):
-            if self.steps // self.log_every > before // self.log_every or self.steps >= total_steps:
+        self.callbacks, self._stopping, before = callbacks_of(callbacks), False, self.steps
+
+        def stepped(now: int) -> None:
+            if step is not None:
+                step(now)
+            for callback in self.callbacks:
+                callback.on_step(self, now)
+
+        for _ in self.rounds(goal, stepped if step or self.callbacks else None):
+            due = self.steps // self.log_every > before // self.log_every
+            if due or self.steps >= goal or self._stopping:
                 metrics = self.metrics.means() | self.report() | self.tracker.collect()
-                if on_log is not None:
-                    on_log(Progress(self.steps, self.updates, self.tracker.episodes, metrics))
+                progress = Progress(self.steps, self.updates, self.tracker.episodes, metrics)
+                for told in [log, *(partial(callback.on_log, self) for callback in self.callbacks)]:
+                    if told is not None:
+                        told(progress)
             before = self.steps
+            if self._stopping:
+                break
+        for callback in self.callbacks:
+            callback.on_end(self)
+        self.callbacks = ()
         return self
+
+    def stop(self) -> None:
+        """End the `learn` that is running after its present round; for callbacks."""
+        self._stopping = True
+
+    def _plan(self, steps: float | None, until: float | None) -> int:
+        """The transitions at which a `learn` ends; sets `span`."""
+        self.environment()
+        if steps is None and until is None:
+            raise UserError("learn needs steps, how many more, or until, how many in all")
+        more = None if steps is None else whole("steps", steps, 1)
+        last = self.steps + (more or 0) if until is None else whole("until", until, 1)
+        self.span = (self.steps if until is None else 0, last)
+        goal = last if more is None else min(last, self.steps + more)
+        if self.steps < goal < self.steps + self.round_steps():
+            warnings.warn(
+                f"{goal - self.steps:,} steps were asked for, and {self.name} takes them in rounds of "
+                f"{self.round_steps():,}: one whole round is made",
+                stacklevel=4,
+            )
+        return goal
+
+    def passed(self) -> float:
+        """The share of the announced steps that lies behind, 0 to 1: what schedules depend on."""
+        start, end = self.span
+        return (self.steps - start) / max(1, end - start)
+
+    def left(self) -> float:
+        """The share of the first step size that `config.schedule` leaves now."""
+        return FACTORS[self.config.schedule](self.passed())  # type: ignore[attr-defined]
+
+    def round_steps(self) -> int:
+        """Transitions of the shortest piece of training."""
+        return self.environment().num_envs
 
     def environment(self) -> VectorEnv:
         """The environments.
@@ -247,21 +338,72 @@ class Agent:
 
     # --- acting and keeping
 
-    def predict(self, obs: ArrayOrTensor, deterministic: bool = True) -> ArrayOrTensor:
-        """Actions in the environment's own range for observations (D,) or (B, D); an array gives an array, a tensor a
-        tensor.
+    @with_own_defaults
+    def predict(self, obs: Any, deterministic: bool = True, **unknown: Any) -> Any:
+        """What to do in the environment where it shows an observation, or at each of a batch of B.
+
+        Returns:
+            The action alone, as the environment takes it and always inside its space: an integer for Discrete, an
+            array, or a tensor where the observation is one.
 
         Raises:
-            UserError: the observation has another width or is not finite.
+            UserError: this is no observation of the environment's space, or it is not finite.
         """
+        if unknown:
+            name = next(iter(unknown))
+            raise UserError(
+                f"predict has no argument {name}: it takes an observation and returns the action alone "
+                "(iquitos_rl.evaluate_policy takes the place of stable-baselines3's)"
+            )
         generator = None if deterministic else self.generators["predict"]
         return apply_policy(lambda rows: self.act(rows, generator), obs, self.spec, self.device)
 
-    def save(self, directory: str | Path) -> None:
-        """Write networks and settings, for `load`. Neither optimisers nor stored transitions."""
+    def set_env(self: A, env: TrainingEnv) -> A:
+        """Learn in another environment of the same spaces from now on; everything learned and stored is kept, and open
+        episodes count as truncated.
+
+        Raises:
+            UserError: its spaces differ, or it has another number of environments than the one before.
+        """
+        with own_defaults(self.device):
+            found = as_vector(env, self.device)
+            PolicySpec.of(found).must_match(self.spec)
+            if self.env is None:
+                raise UserError("this agent was made without an environment: give load the environment")
+            if found.num_envs != self.env.num_envs:
+                raise UserError(f"there are {found.num_envs} environments where the agent had {self.env.num_envs}")
+            join_graphs(found, self.config.compile, self.device)
+            self.env = found
+            self.leave_episodes()
+        return self
+
+    def save_policy(self, directory: str | Path) -> None:
+        """Write networks and settings, all that acting needs.
+
+        Raises:
+            UserError: a network's number is not finite, or the directory cannot be written.
+        """
+        folder = folder_of(directory)
         config = self.config.model_copy(update={"compile": elsewhere(self.config.compile), **self.not_portable})
         spec, tensors = self.spec.model_dump(), self.networks.state_dict()
-        save_policy(directory, algorithm=self.name, config=config, spec=spec, tensors=tensors, networks=self.given)
+        shutil.rmtree(folder / LEARNING, ignore_errors=True)  # of the policy that was there
+        save_policy(folder, algorithm=self.name, config=config, spec=spec, tensors=tensors, networks=self.given)
+
+    @with_own_defaults
+    def save(self, directory: str | Path, buffer: bool = False) -> None:
+        """Write the policy, and what `load` needs to go on learning: optimisers, counters, statistics, generators.
+
+        Args:
+            buffer: with the stored transitions, so that learning goes on exactly. Without, a loaded agent first fills
+                its buffer again by its own policy.
+
+        Raises:
+            UserError: a number is not finite, or the directory cannot be written.
+        """
+        folder = folder_of(directory)
+        self.save_policy(folder)
+        if self.env is not None:
+            save_learning(folder, self.learning_state(buffer), self.steps, self.env.num_envs)
 
     @classmethod
     def load(
@@ -269,30 +411,34 @@ class Agent:
         directory: str | Path,
         env: TrainingEnv | None = None,
         device: torch.device | str = "cpu",
-        seed: int = 0,
-        **networks: nn.Module,
+        seed: int | None = 0,
+        **networks: Any,
     ) -> A:
-        """The agent that `save` wrote; without an environment it predicts only, with one it can continue learning.
+        """The agent that `save` wrote. Without an environment it predicts only; with one it goes on learning where it
+        stopped, in new episodes.
 
         Args:
-            networks: `actor` and `critic`, where the agent was made with its own: files hold weights and no code.
+            seed: of the environments' episodes; what the agent draws goes on where it stopped.
+            networks: `actor`, `critic`, `features`, where the agent was made with its own: files hold weights and no
+                code.
 
         Raises:
             UserError: the files are not a policy of this algorithm, or not one for this environment or these networks.
         """
-        meta, tensors = load_policy(directory)
+        folder = folder_of(directory)
+        meta, tensors = load_policy(folder)
         if meta["algorithm"] != cls.name:
-            raise UserError(f"{directory}: the policy was trained by {meta['algorithm']!r}, not by {cls.name!r}")
+            raise UserError(f"{folder}: the policy was trained by {meta['algorithm']!r}, not by {cls.name!r}")
         if set(meta["networks"]) != set(networks):
             wanted = ", ".join(meta["networks"]) or "no network"
-            raise UserError(f"{directory}: the policy was made with {wanted} of its own: give load the same")
+            raise UserError(f"{folder}: the policy was made with {wanted} of its own: give load the same")
         try:
             config, spec = cls.config_type(**meta["config"]), PolicySpec(**meta["spec"])
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
             raise UserError(
-                f"{directory}: policy.json does not describe such a policy: {where}: {first['msg']}"
+                f"{folder}: policy.json does not describe such a policy: {where}: {first['msg']}"
             ) from error
         misfit = UserError(f"{directory}: the weights do not fit the settings in policy.json")
         if not networks:  # looked at before networks of whatever size the file says take memory
@@ -305,11 +451,26 @@ class Agent:
                 raise misfit
         agent = cls(env, config, device, seed, spec=spec, **networks)
         agent.spec.must_match(spec)
-        try:
-            agent.networks.load_state_dict(tensors)
-        except RuntimeError as error:
-            raise misfit from error
+        with own_defaults(agent.device):
+            try:
+                agent.networks.load_state_dict(tensors)
+            except RuntimeError as error:
+                raise misfit from error
+            if agent.env is not None:
+                load_learning(folder, agent)
         return agent
+
+    def leave_episodes(self) -> None:
+        """Let the next `learn` start new episodes; those still open count as truncated where they are."""
+        raise NotImplementedError
+
+    def learning_state(self, buffer: bool) -> dict[str, Any]:
+        """What a `state_dict` has that holds in new episodes too, with or without stored transitions."""
+        return self.state_dict()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.metrics.watch(self.optimizers.values())  # optimisers do not copy what is not PyTorch's own
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the environment's own state, to continue exactly. Tensors are the agent's, not copies."""
@@ -340,15 +501,15 @@ def load_agent(
     directory: str | Path,
     env: TrainingEnv | None = None,
     device: torch.device | str = "cpu",
-    seed: int = 0,
-    **networks: nn.Module,
+    seed: int | None = 0,
+    **networks: Any,
 ) -> Agent:
     """The agent of whichever algorithm that `Agent.save` wrote; see `Agent.load`.
 
     Raises:
         UserError: as `Agent.load`, or no agent has the algorithm's name.
     """
-    name = load_policy(directory)[0]["algorithm"]
+    name = load_policy(folder_of(directory))[0]["algorithm"]
     if name not in AGENTS:
         raise UserError(f"{directory}: unknown algorithm {name}")
     return AGENTS[name].agent.load(directory, env, device, seed, **networks)

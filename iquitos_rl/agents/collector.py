@@ -8,14 +8,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from iquitos_rl.agents import actor_critic
 from iquitos_rl.agents.actor_critic import ActorCritic
 from iquitos_rl.agents.agent import take_step
 from iquitos_rl.agents.gae import gae
 from iquitos_rl.agents.normalisation import RewardScaler
 from iquitos_rl.agents.progress import EpisodeTracker
 from iquitos_rl.buffers.rollout import Rollout
-from iquitos_rl.envs.vector import VectorEnv
+from iquitos_rl.envs.vector import VectorEnv, within
 from iquitos_rl.errors import UserError
 from iquitos_rl.memory.recovery import Parts
 
@@ -32,7 +31,7 @@ class Batch(NamedTuple):
     obs: Tensor
     """(N, D) in the storage type, as the policy saw them."""
     action: Tensor
-    """(N, A) as drawn, before clipping."""
+    """(N, A) as drawn, before clipping; choices as their numbers."""
     log_prob: Tensor
     """(N,) under the policy that drew the actions."""
     live: Tensor | None
@@ -83,7 +82,7 @@ class Collector:
         device, draws the actions."""
         self.env, self.policy, self.seed, self.generator = env, policy, seed, generator
         self.gamma, self.gae_lambda = gamma, gae_lambda
-        self.device = policy.log_std.device
+        self.device = next(policy.parameters()).device
         self.rollout = Rollout(
             horizon,
             env.num_envs,
@@ -99,9 +98,15 @@ class Collector:
         self.value_parts = Parts("values of a rollout", self.device, VALUE_CHUNK)
         self.obs: Tensor | None = None
 
-    def reset(self) -> None:
-        """Start new episodes; the unfinished ones and the rollout in flight are forgotten."""
-        self.obs = self.receive(self.env.reset(self.seed).to(self.device))
+    def reset(self, taken: int = 0) -> None:
+        """Start new episodes, with other seeds after `taken` transitions; the unfinished ones and the rollout in flight
+        are forgotten."""
+        self.leave_episodes()
+        self.obs = self.receive(self.env.reset(self.seed + taken).to(self.device))
+
+    def leave_episodes(self) -> None:
+        """Forget the unfinished episodes and the rollout in flight; the next `collect` starts new ones."""
+        self.obs = None
         self.rollout.clear()
         self.tracker.abandon_episodes()
         if self.scaler is not None:
@@ -120,7 +125,7 @@ class Collector:
                 estimated from the rollout.
         """
         if self.obs is None:
-            self.reset()
+            self.reset(taken)
         rollout, policy = self.rollout, self.policy
         while rollout.steps < rollout.horizon:
             assert self.obs is not None
@@ -128,9 +133,9 @@ class Collector:
             stored = self._encode(self.obs)
             # Of what is stored: the update starts from a ratio of one.
             mean = self.parts.map(policy.mean, stored.float())
-            action = actor_critic.sample(mean, policy.log_std, live, self.generator)
-            log_prob = actor_critic.log_prob(action, mean, policy.log_std, live)
-            step = take_step(self.env, action.clamp(-1.0, 1.0), self.device)
+            action = policy.sample(mean, live, self.generator)
+            log_prob = policy.log_prob(action, mean, live)
+            step = take_step(self.env, within(action, self.env.choices), self.device)
             rollout.add(stored, action, log_prob, live, step, self._encode(step.next_obs))
             self.tracker.update(step)
             self.obs = self.receive(step.obs)
@@ -168,9 +173,11 @@ class Collector:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a `state_dict`. The environments must be brought to the same point by other means."""
         self.obs = None if state["obs"] is None else state["obs"].to(self.device, copy=True)
-        self.rollout.load_state_dict(state["rollout"])
+        if state["rollout"] is not None:
+            self.rollout.load_state_dict(state["rollout"])
         if self.scaler is not None:
-            self.scaler.load_state_dict(state["scaler"])
+            discounted = self.scaler.discounted if state["obs"] is None else state["scaler"]["discounted"]
+            self.scaler.load_state_dict({**state["scaler"], "discounted": discounted})
         self.tracker.load_state_dict(state["tracker"])
 
     def receive(self, obs: Tensor) -> Tensor:

@@ -94,9 +94,21 @@ class Gradient:
     ) -> None:
         self.parameters = list(parameters)
         self.rehearsed = device.type == "meta"
-        evaluate = differentiated(traced(loss, setting), self.parameters, list(frozen))
-        self.evaluate = Graphed(evaluate, device) if resolve(setting, device) == "graphs" else evaluate
+        self.loss, self.frozen, self.setting, self.device = loss, list(frozen), setting, device
+        self._prepare()
+
+    def _prepare(self) -> None:
+        evaluate = Differentiated(traced(self.loss, self.setting), self.parameters, self.frozen)
+        graphs = resolve(self.setting, self.device) == "graphs"
+        self.evaluate: Evaluate = Graphed(evaluate, self.device) if graphs else evaluate
         """From arguments of the loss: its metrics, and the gradient by each parameter."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: x for name, x in self.__dict__.items() if name != "evaluate"}  # what is compiled stays here
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._prepare()
 
     def set(self, arguments: tuple[Any, ...], size: int) -> dict[str, Tensor]:
         """Take the gradient of a batch, `size` rows at a time: the weighted mean of its parts' gradients.
@@ -133,21 +145,22 @@ def rows_of(arguments: tuple[Any, ...]) -> int:
     return next(len(x) for x in leaves(arguments) if x is not None)
 
 
-def differentiated(loss: Loss, parameters: list[Tensor], frozen: list[Tensor]) -> Evaluate:
+class Differentiated:
     """Metrics and gradients of a loss by autograd."""
 
-    def evaluate(*part: Any) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
-        for p in frozen:
+    def __init__(self, loss: Loss, parameters: list[Tensor], frozen: list[Tensor]) -> None:
+        self.loss, self.parameters, self.frozen = loss, parameters, frozen
+
+    def __call__(self, *part: Any) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+        for p in self.frozen:
             p.requires_grad_(False)
         try:
-            value, metrics = loss(*part)
+            value, metrics = self.loss(*part)
         finally:
-            for p in frozen:
+            for p in self.frozen:
                 p.requires_grad_(True)
         metrics = {name: x.detach() for name, x in metrics.items()}
-        return metrics, torch.autograd.grad(value, parameters)
-
-    return evaluate
+        return metrics, torch.autograd.grad(value, self.parameters)
 
 
 def join_graphs(env: VectorEnv, setting: Compile, device: torch.device) -> None:

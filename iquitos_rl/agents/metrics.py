@@ -28,6 +28,10 @@ class Metrics:
         self._sums: dict[tuple[str, ...], Tensor] = {}
         self._counts: dict[tuple[str, ...], int] = {}
         self._step = torch.zeros((), dtype=torch.int64, device=device)
+        self.watch(optimizers)
+
+    def watch(self, optimizers: Iterable[Optimizer]) -> None:
+        """Let these optimisers stand still from the first metric on that is not finite."""
         for optimizer in optimizers:
             optimizer.found_inf = self.found  # type: ignore[attr-defined]
 

@@ -56,18 +56,20 @@ class Critics(nn.Module):
         generator: Generator | None = None,
         amp: Amp = "off",
         count: int = 2,
+        values: int = 1,
     ) -> None:
         super().__init__()
         self.amp = amp
-        self.weights, self.biases = drawn([obs_dim + action_dim, *hidden, 1], (count,), generator)
+        self.weights, self.biases = drawn([obs_dim + action_dim, *hidden, values], (count,), generator)
         self.norms = nn.ParameterList()
         for width in hidden if layer_norm else ():
             self.norms.extend([torch.ones(count, 1, width), torch.zeros(count, 1, width)])
         self._given = list(self.weights), list(self.biases), list(self.norms)
 
-    def forward(self, obs: Tensor, action: Tensor) -> Tensor:
-        """Observations (B, D) and actions (B, A) to values (N, B)."""
-        return layers.network((obs, action), *self._given, "relu", self.amp).squeeze(-1)
+    def forward(self, obs: Tensor, *action: Tensor) -> Tensor:
+        """Observations (B, D) and actions (B, A) to values (N, B), or observations alone to `values` (N, B, V)."""
+        found = layers.network((obs, *action), *self._given, "relu", self.amp)
+        return found.squeeze(-1) if action else found
 
 
 def drawn(

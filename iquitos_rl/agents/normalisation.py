@@ -5,8 +5,12 @@ Statistics change only in `update`, which training calls and evaluation does not
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
+
+from iquitos_rl.envs.spaces import ObservationSpace
 
 CLIP = 10.0
 """Normalised observations and scaled rewards stay within +-CLIP."""
@@ -50,10 +54,36 @@ class ObservationNormaliser(RunningMoments):
 
     The statistics are per column. One scalar for all columns would let the largest unit (a price in thousands, a grid
     load in watts) flatten the rest.
+
+    Args:
+        columns: those that are normalised, where it is not all; the others are passed on as they are.
     """
+
+    columns: Tensor | None
+
+    def __init__(self, width: int, columns: Sequence[int] | None = None) -> None:
+        super().__init__((width if columns is None else len(columns),))
+        self.register_buffer("columns", None if columns is None else torch.tensor(columns), persistent=False)
+
+    @classmethod
+    def of(cls, space: ObservationSpace) -> ObservationNormaliser | None:
+        """One that leaves bytes and choices as they are, whose range is known; None where there is nothing else."""
+        parts = [(place, part.choices is None and not part.is_bytes) for part, place in space.columns()]
+        columns = [column for place, plain in parts if plain for column in range(place.start, place.stop)]
+        return cls(space.width, None if len(columns) == space.width else columns) if columns else None
+
+    @torch.no_grad()
+    def update(self, samples: Tensor) -> None:
+        """Take in observations (N, D)."""
+        super().update(samples if self.columns is None else samples[:, self.columns])
 
     def forward(self, obs: Tensor) -> Tensor:
         """Observations (..., D) to normalised float32 (..., D). Changes no statistics."""
+        if self.columns is None:
+            return self._scaled(obs)
+        return obs.index_copy(-1, self.columns, self._scaled(obs[..., self.columns]))
+
+    def _scaled(self, obs: Tensor) -> Tensor:
         # float64 until the mean is gone: a large offset would take the small differences with it.
         return ((obs - self.mean) / self.std()).clamp(-CLIP, CLIP).to(torch.float32)
 

@@ -8,17 +8,17 @@ from functools import partial
 from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
-from iquitos_rl.agents import actor_critic
 from iquitos_rl.agents.actor_critic import ActorCritic
 from iquitos_rl.agents.agent import Agent, AgentConfig, Hidden, OnStep, trainable
 from iquitos_rl.agents.collector import ESTIMATE_BYTES, Batch, Collector
 from iquitos_rl.agents.compiled import Gradient, Loss
 from iquitos_rl.agents.gae import explained_variance
 from iquitos_rl.agents.layers import Activation
+from iquitos_rl.agents.schedules import Schedule
 from iquitos_rl.assignments import MANY
 from iquitos_rl.buffers.placement import Item
 from iquitos_rl.buffers.rollout import RolloutStorage, storage_type
@@ -32,7 +32,7 @@ class OnPolicyConfig(AgentConfig):
     activation: Activation = Field("tanh", description="Activation between the layers.")
     horizon: int = Field(ge=1, le=MANY, description="Steps of every environment between updates.")
     learning_rate: float = Field(gt=0, le=100, description="The optimiser's step size at the start.")
-    anneal: bool = Field(True, description="Lower the step size linearly, to zero at the last step.")
+    schedule: Schedule = Field("linear", description="How the step size falls to zero at the last step, if it does.")
     gamma: float = Field(0.99, ge=0, le=1, description="Discount per step.")
     gae_lambda: float = Field(ge=0, le=1, description="Weight of the longer estimates in the advantage.")
     entropy_coef: float = Field(0.0, ge=0, le=1e6, description="Weight of the policy's entropy in the loss.")
@@ -43,21 +43,32 @@ class OnPolicyConfig(AgentConfig):
     log_std_init: float = Field(0.0, ge=-5, le=2, description="Log deviation of the actions at the start.")
     storage: RolloutStorage = Field("float32", description="Type of stored observations.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_older_files(cls, data: Any) -> Any:
+        """`anneal`, the setting of before, was true for linear."""
+        if isinstance(data, dict) and isinstance(data.get("anneal"), bool):
+            data = {"schedule": "linear" if data["anneal"] else "constant", **data}
+            del data["anneal"]
+        return data
+
 
 def evaluate(policy: ActorCritic, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """What the policy says of a batch now: log-probabilities of its actions (n,), values (n,), and the mean entropy."""
     obs = batch.obs.to(batch.action.dtype)
-    log_prob = actor_critic.log_prob(batch.action, policy.mean(obs), policy.log_std, batch.live)
-    return log_prob, policy.value(obs), actor_critic.entropy(policy.log_std, batch.live)
+    output = policy.mean(obs)
+    return policy.log_prob(batch.action, output, batch.live), policy.value(obs), policy.entropy(output, batch.live)
 
 
 class OnPolicy(Agent):
     """An agent that learns from each rollout of its present policy and then forgets it; see `Agent`.
 
-    The action distribution is an unsquashed Gaussian: why, see `actor_critic.py`.
+    Actions may be numbers (Box) or choices (Discrete, MultiDiscrete, MultiBinary). The distribution of numbers is an
+    unsquashed Gaussian: why, see `actor_critic.py`.
 
     Args:
-        actor: maps normalised observations (B, D) to mean actions (B, A); by default an `MLP`.
+        actor: maps normalised observations (B, D) to mean actions (B, A), or the logits of all choices (B, C); by
+            default an `MLP`.
         critic: maps normalised observations (B, D) to values (B, 1); by default an `MLP`.
     """
 
@@ -97,6 +108,7 @@ class OnPolicy(Agent):
             amp=c.amp,
             actor=actor,
             critic=critic,
+            features=self.features,
         ).to(self.device)
         self.networks = self.policy
         self.spawn(*self.random_for)
@@ -114,17 +126,16 @@ class OnPolicy(Agent):
                 gamma=c.gamma,
                 gae_lambda=c.gae_lambda,
                 scale_rewards=c.scale_rewards,
-                storage=storage_type(c.storage),
+                storage=torch.uint8 if len(self.env.byte_columns) == self.env.obs_dim else storage_type(c.storage),
                 seed=self.seed,
                 generator=self.generators["act"],
             )
             self.tracker = self.collector.tracker
 
     def rounds(self, total_steps: int, on_step: OnStep) -> Iterator[None]:
-        """A rollout, then the updates from it; the step size is annealed over `total_steps`."""
+        """A rollout, then the updates from it; the step size falls over the announced steps."""
         while self.steps < total_steps:
-            if self.config.anneal:
-                self.optimizer.param_groups[0]["lr"] = self.config.learning_rate * (1 - self.steps / total_steps)
+            self.optimizer.param_groups[0]["lr"] = self.config.learning_rate * self.left()
             batch = self.collector.collect(on_step, self.steps)
             self.steps += batch.size
             self.metrics.at_step(self.steps)
@@ -132,9 +143,13 @@ class OnPolicy(Agent):
             self._recent.append((batch.value, batch.returns))
             yield
 
+    def round_steps(self) -> int:
+        """See `Agent.round_steps`."""
+        return self.config.horizon * self.environment().num_envs
+
     def updates_by(self, steps: int) -> int:
         """See `Agent.updates_by`; one for each rollout."""
-        return math.ceil(steps / (self.config.horizon * self.environment().num_envs))
+        return math.ceil(steps / self.round_steps())
 
     def gradient(self, batch: Batch) -> dict[str, Tensor]:
         """Set the gradient of a batch's loss, as many transitions at a time as memory allows; returns its metrics."""
@@ -150,7 +165,12 @@ class OnPolicy(Agent):
     def reset(self) -> None:
         """Start new episodes; the unfinished ones are forgotten."""
         self.environment()
-        self.collector.reset()
+        self.collector.reset(self.steps)
+
+    def leave_episodes(self) -> None:
+        """See `Agent.leave_episodes`."""
+        self.collector.env = self.environment()
+        self.collector.leave_episodes()
 
     def example(self) -> tuple[Any, ...]:
         """See `Agent.example`."""
@@ -192,6 +212,11 @@ class OnPolicy(Agent):
         collector = None if self.env is None else self.collector.state_dict()
         return {**super().state_dict(), "recent": list(self._recent), "collector": collector}
 
+    def learning_state(self, buffer: bool) -> dict[str, Any]:
+        """See `Agent.learning_state`; a rollout is not kept."""
+        state = self.state_dict()
+        return {**state, "collector": {**state["collector"], "obs": None, "rollout": None}}
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Agent.load_state_dict`."""
         super().load_state_dict(state)
@@ -202,6 +227,7 @@ class OnPolicy(Agent):
 
 def report(value: Tensor, returns: Tensor, policy: ActorCritic, optimizer: Optimizer) -> dict[str, float]:
     """The metrics of a report, from values and returns (n,)."""
-    explained, std = torch.stack([explained_variance(value, returns), policy.log_std.detach().exp().mean()]).tolist()
-    metrics = {"std": std, "learning_rate": optimizer.param_groups[0]["lr"]}
+    std = [] if policy.log_std is None else [policy.log_std.detach().exp().mean()]
+    explained, *rest = torch.stack([explained_variance(value, returns), *std]).tolist()
+    metrics = {**({"std": rest[0]} if rest else {}), "learning_rate": optimizer.param_groups[0]["lr"]}
     return metrics | ({"explained_variance": explained} if math.isfinite(explained) else {})

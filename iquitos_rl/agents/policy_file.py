@@ -9,18 +9,20 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from iquitos_rl.checkpoints.state import first_not_finite
+from iquitos_rl.envs.spaces import ActionSpace, ObservationSpace, kept
 from iquitos_rl.envs.vector import VectorEnv
 from iquitos_rl.errors import UserError
 from iquitos_rl.machine.inputs import TENSOR_BYTES, read_bytes, read_json
@@ -30,9 +32,6 @@ MOST_COLUMNS = 10_000_000
 """Of an observation or an action; more would be an error in a file."""
 TENSORS, META = "policy.safetensors", "policy.json"
 _KEYS = {"format_version": int, "algorithm": str, "config": dict, "spec": dict, "tensors_sha256": str}
-
-
-ArrayOrTensor = TypeVar("ArrayOrTensor", NDArray[np.floating[Any]], Tensor)
 
 
 class PolicySpec(BaseModel):
@@ -48,6 +47,18 @@ class PolicySpec(BaseModel):
         description="See `VectorEnv.action_mask_columns`."
     )
     environment: dict[str, Any] = Field(description="The environment's own `policy_spec`, e.g. names and bounds.")
+    obs_space: ObservationSpace | None = Field(None, description="How observations become rows; null: they are rows.")
+    action_space: ActionSpace | None = Field(None, description="The same for actions.")
+
+    @cached_property
+    def way_in(self) -> ObservationSpace:
+        """From the environment's observations to rows (B, D)."""
+        return self.obs_space or ObservationSpace.flat(self.obs_dim)
+
+    @cached_property
+    def way_out(self) -> ActionSpace:
+        """From actions (B, A) to those that the environment takes."""
+        return self.action_space or ActionSpace.flat(self.action_low, self.action_high)
 
     @model_validator(mode="after")
     def _fits(self) -> PolicySpec:
@@ -73,6 +84,8 @@ class PolicySpec(BaseModel):
             action_high=env.action_high.expand(env.action_dim).tolist(),
             action_mask_columns=None if columns is None else columns.tolist(),
             environment=env.policy_spec,
+            obs_space=env.obs_space,
+            action_space=env.action_space,
         )
 
     def must_match(self, saved: PolicySpec) -> None:
@@ -85,33 +98,45 @@ class PolicySpec(BaseModel):
             if getattr(self, name) != getattr(saved, name):
                 here, there = getattr(self, name), getattr(saved, name)
                 raise UserError(f"the environment's {name} is {here}, the saved policy was trained with {there}")
+        if self.obs_space is not None and saved.obs_space is not None:
+            self.obs_space.must_equal(saved.obs_space)
+        if saved.action_space is not None:
+            self.way_out.must_equal(saved.action_space)
+        for name in ("action_low", "action_high"):  # all that older files have
+            here, there = (kept(np.array(getattr(spec, name))) for spec in (self, saved))
+            if here != there:
+                raise UserError(f"the environment's {name} is {here}, the saved policy was trained with {there}")
 
 
 def apply_policy(
-    act: Callable[[Tensor], Tensor], obs: ArrayOrTensor, spec: PolicySpec, device: torch.device | str = "cpu"
-) -> ArrayOrTensor:
-    """Actions in the environment's own range from `act`, which maps observations (B, D) to actions (B, A) in [-1, 1].
+    act: Callable[[Tensor], Tensor], obs: Any, spec: PolicySpec, device: torch.device | str = "cpu"
+) -> Any:
+    """Actions as the environment takes them, from `act`, which maps observations (B, D) to actions (B, A).
 
-    `obs` is (D,) or (B, D), a numpy array or a tensor; the result is of the same kind, float32, with as many axes.
+    Args:
+        obs: the environment's observation, or a batch of B of them: arrays, tensors, or the Dict or Tuple of them.
+
+    Returns:
+        An action of the environment's action space, or B of them: an integer for Discrete, an array, or a tensor where
+        the observation is one.
 
     Raises:
-        UserError: the observation has another width or holds a number that is not finite.
+        UserError: this is no observation of the space, or it holds a number that is not finite.
     """
-    given = torch.as_tensor(obs)
-    rows = given.to(device, torch.float32)
-    if rows.ndim not in (1, 2) or rows.shape[-1] != spec.obs_dim:
-        width = spec.obs_dim
-        raise UserError(f"an observation must have shape ({width},) or (B, {width}), not {tuple(rows.shape)}")
+    space = spec.way_in
+    if isinstance(obs, Tensor) and len(space.parts) == 1 and space.parts[0].choices is None:
+        batched = space.is_batch([obs])
+        rows = obs.detach().to(device, torch.float32).reshape(-1, space.width)
+    else:
+        array, batched = space.batch(obs)
+        rows = torch.from_numpy(array).to(device)
     if not rows.isfinite().all():
         column = int((~rows.isfinite()).nonzero()[0, -1])
-        raise UserError(f"observation column {column} is not a finite number")
-    low, high = torch.tensor([spec.action_low, spec.action_high], device=rows.device)
+        raise UserError(f"observation column {space.column_name(column)} is not a finite number")
     with torch.no_grad():
-        action: Tensor = act(rows.view(-1, spec.obs_dim)).clamp(-1, 1).view(*rows.shape[:-1], spec.action_dim)
-        action = (low + (action + 1) / 2 * (high - low)).to(given.device)
-    if isinstance(obs, Tensor):
-        return action
-    return action.numpy()
+        actions = spec.way_out.values(act(rows).cpu().numpy())
+    action = actions if batched else spec.way_out.one(actions[0])
+    return torch.from_numpy(np.asarray(action)).to(obs.device) if isinstance(obs, Tensor) else action
 
 
 def save_policy(
@@ -131,10 +156,14 @@ def save_policy(
         networks: those that the settings do not describe, because the user made them.
 
     Raises:
-        UserError: the directory cannot be written, or `spec` holds something that JSON cannot say.
+        UserError: a tensor is not finite, the directory cannot be written, or `spec` holds something that JSON cannot
+            say.
     """
     directory = Path(directory)
-    weights = save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    if (broken := first_not_finite(tensors)) is not None:
+        raise UserError(f"{broken} is not finite: the policy is not saved to {directory}")
+    weights = save_tensors(tensors)
     meta = {
         "format_version": FORMAT_VERSION,
         "algorithm": algorithm,

@@ -76,9 +76,10 @@ class EpisodeTracker:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a `state_dict` of as many environments."""
+        """Continue from a `state_dict`; the open episodes of another number of environments are not taken over."""
         self.episodes = int(state["episodes"])
-        self._running.copy_(state["running"])
+        if state["running"].shape == self._running.shape:
+            self._running.copy_(state["running"])
         self._finished.copy_(state["finished"])
         device = self._finished.device
         self._info = {tuple(names.split(",")): sums.clone().to(device) for names, sums in state["info"].items()}

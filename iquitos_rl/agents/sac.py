@@ -19,16 +19,20 @@ from pydantic import Field
 from torch import Generator, Tensor, nn
 from torch.optim import Adam
 
-from iquitos_rl.agents import squashed_gaussian
+from iquitos_rl.agents import categorical, discrete_sac, squashed_gaussian
 from iquitos_rl.agents.agent import Agent, AgentConfig, Hidden, OnStep, take_step, trainable
 from iquitos_rl.agents.compiled import Gradient
+from iquitos_rl.agents.features import Extractors
 from iquitos_rl.agents.networks import MLP, Critics
+from iquitos_rl.agents.normalisation import ObservationNormaliser
 from iquitos_rl.agents.progress import EpisodeTracker
 from iquitos_rl.agents.registry import AgentEntry
+from iquitos_rl.agents.schedules import Schedule
 from iquitos_rl.assignments import MANY
 from iquitos_rl.buffers.placement import Item, Placement
 from iquitos_rl.buffers.replay import ReplayBuffer, Storage
 from iquitos_rl.envs.vector import action_mask
+from iquitos_rl.errors import UserError
 
 BATCHES_PER_GATHER = 8
 """Most update batches fetched from the buffer at once: many updates may follow one step of many environments."""
@@ -47,6 +51,8 @@ class SACConfig(AgentConfig):
         2, ge=1, le=100, description="How many; the least of their values counts, so more are more cautious."
     )
     learning_rate: float = Field(3e-4, gt=0, le=100, description="Adam's step size for actor, critics and temperature.")
+    schedule: Schedule = Field("constant", description="How the step size falls to zero at the last step, if it does.")
+    normalise_obs: bool = Field(False, description="Running normalisation of each observation column.")
     batch_size: int = Field(256, ge=1, le=MANY, description="Transitions per update.")
     gamma: float = Field(0.99, ge=0, le=1, description="Discount per step.")
     n_step: int = Field(
@@ -55,13 +61,16 @@ class SACConfig(AgentConfig):
     tau: float = Field(0.005, gt=0, le=1, description="Polyak step of the target critics per update.")
     alpha_init: float = Field(1.0, gt=0, le=1e6, description="Initial temperature.")
     target_entropy_scale: float = Field(1.0, ge=0, le=1e6, description="Target entropy is minus this per live action.")
+    target_entropy_share: float = Field(
+        0.5, ge=0, le=1, description="Discrete actions: target entropy, as a share of a uniform choice's."
+    )
     update_ratio: float = Field(1.0, gt=0, le=10_000, description="Updates per transition, fractions included.")
     learning_starts: int = Field(
         1_000, ge=1, le=MANY, description="Transitions with random actions before the first update."
     )
     noise_persistence: float = Field(0.0, ge=0, lt=1, description="Correlation of exploration noise, step to step.")
     buffer_size: int = Field(300_000, ge=1, le=1000 * MANY, description="Transitions kept for replay.")
-    storage: Storage = Field("auto", description="Type of stored numbers; auto is uint8 for sites, else float16.")
+    storage: Storage = Field("auto", description="Type of stored numbers; auto is uint8 for sites, else float32.")
     placement: Placement | Literal["auto"] = Field("auto", description="Where the replay buffer lies.")
     log_every: int = Field(1_000, ge=1, le=MANY, description="Transitions between two progress reports.")
 
@@ -69,11 +78,18 @@ class SACConfig(AgentConfig):
 class Networks(nn.Module):
     """What SAC trains, and the average of the critics that targets are computed with."""
 
-    def __init__(self, actor: nn.Module, critic: nn.Module, alpha: float) -> None:
+    def __init__(
+        self, actor: nn.Module, critic: nn.Module, alpha: float, normaliser: ObservationNormaliser | None = None
+    ) -> None:
         super().__init__()
         self.actor, self.critic = actor, critic
         self.target_critic = deepcopy(critic).requires_grad_(False)
         self.log_alpha = nn.Parameter(torch.tensor(alpha).log())
+        self.normaliser = normaliser
+
+    def see(self, obs: Tensor) -> Tensor:
+        """Observations (B, D) to what the networks read."""
+        return obs if self.normaliser is None else self.normaliser(obs)
 
 
 def td_target(nets: Networks, columns: Tensor | None, batch: Batch, noise: Tensor) -> Tensor:
@@ -83,8 +99,9 @@ def td_target(nets: Networks, columns: Tensor | None, batch: Batch, noise: Tenso
     entropy of the steps between is left out, so the value is only approximately soft.
     """
     next_obs = batch["next_observation"]
-    action, log_prob = squashed_gaussian.sample(nets.actor(next_obs), noise, action_mask(next_obs, columns))
-    value = nets.target_critic(next_obs, action).amin(0) - nets.log_alpha.exp() * log_prob
+    seen, mask = nets.see(next_obs), action_mask(next_obs, columns)
+    action, log_prob = squashed_gaussian.sample(nets.actor(seen), noise, mask)
+    value = nets.target_critic(seen, action).amin(0) - nets.log_alpha.exp() * log_prob
     return torch.addcmul(batch["reward"], batch["discount"], value)
 
 
@@ -92,7 +109,7 @@ def critic_loss(nets: Networks, columns: Tensor | None, batch: Batch, noise: Ten
     """Half the squared error to the target, batch mean, summed over the critics; noise (B, A) of the next actions."""
     with torch.no_grad():
         target = td_target(nets, columns, batch, noise)
-    q = nets.critic(batch["observation"], batch["action"])
+    q = nets.critic(nets.see(batch["observation"]), batch["action"])
     loss = 0.5 / len(target) * (q - target).square().sum()
     return loss, {"critic_loss": loss, "q": q.mean()}
 
@@ -100,8 +117,9 @@ def critic_loss(nets: Networks, columns: Tensor | None, batch: Batch, noise: Ten
 def actor_loss(nets: Networks, columns: Tensor | None, batch: Batch, noise: Tensor) -> Loss:
     """Mean of alpha log pi(a|s) - min_i Q_i(s, a), a drawn with the noise (B, A)."""
     obs = batch["observation"]
-    action, log_prob = squashed_gaussian.sample(nets.actor(obs), noise, action_mask(obs, columns))
-    q = nets.critic(obs, action).min(0).values
+    seen = nets.see(obs)
+    action, log_prob = squashed_gaussian.sample(nets.actor(seen), noise, action_mask(obs, columns))
+    q = nets.critic(seen, action).min(0).values
     loss = (nets.log_alpha.exp().detach() * log_prob - q).mean()
     return loss, {"actor_loss": loss, "entropy": -log_prob.mean()}
 
@@ -130,26 +148,39 @@ class SAC(Agent):
     """A soft actor-critic agent; see `Agent`.
 
     The least of twin critics or more (An et al. 2021, arXiv 2110.01548), learned temperature, squashed Gaussian policy
-    with log std in [-5, 2] by a smooth map.
+    with log std in [-5, 2] by a smooth map. Where actions are one choice (Discrete), see `discrete_sac.py`.
 
     Args:
-        actor: maps observations (B, D) to (B, 2A), means and unbounded log deviations; by default an `MLP`.
-        critic: maps observations (B, D) and actions (B, A) to values (N, B) of N critics; by default `Critics`.
+        actor: maps observations (B, D) to (B, 2A), means and unbounded log deviations, or to the logits of A choices
+            (B, A); by default an `MLP`.
+        critic: maps observations (B, D) and actions (B, A) to values (N, B) of N critics, or observations to the values
+            of A choices (N, B, A); by default `Critics`.
+
+    Raises:
+        UserError: actions are several choices, or a setting has no meaning for choices.
     """
 
     name, config_type = "sac", SACConfig
     advice = "agent.hidden or agent.buffer_size"
     not_portable = {"placement": "auto"}
     config: SACConfig
+    networks: Networks
 
     def build(self, actor: nn.Module | None, critic: nn.Module | None) -> None:
         """See `Agent.build`."""
-        c, d, a = self.config, self.spec.obs_dim, self.spec.action_dim
+        c, d, a, self.choices = self.config, self.spec.obs_dim, self.spec.action_dim, self.spec.way_out.choices
+        if self.choices is not None and (len(self.choices) > 1 or c.noise_persistence):
+            what = "MultiDiscrete or MultiBinary, as PPO and A2C do" if len(self.choices) > 1 else "noise_persistence"
+            raise UserError(f"SAC takes Box or Discrete actions, and for Discrete ones no {what}")
+        outputs, inputs, values = (2 * a, a, 1) if self.choices is None else (*self.choices, 0, *self.choices)
+        extractors = Extractors(self.features, self.spec.way_in, self.init)
         if actor is None:
-            actor = MLP([d, *c.hidden, 2 * a], generator=self.init, amp=c.amp)
+            actor = extractors.around(lambda n: MLP([n, *c.hidden, outputs], generator=self.init, amp=c.amp))
         if critic is None:
-            critic = Critics(d, a, c.hidden, c.layer_norm, self.init, c.amp, c.critics)
-        self.networks = nets = Networks(actor, critic, c.alpha_init).to(self.device)
+            shape = c.hidden, c.layer_norm, self.init, c.amp, c.critics, values
+            critic = extractors.around(lambda n: Critics(n, inputs, *shape))
+        normaliser = ObservationNormaliser.of(self.spec.way_in) if c.normalise_obs else None
+        self.networks = nets = Networks(actor, critic, c.alpha_init, normaliser).to(self.device)
         self.actor, self.critic, self.target_critic = nets.actor, nets.critic, nets.target_critic
         self.log_alpha = nets.log_alpha
         columns = self.spec.action_mask_columns
@@ -158,22 +189,27 @@ class SAC(Agent):
         self._critic: list[Tensor] = list(self.critic.parameters())
         self._target: list[Tensor] = list(self.target_critic.parameters())
         trained = {"critic": trainable(self.critic), "policy": [*trainable(self.actor), self.log_alpha]}
-        of_policy = partial(policy_loss, nets, self.mask_columns, c.target_entropy_scale)
+        if self.choices is None:
+            of_critic, of_policy = critic_loss, partial(policy_loss, nets, self.mask_columns, c.target_entropy_scale)
+        else:
+            of_critic = discrete_sac.critic_loss
+            of_policy = partial(discrete_sac.policy_loss, nets, None, c.target_entropy_share)
         self.gradients = {
-            "critic": Gradient(
-                partial(critic_loss, nets, self.mask_columns), trained["critic"], c.compile, self.device
-            ),
+            "critic": Gradient(partial(of_critic, nets, self.mask_columns), trained["critic"], c.compile, self.device),
             "policy": Gradient(of_policy, trained["policy"], c.compile, self.device, frozen=trained["critic"]),
         }
         self.optimizers = {name: Adam(group, lr=c.learning_rate, fused=True) for name, group in trained.items()}
         self.log_every = c.log_every
         self._obs: Tensor | None = None
+        self.waited = 0
+        """Transitions without updates, since the buffer had to be filled again."""
         if self.env is not None:
             self._exploration = torch.randn(self.env.num_envs, a, generator=self.init).to(self.device)  # not zero
             self.tracker = EpisodeTracker(self.env.num_envs, self.device)
             sizes, seed = (c.buffer_size, self.env.num_envs, d, a), self.generators["buffer"].initial_seed()
             kind: dict[str, Any] = {name: getattr(c, name) for name in ("gamma", "n_step", "storage", "placement")}
-            kind |= {name: getattr(self.env, name) for name in ("exogenous", "episode_steps")}
+            kind |= {name: getattr(self.env, name) for name in ("exogenous", "episode_steps", "byte_columns")}
+            kind["choices"] = self.env.choices is not None
             self.buffer = ReplayBuffer(*sizes, **kind, device=self.device, seed=seed)
 
     def rounds(self, total_steps: int, on_step: OnStep) -> Iterator[None]:
@@ -181,6 +217,9 @@ class SAC(Agent):
         if self._obs is None:
             self.reset()
         while self.steps < total_steps:
+            if self.config.schedule != "constant":
+                for optimizer in self.optimizers.values():
+                    optimizer.param_groups[0]["lr"] = self.config.learning_rate * self.left()
             self.collect()
             self.metrics.at_step(self.steps)
             self.train(self.updates_by(self.steps) - self.updates)
@@ -192,6 +231,12 @@ class SAC(Agent):
         """Start new episodes; those still open count as truncated where they are."""
         self._obs = self.environment().reset(self.seed + self.steps).to(self.device)
         self.buffer.start(self._obs, self.environment().exogenous)
+        self.receive(self._obs)
+        self.tracker.abandon_episodes()
+
+    def leave_episodes(self) -> None:
+        """See `Agent.leave_episodes`."""
+        self._obs = None
         self.tracker.abandon_episodes()
 
     def collect(self) -> None:
@@ -200,9 +245,15 @@ class SAC(Agent):
         action = self.explore(self._obs)
         step = take_step(self.environment(), action, self.device)
         self.buffer.add(action, step, self.environment().exogenous)
+        self.receive(step.obs)
         self.tracker.update(step)
         self._obs = step.obs
         self.steps += len(action)
+
+    def receive(self, obs: Tensor) -> None:
+        """Take observations (E, D), which the buffer has found finite, into the statistics."""
+        if self.networks.normaliser is not None:
+            self.networks.normaliser.update(obs)
 
     def explore(self, obs: Tensor) -> Tensor:
         """Actions (E, A) for observations (E, D): uniform at first, then drawn from the policy.
@@ -211,6 +262,11 @@ class SAC(Agent):
         steps is rho^k. Each action alone is distributed as without it, but what must be kept up for many steps, such as
         filling a battery, is tried more often. See Eberhard et al. 2023, "Pink Noise Is All You Need".
         """
+        if self.choices is not None:
+            random, generator = self.steps < self.config.learning_starts, self.generators["noise"]
+            logits = torch.zeros(len(obs), *self.choices, device=self.device)
+            with torch.no_grad():
+                return categorical.sample(logits if random else self.output(obs), self.choices, generator)
         mask, rho = action_mask(obs, self.mask_columns), self.config.noise_persistence
         noise = torch.randn(self._exploration.shape, device=self.device, generator=self.generators["noise"])
         self._exploration = noise = rho * self._exploration + sqrt(1 - rho**2) * noise
@@ -218,11 +274,15 @@ class SAC(Agent):
             action = torch.erf(noise / sqrt(2))
             return action if mask is None else action * mask
         with torch.no_grad():
-            return squashed_gaussian.sample(self.acting.map(self.actor, obs), noise, mask)[0]
+            return squashed_gaussian.sample(self.output(obs), noise, mask)[0]
+
+    def output(self, obs: Tensor) -> Tensor:
+        """What the actor says of observations (B, D), as many at a time as memory allows."""
+        return self.acting.map(self.actor, self.networks.see(obs))
 
     def updates_by(self, steps: int) -> int:
         """`update_ratio` times the transitions since `learning_starts`; no fraction is lost."""
-        transitions = max(0, steps - self.config.learning_starts)
+        transitions = max(0, steps - self.config.learning_starts - self.waited)
         return int(Fraction(str(self.config.update_ratio)) * transitions)
 
     def train(self, updates: int) -> None:
@@ -280,7 +340,11 @@ class SAC(Agent):
 
     def act(self, obs: Tensor, generator: Generator | None) -> Tensor:
         """See `Agent.act`."""
-        mask, output = action_mask(obs, self.mask_columns), self.acting.map(self.actor, obs)
+        mask, output = action_mask(obs, self.mask_columns), self.output(obs)
+        if self.choices is not None:
+            if generator is None:
+                return categorical.mode(output, self.choices)
+            return categorical.sample(output, self.choices, generator)
         if generator is None:
             return squashed_gaussian.mode(output, mask)
         noise = torch.randn(len(obs), self.spec.action_dim, device=self.device, generator=generator)
@@ -291,8 +355,13 @@ class SAC(Agent):
         state = super().state_dict()
         if self.env is not None:
             state |= {"tracker": self.tracker.state_dict(), "buffer": self.buffer.state_dict()}
-            state |= {"obs": self._obs, "exploration": self._exploration}
+            state |= {"obs": self._obs, "exploration": self._exploration, "waited": self.waited}
         return state
+
+    def learning_state(self, buffer: bool) -> dict[str, Any]:
+        """See `Agent.learning_state`."""
+        state = self.state_dict()
+        return {**state, "obs": None, "buffer": state["buffer"] if buffer else None}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Agent.load_state_dict`."""
@@ -300,8 +369,13 @@ class SAC(Agent):
         if self.env is not None:
             self.tracker.load_state_dict(state["tracker"])
             self._obs = None if state["obs"] is None else state["obs"].to(self.device, copy=True)
-            self._exploration = state["exploration"].to(self.device, copy=True)
-            self.buffer.load_state_dict(state["buffer"])
+            if state["exploration"].shape == self._exploration.shape:
+                self._exploration = state["exploration"].to(self.device, copy=True)
+            self.waited = int(state.get("waited", 0))
+            if state["buffer"] is not None:
+                self.buffer.load_state_dict(state["buffer"])
+            else:
+                self.waited += min(self.steps, self.config.learning_starts)
 
 
 ENTRY = AgentEntry(SAC, SACConfig, "SAC", "#0072B2")

@@ -9,6 +9,7 @@ larger. Columns that are a row of a known table are stored as that row's number 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -42,23 +43,38 @@ class Codec(NamedTuple):
 
 
 def cast(dtype: torch.dtype) -> Codec:
-    """The codec that rounds to a floating-point type."""
+    """The codec that rounds to a type."""
+    number = torch.finfo(dtype) if dtype.is_floating_point else torch.iinfo(dtype)
     return Codec(
-        nbytes=lambda count: count * dtype.itemsize,
-        encode=lambda values: values.to(dtype).contiguous().view(torch.uint8),
-        decode=lambda stored, out: out.copy_(stored.view(dtype)),
+        nbytes=dtype.itemsize.__mul__,
+        encode=partial(_cast, dtype),
+        decode=partial(_copy, dtype),
         align=dtype.itemsize,
-        largest=min(torch.finfo(dtype).max, FLOAT32_MAX),
+        largest=min(float(number.max), FLOAT32_MAX),
         dtype=dtype,
     )
 
 
-UINT8 = Codec(
-    nbytes=lambda count: count,
-    encode=lambda values: (values.clamp(-1, 1) * LEVELS).round().add(LEVELS).to(torch.uint8),
-    decode=lambda stored, out: out.copy_(stored).sub_(LEVELS).div_(LEVELS),
-    bounded=True,
-)
+def _cast(dtype: torch.dtype, values: Tensor) -> Tensor:
+    return values.to(dtype).contiguous().view(torch.uint8)
+
+
+def _copy(dtype: torch.dtype, stored: Tensor, out: Tensor) -> object:
+    return out.copy_(stored.view(dtype))
+
+
+def _to_levels(values: Tensor) -> Tensor:
+    return (values.clamp(-1, 1) * LEVELS).round().add(LEVELS).to(torch.uint8)
+
+
+def _from_levels(stored: Tensor, out: Tensor) -> object:
+    return out.copy_(stored).sub_(LEVELS).div_(LEVELS)
+
+
+UINT8 = Codec(nbytes=int, encode=_to_levels, decode=_from_levels, bounded=True)
+BYTES = "bytes"
+"""Whole numbers from 0 to 255: what an environment's columns of type uint8 are stored as, whatever the storage of the
+others. It is none of the codecs to choose from, since it cannot hold anything else."""
 CODECS: Registry[Codec] = Registry("codec", {})
 for _name, _codec in {"float32": cast(torch.float32), "float16": cast(torch.float16), "uint8": UINT8}.items():
     CODECS.add(_name, _codec)
@@ -90,9 +106,9 @@ class Layout:
         offset = 0 if table is None else ROW_BYTES
         self.parts: list[Part] = []
         limits = torch.full((self.width,), FLOAT32_MAX)
-        used = {codec: CODECS.require(codec) for codec in codecs[known:]}
+        used = {codec: cast(torch.uint8) if codec == BYTES else CODECS.require(codec) for codec in set(codecs[known:])}
         # The most aligned first: each part then starts where it must.
-        for kind, codec in sorted(used.items(), key=lambda item: -item[1].align):
+        for kind, codec in sorted(used.items(), key=lambda item: (-item[1].align, codecs.index(item[0], known))):
             columns = [i for i in range(known, self.width) if codecs[i] == kind]
             size = codec.nbytes(len(columns))
             self.parts.append(Part(codec, _compact(columns, device), len(columns), slice(offset, offset + size)))

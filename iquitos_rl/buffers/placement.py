@@ -52,6 +52,25 @@ def choose_placement(nbytes: int, device: torch.device) -> Placement:
     return "disk"
 
 
+def refuse_too_large(nbytes: int, capacity: int, placement: Placement, chosen: bool) -> None:
+    """Raise the UserError that says how many transitions fit, where `capacity` of them take more RAM than there is, or
+    more than half of what is free where nobody planned it (`chosen`): the system ends a process without a word.
+    """
+    if placement == "cuda" or (placement == "disk" and not chosen):
+        return
+    free = free_ram()
+    most = free // 2 if chosen else free
+    if nbytes <= most:
+        return
+    fits = capacity * most // nbytes
+    fits -= fits % 10 ** max(0, len(str(fits)) - 2)  # two digits are enough
+    why = f"takes more than half of the free {show_size(free)}" if chosen else f"does not fit into {placement}"
+    raise UserError(
+        f"a replay buffer of {show_size(nbytes)} for {capacity:,} transitions {why}: "
+        f"set buffer_size to {fits:,}, or placement to disk where the disk is fast"
+    )
+
+
 class Memory:
     """Gives out uint8 matrices in one place, and takes them back in `close`. Raises UserError: the placement needs a
     CUDA device and the agent, on `device`, has none."""
@@ -82,6 +101,13 @@ class Memory:
         if self.placement == "pinned":
             self._page_lock(data)
         return data
+
+    def __getstate__(self) -> dict[str, object]:
+        if self.placement in ("pinned", "disk"):
+            raise UserError(
+                f"an agent whose replay buffer is {self.placement} memory cannot be copied: use save and load"
+            )
+        return self.__dict__
 
     def close(self) -> None:
         """Unlock pages and remove files; the matrices must not be used any more."""

@@ -11,7 +11,7 @@ drawn.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -19,8 +19,8 @@ import torch
 from tensordict import TensorDict
 from torch import Generator, Tensor
 
-from iquitos_rl.buffers.codecs import CODECS, Layout
-from iquitos_rl.buffers.placement import Item, Memory, Placement, Transfer, Where, choose_placement
+from iquitos_rl.buffers.codecs import BYTES, CODECS, Layout
+from iquitos_rl.buffers.placement import Item, Memory, Placement, Transfer, Where, choose_placement, refuse_too_large
 from iquitos_rl.envs.vector import Exogenous, StepResult
 from iquitos_rl.errors import UserError
 
@@ -56,10 +56,11 @@ class Sizes(NamedTuple):
 
 
 def resolve_storage(storage: Storage, exogenous: Exogenous | None) -> str:
-    """The codec of what is not in a table. `auto` is uint8 for sites, whose columns have static bounds, else float16.
+    """The codec of what is not in a table. `auto` is uint8 for sites, whose columns have static bounds, else float32:
+    a column of an unknown environment may hold years or coordinates, which fewer bits do not tell apart.
     Raises UserError: there is no such codec, or it needs bounds, and the environment declares none."""
     if storage == "auto":
-        return "float16" if exogenous is None else "uint8"
+        return "float32" if exogenous is None else "uint8"
     if CODECS.require(storage).bounded and exogenous is None:
         raise UserError(
             f"storage {storage} needs static bounds of the observation, which this environment does not declare"
@@ -68,15 +69,24 @@ def resolve_storage(storage: Storage, exogenous: Exogenous | None) -> str:
 
 
 def layouts(
-    storage: str, obs_dim: int, action_dim: int, exogenous: Exogenous | None, device: torch.device
+    storage: str,
+    obs_dim: int,
+    action_dim: int,
+    exogenous: Exogenous | None,
+    device: torch.device,
+    byte_columns: Sequence[int] = (),
+    choices: bool = False,
 ) -> tuple[Layout, Layout]:
-    """The records of observations and of actions, which are always in [-1, 1]."""
+    """The records of observations and of actions, which are in [-1, 1] or the numbers of choices."""
     codecs = [storage] * obs_dim
     if CODECS.require(storage).bounded and exogenous is not None:
         # Meters are what bills are made of: they keep eleven bits.
         codecs = [storage if column in exogenous.coarse else "float16" for column in range(obs_dim)]
+    for column in byte_columns:
+        codecs[column] = BYTES
     table = None if exogenous is None else exogenous.table.to(device)
-    return Layout("observation", codecs, table, device), Layout("action", [storage] * action_dim, None, device)
+    of_action = ["float32" if choices else storage] * action_dim
+    return Layout("observation", codecs, table, device), Layout("action", of_action, None, device)
 
 
 class ReplayBuffer:
@@ -96,9 +106,12 @@ class ReplayBuffer:
             early, with a warning. By default enough for episodes of `episode_steps`, or of `SHORTEST_EPISODE` steps.
         episode_steps: the length of every episode but the first, where the environment knows it.
         folder: where a file goes with placement disk; by default the system's folder for temporary files.
+        byte_columns: columns of an observation that are whole numbers from 0 to 255; stored as such.
+        choices: whether actions are the numbers of choices.
 
     Raises:
-        UserError: the sizes are impossible, or there is no room.
+        UserError: the sizes are impossible, or there is no room: with placement `auto`, where it would take more than
+            half of the free memory.
     """
 
     def __init__(
@@ -118,6 +131,8 @@ class ReplayBuffer:
         final_rows: int | None = None,
         episode_steps: int | None = None,
         folder: Path | str | None = None,
+        byte_columns: Sequence[int] = (),
+        choices: bool = False,
     ) -> None:
         if capacity < num_envs:
             raise UserError(f"a replay buffer of {capacity} cannot hold one step of {num_envs} environments")
@@ -128,9 +143,12 @@ class ReplayBuffer:
         if self._final_rows < num_envs:
             raise UserError(f"final_rows {self._final_rows} is fewer than the {num_envs} environments")
         self.storage = resolve_storage(storage, exogenous)
-        self._obs_layout, self._action_layout = layouts(self.storage, obs_dim, action_dim, exogenous, self.device)
+        self._obs_layout, self._action_layout = layouts(
+            self.storage, obs_dim, action_dim, exogenous, self.device, byte_columns, choices
+        )
         self.nbytes = sizes.nbytes(self._obs_layout.nbytes, self._action_layout.nbytes)
         self.placement = choose_placement(self.nbytes, self.device) if placement == "auto" else placement
+        refuse_too_large(self.nbytes, capacity, self.placement, chosen=placement == "auto")
         self._memory = Memory(self.placement, self.device, folder)
         self._home = home = self._memory.device
         self._episode_steps = episode_steps

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from iquitos_rl.envs.spaces import ActionSpace, ObservationSpace
 from iquitos_rl.errors import UserError
 
 
@@ -52,7 +53,7 @@ class Exogenous(NamedTuple):
 
 
 class VectorEnv(ABC):
-    """E environments with flat float32 observations (E, D) and actions (E, A) in [-1, 1].
+    """E environments with flat float32 observations (E, D) and actions (E, A) in [-1, 1], or numbers of choices.
 
     A subclass sets the first four attributes and has `reset` and `step`; everything else is optional.
     """
@@ -73,6 +74,14 @@ class VectorEnv(ABC):
     """(A,) or one for all: what an action of -1 means, in the unit of whatever is controlled. Stored with a policy."""
     action_high: Tensor = torch.tensor(1.0)
     """The same for an action of 1."""
+    choices: tuple[int, ...] | None = None
+    """Where actions are choices: how many there are for each of the A numbers, which count from 0."""
+    obs_space: ObservationSpace | None = None
+    """How the environment's own observations become rows; None where they are rows."""
+    action_space: ActionSpace | None = None
+    """The same for actions."""
+    byte_columns: tuple[int, ...] = ()
+    """Columns of an observation that are whole numbers from 0 to 255."""
     episode_steps: int | None = None
     """Length of every episode but the first, where all are equally long."""
     policy_spec: dict[str, Any] = {}
@@ -94,7 +103,7 @@ class VectorEnv(ABC):
 
     @abstractmethod
     def step(self, action: Tensor) -> StepResult:
-        """Apply actions (E, A) in [-1, 1]; environments whose episode ends are reset at once."""
+        """Apply actions (E, A); environments whose episode ends are reset at once."""
 
     def example_step(self, count: int, traced: bool = False) -> Callable[[], object] | None:
         """What does the work of a step of `count` environments, on numbers of no meaning, and returns all that a step
@@ -151,3 +160,8 @@ def action_mask(obs: Tensor, columns: Tensor | None) -> Tensor | None:
     if columns is None:
         return None
     return (obs[..., columns.clamp(min=0)] > 0) | (columns < 0)
+
+
+def within(action: Tensor, choices: tuple[int, ...] | None) -> Tensor:
+    """Actions (E, A) as `step` takes them: cut to [-1, 1], choices as they are."""
+    return action.clamp(-1.0, 1.0) if choices is None else action

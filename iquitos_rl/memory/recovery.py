@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -105,7 +106,7 @@ class Parts:
         what: str,
         device: torch.device,
         largest: int | None = None,
-        advice: Callable[[], str] = lambda: "use a smaller network",
+        advice: Callable[[], str] = partial(str, "use a smaller network"),
         floor: int = FLOOR,
         grow_after: int = GROW_AFTER,
     ) -> None:

@@ -171,7 +171,7 @@ class Training:
 
         try:
             if self.agent.steps < self.total:
-                self.agent.learn(self.total, on_log=report, on_step=after_step)
+                self.agent.learn(until=self.total, on_log=report, on_step=after_step)
                 self._save(wait=True)
         except UserError as error:
             raise UserError(f"{error}; {self._inspection()}") from error
@@ -183,7 +183,7 @@ class Training:
             bar.close()
             writer.close()
             self.engine.env.close()
-        self.agent.save(self.output / "policy")
+        self.agent.save_policy(self.output / "policy")
         saving, seconds = self.checkpoints.seconds, self.seconds
         return {
             "train_s": round(seconds, 1),
@@ -199,7 +199,7 @@ class Training:
         if mean is None or mean <= self.best.reward:
             return
         try:
-            self.agent.save(self.output / "policy-best")
+            self.agent.save_policy(self.output / "policy-best")
             self.best.reward, self.best.step = mean, progress.steps
         except UserError as error:  # the next report tries again
             print(f"warning: {error}", file=sys.stderr, flush=True)

@@ -95,11 +95,11 @@ def test_a_run_with_given_modules_continues_bit_for_bit(name):
     agent = make(name, ToyBattery(), modules(name, PolicySpec.of(as_vector(ToyBattery()))))
     agent.learn(96)
     state = deepcopy(agent.state_dict())
-    agent.learn(192)
+    agent.learn(until=192)
     again = make(name, ToyBattery(), modules(name, PolicySpec.of(as_vector(ToyBattery())), seed=9), seed=5)
     again.env.reset()
     again.load_state_dict(state)
-    again.learn(192)
+    again.learn(until=192)
     assert torch.equal(weights(agent), weights(again))
 
 

@@ -16,8 +16,8 @@ from iquitos_rl.errors import UserError
 
 AGENTS = {
     "sac": lambda: SAC(ScriptedEnv(), SACConfig(hidden=(8,), batch_size=8, learning_starts=9, log_every=60)),
-    "ppo": lambda: PPO(ScriptedEnv(), PPOConfig(hidden=(8,), horizon=4, batch_size=4, epochs=3, anneal=False)),
-    "a2c": lambda: A2C(ScriptedEnv(), A2CConfig(hidden=(8,), horizon=4, log_every=60, anneal=False)),
+    "ppo": lambda: PPO(ScriptedEnv(), PPOConfig(hidden=(8,), horizon=4, batch_size=4, epochs=3, schedule="constant")),
+    "a2c": lambda: A2C(ScriptedEnv(), A2CConfig(hidden=(8,), horizon=4, log_every=60, schedule="constant")),
 }
 GRADIENTS = {"critic": "critic_grad_norm", "actor": "policy_grad_norm"}
 

@@ -16,7 +16,7 @@ def stream(batches: int = 40, rows: int = 3) -> torch.Tensor:
 
 
 def test_statistics_are_those_of_the_whole_stream() -> None:
-    normaliser, samples = ObservationNormaliser((4,)), stream()
+    normaliser, samples = ObservationNormaliser(4), stream()
     for batch in samples:
         normaliser.update(batch)
     everything = samples.double().flatten(0, 1).numpy()
@@ -25,7 +25,7 @@ def test_statistics_are_those_of_the_whole_stream() -> None:
 
 
 def test_each_column_by_its_own_statistics() -> None:
-    normaliser, samples = ObservationNormaliser((4,)), stream().flatten(0, 1)
+    normaliser, samples = ObservationNormaliser(4), stream().flatten(0, 1)
     normaliser.update(samples)
     normalised = normaliser(samples)
     assert normalised.dtype == torch.float32
@@ -34,7 +34,7 @@ def test_each_column_by_its_own_statistics() -> None:
 
 
 def test_use_changes_no_statistics() -> None:
-    normaliser = ObservationNormaliser((4,))
+    normaliser = ObservationNormaliser(4)
     normaliser.update(stream()[0])
     before = {name: x.clone() for name, x in normaliser.state_dict().items()}
     normaliser(stream()[1])
@@ -43,7 +43,7 @@ def test_use_changes_no_statistics() -> None:
 
 
 def test_a_column_that_never_varied_is_centred_and_not_magnified() -> None:
-    normaliser = ObservationNormaliser((2,))
+    normaliser = ObservationNormaliser(2)
     for _ in range(50):
         normaliser.update(torch.tensor([[0.1, 3.0], [0.1, -3.0]]))
     assert normaliser(torch.tensor([[0.1, 0.0]])).abs().max() < 1e-6
@@ -51,7 +51,7 @@ def test_a_column_that_never_varied_is_centred_and_not_magnified() -> None:
 
 
 def test_before_any_statistics_only_the_clip_acts() -> None:
-    assert ObservationNormaliser((2,))(torch.tensor([0.3, 99.0])).tolist() == [np.float32(0.3), CLIP]
+    assert ObservationNormaliser(2)(torch.tensor([0.3, 99.0])).tolist() == [np.float32(0.3), CLIP]
 
 
 def test_rewards_are_divided_by_the_deviation_of_the_discounted_return() -> None:

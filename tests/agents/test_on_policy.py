@@ -68,7 +68,7 @@ def test_a_continued_run_is_the_uninterrupted_one(make: Make) -> None:
     resumed = make(env, seed=77)
     resumed.load_state_dict(state)
     reports: list[Progress] = []
-    resumed.learn(1_000, on_log=reports.append)
+    resumed.learn(until=1_000, on_log=reports.append)
     assert resumed.steps == 1_000
     assert resumed.updates == agent.updates
     assert weights(resumed).equal(weights(agent))
@@ -141,7 +141,7 @@ def test_prediction_changes_nothing_and_is_in_the_environments_range(make: Make)
     action = agent.predict(np.full((500, 3), 9.0, np.float32), deterministic=False)
     assert action.shape == (500, 1)
     assert 1.0 < np.abs(action).max() <= 2.0
-    assert len(np.unique(agent.predict(np.full((5, 3), 9.0, np.float32)))) == 1
+    assert np.ptp(agent.predict(np.full((5, 3), 9.0, np.float32))) < 1e-6
     torch.testing.assert_close(agent.policy.state_dict(), before, atol=0, rtol=0)
 
 

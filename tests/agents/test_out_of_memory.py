@@ -195,7 +195,7 @@ def test_the_size_found_is_in_the_checkpoint(name, fail):
 
 @pytest.mark.parametrize("name", AGENTS)
 def test_rehearsal_changes_nothing_and_takes_what_updates_keep(name):
-    changes = {} if name == "sac" else {"anneal": False}
+    changes = {} if name == "sac" else {"schedule": "constant"}
     one, two = make(name, **changes), make(name, **changes)
     one.learn(200)
     tree, tensors = pack(copy.deepcopy(one.state_dict()))
@@ -205,7 +205,7 @@ def test_rehearsal_changes_nothing_and_takes_what_updates_keep(name):
     two.rehearse()
     assert two.metrics.means() == {}
     for agent in (one, two):
-        agent.learn(400)
+        agent.learn(until=400)
     assert all(torch.equal(p, q) for p, q in zip(parameters(one), parameters(two)))
     new = make(name)
     new.rehearse()

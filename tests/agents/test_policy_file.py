@@ -10,6 +10,7 @@ from toy import ToyBattery
 
 from iquitos_rl.agents.policy_file import PolicySpec, apply_policy, load_policy, save_policy
 from iquitos_rl.envs.gym.adapter import as_vector
+from iquitos_rl.envs.spaces import ActionSpace, ObservationPart, ObservationSpace
 from iquitos_rl.errors import UserError
 
 
@@ -137,8 +138,16 @@ def spec(**changes):
 
 def test_spec_of_an_environment():
     env = as_vector(ToyBattery())
+    box = {"low": [-1.0], "high": [1.0]}
     assert PolicySpec.of(env) == PolicySpec(
-        obs_dim=4, action_dim=1, action_low=[-1], action_high=[1], action_mask_columns=None, environment={}
+        obs_dim=4,
+        action_dim=1,
+        action_low=[-1],
+        action_high=[1],
+        action_mask_columns=None,
+        environment={},
+        obs_space=ObservationSpace(parts=(ObservationPart(shape=(4,), **box),)),
+        action_space=ActionSpace(kind="box", shape=(1,), **box),
     )
     env.action_mask_columns, env.policy_spec = torch.tensor([3]), {"names": ["a"]}
     found = PolicySpec.of(env)

@@ -282,7 +282,7 @@ def test_target_critics_follow_the_polyak_average():
 def test_updates_per_transition(num_envs, ratio):
     agent = small(ScriptedEnv(num_envs), update_ratio=ratio, learning_starts=12)
     while agent.steps < 120:
-        agent.learn(agent.steps + 1)
+        agent.learn(agent.env.num_envs)
         assert agent.updates == math.floor(round(ratio * max(0, agent.steps - 12), 9))
     assert agent.steps == 120
     assert len(agent.buffer) == 120
@@ -371,11 +371,11 @@ def test_goes_on_bit_for_bit_from_its_state():
         agent.collect()
         agent.train(agent.updates_by(agent.steps) - agent.updates)
     state = copy.deepcopy(agent.state_dict())
-    agent.learn(10 * HOURS, told.append)
+    agent.learn(until=10 * HOURS, on_log=told.append)
     again, told_again = small(ToyBattery(), seed=9, **config), []
     again.env.reset()
     again.load_state_dict(state)
-    again.learn(10 * HOURS, told_again.append)
+    again.learn(until=10 * HOURS, on_log=told_again.append)
     assert torch.equal(weights(agent), weights(again))
     assert told == told_again
     assert torch.equal(
@@ -455,7 +455,7 @@ def test_progress_reports():
     figures = {"critic_loss", "actor_loss", "alpha_loss", "alpha", "entropy", "q", "episode_return"}
     assert figures <= told[1].metrics.keys()
     assert all(math.isfinite(value) for p in told for value in p.metrics.values())
-    agent.learn(102, told.append)
+    agent.learn(until=102, on_log=told.append)
     assert len(told) == 5, "nothing to do, nothing to tell"
 
 

@@ -100,6 +100,6 @@ def test_on_policy_agents_wait_for_a_rollout_and_not_for_its_steps_and_updates(n
     agent = AGENTS[name].agent(env, AGENTS[name].config(**SETTINGS[name] | changes | {"horizon": 24}), seed=1)
     agent.learn(4 * 24)
     with waiting() as found:
-        agent.learn(8 * 24)
+        agent.learn(until=8 * 24)
     assert found.count("tolist") <= 3
     assert len(found) <= 3 + 2 + 24 // FINAL_STEPS

@@ -108,9 +108,10 @@ def stored_bytes(buffer):
 
 def test_bytes_per_transition():
     capacity, d, a = 240_000, 100, 20
-    generic = ReplayBuffer(capacity, 8, d, a, storage="auto", placement="ram", final_rows=8)
-    assert stored_bytes(generic) / capacity <= (2 * d + 2 * a + 8) * 1.0002
-    assert abs(generic.nbytes - stored_bytes(generic)) < 100
+    for storage, width in (("auto", 4), ("float16", 2)):
+        generic = ReplayBuffer(capacity, 8, d, a, storage=storage, placement="ram", final_rows=8)
+        assert stored_bytes(generic) / capacity <= (width * (d + a) + 8) * 1.0002
+        assert abs(generic.nbytes - stored_bytes(generic)) < 100
 
 
 def test_bytes_per_transition_of_a_site(district):

@@ -6,7 +6,7 @@ Gymnasium's own vector environments are taken too: `autoreset.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from iquitos_rl.envs.described import DescribedEnv, Description
 from iquitos_rl.envs.gym.autoreset import AutoresetVector
-from iquitos_rl.envs.gym.spaces import BoxVector
+from iquitos_rl.envs.gym.spaces import SpaceVector, clipped_within
 from iquitos_rl.envs.gym.worker import WorkerEnv
 from iquitos_rl.envs.vector import Exogenous, StepResult, VectorEnv
 from iquitos_rl.errors import UserError
@@ -31,10 +31,10 @@ def as_vector(env: TrainingEnv, device: torch.device | str = "cpu") -> VectorEnv
     `VectorEnv`; what already is one is returned unchanged.
 
     Raises:
-        UserError: a space is not a bounded Box (observations may be unbounded), or the environments' spaces differ.
+        UserError: a space cannot be handled, or the environments' spaces differ.
     """
-    if isinstance(env, gymnasium.vector.VectorEnv):
-        return AutoresetVector(env, device)
+    if is_gymnasium_vector(env):
+        return AutoresetVector(env, device)  # type: ignore[arg-type]
     if isinstance(env, gymnasium.Env):
         return GymnasiumVector([env], device)
     if isinstance(env, VectorEnv):
@@ -45,11 +45,22 @@ def as_vector(env: TrainingEnv, device: torch.device | str = "cpu") -> VectorEnv
     raise UserError(f"cannot train on a {kind}: expected an environment, or a list of functions making one each")
 
 
-class GymnasiumVector(BoxVector):
-    """E gymnasium environments with Box spaces."""
+def is_gymnasium_vector(env: object) -> bool:
+    """Whether it is one of gymnasium's vector environments, also inside of wrappers: before gymnasium 1.0 those for
+    single environments were used around them too."""
+    vector = gymnasium.vector.VectorEnv
+    return isinstance(env, vector) or isinstance(getattr(env, "unwrapped", None), vector)
+
+
+class GymnasiumVector(SpaceVector):
+    """E gymnasium environments."""
 
     def __init__(self, envs: Sequence[AnyEnv], device: torch.device | str = "cpu") -> None:
-        spaces = [(env.observation_space, env.action_space) for env in envs]
+        if bad := [env for env in envs if not isinstance(env, gymnasium.Env)]:
+            raise UserError(f"a function of the list made a {type(bad[0]).__name__}, not a gymnasium environment")
+        if len({id(env) for env in envs}) < len(envs):
+            raise UserError("two functions of the list returned the same environment: each must make one of its own")
+        spaces = [(env.observation_space, clipped_within(env) or env.action_space) for env in envs]
         super().__init__(len(spaces), *spaces[0], device)
         if any(space != spaces[0] for space in spaces):
             raise UserError("the environments' observation or action spaces differ")
@@ -75,7 +86,7 @@ class GymnasiumVector(BoxVector):
 
     def reset(self, seed: int | None = None) -> Tensor:
         """First observations (E, D); environment i is seeded with seed + i."""
-        rows = [_row(env.reset(seed=None if seed is None else seed + i)[0]) for i, env in enumerate(self.envs)]
+        rows = [self._first(env, None if seed is None else seed + i) for i, env in enumerate(self.envs)]
         self._row = self._next_row = self._table_rows()
         self._obs = self._named(rows)
         if self._resumable:
@@ -84,15 +95,17 @@ class GymnasiumVector(BoxVector):
         return self._obs
 
     def step(self, action: Tensor) -> StepResult:
-        """Step every environment once and reset those whose episode ends. Raises UserError: an action or an observation
-        is NaN (the column is named), or a reward is not finite."""
+        """Step every environment once and reset those whose episode ends. Raises UserError: an action is NaN, or an
+        observation (the column is named) or a reward is not finite, or the environment returns something else."""
         actions = self.stretch(action)
         rows, first_rows, next_row, steps = [], [], [], []
         for env, obs, *step in self._step_all(zip(self.envs, actions)):
-            rows.append(_row(obs))
+            if len(step) != 4 or not isinstance(step[3], Mapping):
+                raise UserError(f"the step of a {_name(env)} must return obs, reward, terminated, truncated and info")
+            rows.append(self.obs_space.rows(obs, 1)[0])
             next_row.append(self._table_row(env))
-            first_rows.append(_row(env.reset()[0]) if step[1] or step[2] else rows[-1])
-            steps.append((float(step[0]), bool(step[1]), bool(step[2]), step[3]))
+            steps.append(step)
+            first_rows.append(self._first(env) if step[1] or step[2] else rows[-1])
         rewards, terminated, truncated, infos = zip(*steps)
         next_obs, reward = self._named(rows), self.rewards(rewards)
         ended = [term or trunc for term, trunc in zip(terminated, truncated)]
@@ -108,7 +121,7 @@ class GymnasiumVector(BoxVector):
         UserError: the environments are not resumable, see `Description`."""
         if not self._resumable:
             raise UserError("this environment's state cannot be saved: it has no start_state and restart")
-        taken = [np.array(actions).reshape(len(actions), *self._low.shape) for actions in self._taken]
+        taken = [np.array(actions).reshape(len(actions), *self.action_space.shape) for actions in self._taken]
         return {"starts": self._starts, "taken": taken, "obs": self._obs}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -122,7 +135,7 @@ class GymnasiumVector(BoxVector):
             for i, (_, obs, *_, info) in zip(active, stepped):
                 results[i] = obs, info
         self._row = self._next_row = self._table_rows()
-        self._obs = self._named([_row(obs) for obs, _ in results])
+        self._obs = self._named([self.obs_space.rows(obs, 1)[0] for obs, _ in results])
         if not torch.equal(self._obs, state["obs"].to(self.device)):
             raise UserError("simulating the interrupted episodes again led to other observations than were saved")
 
@@ -143,9 +156,23 @@ class GymnasiumVector(BoxVector):
         actions = list(actions)
         for env, action in actions:
             if isinstance(env, WorkerEnv):
-                env.begin_step(action)
+                env.begin_step(self.action_space.one(action))
         for env, action in actions:
-            yield env, *(env.finish_step() if isinstance(env, WorkerEnv) else env.step(action))
+            yield env, *(env.finish_step() if isinstance(env, WorkerEnv) else env.step(self.action_space.one(action)))
+
+    def _first(self, env: AnyEnv, seed: int | None = None) -> NDArray[np.float32]:
+        """The first observation (D,) of a new episode. Raises UserError: `reset` is not that of gymnasium."""
+        try:
+            found = env.reset() if seed is None else env.reset(seed=seed)
+        except TypeError as error:
+            if "seed" not in str(error):
+                raise
+            raise UserError(
+                f"the reset of a {_name(env)} takes no seed: reset(self, *, seed=None, options=None)"
+            ) from None
+        if not (isinstance(found, tuple) and len(found) == 2):
+            raise UserError(f"the reset of a {_name(env)} must return obs and info")
+        return self.obs_space.rows(found[0], 1)[0]
 
     def _named(self, rows: list[NDArray[np.float32]]) -> Tensor:
         return self.observations(np.stack(rows), self.policy_spec.get("observation_names"))
@@ -159,14 +186,13 @@ class GymnasiumVector(BoxVector):
 
     def _figures(self, infos: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         """Float entries of the environments' infos, 0 where an environment has none this step."""
-        floats = (name for info in infos for name, value in info.items() if isinstance(value, float | np.floating))
-        names = dict.fromkeys(floats)
+        floats = [{name: x for name, x in info.items() if isinstance(x, float | np.floating)} for info in infos]
+        names = dict.fromkeys(name for given in floats for name in given)
         return {
-            name: torch.tensor([info.get(name, 0.0) for info in infos], dtype=torch.float32, device=self.device)
+            name: torch.tensor([given.get(name, 0.0) for given in floats], dtype=torch.float32, device=self.device)
             for name in names
         }
 
 
-def _row(obs: Any) -> NDArray[np.float32]:
-    """One observation as a flat float32 copy: an environment may write its next observation into the same array."""
-    return np.array(obs, dtype=np.float32).reshape(-1)
+def _name(env: AnyEnv) -> str:
+    return type(env.unwrapped).__name__

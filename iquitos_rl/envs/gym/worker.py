@@ -75,6 +75,9 @@ class WorkerEnv(DescribedEnv):
         self.observation_space, self.action_space, self.description = self._receive(START_SECONDS)
         self._table_row = 0
 
+    def __getstate__(self) -> dict[str, Any]:
+        raise UserError("an agent whose environments run in processes cannot be copied: use save and load")
+
     def table_row(self) -> int:
         return self._table_row
 

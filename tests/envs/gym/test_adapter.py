@@ -2,7 +2,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box, Dict, Discrete
+from gymnasium.spaces import Box, Dict, Discrete, Text
 from gymnasium.wrappers import TimeLimit
 
 from iquitos_rl.envs.described import DescribedEnv, Description
@@ -134,9 +134,11 @@ def test_is_the_environment_stepped_by_hand():
 @pytest.mark.parametrize(
     ("space", "action_space", "message"),
     [
-        (Discrete(3), Box(-1, 1, (1,)), "observation space is Discrete"),
-        (Dict({"a": Box(-1, 1, (1,))}), Box(-1, 1, (1,)), "observation space is Dict"),
-        (Box(-1, 1, (1,)), Discrete(2), "action space is Discrete"),
+        (Text(3), Box(-1, 1, (1,)), "observation space is Text: only Box"),
+        (Dict({"a": Dict({"b": Text(3)})}), Box(-1, 1, (1,)), "a Dict or Tuple whose a.b is Text"),
+        (Box(-1, 1, (0,)), Box(-1, 1, (1,)), "has no numbers in it"),
+        (Box(-1, 1, (1,)), Dict({"a": Discrete(2)}), "action space is Dict"),
+        (Box(-1, 1, (1,)), Box(-1, 1, (0,)), "has no numbers in it"),
         (Box(-1, 1, (1,)), Box(-np.inf, np.inf, (1,)), "no finite bounds"),
     ],
 )
@@ -169,8 +171,8 @@ def test_nan_is_named():
 def test_reward_that_is_not_finite_is_refused():
     env = as_vector(Counter())
     env.reset()
-    env.envs[0].array = np.array([0.0, -np.inf], np.float32)
-    with pytest.raises(UserError, match="reward of environment 0 is -inf"):
+    env.envs[0].array = np.array([0.0, -1e38], np.float32)
+    with pytest.raises(UserError, match=r"reward of environment 0 is -9\.9+\d*e\+38, not a finite float32 number"):
         env.step(torch.zeros(1, 2))
 
 
