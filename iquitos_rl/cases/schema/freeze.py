@@ -83,13 +83,13 @@ def freeze(
     start, count = int(schema["simulation_start_time_step"]), 0
     with new_folder(output) as target:
         copy_folder(root, target)
-        for building in site.buildings:
+        for n, building in enumerate(site.buildings, start=1):
             block, own = schema["buildings"][building.name], sizes.get(building.name)
             count += _freeze_thermal(block, building)
             if (block.get("dynamics") or {}).get("attributes"):
                 block["dynamics"]["attributes"]["dropout"] = 0.0
             if trees and building.name in trees:
-                block["occupant"][TREES] = f"{building.name}-trees.json"
+                block["occupant"][TREES] = f"occupant-trees-{n}.json"
                 write_json(target / block["occupant"][TREES], dict(trees[building.name]))
                 count += 1
             if "electrical_storage" in block:

@@ -96,7 +96,7 @@ class Occupants:
 
 def draws(seed: int, rows: int) -> Floats:
     """(T,) number that is drawn in each step of an episode."""
-    return np.array([np.random.RandomState(max(seed, 1) + t).uniform() for t in range(rows)])
+    return np.array([np.random.RandomState((max(seed, 1) + t) % 2**32).uniform() for t in range(rows)])
 
 
 def set_point_rows(site: Site) -> Floats:
