@@ -28,9 +28,8 @@ DEEPEST = 100
 """Most levels of a tree: every step of every environment goes through all of them."""
 ARRAYS = ("feature", "threshold", "left", "right", "label")
 """Of each tree in that file, a number for each node; `left` and `right` are -1 at a leaf."""
-
-
 LARGEST_SEED = 2**32 - 1
+"""That numpy takes."""
 
 
 def pickle_key(change: str) -> str:
@@ -49,6 +48,9 @@ def read_occupant(block: Block, files: DataFiles, energy: Table, seed: int) -> O
         return None
     occupant = block.child("occupant", required=True)
     occupant.check_class("type")
+    occupant.warning(
+        "its trees are pickles, which run whatever their author put into them when CityLearn opens them", kind="pickles"
+    )
     table = files.read(occupant, "parameters_filename")
     table.check_columns(LOGISTIC)
     attributes = occupant.child("attributes", required=True)
@@ -64,7 +66,7 @@ def read_occupant(block: Block, files: DataFiles, energy: Table, seed: int) -> O
         )
     if max(seed, 1) + files.rows - 2 > LARGEST_SEED:
         occupant.error(f"random_seed {seed} is too large to draw from in every row, CityLearn stops at it")
-    _check_rows(energy, block.child("dynamics", required=True).child("attributes").whole("lookback", 1, default=1))
+    _check_rows(energy, block.child("dynamics", required=True).child("attributes").whole("lookback", 1, 1, 100_000))
     trees = _trees(occupant, files, digests, changes) if TREES in occupant else None
     if trees is None:
         return None

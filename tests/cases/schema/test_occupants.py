@@ -99,6 +99,7 @@ def test_no_pickle_is_opened_unless_the_user_says_so(folder, tmp_path, capsys, m
     for file in folder.glob("*.pkl"):
         file.write_bytes(pickle.dumps(Bomb()))
     assert main(["check", str(folder)]) == 0
+    assert "its trees are pickles, which run whatever their author put into them" in capsys.readouterr().out
     with pytest.raises(UserError, match="occupant: trees that are pickles and 2 more: `iquitos-rl case freeze`"):
         DistrictSite([folder])
     assert main(["freeze", str(folder), "--output", str(tmp_path / "frozen")]) == 2
