@@ -6,6 +6,7 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from cpu_graphs import graphs_on_cpu
@@ -190,3 +191,27 @@ def test_comfort_follows_the_occupants_where_only_citylearn_runs_them(folder, tm
         action = rng.uniform(-1, 1, frozen.task.action_dim).astype(np.float32)
         expected, found = frozen.step(action)[4], only.step(action)[4]
         assert found["comfort_cost"] == expected["comfort_cost"]
+
+
+def test_a_building_without_set_points_is_next_to_one_with_an_occupant(folder, tmp_path):
+    """Where nobody lives the data may leave them blank; the observation has no NaN for it."""
+    home = shutil.copytree(folder, tmp_path / "home")
+    path = home / "schema.json"
+    schema = json.loads(path.read_text(encoding="utf-8"))
+    schema["buildings"]["Building_2"]["type"] = "citylearn.building.LSTMDynamicsBuilding"
+    names = schema["buildings"]["Building_2"]["dynamics"]["attributes"]["input_observation_names"]
+    path.write_text(json.dumps(schema), encoding="utf-8")
+    table = pd.read_csv(home / "Building_2.csv")
+    for use in ("cooling", "heating"):
+        assert f"indoor_dry_bulb_temperature_{use}_set_point" not in names
+        table[f"indoor_dry_bulb_temperature_{use}_set_point"] = np.nan
+    table.to_csv(home / "Building_2.csv", index=False)
+    stock, engine = CityLearnSite([home]), DistrictSite([home], 1, exact=True)
+    expected, _ = stock.reset(seed=0)
+    np.testing.assert_allclose(engine.reset(seed=0)[0].numpy(), expected, atol=5e-7)
+    for _ in range(10):
+        action = np.zeros(stock.task.action_dim, dtype=np.float32)
+        expected = stock.step(action)[0]
+        found = engine.step(torch.from_numpy(action)[None]).next_obs[0].numpy()
+        assert np.isfinite(found).all()
+        np.testing.assert_allclose(found, expected, atol=1e-5)
