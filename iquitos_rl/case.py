@@ -154,9 +154,10 @@ def freeze(
             f"{folder}: the trees of {buildings[0]}'s occupant are pickles, which run whatever their author put into "
             "them; add --trust-pickles if you trust this folder"
         )
-    count = write(folder, output, citylearn_sizes(folder), exported_trees(folder))
-    if buildings:
-        print(f"{2 * len(buildings)} pickles opened, their trees written down as numbers")
+    trees = exported_trees(folder)
+    count = write(folder, output, citylearn_sizes(folder), trees)
+    if trees:
+        print(f"{2 * len(trees)} pickles opened, their trees written down as numbers")
     print(f"{count} devices frozen, written to {output}")
     return 0
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from iquitos_rl.cases.schema.occupants import TREES, has_occupant
+from iquitos_rl.cases.schema.occupants import TREES
 from iquitos_rl.cases.schema.reader import load_json, read_folder
 from iquitos_rl.cases.schema.report import SCHEMA
 from iquitos_rl.cases.schema.values import Block
@@ -52,8 +52,8 @@ def sized_by_citylearn(folder: Path) -> list[str]:
 
 
 def occupied(folder: Path) -> list[str]:
-    """Buildings with an occupant, whose trees are pickles."""
-    return [name for name, own in included(Block(load_json(folder / SCHEMA))) if has_occupant(own)]
+    """Buildings with an occupant, whose trees are pickles that CityLearn opens."""
+    return [name for name, own in included(Block(load_json(folder / SCHEMA))) if "occupant" in own]
 
 
 def included(schema: Block) -> Iterator[tuple[str, Block]]:
@@ -69,7 +69,7 @@ def freeze(
 
     Args:
         sizes: by building, for every device in `sized_by_citylearn`.
-        trees: by building in `occupied`, what its file of trees is to hold; by default those files stay as they are.
+        trees: by building whose occupant acts, what its file of trees is to hold; by default those files stay.
 
     Raises:
         UserError: the folder has errors, a size is missing, or `output` is not empty.
@@ -83,13 +83,13 @@ def freeze(
     start, count = int(schema["simulation_start_time_step"]), 0
     with new_folder(output) as target:
         copy_folder(root, target)
-        for building in site.buildings:
+        for n, building in enumerate(site.buildings, start=1):
             block, own = schema["buildings"][building.name], sizes.get(building.name)
             count += _freeze_thermal(block, building)
             if (block.get("dynamics") or {}).get("attributes"):
                 block["dynamics"]["attributes"]["dropout"] = 0.0
             if trees and building.name in trees:
-                block["occupant"][TREES] = f"{building.name}-trees.json"
+                block["occupant"][TREES] = f"occupant-trees-{n}.json"
                 write_json(target / block["occupant"][TREES], dict(trees[building.name]))
                 count += 1
             if "electrical_storage" in block:

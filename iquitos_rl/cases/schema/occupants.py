@@ -8,7 +8,7 @@ holds the digests of the pickles, so that both engines have the same trees.
 from __future__ import annotations
 
 import hashlib
-import json
+import re
 from typing import Any
 
 import numpy as np
@@ -17,14 +17,19 @@ from iquitos_rl.cases.occupant import LOGISTIC, SEEN, Occupant, Tree
 from iquitos_rl.cases.schema.tables import DataFiles, Table
 from iquitos_rl.cases.schema.values import Block, is_number
 from iquitos_rl.cases.site import Bools, Floats
+from iquitos_rl.machine.inputs import JSON_BYTES, InputError, json_value, read_bytes, shown
 
 OCCUPANT = "citylearn.occupant.LogisticRegressionOccupant"
 OCCUPANT_BUILDING = "citylearn.building.LogisticRegressionOccupantInteractionBuilding"
 TREES = "trees"
 """Key of an occupant for the file of its trees; CityLearn ignores it."""
 CHANGES = ("increase", "decrease")
+DEEPEST = 100
+"""Most levels of a tree: every step of every environment goes through all of them."""
 ARRAYS = ("feature", "threshold", "left", "right", "label")
 """Of each tree in that file, a number for each node; `left` and `right` are -1 at a leaf."""
+LARGEST_SEED = 2**32 - 1
+"""That numpy takes."""
 
 
 def pickle_key(change: str) -> str:
@@ -43,6 +48,9 @@ def read_occupant(block: Block, files: DataFiles, energy: Table, seed: int) -> O
         return None
     occupant = block.child("occupant", required=True)
     occupant.check_class("type")
+    occupant.warning(
+        "its trees are pickles, which run whatever their author put into them when CityLearn opens them", kind="pickles"
+    )
     table = files.read(occupant, "parameters_filename")
     table.check_columns(LOGISTIC)
     attributes = occupant.child("attributes", required=True)
@@ -56,7 +64,9 @@ def read_occupant(block: Block, files: DataFiles, energy: Table, seed: int) -> O
             "CityLearn 3.0.2 does not read set_point_hold_time_steps: a changed set-point holds until the next change",
             kind="hold",
         )
-    _check_rows(energy, block.child("dynamics", required=True).child("attributes").whole("lookback", 1, default=1))
+    if max(seed, 1) + files.rows - 2 > LARGEST_SEED:
+        occupant.error(f"random_seed {seed} is too large to draw from in every row, CityLearn stops at it")
+    _check_rows(energy, block.child("dynamics", required=True).child("attributes").whole("lookback", 1, 1, 100_000))
     trees = _trees(occupant, files, digests, changes) if TREES in occupant else None
     if trees is None:
         return None
@@ -71,7 +81,7 @@ def _check_rows(energy: Table, lookback: int) -> None:
     mode = energy.numbers("hvac_mode", blank_allowed=True) if "hvac_mode" in energy else np.ones(energy.rows)
     wrong = acts & ~np.isin(mode, (1, 2))
     energy.note("error", "hvac_mode", wrong, "neither 1 nor 2 with an occupant, CityLearn stops at it")
-    acts[lookback - 1] = True
+    acts[lookback - 1 : lookback] = True
     for use in ("cooling", "heating"):
         column = f"indoor_dry_bulb_temperature_{use}_set_point"
         blank = acts & np.isnan(energy.numbers(column, blank_allowed=True))
@@ -83,8 +93,8 @@ def _change_by_label(attributes: Block) -> dict[int, float]:
     found: dict[int, float] = {}
     mapping = attributes.child("delta_output_map", required=True)
     for label, change in mapping.content.items():
-        if not str(label).strip().lstrip("+-").isdigit() or not is_number(change):
-            mapping.error(f"{label!r} must be a whole number with a change in K, not {change!r}")
+        if not re.fullmatch(r"\s*[+-]?[0-9]{1,9}\s*", label) or not is_number(change):
+            mapping.error(f"{shown(label)} must be a whole number with a change in K, not {shown(change)}")
         else:
             found[int(label)] = float(change)
     return found
@@ -96,9 +106,9 @@ def _digest(attributes: Block, key: str, files: DataFiles) -> str:
     if not name:
         return ""
     try:
-        content = (files.root / name).read_bytes()
-    except (OSError, ValueError) as error:
-        attributes.error(f"{key} names {name}, which cannot be read: {getattr(error, 'strerror', error)}")
+        content = read_bytes(files.root / name)
+    except InputError as error:
+        attributes.error(f"{key} names {shown(name)}, which {error.reason}")
         return ""
     digest = hashlib.sha256(content)
     files.digest.update(digest.digest())
@@ -110,25 +120,26 @@ def _trees(
 ) -> tuple[Tree, Tree] | None:
     name = occupant.text(TREES, "the name of a file")
     try:
-        content = (files.root / name).read_bytes()
-        stored = json.loads(content)
-    except (OSError, ValueError, RecursionError) as error:
-        occupant.error(f"{TREES} names {name}, which cannot be read: {getattr(error, 'strerror', error)}")
+        content = read_bytes(files.root / name, JSON_BYTES)
+        stored = json_value(content.decode("utf-8"))
+    except (InputError, ValueError) as error:
+        reason = error.reason if isinstance(error, InputError) else f"is not JSON in UTF-8: {error}"
+        occupant.error(f"{TREES} names {shown(name)}, which {reason}")
         return None
     files.digest.update(content)
     found = []
     for change in CHANGES:
         own = stored.get(change) if isinstance(stored, dict) else None
         if not isinstance(own, dict):
-            occupant.error(f"{name} holds no tree {change!r}; `iquitos-rl case freeze` writes it")
+            occupant.error(f"{shown(name)} holds no tree {change!r}; `iquitos-rl case freeze` writes it")
             return None
         if own.get("sha256") != digests[change]:
             occupant.error(
-                f"{name} is not of the present {pickle_key(change)}; `iquitos-rl case freeze` writes it again"
+                f"{shown(name)} is not of the present {pickle_key(change)}; `iquitos-rl case freeze` writes it again"
             )
         tree = parse_tree(own, changes)
         if isinstance(tree, str):
-            occupant.error(f"{name}: {change}: {tree}")
+            occupant.error(f"{shown(name)}: {change}: {tree}")
             return None
         found.append(tree)
     return found[0], found[1]
@@ -156,13 +167,14 @@ def parse_tree(stored: dict[str, Any], changes: dict[int, float]) -> Tree | str:
     unknown = [f"{value:g}" for value in label[leaf] if value not in changes]
     if unknown:
         return f"delta_output_map does not know label {unknown[0]}"
-    return Tree(
+    tree = Tree(
         feature=np.where(leaf, 0, feature).astype(np.int64),
         threshold=rounded_down(threshold),
         left=np.where(leaf, here, left).astype(np.int64),
         right=np.where(leaf, here, right).astype(np.int64),
         change=np.array([changes[int(value)] if end else 0.0 for value, end in zip(label, leaf)]),
     )
+    return f"it is deeper than {DEEPEST}" if tree.depth > DEEPEST else tree
 
 
 def _lead_on(child: Floats, leaf: Bools, nodes: int) -> bool:

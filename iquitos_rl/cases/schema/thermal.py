@@ -34,6 +34,7 @@ DEVICE_TYPES = {
     **{f"{use}_storage": (TANK,) for use in END_USES},
 }
 """Classes of CityLearn that the district engine knows, by key of a building."""
+TEMPERATURE = "indoor_dry_bulb_temperature"
 PERIODS = {"hour": 24, "day_type": 7, "month": 12}
 """A network sees these as sine and cosine; CityLearn lets day type 8, a holiday, fall on Monday."""
 SAIFI, CAIDI = 1.436, 331.2
@@ -148,11 +149,12 @@ def read_dynamics(block: Block, files: DataFiles, energy: Table, weather: Table)
             kind="dropout",
         )
     names = tuple(attributes.names("input_observation_names"))
-    low, high = (
-        np.array(attributes.get(f"input_normalization_{end}", []), dtype=np.float64) for end in ("minimum", "maximum")
-    )
+    low, high = (attributes.numbers(f"input_normalization_{end}") for end in ("minimum", "maximum"))
     if not names or not len(names) == len(low) == len(high):
         attributes.error("input_observation_names and both lists of input_normalization must be of one length")
+        return None
+    if TEMPERATURE not in names:
+        attributes.error(f"input_observation_names must hold {TEMPERATURE}, which the network predicts")
         return None
     series = [_input(name, energy, weather) for name in names]
     for name, values in zip(names, series):
@@ -163,15 +165,24 @@ def read_dynamics(block: Block, files: DataFiles, energy: Table, weather: Table)
         return None
     layers = attributes.whole("num_layers", 1, high=64)
     parts = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    width = attributes.whole("hidden_size", 1, high=100_000)
+    into = [len(names), *[width] * (layers - 1)]
+    shapes = [((4 * width, k), (4 * width, width), (4 * width,), (4 * width,)) for k in into]
     try:
+        found = [tuple(weights[f"l_lstm.{part}_l{k}"] for part in parts) for k in range(layers)]
+        head = weights["l_linear.weight"], weights["l_linear.bias"]
+        sizes = [tuple(weight.shape for weight in own) for own in found]
+        if sizes != shapes or [own.shape for own in head] != [(1, width), (1,)]:
+            attributes.error(f"filename: the network is not of {len(names)} inputs, {layers} layers and {width} units")
+            return None
         return Dynamics(
             inputs=names,
             low=low,
             high=high,
             lookback=attributes.whole("lookback", 1, high=100_000),
-            layers=tuple(tuple(weights[f"l_lstm.{part}_l{k}"] for part in parts) for k in range(layers)),  # type: ignore[misc]
-            head=weights["l_linear.weight"][0],
-            head_bias=float(weights["l_linear.bias"][0]),
+            layers=tuple(found),  # type: ignore[arg-type]
+            head=head[0][0],
+            head_bias=float(head[1][0]),
             series=np.stack([values for values in series if values is not None], axis=1),
         )
     except KeyError as error:

@@ -131,6 +131,14 @@ class Block:
             return np.ascontiguousarray(pairs.T)
         return UNIT_CURVE
 
+    def numbers(self, key: str) -> Floats:
+        """(K,) from a list of numbers; none where it is no such list."""
+        given = self.get(key, [])
+        sound = isinstance(given, list) and all(map(is_number, given))
+        if not sound:
+            self.error(f"{key} must be a list of numbers, not {shown(given)}")
+        return np.array(given if sound else [], dtype=np.float64)
+
     def names(self, key: str) -> list[str]:
         """A list of texts; one text stands for a list of it, nothing for an empty one."""
         value = self.get(key, [])

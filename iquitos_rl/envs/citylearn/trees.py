@@ -20,6 +20,7 @@ from iquitos_rl.cases.schema.report import SCHEMA
 from iquitos_rl.cases.schema.values import Block
 from iquitos_rl.envs.citylearn.env import require_citylearn
 from iquitos_rl.errors import UserError
+from iquitos_rl.machine.inputs import read_bytes, shown
 
 
 def exported_trees(folder: Path) -> dict[str, dict[str, Any]]:
@@ -48,11 +49,13 @@ def _exported(path: Path) -> dict[str, Any]:
     from citylearn.utilities import FileHandler
 
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
         model = FileHandler.read_pickle(str(path))
+    except UserError:
+        raise
     except Exception as error:  # a pickle may raise anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UserError(f"{path} cannot be opened as a pickle ({reason})") from None
+        raise UserError(f"{path} cannot be opened as a pickle ({shown(reason)})") from None
     try:
         tree, labels = model.tree_, np.asarray(model.classes_, dtype=np.float64)
         chosen = labels[np.argmax(tree.value[:, 0], axis=1)]

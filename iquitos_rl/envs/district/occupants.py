@@ -19,6 +19,9 @@ from iquitos_rl.cases.occupant import LOGISTIC, Occupant
 from iquitos_rl.cases.site import Floats, Site
 from iquitos_rl.envs.district.batteries import stored
 
+NONE = -300.0
+"""C of a set-point that nobody has chosen: colder than anything. A state has no NaN, which is the mark of a fault."""
+
 
 class Occupants:
     """Tables and trees of the occupants of E environments.
@@ -52,12 +55,12 @@ class Occupants:
         self.depth = max(tree.depth for own in people if own is not None for tree in (own.increase, own.decrease))
 
     def fresh(self, envs: int) -> Tensor:
-        """(E, B, 2) set-points that somebody has chosen, NaN for those of the data: nobody yet."""
-        return torch.full((envs, *self.schedule.shape[1:]), torch.nan, dtype=self.schedule.dtype).to(self.root.device)
+        """(E, B, 2) set-points that somebody has chosen, `NONE` for those of the data: nobody yet."""
+        return torch.full_like(self.schedule[:1], NONE).expand(envs, -1, -1).clone()
 
     def points(self, chosen: Tensor, here: Tensor) -> Tensor:
         """(E, B, 2) set-points for cooling and heating in these rows (E,)."""
-        return torch.where(chosen.isnan(), self.schedule.index_select(0, here), chosen)
+        return torch.where(chosen == NONE, self.schedule.index_select(0, here), chosen)
 
     def act(self, chosen: Tensor, here: Tensor, age: Tensor, before: Tensor, inside: Tensor) -> Tensor:
         """The set-points that are chosen after the step, as `chosen`.
@@ -93,7 +96,7 @@ class Occupants:
 
 def draws(seed: int, rows: int) -> Floats:
     """(T,) number that is drawn in each step of an episode."""
-    return np.array([np.random.RandomState(max(seed, 1) + t).uniform() for t in range(rows)])
+    return np.array([np.random.RandomState((max(seed, 1) + t) % 2**32).uniform() for t in range(rows)])
 
 
 def set_point_rows(site: Site) -> Floats:

@@ -39,8 +39,8 @@ class ThermalState(NamedTuple):
     memories: tuple[Memory, ...]
     """What the networks remember, by group."""
     chosen: Tensor | None = None
-    """(E, B, 2) set-points for cooling and heating that occupants have chosen, C; NaN where the data's hold. None
-    where nobody chooses any."""
+    """(E, B, 2) set-points for cooling and heating that occupants have chosen, C; `occupants.NONE` where the data's
+    hold. None where nobody chooses any."""
 
 
 class Inside(NamedTuple):

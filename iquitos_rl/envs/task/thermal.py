@@ -86,9 +86,10 @@ def exogenous(building: Building) -> Series:
         if own.demand.any():
             columns[f"{building.name}/{use}_demand"] = own.demand, 0.0, 1.25 * float(own.demand.max())
     if building.dynamics is not None and building.set_points is not None:
-        low, high = float(np.nanmin(building.set_points)), float(np.nanmax(building.set_points))
+        known = building.set_points[~np.isnan(building.set_points)]
+        low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
         for i, use in enumerate(END_USES[:2]):
-            columns[f"{building.name}/{use}_set_point"] = building.set_points[:, i], low - 1, high + 1
+            columns[f"{building.name}/{use}_set_point"] = np.nan_to_num(building.set_points[:, i]), low - 1, high + 1
         assert building.hvac_mode is not None
         assert building.occupants is not None
         columns[f"{building.name}/cools"] = np.isin(building.hvac_mode, (1, 3)).astype(np.float64), 0.0, 1.0
@@ -190,7 +191,7 @@ class ThermalTask:
         if set_points is None:
             points = self._set_points.index_select(0, row)
         else:
-            points = set_points.index_select(1, self._with_network).transpose(1, 2).flatten(1)
+            points = set_points.index_select(1, self._with_network).transpose(1, 2).flatten(1).nan_to_num()
         return torch.cat([socs, inside, inside.repeat(1, 2) - points], dim=-1)
 
     def discomfort(self, row: Tensor, temperature: Tensor, set_points: Tensor | None = None) -> Tensor:
@@ -204,7 +205,7 @@ class ThermalTask:
         inside = temperature.index_select(1, self._with_network)
         upper, lower, counts = (table.index_select(0, row) for table in self._bands)
         if set_points is not None:
-            cool, heat = set_points.index_select(1, self._with_network).unbind(-1)
+            cool, heat = set_points.index_select(1, self._with_network).nan_to_num().unbind(-1)
             cooled, heated = (table.index_select(0, row) for table in self._modes)
             upper, lower = torch.where(cooled, cool, heat) + self.band, torch.where(heated, heat, cool) - self.band
         outside = (inside - upper).relu() + (lower - inside).relu()

@@ -99,6 +99,7 @@ def test_no_pickle_is_opened_unless_the_user_says_so(folder, tmp_path, capsys, m
     for file in folder.glob("*.pkl"):
         file.write_bytes(pickle.dumps(Bomb()))
     assert main(["check", str(folder)]) == 0
+    assert "its trees are pickles, which run whatever their author put into them" in capsys.readouterr().out
     with pytest.raises(UserError, match="occupant: trees that are pickles and 2 more: `iquitos-rl case freeze`"):
         DistrictSite([folder])
     assert main(["freeze", str(folder), "--output", str(tmp_path / "frozen")]) == 2
@@ -166,7 +167,9 @@ def block(schema):
         (lambda s: block(s).update(trees="none.json"), "trees names none.json, which cannot be read"),
         (lambda s: block(s).update(trees="schema.json"), "schema.json holds no tree 'increase'"),
         (lambda s: block(s)["attributes"]["delta_output_map"].pop("1"), "delta_output_map does not know label 1"),
-        (lambda s: block(s)["attributes"]["delta_output_map"].update(x=1.0), "'x' must be a whole number"),
+        (lambda s: block(s)["attributes"]["delta_output_map"].update(x=1.0), "x must be a whole number"),
+        (lambda s: s.update(random_seed=2**32 - 20), "random_seed 4294967276 is too large to draw from"),
+        (lambda s: block(s).update(trees="Building_1.csv"), "trees names Building_1.csv, which is not JSON"),
         (
             lambda s: block(s)["attributes"].update(setpoint_increase_model_filename="none.pkl"),
             "setpoint_increase_model_filename names none.pkl, which cannot be read",
@@ -226,6 +229,20 @@ def test_a_tree_is_read():
     seen = np.array([[20, 0, 0.5], [21, 0, 0.6], [21.5, 0, 0.6]])
     np.testing.assert_array_equal(predicted(tree, seen), [1.5, 0.5, 1.5])
     assert tree.depth == 2
+
+
+def chain(depth):
+    """A tree whose every inner node has a leaf on the left."""
+    nodes = np.arange(2 * depth + 1)
+    inner = (nodes % 2 == 0) & (nodes < 2 * depth)
+    left, right = np.where(inner, nodes + 1, -1), np.where(inner, nodes + 2, -1)
+    nothing = np.zeros(len(nodes))
+    return {"feature": nothing, "threshold": nothing, "left": left, "right": right, "label": nothing}
+
+
+def test_a_tree_that_would_take_for_ever_is_told():
+    assert parse_tree(chain(100), {0: 0.5}).depth == 100
+    assert parse_tree(chain(101), {0: 0.5}) == "it is deeper than 100"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from cpu_graphs import graphs_on_cpu
@@ -13,8 +14,9 @@ from thermal_schemas import write_thermal_schema
 
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.envs import CityLearnSite, DistrictSite
-from iquitos_rl.envs.district.occupants import Occupants, draws
+from iquitos_rl.envs.district.occupants import NONE, Occupants, draws
 from iquitos_rl.envs.district.physics import Physics
+from iquitos_rl.envs.district.states import named_tensors
 from iquitos_rl.envs.task.settings import ObjectiveSettings
 from iquitos_rl.envs.task.site_task import TaskSettings
 from iquitos_rl.judging import twin
@@ -154,7 +156,8 @@ def test_captured_and_plain_steps_are_equal(folder):
             expected, found = plain.step(action), captured.step(action)
             torch.testing.assert_close(found.obs, expected.obs)
             torch.testing.assert_close(found.reward, expected.reward)
-        assert not plain.physics.state.thermal.chosen.isnan().all()
+        assert (plain.physics.state.thermal.chosen != NONE).any()
+        assert all(x.isfinite().all() for x in named_tensors(plain.physics.state).values() if x.is_floating_point())
 
 
 def test_a_state_is_restored_exactly(folder):
@@ -188,3 +191,27 @@ def test_comfort_follows_the_occupants_where_only_citylearn_runs_them(folder, tm
         action = rng.uniform(-1, 1, frozen.task.action_dim).astype(np.float32)
         expected, found = frozen.step(action)[4], only.step(action)[4]
         assert found["comfort_cost"] == expected["comfort_cost"]
+
+
+def test_a_building_without_set_points_is_next_to_one_with_an_occupant(folder, tmp_path):
+    """Where nobody lives the data may leave them blank; the observation has no NaN for it."""
+    home = shutil.copytree(folder, tmp_path / "home")
+    path = home / "schema.json"
+    schema = json.loads(path.read_text(encoding="utf-8"))
+    schema["buildings"]["Building_2"]["type"] = "citylearn.building.LSTMDynamicsBuilding"
+    names = schema["buildings"]["Building_2"]["dynamics"]["attributes"]["input_observation_names"]
+    path.write_text(json.dumps(schema), encoding="utf-8")
+    table = pd.read_csv(home / "Building_2.csv")
+    for use in ("cooling", "heating"):
+        assert f"indoor_dry_bulb_temperature_{use}_set_point" not in names
+        table[f"indoor_dry_bulb_temperature_{use}_set_point"] = np.nan
+    table.to_csv(home / "Building_2.csv", index=False)
+    stock, engine = CityLearnSite([home]), DistrictSite([home], 1, exact=True)
+    expected, _ = stock.reset(seed=0)
+    np.testing.assert_allclose(engine.reset(seed=0)[0].numpy(), expected, atol=5e-7)
+    for _ in range(10):
+        action = np.zeros(stock.task.action_dim, dtype=np.float32)
+        expected = stock.step(action)[0]
+        found = engine.step(torch.from_numpy(action)[None]).next_obs[0].numpy()
+        assert np.isfinite(found).all()
+        np.testing.assert_allclose(found, expected, atol=1e-5)
