@@ -12,7 +12,7 @@ import stat
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from iquitos_rl.errors import UserError
 
@@ -112,9 +112,23 @@ def read_typed(path: Path | str, kind: type[T]) -> T:
     """
     content = read_json(path)
     try:
+        return typed(content, kind)
+    except ValueError as error:
+        raise InputError(path, f"is not such a file as it should be: {error}") from None
+
+
+def typed(content: Any, kind: type[T]) -> T:
+    """What a file held, as the type that it should have.
+
+    Raises:
+        ValueError: it has another; the message says where, in one line.
+    """
+    try:
+        if issubclass(kind, BaseModel):
+            return kind.model_validate(content)
         return TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False)).validate_python(content)
     except ValidationError as error:
-        raise InputError(path, f"is not such a file as it should be: {first_problem(error)}") from None
+        raise ValueError(first_problem(error)) from None
 
 
 def first_problem(error: ValidationError) -> str:
