@@ -7,6 +7,7 @@ read is an `InputError`, one sentence that names the file.
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
 from pathlib import Path
@@ -147,7 +148,7 @@ def json_value(text: str) -> Any:
     if text.count(",") + text.count("[") + text.count("{") > VALUES:
         raise ValueError(f"it has more than {VALUES:,} values")
     try:
-        value = json.loads(text, parse_int=_whole)
+        value = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
     except RecursionError:
         raise ValueError(f"it is nested more than {DEPTH} levels deep") from None
     _check(value)
@@ -169,6 +170,13 @@ def _whole(digits: str) -> int:
     if len(digits) > DIGITS:
         raise ValueError(f"a whole number has {len(digits):,} digits, at most {DIGITS} are read")
     return int(digits)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:30]} is no finite number")
+    return value
 
 
 def _check(value: Any) -> None:

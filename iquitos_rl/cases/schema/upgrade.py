@@ -260,7 +260,8 @@ def read_cycles(path: Path) -> list[Cycle]:
     """
     try:
         table = pd.read_csv(io.BytesIO(read_bytes(path)))
-        first, last, text = table["wm_start_time_step"], table["wm_end_time_step"], table["load_profile"].astype(str)
+        first, last = (pd.to_numeric(table[f"wm_{end}_time_step"], errors="coerce") for end in ("start", "end"))
+        text = table["load_profile"].astype(str)
     except (InputError, ValueError, KeyError) as error:
         raise UserError(f"{path.name} is no file of a washing machine: {' '.join(str(error).split())}") from None
     rows = pd.DataFrame({"first": first.fillna(-1), "last": last.fillna(-1), "text": text})
