@@ -55,6 +55,7 @@ from iquitos_rl.runs.session import RESULT, _stored_result
 ROWS = 30
 CORPUS = Path(__file__).parent / "corpus"
 Target = Callable[[bytes], None]
+TOKENS = (b"\0", b'"', b",", b"\n", b"1e999", b"nan", b"-", b"[", b"{", b"\xff", b";", b"0x1")
 
 HOSTILE: list[Any] = [
     *(None, True, False, 0, -1, 1, 2, 3600, 2**31, 2**53, 2**63, 2**70, 10**99, -(10**99), 10**400),
@@ -79,9 +80,7 @@ def change_bytes(data: bytes, rng: random.Random) -> bytes:
         elif kind == 2:
             found[a:a] = found[a:b] * rng.choice((1, 2, 50))
         elif kind == 3:
-            found[a:a] = rng.choice(
-                (b"\0", b'"', b",", b"\n", b"1e999", b"nan", b"-", b"[", b"{", b"\xff", b";", b"0x1")
-            )
+            found[a:a] = rng.choice(TOKENS)
         else:
             del found[a:]
     return bytes(found)
@@ -122,9 +121,8 @@ def short_tables(folder: Path) -> None:
     schema["simulation_end_time_step"] = ROWS - 1
     (folder / "schema.json").write_text(json.dumps(schema), encoding="utf-8")
     for path in folder.glob("*.csv"):
-        path.write_text(
-            "".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[: ROWS + 1]), encoding="utf-8"
-        )
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        path.write_text("".join(lines[: ROWS + 1]), encoding="utf-8")
 
 
 class Readers:
@@ -161,12 +159,7 @@ class Readers:
         objective = Objective(read_tariff(self.case), TaskSettings().objective)
         references = {UNCONTROLLED: Judged(figures, 0.0, 1.0, figures)}
         summary = make_summary("case", True, objective, references, {"ppo": result}, ["w"], torch.device("cpu"))
-        summary |= {
-            "settings": {"ppo": {"task": {}}},
-            "machine": {"cores": 2},
-            "wall_s": 3.0,
-            "left_out": {"mpc": "why"},
-        }
+        summary |= {"settings": {"ppo": {"task": {}}}, "machine": {"cores": 2}, "left_out": {"mpc": "why"}}
         settings = load_settings(["ppo"]).dump()
         run = {"algorithm": "ppo", "created": "2026-01-01T00:00:00+00:00", "threads": 1, "settings": settings}
         manifest = json.loads((self.work / "checkpoints" / "a" / MANIFEST).read_text(encoding="utf-8"))["body"]
@@ -209,11 +202,7 @@ class Readers:
 
     def targets(self) -> dict[str, Target]:
         """By name."""
-        names = (
-            *("schema", "tariff", "record", "upgrade", "policy", "weights", "manifest", "rule", "judged", "summary"),
-        )
-        names += ("run", "result", "settings", "assignment", "building", "charger", "weather", "metrics", "machine")
-        return {name: getattr(self, f"read_{name}") for name in names}
+        return {name: getattr(self, f"read_{name}") for name in self.seeds()}
 
     def _in_case(self, name: str, data: bytes, read: Callable[[], object]) -> None:
         path = self.case / name
@@ -333,8 +322,7 @@ def outcome(target: Target, data: bytes) -> str:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as said:
             target(data)
         assert "Traceback" not in said.getvalue()
-    except UserError as error:
-        assert len(str(error)) < 5_000, "the sentence is long"
+    except UserError:
         return "refused"
     except Exception as error:
         error.add_note(f"input: {data[:4000]!r}") if hasattr(error, "add_note") else None
