@@ -103,7 +103,7 @@ class MetricsWriter:
 def plain_name(name: str) -> str:
     """A metric's name as TensorBoard and spreadsheets take it; a plugin's agent may give it any."""
     name = re.sub(r"[^\w./ %()-]", "_", name, flags=re.ASCII)
-    return name if name[:1].isalpha() else f"_{name}"
+    return name if name[:1].isalpha() or name[:1] == "_" else f"_{name}"
 
 
 def read_metrics(path: Path) -> list[Row]:
