@@ -210,8 +210,9 @@ def _read_meta(path: Path) -> dict[str, Any]:
     for key, kind in _KEYS.items():
         if not isinstance(meta.get(key), kind):
             raise UserError(f"{path}: the key {key!r} is missing or not of type {kind.__name__}")
-    if not isinstance(meta.setdefault("networks", []), list):  # older files lack it
-        raise UserError(f"{path}: the key 'networks' is not of type list")
+    networks = meta.setdefault("networks", [])  # older files lack it
+    if not isinstance(networks, list) or not all(isinstance(name, str) for name in networks):
+        raise UserError(f"{path}: the key 'networks' is not a list of names")
     if meta["format_version"] != FORMAT_VERSION:
         raise UserError(f"{path}: format_version is {meta['format_version']}, this program reads {FORMAT_VERSION}")
     return meta

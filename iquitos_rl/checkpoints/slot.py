@@ -11,25 +11,55 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import BaseModel, Field
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor
 
-from iquitos_rl.machine.files import digest, write_text
-from iquitos_rl.machine.inputs import TENSOR_BYTES, InputError, read_bytes, read_json
+from iquitos_rl.machine.available import free_ram, show_size
+from iquitos_rl.machine.files import digest, move_aside, write_bytes
+from iquitos_rl.machine.inputs import TENSOR_BYTES, InputError, read_bytes, read_json, shown, typed
 
 FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
-MANIFEST_KEYS = {"serial": int, "step": int, "about": dict, "tree": dict, "packed": str, "large": dict}
 SUFFIX = ".bin"
 BLOCK_BYTES = 8 * 2**20
 """Larger tensors are split into blocks of about this size."""
+
+
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0, lt=2**62, strict=True)]
+
+
+class Layout(BaseModel):
+    """How a large tensor lies in blocks."""
+
+    dtype: Literal["float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"]
+    shape: Annotated[list[Count], Field(min_length=1, max_length=16)]
+    blocks: list[Digest]
+
+    @property
+    def bytes(self) -> int:
+        """Of the whole tensor."""
+        return math.prod(self.shape) * getattr(torch, self.dtype).itemsize
+
+
+class Manifest(BaseModel):
+    """What a manifest's body must have, apart from its format."""
+
+    serial: Count
+    step: Count
+    about: dict[str, Any]
+    tree: dict[str, Any]
+    packed: Digest
+    large: dict[str, Layout]
 
 
 class DamagedError(Exception):
@@ -59,40 +89,35 @@ class Slot:
 
     def files(self) -> set[str]:
         """Digests (names) of the files in the folder."""
-        return {path.stem for path in self.folder.glob(f"*{SUFFIX}")}
+        if not self.folder.is_dir():
+            return set()
+        return {path.stem for path in self.folder.iterdir() if _is_own(path) and path.suffix == SUFFIX}
 
     def put(self, name: str, data: Any) -> None:
         """Write bytes, whose SHA-256 is `name`, to a temporary file, flush it, rename it."""
         path = self._path(name)
-        temporary = path.with_suffix(".tmp")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
+        if not self.folder.is_dir():
+            _make_way(self.folder)
+            self.folder.mkdir(parents=True, exist_ok=True)
+        _write(path, data)
 
     def commit(self, body: dict[str, Any]) -> None:
         """Write the manifest, read every file back to verify it, and remove files that the manifest does not name.
 
         Raises:
-            UserError: the manifest cannot be written.
             DamagedError: a file differs from what was written.
         """
         _flush_names(self.folder)  # file names must reach the disk before the manifest
-        write_text(self.folder / MANIFEST, json.dumps({"sha256": digest(body), "body": body}, allow_nan=False))
+        manifest = json.dumps({"sha256": digest(body), "body": body}, allow_nan=False)
+        _write(self.folder / MANIFEST, manifest.encode("utf-8"))
         _flush_names(self.folder)
         named = {body["packed"], *(name for layout in body["large"].values() for name in layout["blocks"])}
         for name in named:
             self.read(name)
         for path in self.folder.iterdir():
-            if path.name != MANIFEST and (path.suffix != SUFFIX or path.stem not in named):
-                path.unlink(missing_ok=True)
+            if _is_own(path) and (path.suffix != SUFFIX or path.stem not in named):
+                with contextlib.suppress(OSError):  # what cannot be removed only takes space
+                    path.unlink(missing_ok=True)
 
     def manifest(self) -> dict[str, Any] | None:
         """The manifest's body; None without a manifest.
@@ -114,10 +139,11 @@ class Slot:
         if not unchanged:
             raise DamagedError(f"{path} is not what was written (its SHA-256 differs)")
         if body.get("format") != FORMAT_VERSION:
-            raise DamagedError(f"{path} has format {body.get('format')!r}, this program reads {FORMAT_VERSION}")
-        for key, kind in MANIFEST_KEYS.items():
-            if not isinstance(body.get(key), kind):
-                raise DamagedError(f"{path}: {key} is missing or not a {kind.__name__}")
+            raise DamagedError(f"{path} has format {shown(body.get('format'))}, this program reads {FORMAT_VERSION}")
+        try:
+            typed(body, Manifest)
+        except ValueError as error:
+            raise DamagedError(f"{path} is not a manifest: {error}") from None
         return body
 
     def read(self, name: str) -> bytes:
@@ -149,8 +175,6 @@ class Slot:
             raise DamagedError(f"{self._path(name)} is not a safetensors file ({error})") from None
 
     def _path(self, name: str) -> Path:
-        if not isinstance(name, str) or len(name) != 64 or not set(name) <= set("0123456789abcdef"):
-            raise DamagedError(f"{self.folder / MANIFEST} names a file {name!r}, which is not a digest")
         return self.folder / f"{name}{SUFFIX}"
 
 
@@ -160,15 +184,13 @@ def load_large(slot: Slot, layout: dict[str, Any], own: Tensor | None) -> Tensor
     Raises:
         DamagedError: a block is missing or does not fit.
     """
-    try:
-        shape, blocks = [int(n) for n in layout["shape"]], list(layout["blocks"])
-        rows, dtype = shape[0], getattr(torch, layout["dtype"])
-        if not isinstance(dtype, torch.dtype):
-            raise TypeError(f"{layout['dtype']} is no dtype")
-    except (LookupError, OverflowError, TypeError, ValueError, AttributeError) as error:
-        raise DamagedError(f"{slot.folder / MANIFEST} does not describe a tensor ({error})") from None
+    known = Layout.model_validate(layout)
+    shape, blocks, dtype = known.shape, known.blocks, getattr(torch, known.dtype)
+    rows = shape[0]
     fits = own is not None and own.dtype == dtype and list(own.shape) == shape
     whole = own.detach() if own is not None and fits else None
+    if whole is None and 2 * known.bytes > free_ram():  # in blocks, and put together
+        raise DamagedError(f"{slot.folder / MANIFEST} has a tensor of {show_size(known.bytes)}, more than memory holds")
     parts, row = [], 0
     for name in blocks:
         data = bytearray(slot.read(name))
@@ -186,6 +208,24 @@ def load_large(slot: Slot, layout: dict[str, Any], own: Tensor | None) -> Tensor
     if row != rows or not blocks:
         raise DamagedError(f"{slot.folder / MANIFEST} names blocks for {row} of {rows} rows")
     return torch.cat(parts) if whole is None else whole
+
+
+def _is_own(path: Path) -> bool:
+    """Whether a slot made this file, or was about to."""
+    name = path.name.removesuffix(".tmp").removesuffix(SUFFIX)
+    return name != path.name and len(name) == 64 and path.is_file() and not path.is_symlink()
+
+
+def _write(path: Path, data: Any) -> None:
+    """Write a file whatever is in its place; what is no file of ours is moved aside."""
+    for place in (path, path.with_name(path.name + ".tmp")):
+        _make_way(place)
+    write_bytes(path, data)
+
+
+def _make_way(path: Path) -> None:
+    if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
+        move_aside(path)
 
 
 def _flush_names(folder: Path) -> None:

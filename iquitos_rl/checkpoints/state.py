@@ -63,7 +63,10 @@ def unpack(tree: Tree, tensors: Mapping[str, Tensor]) -> Any:
         raise UserError(f"a node of the state has the keys {sorted(tree)} where one is expected")
     (kind, value), *_ = tree.items()
     if kind in ("tensor", "array") and isinstance(value, str) and value in tensors:
-        return tensors[value] if kind == "tensor" else tensors[value].numpy()
+        try:
+            return tensors[value] if kind == "tensor" else tensors[value].numpy()
+        except TypeError as error:  # NumPy lacks some types
+            raise UserError(f"{value} cannot be an array: {error}") from None
     if kind == "float" and value in ("nan", "inf", "-inf"):
         return float(value)
     if kind == "tuple" and isinstance(value, list):

@@ -13,7 +13,16 @@ from iquitos_rl.baselines.bill import gap_share
 from iquitos_rl.judging.references import OPTIMUM, STRONGEST, UNCONTROLLED
 from iquitos_rl.judging.scores import KPI, RULE, SCORES, official_2021
 from iquitos_rl.judging.statistics import Estimate, Floats, estimate, mean, percent_below
-from iquitos_rl.judging.table import SMALL_BILL, kpi_rows, listed, markdown_table, period, score_rows
+from iquitos_rl.judging.table import (
+    SMALL_BILL,
+    kpi_rows,
+    listed,
+    markdown_table,
+    period,
+    plain_cell,
+    plain_words,
+    score_rows,
+)
 
 COLUMNS = (
     *("bill", "energy_cost", "demand_cost", "carbon_cost", "shortfall_cost", "co2_kg", "import_kwh", "export_kwh"),
@@ -114,7 +123,7 @@ def as_csv(records: Iterable[Record]) -> str:
     writer.writerow(("controller", "seed", "year", *columns))
     for controller, seed, year, own in records:
         cells = (f"{own[key]:.10g}" if key in own else "" for key in columns)
-        writer.writerow((controller, seed, year, *cells))  # no seed: an empty cell
+        writer.writerow((plain_cell(controller), seed, plain_cell(year), *cells))  # no seed: an empty cell
     return text.getvalue()
 
 
@@ -176,14 +185,17 @@ def markdown(summary: dict[str, Any]) -> str:
     """The table for people, with what is needed to repeat and to judge it."""
     years = summary["years"]
     lines = [
-        f"# {summary['case']}: controllers on {summary['evaluated_on']}\n",
+        f"# {plain_words(summary['case'])}: controllers on {summary['evaluated_on']}\n",
         f"{summary['currency']} {period(summary['controllers'])}, simulated by {summary['simulator']}. {EXPLAINED}\n",
         markdown_table([HEAD, *table_rows(summary)]),
         *kpi_table(summary["controllers"]),
     ]
-    lines += [f"* warning: {text}" for text in summary["audit"]["warnings"]]
-    lines += [f"* {name} is left out: {why}" for name, why in {**summary["left_out"], **summary["failed"]}.items()]
-    lines += [f"* command: {summary['command']}", f"* years: {', '.join(years)}"]
+    lines += [f"* warning: {plain_words(text)}" for text in summary["audit"]["warnings"]]
+    lines += [
+        f"* {plain_words(f'{name} is left out: {why}')}"
+        for name, why in {**summary["left_out"], **summary["failed"]}.items()
+    ]
+    lines += [f"* command: {plain_words(summary['command'])}", f"* years: {plain_words(', '.join(years))}"]
     lines += [f"* wall time of the command, s: {summary['wall_s']}"]
     lines += [f"* training of {name}, s a seed: {own.get('train_s', '')}" for name, own in summary["timing"].items()]
     lines += [f"* {key}: {listed(summary[key])}" for key in ("machine", "versions")]
@@ -207,6 +219,6 @@ def co2_markdown(summary: dict[str, Any]) -> str:
         shares = (100 * (1 - found[name]["value"] / found[other]["value"]) for other in references)
         rows.append([name, interval(found[name], 1e-3, 1), *(f"{round(share, 2) + 0.0:+.2f}" for share in shares)])
     span = period({name: own["mean"] for name, own in summary["standings"].items()})
-    head = f"# {summary['case']}: CO2 from the grid, t {span}"
+    head = f"# {plain_words(summary['case'])}: CO2 from the grid, t {span}"
     text = f"Simulated by {summary['simulator']}. {EXPLAINED.split('. ')[0]}."
     return f"{head}\n\n{text}\n\n{markdown_table(rows)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -38,6 +39,8 @@ SMALL_KWH = 10_000
 SMALL_BILL = 1_000
 """A smaller bill is told with two decimals."""
 VEHICLES = ("ev_kwh", "departures", "departures_served", "ev_missing_kwh", "shortfall_cost")
+FORMULAS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What a formula begins with, in either width."""
 UNUSED = ("demand_cost", "carbon_cost", "comfort_cost", "unserved_cost", "unserved_kwh", "export_kwh")
 """Rows that are left out where no controller has anything in them."""
 
@@ -140,12 +143,27 @@ def cell(value: float | None, scale: int | None) -> str:
     return f"{100 * value:.1f} %" if scale is None else f"{value / 10**scale:,.{1 if scale else 0}f}"
 
 
+def plain_cell(text: object) -> object:
+    """A cell of a CSV file that no spreadsheet takes for a formula; what is no text stays as it is."""
+    if not isinstance(text, str):
+        return text
+    text = "".join(c if c.isprintable() else " " for c in text)
+    return f"'{text}" if text.lstrip().startswith(FORMULAS) else text
+
+
+def plain_words(text: str) -> str:
+    """Text that Markdown shows as it is, on one line: nothing in it is a tag, a link or the edge of a cell."""
+    text = "".join(c if c.isprintable() else " " for c in text)
+    return re.sub(r"[\\`*<>|]", r"\\\g<0>", text).replace("](", "]\\(")
+
+
 def markdown_table(rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table; the first row is the head, and every column but the first is aligned to the right."""
-    head, *lines = (f"| {' | '.join(row)} |\n" for row in rows)
-    return f"{head}|---|{'---:|' * (head.count(' | '))}\n{''.join(lines)}"
+    first, *others = rows
+    head, *lines = (f"| {' | '.join(map(plain_words, row))} |\n" for row in (first, *others))
+    return f"{head}|---|{'---:|' * (len(first) - 1)}\n{''.join(lines)}"
 
 
 def listed(facts: Mapping[str, Any]) -> str:
     """Names and values in one line."""
-    return ", ".join(f"{name} {value}" for name, value in facts.items())
+    return ", ".join(plain_words(f"{name} {value}") for name, value in facts.items())

@@ -17,6 +17,7 @@ from iquitos_rl.envs.task.sockets import socket_tables
 from iquitos_rl.envs.task.thermal import action_names as thermal_names
 from iquitos_rl.judging.simulate import Year, curtailed, outages
 from iquitos_rl.judging.summary import bill_terms, import_co2, planned_flows
+from iquitos_rl.judging.table import plain_cell
 from iquitos_rl.machine.files import write_text
 
 
@@ -87,7 +88,9 @@ def socket_service(year: Year) -> pd.DataFrame:
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
-    """Write a frame as UTF-8 CSV, whole or not at all."""
+    """Write a frame as UTF-8 CSV, whole or not at all; texts in it are no formulas to a spreadsheet."""
+    texts = {str(name): frame[name].map(plain_cell) for name in frame if frame[name].dtype.kind not in "biuf"}
+    frame = frame.assign(**texts).rename(columns=plain_cell)
     write_text(path, frame.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -22,16 +24,26 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         UserError: the folder cannot be written to or the disk is full; an existing file stays unchanged.
     """
-    temporary = path.with_name(path.name + ".tmp")
     try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        write_bytes(path, text.encode("utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def write_bytes(path: Path, data: Any) -> None:
+    """The same for bytes, which raises OSError."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.unlink(missing_ok=True)  # what a killed process left, or a link to somewhere else
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"{path} cannot be written: {error.strerror}") from None
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -42,6 +54,21 @@ def write_json(path: Path, data: Any) -> None:
 def digest(*parts: Any) -> str:
     """SHA-256 of the parts as JSON: equal inputs give equal digests."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def folder_digest(folder: Path) -> str:
+    """SHA-256 of a folder's files and their names.
+
+    Raises:
+        InputError: one cannot be read.
+    """
+    return digest(*((path.name, hashlib.sha256(read_bytes(path)).hexdigest()) for path in sorted(folder.iterdir())))
+
+
+def move_aside(path: Path) -> None:
+    """Give what stands in the way, whatever it is, a name of its own next to it. Raises OSError."""
+    names = (path.with_name(f"{path.name}.foreign-{n}") for n in itertools.count(1))
+    path.rename(next(name for name in names if not os.path.lexists(name)))
 
 
 @contextmanager

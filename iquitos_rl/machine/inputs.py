@@ -7,12 +7,13 @@ read is an `InputError`, one sentence that names the file.
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from iquitos_rl.errors import UserError
 
@@ -112,9 +113,23 @@ def read_typed(path: Path | str, kind: type[T]) -> T:
     """
     content = read_json(path)
     try:
+        return typed(content, kind)
+    except ValueError as error:
+        raise InputError(path, f"is not such a file as it should be: {error}") from None
+
+
+def typed(content: Any, kind: type[T]) -> T:
+    """What a file held, as the type that it should have.
+
+    Raises:
+        ValueError: it has another; the message says where, in one line.
+    """
+    try:
+        if issubclass(kind, BaseModel):
+            return kind.model_validate(content)
         return TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False)).validate_python(content)
     except ValidationError as error:
-        raise InputError(path, f"is not such a file as it should be: {first_problem(error)}") from None
+        raise ValueError(first_problem(error)) from None
 
 
 def first_problem(error: ValidationError) -> str:
@@ -133,7 +148,7 @@ def json_value(text: str) -> Any:
     if text.count(",") + text.count("[") + text.count("{") > VALUES:
         raise ValueError(f"it has more than {VALUES:,} values")
     try:
-        value = json.loads(text, parse_int=_whole)
+        value = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
     except RecursionError:
         raise ValueError(f"it is nested more than {DEPTH} levels deep") from None
     _check(value)
@@ -155,6 +170,13 @@ def _whole(digits: str) -> int:
     if len(digits) > DIGITS:
         raise ValueError(f"a whole number has {len(digits):,} digits, at most {DIGITS} are read")
     return int(digits)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:30]} is no finite number")
+    return value
 
 
 def _check(value: Any) -> None:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -18,6 +18,26 @@ Check = Callable[[], None]
 """Called now and then by what takes long or waits; what it raises, such as `Interrupted`, ends that."""
 STATUS = 128
 """Signal n gives exit status 128 + n: 130 for Ctrl-C, 143 for SIGTERM."""
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """Inside this context Ctrl-C waits. A process that is started in it starts so, until `release`: it has no handler
+    while it imports, and would end with a traceback."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def release() -> None:
+    """Let signals through that were held when this process was started."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
 
 class Interrupted(Exception):

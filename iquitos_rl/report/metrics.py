@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -35,13 +36,17 @@ class MetricsWriter:
         self._told = False
         board = folder / "tensorboard"
         shutil.rmtree(board, ignore_errors=True)
-        self._board: SummaryWriter | None = SummaryWriter(str(board))  # type: ignore[no-untyped-call]
+        self._board: SummaryWriter | None = None
+        try:
+            self._board = SummaryWriter(str(board))  # type: ignore[no-untyped-call]
+        except OSError as error:  # a file is in its place, or the folder cannot be written to
+            self._tell(error)
         for row in self._rows:
             self._show(row)
 
     def write(self, step: int, metrics: Row) -> None:
         """Record `metrics` at `step` transitions."""
-        row = {"step": float(step), **metrics}
+        row = {"step": float(step), **{plain_name(name): float(value) for name, value in metrics.items()}}
         self._rows.append(row)
         self._show(row)
         new = [name for name in row if name not in self._columns]
@@ -93,6 +98,12 @@ class MetricsWriter:
         if not self._told:
             print(f"warning: {self._path.parent}: metrics cannot be written ({error})", file=sys.stderr, flush=True)
         self._told = True
+
+
+def plain_name(name: str) -> str:
+    """A metric's name as TensorBoard and spreadsheets take it; a plugin's agent may give it any."""
+    name = re.sub(r"[^\w./ %()-]", "_", name, flags=re.ASCII)
+    return name if name[:1].isalpha() or name[:1] == "_" else f"_{name}"
 
 
 def read_metrics(path: Path) -> list[Row]:

@@ -5,8 +5,9 @@ If the run lacks something, a sentence says so. Equal files give the same report
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from iquitos_rl.judging.standings import interval
 from iquitos_rl.judging.summary import gap_shares
@@ -124,15 +125,21 @@ class MainFigure(NamedTuple):
         return f"{self.number(value)} {self.unit}".rstrip()
 
 
+def preset_of(settings: Mapping[str, Any]) -> str | None:
+    """The objective's preset in an agent's settings, if it is there."""
+    found: Any = settings
+    for key in ("task", "objective", "preset"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found if isinstance(found, str) else None
+
+
 def main_figure(results: Results) -> MainFigure:
     """The agents' objective: CO2 or a challenge's score if all agents have that preset, else the bill."""
-    asked = {
-        own.get("task", {}).get("objective", {}).get("preset") for own in results.summary.get("settings", {}).values()
-    }
+    asked = {preset_of(own) for own in results.summary.get("settings", {}).values()}
     if asked == {"co2"}:
         return MainFigure("co2_kg", "grid CO2", "t", 1000.0)
     preset = next(iter(asked)) if len(asked) == 1 else None
-    if isinstance(preset, str) and preset.startswith("challenge-"):
+    if preset is not None and preset.startswith("challenge-"):
         year = preset.removeprefix("challenge-")
         if any(f"score_{year}" in found for found in results.controllers.values()):
             return MainFigure(f"score_{year}", f"score of {year}", "", 1.0, 4)

@@ -41,4 +41,7 @@ class Best:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.reward, self.step = float(state["reward"]), int(state["step"])
-        self._episodes, self._recent = int(state["episodes"]), list(state["recent"])
+        self._episodes, self._recent = (
+            int(state["episodes"]),
+            [(float(hours), float(reward)) for hours, reward in state["recent"]],
+        )

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from iquitos_rl.envs.gym.worker import WorkerError
 from iquitos_rl.machine import console
 from iquitos_rl.machine.device import choose_threads
-from iquitos_rl.machine.interrupt import Interrupted, Interrupts
+from iquitos_rl.machine.interrupt import Interrupted, Interrupts, held, release
 
 T = TypeVar("T")
 Task = Callable[[Interrupts], T]
@@ -46,11 +46,15 @@ class Pool:
         self._end()
         if wait(self._running, PATIENCE_SECONDS).not_done:
             self._end()  # the second signal ends a process at once
+            if wait(self._running, PATIENCE_SECONDS).not_done:
+                for process in multiprocessing.active_children():  # it was stopped, as by Ctrl-Z
+                    process.kill()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def submit(self, name: str, task: Task[Any]) -> None:
         """Have a task done after those submitted before, as soon as a process is free."""
-        self._running[self._executor.submit(_in_process, task)] = name
+        with held():
+            self._running[self._executor.submit(_in_process, task)] = name
 
     def check(self) -> None:
         """Raise what a task has raised so far, without waiting."""
@@ -65,7 +69,10 @@ class Pool:
             WorkerError: a process died.
             Whatever a task raises.
         """
-        self._executor.submit(os.getpid)  # a process that dies is noticed only if it began before the last submission
+        with held():
+            self._executor.submit(
+                os.getpid
+            )  # a process that dies is noticed only if it began before the last submission
         while self._running:
             for future in wait(self._running, POLL_SECONDS, FIRST_COMPLETED).done:
                 result, name = self._result(future), self._running.pop(future)
@@ -125,6 +132,8 @@ def _start_process(stop: Any) -> None:
     console.protect()
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # Ctrl-C goes to the parent alone, which asks its processes to stop, once
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # one from before
+    release()
     signal.signal(signal.SIGTERM, _while_idle)  # between tasks; in one, `Interrupts` notes it
     choose_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -5,21 +5,23 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import psutil
 import torch
+from pydantic import Field
 
 from iquitos_rl.agents import AGENTS
 from iquitos_rl.agents.progress import Progress
 from iquitos_rl.cases.schema.reader import read_site
-from iquitos_rl.checkpoints.checkpoint import Checkpoints, Loaded, generator_states, set_generator_states
+from iquitos_rl.checkpoints.checkpoint import Checkpoints, generator_states, set_generator_states
 from iquitos_rl.config import AgentSettings, unguided_settings
 from iquitos_rl.envs.gym.worker import WorkerError
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.evaluation import progress_bar
 from iquitos_rl.judging.table import is_year
 from iquitos_rl.machine.facts import versions
+from iquitos_rl.machine.inputs import typed
 from iquitos_rl.machine.interrupt import Check, Interrupts
 from iquitos_rl.report.metrics import MetricsWriter
 from iquitos_rl.runs.best import YEARS, Best
@@ -50,6 +52,22 @@ class Session(NamedTuple):
     timings: Timings
     watch: Check
     """Raises what has gone wrong in another process."""
+
+
+Seconds = Annotated[float, Field(ge=0, le=1e12)]
+
+
+class About(NamedTuple):
+    """What a checkpoint says of the training that it is of."""
+
+    algorithm: str
+    settings: dict[str, Any]
+    training_years: list[str]
+    evaluation_year: str
+    versions: dict[str, str]
+    updates: int
+    train_s: Seconds
+    checkpoint_s: Seconds
 
 
 class Training:
@@ -94,7 +112,11 @@ class Training:
         if found is None:
             print(f"{self.output}: no checkpoint was finished, training starts at step 0", flush=True)
             return
-        changes = self._changes(found)
+        try:
+            about = typed(found.about, About)
+        except ValueError as error:
+            raise UserError(f"{self.checkpoints.folder}: the checkpoint does not say what it is of: {error}") from None
+        changes = self._changes(about)
         refuse_changes(self.output, changes, self.session.allow_changes)
         state = found.state
         try:
@@ -105,9 +127,11 @@ class Training:
                 self._move_environments(state)
             self.best.load_state_dict(state["best"])
             set_generator_states(state["generators"])
-            self.seconds, self.step = float(found.about["train_s"]), found.step
-            self.checkpoints.seconds = float(found.about["checkpoint_s"])
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+            self.seconds, self.step = about.train_s, found.step
+            self.checkpoints.seconds = about.checkpoint_s
+        except (UserError, MemoryError):
+            raise
+        except Exception as error:  # whatever a state of another kind makes the parts raise
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise UserError(f"{self.checkpoints.folder}: the checkpoint does not fit this agent ({reason})") from error
         print(f"resumed at step {self.step} of {self.total}", flush=True)
@@ -121,15 +145,15 @@ class Training:
             print(f"warning: {error}; their open episodes start again", flush=True)
             self.agent.reset()
 
-    def _changes(self, found: Loaded) -> list[str]:
-        about, now = found.about, self._about()
-        changes = differences(about["settings"], now["settings"])
-        if about["algorithm"] != self.name:
-            changes.append(f"the algorithm was {about['algorithm']} and is {self.name}")
+    def _changes(self, about: About) -> list[str]:
+        now = self._about()
+        changes = differences(about.settings, now["settings"])
+        if about.algorithm != self.name:
+            changes.append(f"the algorithm was {about.algorithm} and is {self.name}")
         for years in ("training years", "evaluation year"):
-            if about[key := years.replace(" ", "_")] != now[key]:
+            if getattr(about, key := years.replace(" ", "_")) != now[key]:
                 changes.append(f"the files of the {years} have changed")
-        others = [f"{name} {own}" for name, own in about["versions"].items() if now["versions"].get(name) != own]
+        others = [f"{name} {own}" for name, own in about.versions.items() if now["versions"].get(name) != own]
         if others:
             print(f"warning: the checkpoint was written with {', '.join(others)}: the last bits may differ", flush=True)
         return changes

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import difflib
 import io
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +16,8 @@ from iquitos_rl.cases.presets import PRESETS, build_preset
 from iquitos_rl.config import RunSettings
 from iquitos_rl.envs.citylearn.env import resolve_case
 from iquitos_rl.errors import UserError
-from iquitos_rl.machine.files import digest
+from iquitos_rl.machine.files import digest, folder_digest, move_aside, write_text
+from iquitos_rl.machine.inputs import InputError, read_text
 from iquitos_rl.machine.interrupt import Check, Interrupts
 from iquitos_rl.machine.locks import only_process
 from iquitos_rl.registry import plugin_source
@@ -38,7 +41,7 @@ class Years(NamedTuple):
 
 def require_case(case: str) -> None:
     """Raise UserError where there is no such preset, folder or dataset; a name close to a preset's is taken for it."""
-    if case in PRESETS or Path(case).exists():
+    if case in PRESETS or os.path.exists(case):
         return
     near = difflib.get_close_matches(case, PRESETS, n=1, cutoff=0.75)
     if near:
@@ -55,17 +58,37 @@ def preset_folder(preset: str, overrides: Mapping[str, Any], cache: Path) -> Pat
 def preset_year(
     preset: str, year_seed: int, overrides: Mapping[str, Any], cache: Path, check: Check = lambda: None
 ) -> Path:
-    """The folder of one year of a preset, built unless it is there already or another process builds it.
+    """The folder of one year of a preset, built unless it is there already or another process builds it; built again if
+    one of its files is not what was built.
 
     Raises:
         UserError: the cache cannot be written to.
     """
     folder = preset_folder(preset, overrides, cache) / f"year-{year_seed}"
-    if not (folder / "schema.json").is_file():
+    if not _is_whole(folder):
         with only_process(folder, check):
-            if not (folder / "schema.json").is_file():
+            if not _is_whole(folder):
+                if os.path.lexists(folder):
+                    print(f"warning: {folder} is damaged; it is built again", file=sys.stderr, flush=True)
+                    move_aside(folder)
                 build_preset(preset, year_seed, folder, overrides)
+                write_text(_seal(folder), folder_digest(folder))
     return folder
+
+
+def _seal(folder: Path) -> Path:
+    """The file next to a built folder that holds its digest."""
+    return folder.with_name(f"{folder.name}.sha256")
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a year is there and, where its digest was written down, still what was built."""
+    if not (folder / "schema.json").is_file():
+        return False
+    try:
+        return read_text(_seal(folder)).strip() == folder_digest(folder)
+    except InputError:
+        return not os.path.lexists(_seal(folder))
 
 
 def _build(

@@ -4,15 +4,18 @@ import errno
 import hashlib
 import io
 import json
+import os
 import pickle
 import random
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from iquitos_rl.checkpoints import slot as slot_module
@@ -20,6 +23,7 @@ from iquitos_rl.checkpoints.checkpoint import Checkpoints, generator_states, set
 from iquitos_rl.checkpoints.slot import FORMAT_VERSION, SUFFIX, Slot, blocks_of, load_large
 from iquitos_rl.checkpoints.state import first_not_finite, pack, unpack
 from iquitos_rl.errors import UserError
+from iquitos_rl.machine.files import digest
 
 
 @pytest.fixture(autouse=True)
@@ -353,3 +357,113 @@ def test_a_safetensors_file_cannot_smuggle_code(tmp_path):
         Slot(tmp_path).put(name, data)
         with pytest.raises(slot_module.DamagedError, match="not a safetensors file"):
             Slot(tmp_path).tensors(name)
+
+
+class Foreign:
+    """What others put into a slot: of any kind, under any name, those of ours included."""
+
+    kinds = st.sampled_from(
+        ["file", "folder", "full folder", "pipe", "link to nothing", "link to a file", "unreadable"]
+    )
+    names = st.sampled_from(
+        [".ipynb_checkpoints", "manifest.json.tmp", "x.bin", "x.tmp", "Thumbs.db", "desktop.ini", "å ñ.bin", "-rf"]
+    ) | st.text(alphabet="0123456789abcdef", min_size=64, max_size=64).map(lambda name: f"{name}.bin")
+
+    @staticmethod
+    def put(path, kind):
+        if kind == "folder":
+            path.mkdir()
+        elif kind == "full folder":
+            (path / "inner").mkdir(parents=True)
+            (path / "inner" / "file").write_text("theirs")
+        elif kind == "pipe":
+            os.mkfifo(path)
+        elif kind == "link to nothing":
+            path.symlink_to(path.parent / "nothing at all")
+        elif kind == "link to a file":
+            (path.parent.parent / "theirs").write_text("theirs")
+            path.symlink_to(path.parent.parent / "theirs")
+        else:
+            path.write_text("theirs")
+            path.chmod(0 if kind == "unreadable" else 0o644)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="other kinds of files there")
+@settings(max_examples=12, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.sampled_from("ab"), Foreign.names, Foreign.kinds), max_size=4), st.booleans())
+def test_what_others_put_into_a_slot_stops_no_save(small_blocks, example, first):
+    with TemporaryDirectory() as place:
+        folder, told = Path(place) / "checkpoints", []
+        if first:
+            write(folder, 1, 2)
+        for slot, name, kind in dict(((slot, name), (slot, name, kind)) for slot, name, kind in example).values():
+            (folder / slot).mkdir(parents=True, exist_ok=True)
+            Foreign.put(folder / slot / name, kind)
+        checkpoints = Checkpoints(folder, 0.0, told.append)
+        checkpoints.load()
+        for step in (3, 4):
+            checkpoints.save(state(filled=step, step=step), step, {}, wait=True)
+            assert same(Checkpoints(folder, 0.0, told.append).load().state, state(filled=step, step=step))
+        assert not [text for text in told if "could not be written" in text]
+        for path in Path(place).rglob("*"):
+            if path.is_file() and path.name in ("file", "theirs"):
+                assert path.read_text() == "theirs"
+
+
+@pytest.mark.parametrize("kind", ["folder", "full folder", "pipe", "link to nothing", "link to a file"])
+@pytest.mark.parametrize("place", ["manifest", "block", "slot"])
+def test_what_stands_in_the_place_of_a_file_of_ours_is_moved_aside(tmp_path, place, kind):
+    write(tmp_path / "c", 1, 2)
+    slot = tmp_path / "c" / "a"
+    path = {"manifest": slot / "manifest.json", "block": next(slot.glob("*.bin")), "slot": slot}[place]
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    Foreign.put(path, kind)
+    told = []
+    checkpoints = Checkpoints(tmp_path / "c", 0.0, told.append)
+    assert checkpoints.load().step == 2
+    told.clear()
+    for step in (3, 4):
+        checkpoints.save(state(filled=step, step=step), step, {}, wait=True)
+        assert Checkpoints(tmp_path / "c", 0.0, told.append).load().step == step
+    assert told == []
+    aside = [found for found in (tmp_path / "c").rglob("*.foreign-1")]
+    assert aside or (place == "slot" and kind.endswith("folder"))
+
+
+shaped = st.fixed_dictionaries(
+    {
+        "dtype": st.sampled_from(
+            ["float32", "uint8", "bfloat16", "float8_e4m3fn", "complex64", "qint8", "Tensor", "load"]
+        ),
+        "shape": st.lists(st.sampled_from([-1, 0, 1, 3000, 2**31, 2**62, 10**30, 1.5, True, "3"]), max_size=4),
+        "blocks": st.lists(st.sampled_from(["0" * 64, "../../etc/passwd", "", 5, None]), max_size=3),
+    }
+)
+
+
+@settings(max_examples=30, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(shaped, st.integers(1, 100_000), st.booleans())
+def test_no_layout_takes_memory_or_anything_but_a_sentence(small_blocks, tmp_path_factory, layout, times, own):
+    """Under a right digest; one block may be named any number of times."""
+    folder = tmp_path_factory.mktemp("crafted")
+    write(folder, 1)
+    path = folder / "a" / "manifest.json"
+    body = json.loads(path.read_text())["body"]
+    block = next(iter(body["large"].values()))
+    crafted = (
+        {**block, **layout} if not own else {**block, "blocks": block["blocks"][:1] * times, "shape": [10 * times, 10]}
+    )
+    body["large"] = {"state.ring": crafted}
+    path.write_text(json.dumps({"sha256": digest(body), "body": body}))
+    with patch.object(slot_module, "free_ram", lambda: 1_000_000):
+        try:
+            found = Checkpoints(folder, 0.0, lambda text: None).load()
+        except UserError:
+            return
+    assert found.state["ring"].nbytes <= 500_000
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16])
+def test_an_array_of_a_type_that_numpy_lacks_is_refused(dtype):
+    with pytest.raises(UserError, match="cannot be an array"):
+        unpack({"array": "x"}, {"x": torch.ones(2, dtype=dtype)})

@@ -96,7 +96,11 @@ def test_a_file_that_does_not_tell_its_size_is_read_whole():
 
 
 plain = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**90), 10**90) | st.floats(allow_nan=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**90), 10**90)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=20,
 )
@@ -230,7 +234,7 @@ def test_what_is_read_has_its_type_or_is_refused(tmp_path, value):
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
 def test_no_infinite_number_is_read(tmp_path, number):
     (tmp_path / "file").write_text(f'{{"step": 1, "figures": {{"x": {number}}}}}', encoding="utf-8")
-    with pytest.raises(InputError, match=r"figures\.x"):
+    with pytest.raises(InputError, match="is no finite number"):
         read_typed(tmp_path / "file", Kept)
     (tmp_path / "file").write_text('{"step": 1, "figures": {"x": 2}}', encoding="utf-8")
     assert read_typed(tmp_path / "file", Kept) == Kept(1, {"x": 2.0})

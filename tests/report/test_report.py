@@ -467,7 +467,7 @@ def test_a_bare_summary_is_enough(tmp_path):
     [
         ("simulation_summary.json", "{", "not JSON"),
         ("simulation_summary.json", "[]", "valid dictionary"),
-        ("simulation_summary.json", '{"controllers": {"sac": {"bill": NaN}}}', "controllers.sac.bill"),
+        ("simulation_summary.json", '{"controllers": {"sac": {"bill": NaN}}}', "NaN is no finite number"),
         ("simulation_summary.json", '{"controllers": {"sac": {"bill": "5"}}}', "controllers.sac.bill"),
         ("simulation_summary.json", '{"controllers": {}, "audit": 5}', "audit: "),
         ("simulation_summary.json", '{"controllers": {"../x": {}}, "timing": {"../x": {}}}', "cannot be the name"),

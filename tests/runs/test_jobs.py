@@ -13,7 +13,7 @@ import pytest
 
 from iquitos_rl.envs.gym.worker import WorkerError
 from iquitos_rl.errors import UserError
-from iquitos_rl.machine.interrupt import Interrupted, Interrupts
+from iquitos_rl.machine.interrupt import Interrupted, Interrupts, held, release
 from iquitos_rl.runs import jobs
 from iquitos_rl.runs.jobs import Pool, run_tasks
 
@@ -173,3 +173,40 @@ def test_leaving_the_block_ends_what_runs(tmp_path):
     assert select.select([reader], [], [], 120)[0], "alive after two minutes"
     assert os.read(reader, 1) == b""
     os.close(reader)
+
+
+def stop_itself(interrupts):
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="processes are stopped otherwise")
+def test_a_process_that_was_stopped_holds_nobody_up(monkeypatch):
+    monkeypatch.setattr(jobs, "PATIENCE_SECONDS", 0.1)
+    interrupts = Interrupts()
+    with Pool(1, interrupts, "hint") as pool:
+        pool.submit("stopped", stop_itself)
+        os.waitid(os.P_ALL, 0, os.WSTOPPED | os.WNOWAIT)
+        interrupts.number = signal.SIGINT
+        with pytest.raises(Interrupted, match="hint"):
+            list(pool.finished())
+    for process in multiprocessing.active_children():
+        process.join(60)
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals are held otherwise")
+def test_a_signal_that_comes_while_a_process_starts_waits_for_its_handler():
+    with held():
+        child = multiprocessing.get_context("spawn").Process(target=let_through)
+        child.start()
+        os.kill(child.pid, signal.SIGINT)
+    child.join(60)
+    assert child.exitcode == 0
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def let_through():
+    assert signal.SIGINT in signal.sigpending()
+    with Interrupts() as interrupts:
+        release()
+        assert interrupts.number == signal.SIGINT

@@ -25,7 +25,7 @@ from iquitos_rl.cases.site import Battery, Building, Floats
 from iquitos_rl.cases.thermal import END_USES, EndUse
 from iquitos_rl.errors import UserError
 from iquitos_rl.machine.files import copy_folder, new_folder, write_json
-from iquitos_rl.machine.inputs import read_bytes
+from iquitos_rl.machine.inputs import read_bytes, shown
 
 SIZED_BY_CITYLEARN = ("electrical_storage", "pv")
 
@@ -158,5 +158,7 @@ def _write_generation(target: Path, name: str, block: dict[str, Any], generation
     column = table["solar_generation"].to_numpy(dtype=object)
     column[start : start + len(generation)] = [repr(float(value)) for value in generation][: len(column) - start]
     file = f"{name}-frozen.csv"
+    if Path(file).name != file:
+        raise UserError(f"{shown(name)} cannot be part of a file's name: give the building another")
     table.assign(solar_generation=column).to_csv(target / file, index=False)
     return file

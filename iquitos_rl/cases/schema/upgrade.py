@@ -23,7 +23,7 @@ from iquitos_rl.cases.schema.names import knows_action, knows_observation
 from iquitos_rl.cases.schema.report import SCHEMA
 from iquitos_rl.errors import UserError
 from iquitos_rl.machine.files import copy_folder, new_folder, write_json
-from iquitos_rl.machine.inputs import InputError, json_value, read_bytes, read_json, read_text
+from iquitos_rl.machine.inputs import InputError, json_value, read_bytes, read_json, read_text, shown
 
 LONGEST_HEADER = 1 << 16
 """Bytes of a file in which its header is looked for."""
@@ -118,23 +118,29 @@ def upgrade(folder: Path, output: Path) -> list[str]:
     """
     schema = _read_schema(folder)
     root = folder / str(schema.get("root_directory") or "")
-    machines = any(own.get(MACHINES) for own in _entries(schema, "buildings").values())
-    if not old_signs(schema, root) and not machines:
+    if not old_signs(schema, root) and not any(own.get(MACHINES) for own in _entries(schema, "buildings").values()):
         raise UserError(f"{folder}: nothing in it is of an older CityLearn")
+    machines = [own for block in _entries(schema, "buildings").values() for own in _entries(block, MACHINES).values()]
+    for file in (*_data_files(schema), *(str(own.get(MACHINE_FILE)) for own in machines)):
+        if Path(file).is_absolute() or ".." in Path(file).parts:  # it would be written to where it is
+            raise UserError(f"{folder}: {shown(file)} lies outside of the folder: copy it there")
     notes: list[str] = []
     with new_folder(output) as target:
         copy_folder(root, target)
         for file in _data_files(schema):
             notes += _rename_columns(target / file)
         for kind, known in (("observations", knows_observation), ("actions", knows_action)):
-            schema[kind], more = _rename(schema.get(kind) or {}, known, kind)
-            notes += more
+            if isinstance(schema.get(kind) or {}, dict):  # else it is for the reader to refuse
+                schema[kind], more = _rename(schema.get(kind) or {}, known, kind)
+                notes += more
         for name, building in _entries(schema, "buildings").items():
             for kind in ("inactive_observations", "inactive_actions"):
                 if isinstance(building.get(kind), list):
                     building[kind] = [new for old in building[kind] for new in new_names(str(old))]
             if building.get(MACHINES):
-                building["deferrable_appliances"], more = _appliances(building.pop(MACHINES), name, target)
+                own = _entries(building, MACHINES)
+                del building[MACHINES]
+                building["deferrable_appliances"], more = _appliances(own, name, target)
                 notes += more
         notes += _rename_keys(schema)
         schema["root_directory"] = None
@@ -260,7 +266,8 @@ def read_cycles(path: Path) -> list[Cycle]:
     """
     try:
         table = pd.read_csv(io.BytesIO(read_bytes(path)))
-        first, last, text = table["wm_start_time_step"], table["wm_end_time_step"], table["load_profile"].astype(str)
+        first, last = (pd.to_numeric(table[f"wm_{end}_time_step"], errors="coerce") for end in ("start", "end"))
+        text = table["load_profile"].map(str)
     except (InputError, ValueError, KeyError) as error:
         raise UserError(f"{path.name} is no file of a washing machine: {' '.join(str(error).split())}") from None
     rows = pd.DataFrame({"first": first.fillna(-1), "last": last.fillna(-1), "text": text})

@@ -35,7 +35,7 @@ from iquitos_rl.envs.described import DescribedEnv, Description
 from iquitos_rl.envs.task.observation import Column, coarse_columns
 from iquitos_rl.envs.task.site_task import Outcome, SiteTask, TaskSettings
 from iquitos_rl.errors import UserError
-from iquitos_rl.machine.inputs import read_json
+from iquitos_rl.machine.inputs import read_json, shown
 
 COVERED = {
     *("month", "hour", "day_type", "daylight_savings_status", "minutes", "seconds", "carbon_intensity"),
@@ -48,6 +48,7 @@ COVERED_PREFIXES = (
 """CityLearn observations that our own columns already hold."""
 
 
+OFFLINE = "CITYLEARN_OFFLINE"
 HEAT = (*(f"{use}_storage" for use in END_USES), "cooling_device", "heating_device", "cooling_or_heating_device")
 """CityLearn's actions of thermal devices."""
 
@@ -97,16 +98,9 @@ def load_citylearn(folder: Path, fast: bool = True) -> Any:
     except sys.modules["citylearn.data"].OfflineDataError:
         text = "CityLearn sizes PV or batteries here with tables that it downloads; `iquitos-rl case freeze` says which"
         raise UserError(f"{folder}: {text}") from None
-    except (
-        TypeError,
-        ValueError,
-        AttributeError,
-        IndexError,
-        ZeroDivisionError,
-        OSError,
-        AssertionError,
-        ImportError,
-    ) as error:
+    except MemoryError:
+        raise
+    except Exception as error:
         # Whatever the schema holds of a kind that CityLearn does not expect shows only inside its constructors.
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(f"{folder}: CityLearn cannot load this schema ({reason})") from error
@@ -121,27 +115,31 @@ def load_citylearn(folder: Path, fast: bool = True) -> Any:
 def resolve_case(case: str | Path) -> Path:
     """A schema folder for a folder, a schema file or the name of a CityLearn dataset.
 
+    A dataset that is not on this machine is fetched only where the environment has `CITYLEARN_OFFLINE=0`.
+
     Raises:
-        UserError: there is no such folder, and CityLearn knows no such dataset or cannot fetch it.
+        UserError: there is no such folder, and no such dataset here, or CityLearn cannot fetch it.
     """
     path = Path(case)
-    if path.name == "schema.json" and path.is_file():
+    if path.name == "schema.json" and os.path.isfile(path):
         return path.parent
-    if (path / "schema.json").is_file():
+    if os.path.isfile(path / "schema.json"):
         return path
-    if path.exists():
+    if os.path.exists(path):
         raise UserError(f"{path} holds no schema.json")
     require_citylearn()
     from citylearn.data import DataSet
 
+    asked = os.environ.get(OFFLINE, "").lower() in ("0", "false", "no")
+    text = f"{shown(case)} is neither a folder with a schema.json nor a CityLearn dataset"
     try:
-        offline = os.environ.get("CITYLEARN_OFFLINE", "").lower() in ("1", "true", "yes")
-        return Path(DataSet(offline=offline or None).get_dataset(str(case))).parent
+        return Path(DataSet(offline=not asked).get_dataset(str(case))).parent
     except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"{case} is neither a folder with a schema.json nor a dataset CityLearn can fetch: {reason}"
-        ) from None
+        if not asked:
+            raise UserError(
+                f"{text} on this machine ({OFFLINE}=0 lets CityLearn look for it on the internet)"
+            ) from None
+        raise UserError(f"{text} that CityLearn can fetch: {shown(str(error) or type(error).__name__)}") from None
 
 
 def _extra_columns(simulator: Any) -> tuple[list[tuple[int, str]], tuple[Column, ...]]:

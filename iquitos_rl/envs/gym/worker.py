@@ -16,6 +16,7 @@ import torch
 from iquitos_rl.envs.described import DescribedEnv, Description
 from iquitos_rl.errors import Failure, UserError
 from iquitos_rl.machine import console
+from iquitos_rl.machine.interrupt import held, release
 
 START_SECONDS, HANG_SECONDS = 120.0, 30.0
 """A simulator that has not answered for so long, to being built or later, is taken for dead. The first takes seconds on
@@ -31,6 +32,7 @@ def _serve(pipe: Connection, factory: Callable[[], gymnasium.Env[Any, Any]]) -> 
     # Ctrl-C reaches every process of the console; what it means is the parent's decision, which ends this one.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    release()
     console.protect()
     with contextlib.suppress(EOFError, OSError):
         try:
@@ -70,7 +72,8 @@ class WorkerEnv(DescribedEnv):
         self.name = name
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, factory), name=name, daemon=True)
-        self._process.start()
+        with held():
+            self._process.start()
         theirs.close()
         self.observation_space, self.action_space, self.description = self._receive(START_SECONDS)
         self._table_row = 0
