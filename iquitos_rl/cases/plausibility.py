@@ -57,7 +57,9 @@ def _check_clock(table: Table, hours: float) -> None:
     """Hours advance by the step, months change at midnight and have their days."""
     month, hour, day_type, minutes = (numbers(table, name) for name in ("month", "hour", "day_type", "minutes"))
     clock = hour + minutes / 60
-    passed = np.diff(clock) % 24
+    # A clock that is put forward or back says so in this column.
+    daylight = numbers(table, "daylight_savings_status") if "daylight_savings_status" in table else np.zeros(len(clock))
+    passed = (np.diff(clock) - np.diff(daylight)) % 24
     wrong = np.append(False, np.abs(passed - hours % 24) > 1e-6)
     if wrong.any():
         goes = passed[int(np.argmax(wrong)) - 1]
