@@ -34,6 +34,8 @@ class Intervals(NamedTuple):
     """The site's zone; where only the file shows that its clock is changed, the one that fits it."""
     instants: Times
     """(N,) datetime64[s], UTC, the stamps themselves: when a register was read."""
+    doubt: str = ""
+    """The question whether stamps are begins or ends, where nothing tells; registers need no answer."""
 
 
 def intervals(
@@ -64,10 +66,11 @@ def intervals(
     own = zone.local(wall) if time.counted else wall
     seconds, snapped, phase = _interval(own, name, lines[order], offset, notes)
     wall = wall + (snapped - own)
-    label = _label(time, wall, snapped, seconds, phase, name, reading, notes)
+    instants = wall - np.round(np.nan_to_num(offset) * 3600).astype("timedelta64[s]")
+    local = zone.local(instants) if aware.any() else wall
+    label, doubt = _label(time, wall, local, seconds, phase, name, reading, notes)
     ahead = np.timedelta64(seconds if label == "end" else 0, "s")
     if aware.any():
-        instants = wall - np.round(offset * 3600).astype("timedelta64[s]")
         begin = instants - ahead
         _note_offsets(name, offset, time.counted, zone, notes)
     elif time.midnight is not None:
@@ -79,7 +82,7 @@ def intervals(
     for row in np.flatnonzero(steps <= 0)[:1]:
         what = "repeats the row before" if steps[row] == 0 else "is earlier than the row before"
         raise UserError(f"{name}, line {lines[order][row + 1]}: its time {what}")
-    return Intervals(begin, seconds, order, zone, instants)
+    return Intervals(begin, seconds, order, zone, instants, doubt)
 
 
 def _newest_first(wall: Times) -> bool:
@@ -139,36 +142,50 @@ def _label(
     name: str,
     reading: Reading,
     notes: list[str],
-) -> str:
-    """Whether stamps are the "start" or "end" of an interval: as the owner or the file says, or by whole days."""
+) -> tuple[str, str]:
+    """Whether stamps are the "start" or "end" of an interval, as the owner or the file says or by whole days; and the
+    question, where nothing tells."""
     span = f"{name}: {len(wall):,} rows of {seconds / 60:g} minutes from {wall[0]} to {wall[-1]}, "
     if phase:
         notes.append(span + "each inside its interval")
-        return "start"
+        return "start", ""
     if reading.stamps or time.label:
         label = reading.stamps or time.label or ""
         notes.append(span + f"stamped at the {label} of the interval{'' if reading.stamps else ', as the columns say'}")
-        return label
-    found = {side for clock in ([wall, local] if time.counted else [wall]) if (side := _side(clock, seconds))}
-    if len(found) == 1:
-        label = found.pop()
-        notes.append(span + f"stamped at the {label} of the interval, for whole days")
-        return label
-    raise UserError(
-        f"{name}: rows of {seconds / 60:g} minutes from {wall[0]} to {wall[-1]} do not tell whether a time is the "
-        "start or "
-        "the end of its interval; say --stamps start or --stamps end"
-    )
+        return label, ""
+    sides = {"own": _side(wall, seconds), "local": _side(local, seconds)}
+    label, doubt = _of_sides(sides["own"], sides["local"], time.counted)
+    if doubt:
+        question = (
+            "do not tell whether a time is the start or the end of its interval; say --stamps start or --stamps end"
+        )
+        return "start", f"{name}: rows of {seconds / 60:g} minutes from {wall[0]} to {wall[-1]} {question}"
+    notes.append(span + f"stamped at the {label} of the interval, for whole days")
+    if sides["local"][0] not in ("", label):
+        notes.append(
+            f"{name}: these are whole days of the stamps' own clock; --stamps {sides['local'][0]} says otherwise"
+        )
+    return label, ""
 
 
-def _side(clock: Times, seconds: int) -> str:
-    """What the first and the last row say: a day's first stamp is midnight, or an interval after it."""
+def _of_sides(own: tuple[str, int], local: tuple[str, int], counted: bool) -> tuple[str, bool]:
+    """What the file's own clock and the site's say together, and whether that leaves a doubt."""
+    if counted and own[0] and local[0] and own[0] != local[0] and own[1] == local[1]:
+        return "", True
+    # The clock that wrote the file knows better, unless only the other has whole days at both ends.
+    label = local[0] if local[1] > own[1] else own[0]
+    return label, not label
+
+
+def _side(clock: Times, seconds: int) -> tuple[str, int]:
+    """What the first and the last row say, and how many of them: a day's first stamp is midnight, or an interval
+    after it."""
     first, last = (clock[[0, -1]] - clock[[0, -1]].astype("datetime64[D]")).astype(np.int64)
+    if first == 0 and last == 0:
+        return "start", 1  # a span asked for with both its midnights
     start = int(first == 0) + int(last == 86400 - seconds)
     end = int(first == seconds) + int(last == 0)
-    if first == 0 and last == 0:
-        return "start"  # a span asked for with both its midnights
-    return "start" if start > end else "end" if end > start else ""
+    return ("start", start) if start > end else ("end", end) if end > start else ("", 0)
 
 
 def _note_offsets(name: str, offset: Floats, counted: bool, zone: Zone, notes: list[str]) -> None:

@@ -44,7 +44,7 @@ def gridded(
     """Values without gaps, from the first that is there to the last.
 
     A gap of up to `longest` hours (a day by default) takes the values of the same times of the day before, or of the
-    next day that has them.
+    next day that has them; where no day has, it is bridged by a straight line.
 
     Args:
         begin: (N,) ascending, UTC, all on one grid.
@@ -52,7 +52,7 @@ def gridded(
         what: file and column, for sentences.
 
     Raises:
-        UserError: a longer gap, or nothing to fill one with.
+        UserError: a longer gap, or no values at all.
     """
     there = ~np.isnan(values)
     if not there.any():
@@ -83,14 +83,17 @@ def _filled(grid: Times, series: Floats, seconds: int, what: str, longest: float
         source = row - per_day if row >= per_day else row + per_day
         while source < len(filled) and np.isnan(filled[source]):
             source += per_day
-        if source >= len(filled):
-            raise UserError(f"{what} misses {grid[row]} UTC and no other day has that time")
-        filled[row] = filled[source]
+        if source < len(filled):
+            filled[row] = filled[source]
     notes.append(
         f"{what}: {int(missing.sum())} missing values in {len(starts)} gaps (first {grid[starts[0]]} UTC, longest "
         f"{hours:g} "
         "h) filled with those of the same times of the day before"
     )
+    alone = np.isnan(filled)
+    if alone.any():
+        filled[alone] = np.interp(np.flatnonzero(alone), np.flatnonzero(~missing), series[~missing])
+        notes.append(f"{what}: {int(alone.sum())} of them, whose time no other day has, lie between their neighbours")
     return filled
 
 

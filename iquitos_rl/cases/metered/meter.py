@@ -107,6 +107,8 @@ def energy_of(file: MeterFile, title: str) -> Series:
     kind = "interval"
     if unit.energy:
         kind = file.reading.quantity or kind_of(values, file.local(file.at.begin), title, file.name)
+    if kind not in ("register", "daily") and file.at.doubt:
+        raise UserError(file.at.doubt)
     seconds, longest = file.at.seconds, _hours(file.reading)
     begin = file.at.begin
     if kind == "register":
@@ -127,6 +129,8 @@ def energy_of(file: MeterFile, title: str) -> Series:
 def mean_of(file: MeterFile, title: str) -> Series:
     """A column that is averaged, such as a temperature, without gaps."""
     what = f"{file.name}: {title}"
+    if file.at.doubt:
+        raise UserError(file.at.doubt)
     return gridded(file.at.begin, file.values(title), file.at.seconds, False, what, _hours(file.reading), file.notes)
 
 

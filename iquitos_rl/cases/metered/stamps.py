@@ -27,7 +27,7 @@ MONTH = r"(?P<mon>[A-Za-zÀ-ÿ]{3,10})\.?"
 FORMS = {
     "ISO": rf"(?P<y>\d{{4}})(?P<sep>[-/.])(?P<m>\d{{1,2}})(?P=sep)(?P<d>\d{{1,2}}){REST}",
     "compact": r"(?P<y>(?:19|20)\d{2})(?P<m>[01]\d)(?P<d>[0-3]\d)"
-    r"(?:[:T _]?(?P<h>\d{2}):?(?P<mi>\d{2})(?::?(?P<s>\d{2}))?" + ZONE + ")?",
+    r"(?:[:T _]?(?P<h>\d{2}):?(?P<mi>\d{2})(?::?(?P<s>\d{2}))?\s*(?P<ap>[AaPp]\.?\s?[Mm]\.?)?" + ZONE + ")?",
     "numeric": rf"{WEEKDAY}(?P<a>\d{{1,2}})(?P<sep>[-/.])(?P<b>\d{{1,2}})(?P=sep)(?P<c>\d{{4}}|\d{{2}}){REST}",
     "day name": rf"{WEEKDAY}(?P<d>\d{{1,2}})[-\s./]*{MONTH}[-\s./,]*(?P<y>\d{{4}}|\d{{2}}){REST}",
     "month name": rf"{WEEKDAY}{MONTH}[-\s./]*(?P<d>\d{{1,2}}),?\s+(?P<y>\d{{4}}){REST}",
