@@ -80,6 +80,8 @@ class Kind:
     newest_first: bool
     encoding: str
     jitter: int
+    cut: int
+    """Rows that lack at the begin of the first day."""
     more: tuple[str, ...]
     day: str
     days: int
@@ -109,6 +111,7 @@ kinds = st.builds(
     newest_first=st.sampled_from([False, False, True]),
     encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "cp1252"]),
     jitter=st.sampled_from([0, 0, 0, 4]),
+    cut=st.sampled_from([0, 0, 0, 5]),
     more=st.lists(
         st.sampled_from(["price EUR/kWh", "temperature", "Status", "Power factor"]), max_size=2, unique=True
     ).map(tuple),
@@ -144,7 +147,7 @@ def write(kind: Kind) -> Written:
     step = np.timedelta64(kind.minutes * 60, "s")
     if kind.style == "utc" and (edges[0] + step).astype(np.int64) % 86400 == 0:
         kind = replace(kind, ends=False)  # ends of whole local days that are whole days of UTC: nobody could tell
-    begin = np.arange(edges[0], edges[1], step).astype("datetime64[s]")
+    begin = np.arange(edges[0] + kind.cut * step, edges[1] - kind.cut * step, step).astype("datetime64[s]")
     hour = (begin.astype(np.int64) % 86400) / 3600
     shape = 1 + 0.5 * np.sin((hour - 9) * np.pi / 12) + rng.uniform(0, 0.6, len(begin))
     kwh = kind.scale * shape * kind.minutes / 60

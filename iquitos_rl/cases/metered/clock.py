@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from iquitos_rl.cases.iquitos.solar import Times
 from iquitos_rl.cases.metered.reading import Reading
 from iquitos_rl.cases.metered.time_columns import TimeColumns
-from iquitos_rl.cases.metered.zone import Change, Zone, fixed_zone, repeated, zone_that_repeats
+from iquitos_rl.cases.metered.zone import Change, Zone, fixed_zone, repeated, zone_that_changes
 from iquitos_rl.cases.site import Floats, Ints
 from iquitos_rl.errors import UserError
 
@@ -63,10 +64,10 @@ def intervals(
         zone = _zone_of_offsets(name, offset, time.counted, notes)
     elif not aware.any() and reading.clock is None and not zone.changes(wall.min(), wall.max()):
         zone = _zone_of_repeats(name, wall, zone, notes)
-    own = zone.local(wall) if time.counted else wall
-    seconds, snapped, phase = _interval(own, name, lines[order], offset, notes)
-    wall = wall + (snapped - own)
-    instants = wall - np.round(np.nan_to_num(offset) * 3600).astype("timedelta64[s]")
+    clocks = [wall, zone.local(_utc(wall, offset))] if aware.any() else [wall]
+    seconds, moved, phase = _interval(clocks, name, lines[order], offset, notes)
+    wall = wall + moved
+    instants = _utc(wall, offset)
     local = zone.local(instants) if aware.any() else wall
     label, doubt = _label(time, wall, local, seconds, phase, name, reading, notes)
     ahead = np.timedelta64(seconds if label == "end" else 0, "s")
@@ -85,6 +86,10 @@ def intervals(
     return Intervals(begin, seconds, order, zone, instants, doubt)
 
 
+def _utc(wall: Times, offset: Floats) -> Times:
+    return np.asarray(wall - np.round(np.nan_to_num(offset) * 3600).astype("timedelta64[s]"))
+
+
 def _newest_first(wall: Times) -> bool:
     steps = np.sign(np.diff(wall).astype(np.int64))
     return bool((steps < 0).sum() > 0.9 * max(1, np.count_nonzero(steps)))
@@ -101,17 +106,22 @@ def _zone_of_offsets(name: str, offset: Floats, counted: bool, notes: list[str])
 
 def _zone_of_repeats(name: str, wall: Times, zone: Zone, notes: list[str]) -> Zone:
     """The zone, or a usual one with daylight saving if the file's clock goes back where that one's does."""
-    found = zone_that_repeats(wall, zone.standard_hours(wall[:1]))
+    found = zone_that_changes(wall, zone.standard_hours(wall[:1]))
     if found is None:
         return zone
-    notes.append(f"{name}: its clock is put back in autumn; read as {found.name}, --zone names another zone")
+    notes.append(f"{name}: its clock is changed in spring or autumn; read as {found.name}, --zone names another zone")
     return found
 
 
-def _interval(wall: Times, name: str, lines: Ints, offset: Floats, notes: list[str]) -> tuple[int, Times, int]:
-    """Seconds of an interval, the stamps without jitter, and how far they lie behind a full interval."""
-    seconds_of = wall.astype(np.int64)
-    steps = np.abs(np.diff(seconds_of - np.nan_to_num(np.round(offset * 3600)).astype(np.int64)))
+def _interval(
+    clocks: list[Times], name: str, lines: Ints, offset: Floats, notes: list[str]
+) -> tuple[int, NDArray[np.timedelta64], int]:
+    """Seconds of an interval, what moves the stamps to full intervals, and how far they lie inside of them.
+
+    Args:
+        clocks: the times on the clock that wrote the file, and on that of the site, which may differ by half an hour.
+    """
+    steps = np.abs(np.diff(_utc(clocks[0], offset)).astype(np.int64))
     steps = steps[steps > 0]
     if len(steps) == 0:
         raise UserError(f"{name}: all rows have the same time")
@@ -120,8 +130,9 @@ def _interval(wall: Times, name: str, lines: Ints, offset: Floats, notes: list[s
     if abs(seconds - usual) > max(1.0, 0.05 * seconds):
         raise UserError(f"{name}: rows are {usual / 60:g} minutes apart; an hour must hold a whole number of them")
     tolerance = min(JITTER, seconds // 5)
-    behind = seconds_of % seconds
-    on_grid = np.minimum(behind, seconds - behind).max() <= tolerance
+    choices = [clock.astype(np.int64) % seconds for clock in clocks]
+    on_grid = [each for each in choices if np.minimum(each, seconds - each).max() <= tolerance]
+    behind = on_grid[0] if on_grid else choices[0]
     phase = 0 if on_grid else int(np.median(behind))
     away = (behind - phase + seconds // 2) % seconds - seconds // 2
     for row in np.flatnonzero(np.abs(away) > tolerance)[:1]:
@@ -130,7 +141,7 @@ def _interval(wall: Times, name: str, lines: Ints, offset: Floats, notes: list[s
         notes.append(f"{name}: times moved to the full interval, by {np.abs(away).max()} seconds at most")
     if phase:
         notes.append(f"{name}: times lie {phase / 60:g} minutes inside their interval of {seconds / 60:g} minutes")
-    return seconds, wall - (away + phase).astype("timedelta64[s]"), phase
+    return seconds, -(away + phase).astype("timedelta64[s]"), phase
 
 
 def _label(

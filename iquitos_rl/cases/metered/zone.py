@@ -57,7 +57,8 @@ class Zone:
     def changes(self, first: np.datetime64, last: np.datetime64) -> list[Change]:
         """Every change of the clocks between two wall times."""
         day = np.timedelta64(86400, "s")
-        hours = np.arange(first - 2 * day, last + 2 * day, np.timedelta64(900, "s")).astype("datetime64[s]")
+        start = (first - 2 * day).astype("datetime64[D]").astype("datetime64[s]")
+        hours = np.arange(start, last + 2 * day, np.timedelta64(900, "s")).astype("datetime64[s]")
         offset = ((self.local(hours) - hours).astype(np.int64)).astype("timedelta64[s]")
         found = []
         for row in np.flatnonzero(np.diff(offset.astype(np.int64))) + 1:
@@ -100,18 +101,24 @@ def named_zone(name: str) -> Zone:
         ) from None
 
 
-def zone_that_repeats(wall: Times, offset_hours: float) -> Zone | None:
-    """A usual zone whose standard time has this offset and whose clocks are put back where the wall times go back."""
+def zone_that_changes(wall: Times, offset_hours: float) -> Zone | None:
+    """A usual zone whose standard time has this offset, and whose clocks are changed where the wall times, in the order
+    of time, go back or leave out just an hour."""
     steps = np.diff(wall).astype(np.int64)
-    for row in np.flatnonzero(steps <= 0)[:1]:
+    usual = int(np.median(steps))
+    hour = np.timedelta64(3600, "s")
+    for row in np.flatnonzero((steps <= 0) | (steps == usual + 3600))[:50]:
         at = wall[row + 1]
         for name in USUAL_ZONES:
             zone = named_zone(name)
             if zone.standard_hours(at[None]) != offset_hours:
                 continue
-            hour = np.timedelta64(3600, "s")
-            if any(not c.spring and c.first - hour <= at <= c.last + hour for c in zone.changes(at - hour, at + hour)):
-                return zone
+            for change in zone.changes(at - hour, at + hour):
+                late = (at - change.last).astype(np.int64)
+                if change.spring and steps[row] > 0 and late in (0, usual):
+                    return zone
+                if not change.spring and steps[row] <= 0 and change.first - hour <= at <= change.last + hour:
+                    return zone
     return None
 
 
