@@ -20,7 +20,8 @@ def words(text: str) -> re.Pattern[str]:
 OTHER = words(
     "tarif* price* precio* preis* cost* kosten coste* prix preco* preço* soles pen usd eur euro* ahorro* saving* co2 "
     "co2e "
-    "carbon* emission* punta factor* faktor rate rates volt* voltage current strom(?:stärke) amps ampere* freq* "
+    "carbon* emission* punta factor faktor powerfactor rate rates volt* voltage current strom(?:stärke) amps ampere* "
+    "freq* "
     "temp* soc "
     "capacity status state_of* quality count* humid* wind* ghi dni dhi irrad* fee charges? income revenue reactive "
     "apparent "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import pandas as pd
 
 from iquitos_rl.cases.iquitos.solar import Times
 from iquitos_rl.cases.site import Floats, Ints
@@ -27,7 +28,7 @@ def kind_of(values: Floats, local: Times, title: str, what: str) -> str:
         local: (N,) wall time of each.
 
     Raises:
-        UserError: they rise all day and fall to nothing at night, but are not named a daily counter: the question.
+        UserError: they rise as a counter does, but are not named one and may be none: the question.
     """
     there = ~np.isnan(values)
     if there.sum() < FEWEST:
@@ -35,38 +36,42 @@ def kind_of(values: Floats, local: Times, title: str, what: str) -> str:
     clean, times = without_dropouts(values)[there], local[there]
     clean, times = clean[~np.isnan(clean)], times[~np.isnan(clean)]
     steps = np.diff(clean)
-    rises = float((steps > 0).mean())
     falls = np.flatnonzero(steps < 0)
-    if _is_daily(clean, steps, falls, times):
+    usual = float(np.quantile(steps[steps > 0], 0.95)) if (steps > 0).any() else 0.0
+    named = bool(REGISTER_NAME.search(title))
+    if _is_daily(clean, usual, falls, times):
         if not DAILY_NAME.search(title):
             raise UserError(
-                f"{what}: {title} rises all day and begins again each day; say --quantity daily (a counter of the "
-                "day) or "
-                "--quantity interval (energy of each interval)"
+                f"{what}: {title} rises all day and begins again each day; say --quantity daily (a counter of the day) "
+                "or --quantity interval (energy of each interval)"
             )
         return "daily"
-    if rises >= 0.05 and len(falls) <= max(2, 0.001 * len(steps)) and clean.max() > 2 * np.quantile(steps, 0.95):
-        return "register"
-    return "interval"
+    allowed = max(2 if named else 0, 0.001 * len(steps))
+    if float((steps > 0).mean()) < 0.05 or len(falls) > allowed:
+        return "interval"
+    if not named and clean[0] < 24 * usual:
+        raise UserError(
+            f"{what}: {title} rises from row to row; say --quantity register (a meter's register) or --quantity "
+            "interval "
+            "(energy of each interval)"
+        )
+    return "register"
 
 
 def without_dropouts(values: Floats) -> Floats:
-    """A register with NaN for the zeros between two readings above zero, which are no readings."""
-    positive = values[values > 0]
-    if len(positive) < 0.5 * np.isfinite(values).sum() or (np.diff(positive) < 0).sum() > 0.001 * len(positive) + 2:
-        return values
-    reached = np.maximum.accumulate(np.nan_to_num(values)) > 0
-    later = np.maximum.accumulate(np.nan_to_num(values)[::-1])[::-1] >= np.maximum.accumulate(np.nan_to_num(values))
-    return np.where((values == 0) & reached & later, np.nan, values)
+    """A register with NaN for the zeros after which it goes on where it was, which are no readings."""
+    positive = pd.Series(np.where(values > 0, values, np.nan))
+    before, after = positive.ffill().to_numpy(), positive.bfill().to_numpy()
+    return np.where((values == 0) & (after >= before), np.nan, values)
 
 
-def _is_daily(values: Floats, steps: Floats, falls: Ints, times: Times) -> bool:
+def _is_daily(values: Floats, usual: float, falls: Ints, times: Times) -> bool:
     days = len(np.unique(times.astype("datetime64[D]")))
     if days < 2 or not days - 2 <= len(falls) <= days + 1 or len(falls) == 0:
         return False
     of_day = (times[falls + 1] - times[falls + 1].astype("datetime64[D]")).astype(np.int64)
     near_midnight = (of_day <= 2 * 3600) | (of_day >= 22 * 3600)
-    small = values[falls + 1] <= np.maximum(2 * np.max(steps, initial=0.0), 0.05 * values[falls])
+    small = values[falls + 1] <= np.maximum(2 * usual, 0.05 * values[falls])
     return bool(near_midnight.mean() > 0.8 and small.mean() > 0.8)
 
 

@@ -112,14 +112,13 @@ def import_case(
         raise UserError(f"year seed {year_seed}: must not be negative")
     if files.load is None and files.sessions is None:
         raise UserError("there is nothing to import: give --load FILE, or --sessions FILE")
-    require_tariff(given)
     zone = named_zone(files.zone) if files.zone else None
     if zone is None and "site.utc_offset" in given:
         zone = fixed_zone(resolved.site.utc_offset)
     chosen = isinstance(settings, CaseSettings) or "pv.model" in (settings or {})
-    if files.pv is not None and not (chosen and resolved.pv.model != "metered"):
-        chosen = False
+    chosen = chosen and resolved.pv.model != "metered"
     site = _read(files, zone, notes)
+    require_tariff(given)
     step = _step(site, files, notes)
     period = _period(site, files, step, notes)
     parts = years(period, _zone(site))
@@ -336,7 +335,8 @@ def _metered_pv(
             "they share "
             "fewer than two days, and it is no whole typical year"
         )
-    notes.append(f"{files.pv.name}: other year than the load, matched by month, day and hour (a typical year)")
+    load = files.load.name if files.load else "the sessions"
+    notes.append(f"{files.pv.name}: other year than {load}, matched by month, day and hour (a typical year)")
     return values / hours
 
 

@@ -149,6 +149,8 @@ def _hours(reading: Reading) -> float | None:
 def _unit(file: MeterFile, title: str) -> Unit:
     """What the owner says, else the one unit that the file names for a column."""
     table, given = file.table, file.reading.unit
+    if title not in table.columns:
+        raise UserError(f"{file.name} has no column {title!r}; it has {', '.join(table.header)}")
     if given is not None:
         found = units_in(given)
         if len(found) != 1:

@@ -49,7 +49,7 @@ def days(period: Period) -> int:
 def require_days(period: Period, series: Series, name: str) -> None:
     if days(period) < FEWEST_DAYS:
         hours = (series.end - series.begin[0]).astype(np.int64) / 3600
-        raise UserError(f"{name}: covers {hours:g} hours, at least two whole days are needed")
+        raise UserError(f"{name}: covers {hours:g} hours, at least two days are needed")
 
 
 def fitted(series: Series, period: Period, what: str, notes: list[str]) -> Floats:
