@@ -271,12 +271,17 @@ def _write(
     sockets, about = _sockets(site, calendar, settings, year_seed, files, notes)
     daylight = zone.daylight(utc).astype(np.int64)
     figures = series_figures(calendar, settings, weather, load_kwh, pv_kw) | about
+    measured = "ghi" in found and "temperature" in found
+    if not measured and (preset is None or settings.pv.model == "metered"):
+        figures.pop("pv_performance_ratio")
+        figures.pop("ghi_kwh_m2")
     provenance: dict[str, Any] = {
         "preset": preset or "own",
         "year_seed": year_seed,
         "package_version": __version__,
         "zone": zone.name,
         "first": str(calendar.begin[0]),
+        "weather": "files" if measured else "made up",
         "warnings": warnings,
         "assumptions": notes,
         "figures": figures,

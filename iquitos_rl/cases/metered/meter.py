@@ -85,7 +85,7 @@ def open_meter(path: Path, role: str, zone: Zone | None, reading: Reading, notes
     if reading.column in cells:
         cells = {title: column for title, column in cells.items() if title == reading.column} | cells
     given = "point" if not table.separator else reading.decimal
-    marks = decimal_marks(cells, table.name, given, notes)
+    marks = decimal_marks(cells, table.name, given, notes, table.separator)
     return MeterFile(
         table, times, intervals(times, table.name, table.lines, zone, reading, notes), role, reading, marks, notes
     )

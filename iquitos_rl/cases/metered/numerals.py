@@ -89,13 +89,15 @@ class _Marks:
 
 
 def decimal_marks(
-    columns: Mapping[str, Sequence[str]], name: str, given: str | None, notes: list[str]
+    columns: Mapping[str, Sequence[str]], name: str, given: str | None, notes: list[str], separator: str = ";"
 ) -> dict[str, str]:
     """The decimal mark of each column: what its cells prove, else what the file's other columns prove.
 
     Args:
         columns: title to cells that are figures, as `figure` returns them.
         given: "point" or "comma" where the owner says it.
+        separator: of the file's columns. Where commas separate columns, a point parts no thousands: who writes 1.234
+            for a thousand writes decimal commas, and separates by semicolons.
 
     Raises:
         UserError: a column proves both marks, or none (1,200 may be 1200 or 1.2): the question.
@@ -113,6 +115,11 @@ def decimal_marks(
                 "say --decimal point or --decimal comma"
             )
         own = found.proofs or (proofs if len(proofs) == 1 else {})
+        if not own and "." in found.doubtful and separator == ",":
+            notes.append(
+                f"{name}: {title} {found.doubtful['.']!r} has a decimal point, for commas separate the columns"
+            )
+            own = {".": ""}
         if not own and found.doubtful:
             mark, cell = next(iter(found.doubtful.items()))
             joined, parted = cell.replace(mark, ""), cell.replace(mark, ".")

@@ -12,8 +12,8 @@ FACTORS = {
     1000.0: "1,000 times too high: is it in W or Wh?",
     0.001: "1,000 times too low: is it in MW or MWh?",
 }
-LARGEST_RATIO = 150.0
-"""Mean load over the power of PV or battery: beyond, one of them is in another unit."""
+LARGEST_RATIO, SMALLEST_RATIO = 20.0, 1 / 500
+"""Mean load over the power of PV or battery: beyond, one of them is probably in another unit."""
 
 
 def load_warnings(load: Floats, calendar: Calendar, settings: CaseSettings) -> list[str]:
@@ -27,7 +27,7 @@ def load_warnings(load: Floats, calendar: Calendar, settings: CaseSettings) -> l
         name, kw = max(known.items(), key=lambda item: item[1])
         for factor, cause in FACTORS.items():
             ratio = mean / kw
-            if (factor > 1 and ratio > LARGEST_RATIO) or (factor < 1 and ratio < 1 / LARGEST_RATIO / 10):
+            if (factor > 1 and ratio > LARGEST_RATIO) or (factor < 1 and ratio < SMALLEST_RATIO):
                 warnings.append(
                     f"load of {mean:,.3g} kW on average at a site with {name} of {kw:g} kW: perhaps {cause}"
                 )
