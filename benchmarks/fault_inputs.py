@@ -277,7 +277,7 @@ def meter_files(folder: Path) -> Path:
 def fuzz_meter_files(work: Path, cases: int) -> Counter[str]:
     """Metered files with one or two faults, through `case import`."""
     whole, number = meter_files(work / "meter"), iter(range(10**9))
-    sizes = ["--set", "sockets.moto_count=1", "--set", "sockets.mototaxi_count=0"]
+    sizes = ["--preset", "iquitos-38", "--set", "sockets.moto_count=1", "--set", "sockets.mototaxi_count=0"]
 
     def body(example: list[tuple[str, int, int, str, Any]]) -> str:
         name = f"meter-{next(number)}"

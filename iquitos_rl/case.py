@@ -47,27 +47,69 @@ def build(
     return 0
 
 
+Texts = tuple[str, ...]
+
+
 def import_files(
     *,
-    load: Annotated[Path, Parameter(help="CSV file with the site's demand")],
     output: Output,
-    pv: Annotated[
-        Path | None, Parameter(help="CSV file with PV energy and, if it has it, weather (default: none)")
-    ] = None,
+    load: Annotated[Path | None, Parameter(help="file with the site's demand, or its net meter")] = None,
+    pv: Annotated[Path | None, Parameter(help="file with PV energy and, if it has it, weather")] = None,
+    weather: Annotated[Path | None, Parameter(help="file with weather: EPW, TMY3, NSRDB, PVGIS or any table")] = None,
+    sessions: Annotated[Path | None, Parameter(help="charging sessions: CSV, or JSON of ACN-Data, OCPI, OCPP")] = None,
+    zone: Annotated[str | None, Parameter(help="the site's time zone, such as Europe/Berlin")] = None,
+    minutes: Annotated[int | None, Parameter(help="length of the case's rows (default: that of the load file)")] = None,
     load_column: Annotated[str | None, Parameter(help="column of the load file (default: found by its name)")] = None,
     pv_column: Annotated[str | None, Parameter(help="column of the PV file (default: found by its name)")] = None,
-    preset: Annotated[str, Parameter(help="sockets, battery and tariff")] = "iquitos-38",
+    unit: Annotated[Texts, Parameter(help="kWh, Wh, MWh, GWh, MJ, kW, W, MW or GW")] = (),
+    quantity: Annotated[Texts, Parameter(help="interval, register, daily (a counter of the day) or net")] = (),
+    decimal: Annotated[Texts, Parameter(help="point or comma")] = (),
+    dates: Annotated[Texts, Parameter(help="dmy, mdy or ymd")] = (),
+    stamps: Annotated[Texts, Parameter(help="start or end: what a row's time is of its interval")] = (),
+    clock: Annotated[Texts, Parameter(help="utc, standard (no daylight saving) or daylight")] = (),
+    start: Annotated[Texts, Parameter(help="time of the first row, where rows have none")] = (),
+    step: Annotated[Texts, Parameter(help="minutes between such rows")] = (),
+    fill: Annotated[Texts, Parameter(help="longest gap, in hours, that is filled (default: 24)")] = (),
+    charger_kw: Annotated[float | None, Parameter(help="power of each charger (default: by the sessions)")] = None,
+    discharge_kw: Annotated[float, Parameter(help="power at which chargers feed back (V2G)")] = 0.0,
+    vehicle_kwh: Annotated[float | None, Parameter(help="battery of each vehicle (default: by the sessions)")] = None,
+    preset: Annotated[str | None, Parameter(help="borrow sockets, battery and tariff of iquitos-38")] = None,
     year_seed: YearSeed = 0,
     sets: Sets = (),
 ) -> int:
-    """Write a case from metered files."""
-    from iquitos_rl.cases.metered.importer import import_case
+    """Write a case from your own files. What you do not give is not there.
 
-    folder, notes = import_case(
-        load, pv, preset, year_seed, output, parse_assignments(sets), load_column=load_column, pv_column=pv_column
+    Options about a file hold for all of them, or for one: --unit load=W --unit pv=kWh.
+    """
+    from iquitos_rl.cases.metered.importer import Files, import_case
+    from iquitos_rl.cases.metered.reading import readings
+    from iquitos_rl.cases.metered.sessions import ChargerOptions
+    from iquitos_rl.errors import UserError
+
+    for name, value in (("charger-kw", charger_kw), ("vehicle-kwh", vehicle_kwh)):
+        if value is not None and not 0 < value < 1e6:
+            raise UserError(f"--{name} must be above 0, not {value:g}")
+    if not 0 <= discharge_kw < 1e6:
+        raise UserError(f"--discharge-kw must not be negative, not {discharge_kw:g}")
+    said = readings(
+        unit=unit,
+        quantity=quantity,
+        decimal=decimal,
+        dates=dates,
+        stamps=stamps,
+        clock=clock,
+        start=start,
+        step=step,
+        fill=fill,
     )
+    chargers = ChargerOptions(charger_kw, discharge_kw, vehicle_kwh)
+    files = Files(load, pv, weather, sessions, said, zone, minutes, chargers)
+    changes = parse_assignments(sets)
+    folder, notes = import_case(None, None, preset, year_seed, output, changes, load_column, pv_column, files)
     print("\n".join(notes))
-    _print_record(folder)
+    cases = [folder] if (folder / "case.json").is_file() else sorted(folder.iterdir())
+    for case in cases:
+        _print_record(case)
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,14 +37,16 @@ def check_case(folder: Path) -> Report:
     place = _place(folder, report)
     if reading.site is not None:
         site, hours = reading.site, reading.site.hours_per_step
+        record = _record(folder)
         report.figures |= {"rows": site.rows, "days": site.rows * hours / 24}
         first, *others = reading.energy.values()
-        _check_clock(first, hours)
+        _check_clock(first, hours, dated="first" in record)
         for table in others:
             _check_same_calendar(first, table)
         for name, table in reading.energy.items():
             _check_energy(name, reading.blocks[name], table, hours, report)
-            _check_irradiation(name, table, reading.weather[name], hours, place, report)
+            if record.get("weather") != "made up":
+                _check_irradiation(name, table, reading.weather[name], hours, place, report)
         _check_tapers(reading)
         for schedule in reading.schedules:
             _check_schedule(schedule)
@@ -53,11 +56,22 @@ def check_case(folder: Path) -> Report:
     return report
 
 
-def _check_clock(table: Table, hours: float) -> None:
-    """Hours advance by the step, months change at midnight and have their days."""
+def _record(folder: Path) -> dict[str, Any]:
+    """What case.json says, nothing where there is none."""
+    return load_json(folder / "case.json") if (folder / "case.json").exists() else {}
+
+
+def _check_clock(table: Table, hours: float, dated: bool) -> None:
+    """Hours advance by the step, months change at midnight and have their days.
+
+    Args:
+        dated: whether the folder says on which day it begins, which need not be the first of a month.
+    """
     month, hour, day_type, minutes = (numbers(table, name) for name in ("month", "hour", "day_type", "minutes"))
     clock = hour + minutes / 60
-    passed = np.diff(clock) % 24
+    # A clock that is put forward or back says so in this column.
+    daylight = numbers(table, "daylight_savings_status") if "daylight_savings_status" in table else np.zeros(len(clock))
+    passed = (np.diff(clock) - np.diff(daylight)) % 24
     wrong = np.append(False, np.abs(passed - hours % 24) > 1e-6)
     if wrong.any():
         goes = passed[int(np.argmax(wrong)) - 1]
@@ -69,7 +83,7 @@ def _check_clock(table: Table, hours: float) -> None:
         row = int(np.argmax(early))
         message = f"it changes to {month[row]:g} at hour {hour[row]:g}, not at midnight; {SHIFTED}"
         return table.note("warning", "month", early, message)
-    _check_months(table, month, np.flatnonzero(changes).tolist(), hours)
+    _check_months(table, month, np.flatnonzero(changes).tolist(), hours, dated)
     noon = np.append(False, np.diff(day_type) != 0) & ~midnight
     table.note("warning", "day_type", noon, f"it changes at hour {hour[int(np.argmax(noon))]:g}, not at midnight")
     return None
@@ -79,7 +93,7 @@ def numbers(table: Table, column: str) -> Floats:
     return table.numbers(column).astype(np.float64)
 
 
-def _check_months(table: Table, month: Floats, starts: list[int], hours: float) -> None:
+def _check_months(table: Table, month: Floats, starts: list[int], hours: float, dated: bool) -> None:
     def warn(row: int, message: str) -> None:
         table.report.add("warning", table.name, message, "month", table.line(row))
 
@@ -87,10 +101,10 @@ def _check_months(table: Table, month: Floats, starts: list[int], hours: float) 
         if month[row] != month[row - 1] % 12 + 1:
             return warn(row, f"month {month[row]:g} follows month {month[row - 1]:g}")
     for row, end in pairwise(starts):
-        days = (end - row) * hours / 24
+        days = round((end - row) * hours / 24 * 8) / 8  # an hour more or less where the clock is changed
         if days not in DAYS[int(month[row])]:
             return warn(row, f"month {month[row]:g} lasts {days:g} days; {SHIFTED}")
-    if starts:
+    if starts and not dated:
         days, whole = starts[0] * hours / 24, DAYS[int(month[0])]
         if days < max(whole) - 1.0 and days not in whole:
             warn(0, f"the data begin in month {month[0]:g}, {days:g} days before it ends; {SHIFTED}")
@@ -166,9 +180,9 @@ def _check_irradiation(
 
 def _place(folder: Path, report: Report) -> SiteSettings | None:
     """Where the case lies, from case.json; its recorded warnings stay warnings."""
-    if not (folder / "case.json").exists():
+    record = _record(folder)
+    if not record:
         return None
-    record = load_json(folder / "case.json")
     try:
         place = SiteSettings.model_validate(record["settings"]["site"])
         for text in record.get("warnings", []):

@@ -11,7 +11,7 @@ from iquitos_rl.cases.iquitos import solar
 from iquitos_rl.cases.iquitos.presets import IQUITOS, CaseSettings, LoadSettings, Overrides, case_settings
 from iquitos_rl.cases.iquitos.solar import Calendar, Sun, Weather
 from iquitos_rl.cases.iquitos.visits import KINDS, Visits, draw_visits, socket_counts
-from iquitos_rl.cases.iquitos.write import write_case
+from iquitos_rl.cases.iquitos.write import preset_sockets, write_case
 from iquitos_rl.cases.presets import Preset
 from iquitos_rl.cases.site import Floats
 from iquitos_rl.errors import UserError
@@ -110,7 +110,7 @@ def modelled_pv(
 
 def performance_ratio(pv_kw: Floats, weather: Weather, settings: CaseSettings) -> float:
     """Energy per kW of DC nameplate, divided by the horizontal irradiation in kWh/m2."""
-    return float(pv_kw.sum() / settings.pv.dc_kw / max(weather.ghi.sum() / 1000, 1e-9))
+    return float(pv_kw.sum() / max(settings.pv.dc_kw, 1e-9) / max(weather.ghi.sum() / 1000, 1e-9))
 
 
 def finish_case(
@@ -124,33 +124,54 @@ def finish_case(
     load: Floats,
     pv: Floats,
     warnings: list[str],
-    assumptions: list[str] | None = None,
 ) -> Path:
     """Add forecasts, visits and key figures to the series of a case, and write it."""
-    skills = settings.weather.forecast_skill
-    columns = solar.weather_columns(calendar, weather, sun, skills, stream(year_seed, FORECAST_STREAM))
-    visits = tuple(
-        draw_visits(calendar, settings.visits, kind, count, per_socket, stream(year_seed, VISIT_STREAM, number))
-        for number, (kind, (count, _, _, per_socket)) in enumerate(socket_counts(settings).items())
-        if kind in KINDS and count > 0
+    columns = forecast_columns(calendar, sun, weather, settings, year_seed)
+    visits = drawn_visits(calendar, settings, year_seed)
+    figures = series_figures(calendar, settings, weather, load, pv) | visit_figures(
+        visits, settings, calendar.rows / 24
     )
-    figures = {
-        "load_kwh": round(float(load.sum()), 1),
-        "load_max_kw": round(float(load.max()), 1),
-        "pv_kwh": round(float(pv.sum()), 1),
-        "ghi_kwh_m2": round(float(weather.ghi.sum()) / 1000, 2),
-        "pv_performance_ratio": round(performance_ratio(pv, weather, settings), 4),
-        **visit_figures(visits, settings, calendar.rows / 24),
-    }
     provenance = {
         "preset": preset,
         "year_seed": year_seed,
         "package_version": __version__,
         "warnings": warnings,
-        "assumptions": assumptions or [],
+        "assumptions": [],
         "figures": figures,
     }
-    return write_case(output, settings, calendar, load, pv, columns, visits, provenance)
+    sockets = preset_sockets(settings, visits, calendar.rows)
+    return write_case(output, settings, calendar, load, pv, columns, sockets, provenance)
+
+
+def forecast_columns(
+    calendar: Calendar, sun: Sun, weather: Weather, settings: CaseSettings, year_seed: int
+) -> dict[str, Floats]:
+    """The 16 columns of weather.csv."""
+    skills = settings.weather.forecast_skill
+    return solar.weather_columns(calendar, weather, sun, skills, stream(year_seed, FORECAST_STREAM))
+
+
+def drawn_visits(calendar: Calendar, settings: CaseSettings, year_seed: int) -> tuple[Visits, ...]:
+    """Random visits at every kind of socket; on a calendar of hours."""
+    return tuple(
+        draw_visits(calendar, settings.visits, kind, count, per_socket, stream(year_seed, VISIT_STREAM, number))
+        for number, (kind, (count, _, _, per_socket)) in enumerate(socket_counts(settings).items())
+        if kind in KINDS and count > 0
+    )
+
+
+def series_figures(
+    calendar: Calendar, settings: CaseSettings, weather: Weather, load: Floats, pv: Floats
+) -> dict[str, float]:
+    """Key figures of load (kWh per row), PV (mean kW) and weather."""
+    hours = calendar.seconds / 3600
+    return {
+        "load_kwh": round(float(load.sum()), 1),
+        "load_max_kw": round(float(load.max()) / hours, 1),
+        "pv_kwh": round(float(pv.sum()) * hours, 1),
+        "ghi_kwh_m2": round(float(weather.ghi.sum()) * hours / 1000, 2),
+        "pv_performance_ratio": round(performance_ratio(pv, weather, settings) if settings.pv.dc_kw else 0.0, 4),
+    }
 
 
 def visit_figures(visits: tuple[Visits, ...], settings: CaseSettings, days: float) -> dict[str, float]:

@@ -60,7 +60,9 @@ class PvSettings(Group):
         "pvwatts",
         description="pvwatts: from the weather; documented: that scaled to annual_kwh; metered: the file's column",
     )
-    dc_kw: float = Field(4050.0, gt=0, le=1e12, description="DC nameplate, kW; the nominal_power of the schema")
+    dc_kw: float = Field(
+        4050.0, ge=0, le=1e12, description="DC nameplate, kW, 0 for none; the nominal_power of the schema"
+    )
     ac_kw: float = Field(3201.0, gt=0, le=1e12, description="AC limit of the inverters, kW")
     tilt: float = Field(10.0, ge=0, le=90, description="degrees from horizontal")
     azimuth: float = Field(0.0, ge=0, lt=360, description="degrees clockwise from north; 0 faces north")
@@ -75,7 +77,7 @@ class PvSettings(Group):
 class BessSettings(Group):
     """The stationary battery. Every parameter is written out: CityLearn draws those that a schema omits."""
 
-    capacity_kwh: float = Field(4520.0, gt=0, le=1e12, description="kWh")
+    capacity_kwh: float = Field(4520.0, ge=0, le=1e12, description="kWh; 0 for no battery")
     power_kw: float = Field(2712.0, gt=0, le=1e12, description="kW")
     round_trip_efficiency: float = Field(0.90, gt=0, le=1, description="CityLearn applies its square root each way")
     depth_of_discharge: float = Field(0.80, gt=0, le=1, description="usable share of the capacity")
@@ -259,13 +261,22 @@ def case_settings(preset: str, overrides: Overrides = None) -> CaseSettings:
         raise UserError(f"unknown preset {preset!r}: choose one of {', '.join(IQUITOS)}")
     if isinstance(overrides, CaseSettings):
         return overrides
-    values = IQUITOS[preset].model_dump()
     changes: dict[str, object] = {}
     for name, value in (overrides or {}).items():
         if isinstance(value, Mapping) and "." not in name:
             changes |= {f"{name}.{key}": inner for key, inner in value.items()}
         else:
             changes[name] = value
+    return with_changes(IQUITOS[preset], changes)
+
+
+def with_changes(settings: CaseSettings, changes: Mapping[str, object]) -> CaseSettings:
+    """The settings with `{"group.key": value}` changed.
+
+    Raises:
+        UserError: an unknown key or an impossible value.
+    """
+    values = settings.model_dump()
     for path in changes:
         group, dot, key = path.partition(".")
         if not dot or group not in values or key not in values[group]:

@@ -35,13 +35,32 @@ MONTH_DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 
 @dataclass(frozen=True)
 class Calendar:
-    """The hours of a case, in local standard time."""
+    """The rows of a case on the site's clock; hours in local standard time unless `utc` says when they are."""
 
-    begin: Times  # (T,) datetime64[h], start of each row
+    begin: Times
+    """(T,) start of each row: datetime64[h], or finer."""
+    seconds: int = 3600
+    """Length of a row."""
+    utc: Times | None = None
+    """(T,) datetime64[s], start of each row in UTC, for clocks with daylight saving."""
 
     @property
     def rows(self) -> int:
         return len(self.begin)
+
+    def steps(self, hours: float) -> int:
+        """Rows in so many hours."""
+        return round(hours * 3600 / self.seconds)
+
+    def correlation(self, hourly: float) -> float:
+        """Correlation of neighbouring rows, from that of neighbouring hours."""
+        return float(hourly ** (self.seconds / 3600))
+
+    @property
+    def clock_hours(self) -> Floats:
+        """(T,) hours since midnight on the clock, with fractions."""
+        moment = self.begin.astype("datetime64[s]")
+        return (moment - moment.astype("datetime64[D]")).astype(np.int64) / 3600
 
     @property
     def month(self) -> Ints:
@@ -51,7 +70,7 @@ class Calendar:
     @property
     def hour(self) -> Ints:
         """(T,) 0 to 23."""
-        return self.begin.astype(np.int64) % 24
+        return self.begin.astype("datetime64[h]").astype(np.int64) % 24
 
     @property
     def day_type(self) -> Ints:
@@ -84,11 +103,15 @@ class Weather(NamedTuple):
 
 
 def sun_position(calendar: Calendar, site: SiteSettings, turbidity: float) -> Sun:
-    middle = pd.DatetimeIndex(calendar.begin.astype("datetime64[s]") + np.timedelta64(1800, "s"))
-    middle = middle.tz_localize(timezone(timedelta(hours=site.utc_offset)))
+    half = np.timedelta64(calendar.seconds // 2, "s")
+    local = pd.DatetimeIndex(calendar.begin.astype("datetime64[s]") + half)
+    if calendar.utc is None:
+        middle = local.tz_localize(timezone(timedelta(hours=site.utc_offset)))
+    else:
+        middle = pd.DatetimeIndex(calendar.utc.astype("datetime64[s]") + half, tz="UTC")
     position = pvlib.solarposition.get_solarposition(middle, site.latitude, site.longitude, site.altitude)
     zenith = position["apparent_zenith"].to_numpy(float)
-    day_of_year = middle.dayofyear.to_numpy().astype(np.int64)
+    day_of_year = local.dayofyear.to_numpy().astype(np.int64)
     airmass, pressure = pvlib.atmosphere.get_relative_airmass(zenith), pvlib.atmosphere.alt2pres(site.altitude)
     airmass = pvlib.atmosphere.get_absolute_airmass(airmass, pressure)
     extra = pvlib.irradiance.get_extra_radiation(day_of_year)
@@ -174,9 +197,15 @@ def synthetic_weather(calendar: Calendar, sun: Sun, settings: WeatherSettings, r
 
 
 def forecast(
-    values: Floats, hour: Ints, lead: int, skill: float, rng: np.random.Generator, weight: Floats | None = None
+    values: Floats,
+    hour: Ints,
+    lead: int,
+    skill: float,
+    rng: np.random.Generator,
+    weight: Floats | None = None,
+    correlation: float = 0.8,
 ) -> Floats:
-    """(T,) forecast made in each row for `lead` hours later; `skill` is the explained share of the variance.
+    """(T,) forecast made in each row for `lead` rows later; `skill` is the explained share of the variance.
 
     The anomaly a from the mean day is forecast as skill * a + sqrt(skill * (1 - skill)) * sigma * noise, which is
     unbiased given the forecast and has mean squared error (1 - skill) * sigma^2. Past its end the year repeats.
@@ -185,7 +214,7 @@ def forecast(
     anomaly = values - mean[hour]
     spread = np.sqrt(mean_by_hour(np.square(anomaly, dtype=np.float64), hour, weight))
     target = np.roll(hour, -lead)
-    noise = ar1(rng, len(values), 0.8)
+    noise = ar1(rng, len(values), correlation)
     error = np.sqrt(skill * (1 - skill)) * spread[target] * noise
     return np.asarray(mean[target] + skill * np.roll(anomaly, -lead) + error, dtype=np.float64)
 
@@ -203,12 +232,13 @@ def weather_columns(
     index = np.where(lit > 0, weather.ghi / np.maximum(sun.clear_ghi, 20), 0.0)
     ahead = []
     present = dict(zip(WEATHER_NAMES, (weather.temperature, weather.humidity, weather.dhi, weather.dni)))
-    for lead, skill in zip(LEADS, skills):
+    hour, kept = calendar.hour, calendar.correlation(0.8)
+    for lead, skill in zip(map(calendar.steps, LEADS), skills):
         later = Sun._make(np.roll(values, -lead) for values in sun)
-        clear_index = np.clip(forecast(index, calendar.hour, lead, skill, rng, lit), 0.05, CLOUD_EDGE)
+        clear_index = np.clip(forecast(index, hour, lead, skill, rng, lit, kept), 0.05, CLOUD_EDGE)
         dhi, dni = split_irradiance(clear_index * later.clear_ghi, later)
-        temperature = forecast(weather.temperature, calendar.hour, lead, skill, rng)
-        humidity = np.clip(forecast(weather.humidity, calendar.hour, lead, skill, rng), 0, 100)
+        temperature = forecast(weather.temperature, hour, lead, skill, rng, correlation=kept)
+        humidity = np.clip(forecast(weather.humidity, hour, lead, skill, rng, correlation=kept), 0, 100)
         ahead.append((temperature, humidity, dhi, dni))
     return present | {
         f"{name}_predicted_{number}": values

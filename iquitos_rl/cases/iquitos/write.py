@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,31 @@ FULL_POWER = [[0.0, 1.0], [1.0, 1.0]]
 also limit the discharge of a full battery."""
 
 
+@dataclass(frozen=True)
+class Socket:
+    """One socket with the vehicles that come to it."""
+
+    name: str
+    power_kw: float
+    discharge_kw: float
+    vehicles: Mapping[str, float]
+    """Name to battery capacity, kWh."""
+    lines: Sequence[str]
+    """Of its charger file, one per row; none where no vehicle ever comes."""
+
+
+def preset_sockets(settings: CaseSettings, visits: Sequence[Visits], rows: int) -> list[Socket]:
+    """The sockets of the settings with the visits that were drawn for them, one vehicle each."""
+    drawn = {kind.kind: kind for kind in visits}
+    sockets = []
+    for kind, (count, power, capacity, _) in socket_counts(settings).items():
+        for number in range(count):
+            name = f"{kind}_{number + 1:03d}"
+            lines = charger_lines(drawn[kind], number, rows, f"ev_{name}") if kind in drawn else ()
+            sockets.append(Socket(name, power, 0.0, {f"ev_{name}": capacity}, lines))
+    return sockets
+
+
 def write_case(
     output: Path,
     settings: CaseSettings,
@@ -48,16 +74,22 @@ def write_case(
     load_kwh: Floats,
     pv_kw: Floats,
     weather: Mapping[str, Floats],
-    visits: tuple[Visits, ...],
+    sockets: Sequence[Socket],
     provenance: Mapping[str, Any],
+    price: Floats | None = None,
+    daylight: Ints | None = None,
+    day_type: Ints | None = None,
 ) -> Path:
     """Write the folder and return it.
 
     Args:
-        load_kwh: (T,) kWh per hour.
-        pv_kw: (T,) AC kW, the mean of the hour.
+        load_kwh: (T,) kWh per row.
+        pv_kw: (T,) AC kW, the mean of the row.
         weather: the 16 columns of weather.csv.
         provenance: what case.json says before the settings.
+        price: (T,) currency per kWh; that of the settings by default.
+        daylight: (T,) 1 where daylight saving holds; nowhere by default.
+        day_type: (T,) 1 (Monday) to 7, 8 for a holiday; the calendar's by default.
 
     Raises:
         UserError: the output folder is not empty or not writable.
@@ -66,70 +98,86 @@ def write_case(
     tariff = {"currency", "peak_hours", "demand_charge_peak", "demand_charge_off_peak"}
     with new_folder(output) as folder:
         zeros = np.zeros(calendar.rows, np.int64)
+        digits = 3 if load_kwh.mean() > 100 else 6  # a home's quarter hour is some tens of Wh
+        # CityLearn tells the data's step by the first two rows, and knows no half hours without minutes.
+        minutes = {} if calendar.seconds == 3600 else {"minutes": (calendar.clock_hours * 60 % 60).astype(np.int64)}
         columns: dict[str, Floats | Ints] = {
             "month": calendar.month,
             "hour": calendar.hour + 1,
-            "day_type": calendar.day_type,
-            "daylight_savings_status": zeros,
+            **minutes,
+            "day_type": calendar.day_type if day_type is None else day_type,
+            "daylight_savings_status": zeros if daylight is None else daylight,
             "indoor_dry_bulb_temperature": zeros + 25,
-            "non_shiftable_load": load_kwh.round(3),
+            "non_shiftable_load": load_kwh.round(digits),
             "dhw_demand": zeros,
             "cooling_demand": zeros,
             "heating_demand": zeros,
-            "solar_generation": (1000 * pv_kw / settings.pv.dc_kw).round(3),
+            "solar_generation": (1000 * pv_kw / settings.pv.dc_kw).round(3) if settings.pv.dc_kw else zeros,
         }
         _write_csv(folder / "Building_1.csv", columns)
         _write_csv(folder / "weather.csv", {name: values.round(2) for name, values in weather.items()})
-        _write_csv(folder / "pricing.csv", price_columns(calendar.hour, settings.tariff))
+        _write_csv(
+            folder / "pricing.csv",
+            price_columns(calendar, tariff_price(calendar.hour, settings.tariff) if price is None else price),
+        )
         _write_csv(folder / "carbon_intensity.csv", {"carbon_intensity": zeros + settings.carbon.kg_per_kwh})
-        for kind in visits:
-            for socket in range(socket_counts(settings)[kind.kind][0]):
-                name = socket_name(kind.kind, socket)
-                text = CHARGER_HEADER + "".join(charger_lines(kind, socket, calendar.rows, f"ev_{name}"))
-                (folder / f"{name}.csv").write_text(text, encoding="utf-8", newline="\n")
-        _write_json(folder / "schema.json", schema(settings, calendar.rows))
+        for socket in sockets:
+            if socket.lines:
+                text = CHARGER_HEADER + "".join(socket.lines)
+                (folder / f"{socket.name}.csv").write_text(text, encoding="utf-8", newline="\n")
+        _write_json(folder / "schema.json", schema(settings, calendar, sockets))
         _write_json(folder / "tariff.json", settings.tariff.model_dump(mode="json", include=tariff))
         _write_json(folder / "case.json", {**provenance, "settings": settings.model_dump(mode="json")})
     return Path(output)
 
 
-def socket_name(kind: str, socket: int) -> str:
-    return f"{kind}_{socket + 1:03d}"
+def tariff_price(hour: Ints, tariff: TariffSettings) -> Floats:
+    """(T,) currency per kWh of rows in these hours of the day."""
+    return np.where(np.isin(hour, tariff.peak_hours), tariff.energy_peak, tariff.energy_off_peak)
 
 
-def price_columns(hour: Ints, tariff: TariffSettings) -> dict[str, Floats]:
-    """The four columns of pricing.csv; predictions are the exact tariff 6, 12 and 24 hours ahead."""
+def price_columns(calendar: Calendar, price: Floats) -> dict[str, Floats]:
+    """The four columns of pricing.csv; predictions are the exact prices 6, 12 and 24 hours ahead."""
+    ahead = {
+        f"electricity_pricing_predicted_{n}": np.roll(price, -calendar.steps(lead))
+        for n, lead in enumerate(LEADS, start=1)
+    }
+    return {"electricity_pricing": price} | ahead
 
-    def price(at: Ints) -> Floats:
-        return np.where(np.isin(at, tariff.peak_hours), tariff.energy_peak, tariff.energy_off_peak)
 
-    ahead = {f"electricity_pricing_predicted_{n}": price((hour + lead) % 24) for n, lead in enumerate(LEADS, start=1)}
-    return {"electricity_pricing": price(hour)} | ahead
-
-
-def schema(settings: CaseSettings, rows: int) -> dict[str, Any]:
-    """The content of schema.json for CityLearn 3.0.2: one building, one battery, one vehicle per socket."""
+def schema(settings: CaseSettings, calendar: Calendar, sockets: Sequence[Socket]) -> dict[str, Any]:
+    """The content of schema.json for CityLearn 3.0.2: one building; a device that is not there is left out."""
     chargers: dict[str, Any] = {}
     vehicles: dict[str, Any] = {}
-    for kind, (count, power, capacity, _) in socket_counts(settings).items():
-        for socket in range(count):
-            name = socket_name(kind, socket)
-            chargers[name] = {
-                "type": "citylearn.electric_vehicle_charger.Charger",
-                "charger_simulation": f"{name}.csv",
-                "attributes": {
-                    "efficiency": settings.sockets.efficiency,
-                    "max_charging_power": power,
-                    "min_charging_power": 0.0,
-                    "max_discharging_power": 0.0,
-                    "min_discharging_power": 0.0,
-                },
-            }
-            battery = battery_block(capacity, power, settings.vehicles)
-            vehicles[f"ev_{name}"] = {"include": True, "battery": battery}
+    for socket in sockets:
+        chargers[socket.name] = {
+            "type": "citylearn.electric_vehicle_charger.Charger",
+            "charger_simulation": f"{socket.name}.csv",
+            "attributes": {
+                "efficiency": settings.sockets.efficiency,
+                "max_charging_power": socket.power_kw,
+                "min_charging_power": 0.0,
+                "max_discharging_power": socket.discharge_kw,
+                "min_discharging_power": 0.0,
+            },
+        }
+        for vehicle, capacity in socket.vehicles.items():
+            battery = battery_block(capacity, socket.power_kw, settings.vehicles)
+            vehicles[vehicle] = {"include": True, "battery": battery}
     seen = (*SHARED_OBSERVATIONS, *OWN_OBSERVATIONS, *(SOCKET_OBSERVATIONS if chargers else ()))
-    observations = {n: {"active": True, "shared_in_central_agent": n in SHARED_OBSERVATIONS} for n in seen}
-    actions = ("electrical_storage", *(("electric_vehicle_storage",) if chargers else ()))
+    stores, produces = settings.bess.capacity_kwh > 0, settings.pv.dc_kw > 0
+    absent = set() if stores else {"electrical_storage_soc"}
+    observations = {
+        n: {"active": True, "shared_in_central_agent": n in SHARED_OBSERVATIONS} for n in seen if n not in absent
+    }
+    storage = {"electrical_storage": battery_block(settings.bess.capacity_kwh, settings.bess.power_kw, settings.bess)}
+    plant = {
+        "pv": {
+            "type": "citylearn.energy_model.PV",
+            "autosize": False,
+            "attributes": {"nominal_power": settings.pv.dc_kw},
+        }
+    }
     building = {
         "include": True,
         "energy_simulation": "Building_1.csv",
@@ -138,24 +186,24 @@ def schema(settings: CaseSettings, rows: int) -> dict[str, Any]:
         "pricing": "pricing.csv",
         "inactive_observations": [],
         "inactive_actions": [],
-        "electrical_storage": battery_block(settings.bess.capacity_kwh, settings.bess.power_kw, settings.bess),
-        "pv": {
-            "type": "citylearn.energy_model.PV",
-            "autosize": False,
-            "attributes": {"nominal_power": settings.pv.dc_kw},
-        },
+        **(storage if stores else {}),
+        **(plant if produces else {}),
         "chargers": chargers,
     }
+    actions = [
+        *(["electrical_storage"] if stores else []),
+        *(["electric_vehicle_storage"] if chargers else []),
+    ]
     return {
         "random_seed": 2024,
         "root_directory": None,
         "central_agent": True,
         "simulation_start_time_step": 0,
-        "simulation_end_time_step": rows - 1,
+        "simulation_end_time_step": calendar.rows - 1,
         "episode_time_steps": None,
         "rolling_episode_split": False,
         "random_episode_split": False,
-        "seconds_per_time_step": 3600,
+        "seconds_per_time_step": calendar.seconds,
         "observations": observations,
         "actions": {name: {"active": True} for name in actions},
         "agent": {"type": "citylearn.agents.base.BaselineAgent", "attributes": {}},

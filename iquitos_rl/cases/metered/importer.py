@@ -1,277 +1,514 @@
-"""Builds a case from metered files: the load, and optionally PV with its weather."""
+"""Builds a case from an owner's files: load, PV, weather, charging sessions."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from iquitos_rl.cases.iquitos import solar
-from iquitos_rl.cases.iquitos.build import WEATHER_STREAM, finish_case, modelled_pv, performance_ratio, stream
-from iquitos_rl.cases.iquitos.presets import CaseSettings, Overrides, case_settings
-from iquitos_rl.cases.iquitos.solar import Calendar, Sun, Times, Weather
-from iquitos_rl.cases.metered.meter_file import HourlySeries, MeterFile, column_values, hourly, read_meter_file, runs
-from iquitos_rl.cases.site import Floats, Ints
+from iquitos_rl.cases.iquitos.build import (
+    WEATHER_STREAM,
+    drawn_visits,
+    forecast_columns,
+    modelled_pv,
+    performance_ratio,
+    series_figures,
+    stream,
+    visit_figures,
+)
+from iquitos_rl.cases.iquitos.presets import CaseSettings, Overrides
+from iquitos_rl.cases.iquitos.solar import WEATHER_NAMES, Calendar, Sun, Times, Weather
+from iquitos_rl.cases.iquitos.visits import Visits
+from iquitos_rl.cases.iquitos.write import Socket, preset_sockets, write_case
+from iquitos_rl.cases.metered import climate
+from iquitos_rl.cases.metered.grid import Series, in_other_year, runs, with_step
+from iquitos_rl.cases.metered.meter import load_series, open_meter, pv_series
+from iquitos_rl.cases.metered.own_site import own_settings, require_tariff
+from iquitos_rl.cases.metered.period import Period, common, days, fitted, require_days, whole_days, years
+from iquitos_rl.cases.metered.plausible import load_warnings, pv_warnings
+from iquitos_rl.cases.metered.reading import Reading
+from iquitos_rl.cases.metered.sessions import ChargerOptions, Session, fleet, read_sessions
+from iquitos_rl.cases.metered.weather_file import read_weather, weather_columns
+from iquitos_rl.cases.metered.zone import Zone, fixed_zone, named_zone
+from iquitos_rl.cases.site import Floats
 from iquitos_rl.errors import UserError
+from iquitos_rl.version import __version__
 
-YEAR = 8760
-NOT_ENERGY = re.compile(r"tarif|price|precio|cost|soles|usd|ahorro|co2|carbon|punta|factor|rate", re.IGNORECASE)
-ENERGY = re.compile(r"kwh|mwh|wh|kw|mw|demand|load|carga|consum|energ|power|potencia|generat|generac", re.IGNORECASE)
-WEATHER_COLUMNS = {
-    "ghi": re.compile(r"ghi|global", re.IGNORECASE),
-    "dni": re.compile(r"dni|direct|beam", re.IGNORECASE),
-    "dhi": re.compile(r"dhi|diffuse", re.IGNORECASE),
-    "temperature": re.compile(r"temp|t2m", re.IGNORECASE),
-    "humidity": re.compile(r"humid|humed|^rh", re.IGNORECASE),
-    "wind": re.compile(r"wind|viento", re.IGNORECASE),
-}
+STEPS = (300, 600, 900, 1200, 1800, 3600)
+"""Seconds of a case's row."""
+SESSION_STEP = 900
+PLACE = ("site.latitude", "site.longitude")
+
+
+@dataclass(frozen=True)
+class Files:
+    """What an owner has."""
+
+    load: Path | None = None
+    pv: Path | None = None
+    weather: Path | None = None
+    sessions: Path | None = None
+    readings: Mapping[str, Reading] = field(default_factory=dict)
+    """Role of a file to what its owner says about it."""
+    zone: str | None = None
+    minutes: int | None = None
+    """Length of the case's rows; that of the load file by default."""
+    chargers: ChargerOptions = field(default_factory=ChargerOptions)
+
+    def reading(self, role: str) -> Reading:
+        return self.readings.get(role, Reading())
+
+
+@dataclass
+class _Site:
+    """What the files say, before it is put on one calendar."""
+
+    zone: Zone | None
+    load: Series | None = None
+    net: bool = False
+    pv: Series | None = None
+    weather: dict[str, Series] = field(default_factory=dict)
+    sessions: list[Session] = field(default_factory=list)
 
 
 def import_case(
-    load_file: Path,
+    load_file: Path | None,
     pv_file: Path | None,
-    preset: str,
+    preset: str | None,
     year_seed: int,
     output: Path,
     settings: Overrides = None,
     load_column: str | None = None,
     pv_column: str | None = None,
+    files: Files | None = None,
 ) -> tuple[Path, list[str]]:
-    """Write a case folder from metered files; sockets, battery and tariff come from the preset.
+    """Write a case folder from an owner's files; one folder a year below `output` where they cover several.
 
-    Without a PV file, weather and PV are the preset's. With one, its PV column is used unchanged (unless `pv.model` is
-    set to another model), and its weather if it has irradiance and temperature.
+    Args:
+        preset: brings sockets, battery and tariff; without one the site has what the owner gives, and no more.
+        files: everything else that the owner has or says; its load and PV file are those above where given.
 
     Returns:
         The folder, and one sentence for each assumption made.
 
     Raises:
-        UserError: a file that is ambiguous or broken, with file and line; a bad setting; an output that is not empty.
+        UserError: a file that is broken, with file and line; a question that only the owner can answer, with the option
+            that answers it; a bad setting; an output that is not empty.
     """
-    resolved = case_settings(preset, settings)
-    chosen = isinstance(settings, CaseSettings) or "pv.model" in (settings or {})
-    if pv_file is None and resolved.pv.model == "metered":
+    files = files or Files()
+    files = replace(files, load=load_file or files.load, pv=pv_file or files.pv)
+    columns = {"load": load_column, "pv": pv_column}
+    named = {role: replace(files.reading(role), column=name) for role, name in columns.items() if name is not None}
+    files = replace(files, readings={**files.readings, **named})
+    notes: list[str] = []
+    resolved, given = own_settings(preset, settings, notes)
+    if files.pv is None and resolved.pv.model == "metered":
         raise UserError("setting pv.model: 'metered' needs --pv FILE")
     if year_seed < 0:
         raise UserError(f"year seed {year_seed}: must not be negative")
-    notes: list[str] = []
-    load = read_load(load_file, load_column, resolved.site.utc_offset, notes)
-    pv = {} if pv_file is None else read_pv(pv_file, pv_column, resolved.site.utc_offset, notes)
-    pv_name = "" if pv_file is None else pv_file.name
-    hours, pv_rows = _common_hours(load, pv, load_file.name, pv_name, notes)
+    if files.load is None and files.sessions is None:
+        raise UserError("there is nothing to import: give --load FILE, or --sessions FILE")
+    zone = named_zone(files.zone) if files.zone else None
+    if zone is None and "site.utc_offset" in given:
+        zone = fixed_zone(resolved.site.utc_offset)
+    chosen = isinstance(settings, CaseSettings) or "pv.model" in (settings or {})
+    chosen = chosen and resolved.pv.model != "metered"
+    site = _read(files, zone, notes)
+    require_tariff(given)
+    step = _step(site, files, notes)
+    period = _period(site, files, step, notes)
+    parts = years(period, _zone(site))
+    folder = Path(output)
+    if len(parts) > 1:
+        notes.append(f"{days(period):,} days: one case for each of {len(parts)} years, in folders below {output}")
+    for part in parts:
+        name = str(_zone(site).local(np.array([part.first]))[0])[:4]
+        own = folder / name if len(parts) > 1 else folder
+        own_notes = list(notes) if len(parts) > 1 else notes
+        _write(own, preset, year_seed, resolved, given, chosen, site, part, step, files, own_notes)
+        notes.extend(note for note in own_notes if note not in notes)
+    return folder, notes
 
-    calendar = Calendar(hours)
-    sun = solar.sun_position(calendar, resolved.site, resolved.weather.linke_turbidity)
-    found = {name: series.values[pv_rows] for name, series in pv.items()}
-    weather = _weather(found, calendar, sun, resolved, year_seed, notes)
-    if "pv" in found and (not chosen or resolved.pv.model == "metered"):
-        resolved = resolved.model_copy(update={"pv": resolved.pv.model_copy(update={"model": "metered"})})
-        pv_kw, warnings = found["pv"], metered_pv_warnings(found["pv"], weather, resolved)
-    elif resolved.pv.model == "metered":
-        raise UserError(f"{pv_name or 'PV file'}: no column holds PV energy; name it with --pv-column")
-    else:
-        wind = np.maximum(found["wind"], 0.0) if "wind" in found else None
-        pv_kw, warnings = modelled_pv(weather, sun, resolved, wind)
-        notes.append(f"PV computed by pv.model={resolved.pv.model} from the weather")
-    nameplate = f"PV nameplate pv.dc_kw={resolved.pv.dc_kw:,.0f} kW"
-    notes.append(f"{nameplate}, battery, sockets and tariff are those of {preset}")
-    series = calendar, sun, weather, load.values[np.searchsorted(load.begin, hours)], pv_kw
-    return finish_case(output, preset, year_seed, resolved, *series, warnings, notes), notes
+
+def _zone(site: _Site) -> Zone:
+    return site.zone or fixed_zone(0.0)
 
 
-def read_load(path: Path, column: str | None, utc_offset: float, notes: list[str]) -> HourlySeries:
-    """Hourly load, kWh."""
-    file = read_meter_file(path, utc_offset)
-    notes.extend(file.notes)
-    column = column or pick_energy_column(file, (), "--load-column", notes)
-    factor, energy = _unit(path.name, column, notes)
-    values = column_values(file, column)
-    for row in np.flatnonzero(values < 0)[:1]:
-        raise UserError(f"{path.name}, line {file.lines[row]}: {column} is negative ({values[row]:g})")
-    series = hourly(file, column, energy, notes)
+def _read(files: Files, zone: Zone | None, notes: list[str]) -> _Site:
+    site = _Site(zone)
+    if files.load is not None:
+        file = open_meter(files.load, "load", site.zone, files.reading("load"), notes)
+        site.zone = file.at.zone
+        site.load, site.net = load_series(file)
+        _note_zeros(files.load.name, site.load, site.zone, notes)
+    if files.pv is not None:
+        file = open_meter(files.pv, "pv", site.zone, files.reading("pv"), notes)
+        site.zone = file.at.zone
+        site.pv = pv_series(file)
+        site.weather = weather_columns(file)
+        if site.pv is None and not site.weather:
+            raise UserError(
+                f"{files.pv.name}: no column holds PV energy or weather; it has {', '.join(file.table.header)}; name "
+                "one "
+                "with --pv-column"
+            )
+    if files.weather is not None:
+        site.weather |= read_weather(files.weather, site.zone, files.reading("weather"), notes)
+    if files.sessions is not None:
+        site.sessions = read_sessions(files.sessions, site.zone, files.reading("sessions"), notes)
+    if site.zone is None:
+        raise UserError("nothing tells the site's time zone; say it with --zone Europe/Berlin")
+    return site
+
+
+def _note_zeros(name: str, series: Series, zone: Zone, notes: list[str]) -> None:
     starts, lengths = runs(series.values == 0)
     if len(starts):
-        longest = int(np.argmax(lengths))
-        where = f"longest {lengths[longest]} h from {series.begin[starts[longest]]}:00"
-        notes.append(f"{path.name}: {lengths.sum()} hours of exactly zero kept as metered ({where})")
-    return HourlySeries(series.begin, series.values * factor)
+        longest, hour = int(np.argmax(lengths)), series.seconds / 3600
+        at = str(zone.local(series.begin[starts[longest]][None])[0])[:16]
+        where = f"longest {lengths[longest] * hour:g} h from {at}"
+        notes.append(f"{name}: {lengths.sum() * hour:g} hours of exactly zero kept as metered ({where})")
 
 
-def read_pv(path: Path, column: str | None, utc_offset: float, notes: list[str]) -> dict[str, HourlySeries]:
-    """Hourly PV kWh ("pv") and weather ("ghi", "temperature", ...) of the PV file, all on the same hours."""
-    file = read_meter_file(path, utc_offset)
-    notes.extend(file.notes)
-    series: dict[str, HourlySeries] = {}
-    if column is not None or _energy_columns(file):
-        column = column or pick_energy_column(file, ("pv", "solar", "fv"), "--pv-column", notes)
-        factor, energy = _unit(path.name, column, notes)
-        raw = hourly(file, column, energy, notes)
-        if (raw.values < 0).any():
-            notes.append(f"{path.name}: {int((raw.values < 0).sum())} negative hours of {column} set to 0")
-        series["pv"] = HourlySeries(raw.begin, np.maximum(raw.values * factor, 0.0))
-    for name, pattern in WEATHER_COLUMNS.items():
-        matches = [title for title in file.header if pattern.search(title)]
-        if matches:
-            series[name] = hourly(file, matches[0], False, [])
-            notes.append(f"{path.name}: {name} from column {matches[0]}")
-    if not series:
-        raise UserError(f"{path.name}: no column holds PV energy or weather; it has {', '.join(file.header)}")
-    _check_sun(path.name, series, notes)
-    first, last = max(s.begin[0] for s in series.values()), min(s.begin[-1] for s in series.values())
-    inside = {name: (s.begin >= first) & (s.begin <= last) for name, s in series.items()}
-    return {name: HourlySeries(s.begin[inside[name]], s.values[inside[name]]) for name, s in series.items()}
+def _step(site: _Site, files: Files, notes: list[str]) -> int:
+    """Seconds of the case's rows; the load is put on it."""
+    wanted = None if files.minutes is None else files.minutes * 60
+    if wanted is not None and wanted not in STEPS:
+        raise UserError(f"--minutes {files.minutes}: one of {', '.join(str(s // 60) for s in STEPS)} is wanted")
+    if site.load is None:
+        return wanted or SESSION_STEP
+    own = site.load.seconds
+    step = wanted or (own if own in STEPS else next((s for s in STEPS if s > own and s % own == 0), 3600))
+    name = files.load.name if files.load else ""
+    site.load = with_step(site.load, step, _phase(site, step), name, notes)
+    return step
 
 
-def pick_energy_column(file: MeterFile, preferred: tuple[str, ...], option: str, notes: list[str]) -> str:
-    """The column whose name says that it holds energy or power.
+def _phase(site: _Site, step: int) -> int:
+    """Seconds, UTC, at which a row begins; not 0 in zones with half hours."""
+    return int(-round(_zone(site).standard_hours(np.array(["2024-01-01"], dtype="datetime64[s]")) * 3600)) % step
 
-    DC columns, prices, costs and emissions are skipped; names with a `preferred` word come first, then kWh before kW.
 
-    Raises:
-        UserError: no column is left, or several.
-    """
-    candidates = _energy_columns(file)
-    narrower: tuple[Callable[[str], bool], ...] = (
-        lambda name: not name.startswith("dc"),
-        lambda name: any(word in name for word in preferred),
-        lambda name: "wh" in name,
+def _period(site: _Site, files: Files, step: int, notes: list[str]) -> Period:
+    """The whole days that load and PV share; those of the sessions where there is no load."""
+    zone = _zone(site)
+    if site.load is None:
+        notes.append("no load file: the site has no load but its vehicles")
+        first, last = min(s.plug_in for s in site.sessions), max(s.plug_out for s in site.sessions)
+        local = zone.local(np.array([first, last], dtype="datetime64[s]"))
+        local = local.astype("datetime64[D]").astype("datetime64[s]")
+        utc, _ = zone.to_utc(np.array([local[0], local[1] + np.timedelta64(86400, "s")]), np.zeros(2, bool))
+        period = Period(utc[0], utc[1])
+        if days(period) < 2:
+            period = Period(period.first, period.first + np.timedelta64(2 * 86400, "s"))
+        count = int((period.end - period.first).astype(np.int64)) // step
+        begin: Times = period.first + np.arange(count) * np.timedelta64(step, "s")
+        site.load = Series(begin, np.zeros(count), step, True)
+        return period
+    name = files.load.name if files.load else ""
+    period = whole_days(site.load, zone)
+    require_days(period, site.load, name)
+    hours = (site.load.end - site.load.begin[0]).astype(np.int64) / 3600
+    left_out = hours - float((period.end - period.first).astype(np.int64)) / 3600
+    if left_out > 1:
+        notes.append(f"{name}: {left_out:g} hours of incomplete days left out")
+    if site.pv is not None and files.pv is not None:
+        site.pv = with_step(site.pv, step, _phase(site, step), files.pv.name, notes)
+        shared = common([period, whole_days(site.pv, zone)])
+        if days(shared) >= 2:
+            if days(shared) < days(period):
+                notes.append(
+                    f"{files.pv.name}: shares {days(shared)} of the {days(period)} days of {name}, the others are "
+                    "left out"
+                )
+            period = shared
+    count = days(period)
+    if count < 365:
+        notes.append(f"{name}: {count} days, the case is shorter than a year")
+    return period
+
+
+def _write(
+    output: Path,
+    preset: str | None,
+    year_seed: int,
+    settings: CaseSettings,
+    given: set[str],
+    chosen: bool,
+    site: _Site,
+    period: Period,
+    step: int,
+    files: Files,
+    notes: list[str],
+) -> Path:
+    """Write the case of one period."""
+    zone, load = _zone(site), site.load
+    assert load is not None
+    utc = np.arange(period.first, period.end, np.timedelta64(step, "s")).astype("datetime64[s]")
+    calendar = Calendar(zone.local(utc), step, utc)
+    standard = zone.standard_hours(utc)
+    placed = set(PLACE) <= given
+    settings = settings.model_copy(update={"site": settings.site.model_copy(update={"utc_offset": standard})})
+    sun = solar.sun_position(calendar, settings.site, settings.weather.linke_turbidity)
+    warnings: list[str] = []
+    found = _on_calendar(site.weather, utc, step, standard, _phase(site, step), files, notes)
+    pv_kw = _metered_pv(site, period, utc, standard, files, notes) if not chosen else None
+    load_kwh = _load(site, load, period, pv_kw, step, files, notes)
+    weather, columns_known = _weather(
+        found, calendar, sun, settings, year_seed, preset, placed, pv_kw is not None, notes
     )
-    for fits in narrower:
-        candidates = [name for name in candidates if fits(name.lower())] or candidates
-    titles = ", ".join(file.header)
-    if len(candidates) != 1:
-        several = f"several columns may hold the energy ({', '.join(candidates)})"
-        what = several if candidates else "no column holds energy"
-        raise UserError(f"{file.path.name}: {what}; name one of {titles} with {option}")
-    notes.append(f"{file.path.name}: energy from column {candidates[0]} (of {titles})")
-    return candidates[0]
+    settings, pv_kw, more = _pv(pv_kw, weather, calendar, sun, settings, given, placed, columns_known, found, notes)
+    warnings += more
+    warnings += load_warnings(load_kwh, calendar, settings)
+    if columns_known:
+        columns = forecast_columns(calendar, sun, weather, settings, year_seed)
+    else:
+        columns = _constant_columns(weather)
+    sockets, about = _sockets(site, calendar, settings, year_seed, files, notes)
+    daylight = zone.daylight(utc).astype(np.int64)
+    figures = series_figures(calendar, settings, weather, load_kwh, pv_kw) | about
+    measured = "ghi" in found and "temperature" in found
+    if not measured and (preset is None or settings.pv.model == "metered"):
+        figures.pop("pv_performance_ratio")
+        figures.pop("ghi_kwh_m2")
+    provenance: dict[str, Any] = {
+        "preset": preset or "own",
+        "year_seed": year_seed,
+        "package_version": __version__,
+        "zone": zone.name,
+        "first": str(calendar.begin[0]),
+        "weather": "files" if measured else "made up",
+        "warnings": warnings,
+        "assumptions": notes,
+        "figures": figures,
+    }
+    return write_case(output, settings, calendar, load_kwh, pv_kw, columns, sockets, provenance, daylight=daylight)
 
 
-def _energy_columns(file: MeterFile) -> list[str]:
-    return [name for name in file.header if ENERGY.search(name) and not NOT_ENERGY.search(name)]
+def _on_calendar(
+    weather: Mapping[str, Series],
+    utc: Times,
+    step: int,
+    standard: float,
+    phase: int,
+    files: Files,
+    notes: list[str],
+) -> dict[str, Floats]:
+    """(T,) weather of each row: by time where a file covers it, else by month, day and hour."""
+    shift = np.timedelta64(round(standard * 3600), "s")
+    name = next((path.name for path in (files.weather, files.pv) if path is not None), "")
+    found: dict[str, Floats] = {}
+    for quantity, series in weather.items():
+        series = with_step(series, step, phase, f"{name}: {quantity}", [])
+        slot = (utc - series.begin[0]).astype(np.int64) // step
+        inside = (slot >= 0) & (slot < len(series.values))
+        if inside.mean() > 0.95:
+            per_day = 86400 // step
+            slot = np.where(slot < 0, slot % per_day, slot)
+            slot = np.where(slot >= len(series.values), len(series.values) - per_day + slot % per_day, slot)
+            found[quantity] = series.values[slot]
+            continue
+        values = in_other_year(series, utc, shift)
+        if values is None:
+            notes.append(f"{name}: {quantity} does not cover the load's days, left out")
+        else:
+            found[quantity] = values
+            note = f"{name}: weather of another year, matched by month, day and hour (a typical year)"
+            if note not in notes:
+                notes.append(note)
+    return found
 
 
-UNITS = (("mwh", "MWh", 1000.0), ("kwh", "kWh", 1.0), ("wh", "Wh", 0.001), ("mw", "MW", 1000.0), ("kw", "kW", 1.0))
+def _metered_pv(
+    site: _Site, period: Period, utc: Times, standard: float, files: Files, notes: list[str]
+) -> Floats | None:
+    """(T,) metered mean kW, None without a PV series."""
+    if site.pv is None or files.pv is None:
+        return None
+    zone, hours = _zone(site), site.pv.seconds / 3600
+    own = whole_days(site.pv, zone)
+    if own.first <= period.first and own.end >= period.end:
+        return fitted(site.pv, period, files.pv.name, notes) / hours
+    values = in_other_year(site.pv, utc, np.timedelta64(round(standard * 3600), "s"))
+    if values is None:
+        raise UserError(
+            f"{files.pv.name}: covers {own.first} to {own.end} UTC, the load {period.first} to {period.end} UTC; "
+            "they share "
+            "fewer than two days, and it is no whole typical year"
+        )
+    load = files.load.name if files.load else "the sessions"
+    notes.append(f"{files.pv.name}: other year than {load}, matched by month, day and hour (a typical year)")
+    return values / hours
 
 
-def _unit(name: str, column: str, notes: list[str]) -> tuple[float, bool]:
-    """(factor to kWh or kW, True if the column holds energy per interval instead of mean power)."""
-    for text, unit, factor in UNITS:
-        if re.search(rf"{text}(?![a-z])", column.lower()):
-            energy = text.endswith("wh")
-            meaning = f"{unit} per interval" if energy else f"mean {unit} of the interval"
-            notes.append(f"{name}: {column} read as {meaning}")
-            return factor, energy
-    notes.append(f"{name}: {column} names no unit, read as kWh per interval")
-    return 1.0, True
-
-
-def _check_sun(name: str, series: Mapping[str, HourlySeries], notes: list[str]) -> None:
-    """Check that irradiance is in W/m2, and warn if irradiance or PV is not centred on noon."""
-    key = next((key for key in ("ghi", "pv") if key in series), None)
-    if key is None:
-        return
-    values, hour = series[key].values, series[key].begin.astype(np.int64) % 24
-    if key == "ghi" and not 200 < values.max() < 1600:
-        raise UserError(f"{name}: irradiance peaks at {values.max():g}, W/m2 expected")
-    centre = float((values * (hour + 0.5)).sum() / max(values.sum(), 1e-9))
-    if not 10.5 < centre < 13.5:
-        notes.append(f"warning: {name}: {key} is centred on {centre:.1f} h, not on noon; is it in another time zone?")
-
-
-def _common_hours(
-    load: HourlySeries, pv: Mapping[str, HourlySeries], load_name: str, pv_name: str, notes: list[str]
-) -> tuple[Times, Ints]:
-    """The hours of the case (whole days, at most 8,760 hours), and the PV file's row for each hour. Raises UserError:
-    the files share fewer than two days, or a day between them is missing."""
-    hours, pv_rows = load.begin, np.zeros(len(load.begin), np.int64)
-    if pv:
-        hours, pv_rows = _align(hours, next(iter(pv.values())).begin, load_name, pv_name, notes)
-    _, day, count = np.unique(hours.astype("datetime64[D]"), return_inverse=True, return_counts=True)
-    whole = count[day] == 24
-    if not whole.all():
-        notes.append(f"{load_name}: {int((~whole).sum())} hours of incomplete days left out")
-    hours, pv_rows = hours[whole], pv_rows[whole]
-    of_month = (hours.astype("datetime64[D]") - hours.astype("datetime64[M]")).astype(np.int64)
-    leap_day = (hours.astype("datetime64[M]").astype(np.int64) % 12 == 1) & (of_month == 28)
-    if leap_day.any() and len(hours) > YEAR:
-        hours, pv_rows = hours[~leap_day], pv_rows[~leap_day]
-        notes.append(f"{load_name}: 29 February dropped ({int(leap_day.sum())} hours)")
-    elif leap_day.any():
-        notes.append(f"{load_name}: 29 February kept, the data end on {hours[-1].astype('datetime64[D]')}")
-    rows = min(len(hours), YEAR)
-    if rows < 48:
-        raise UserError(f"{load_name}: {rows} hours are left in whole days, at least two days are needed")
-    if rows < len(hours):
-        notes.append(f"{load_name}: {len(hours) - rows} hours beyond one year left out")
-    if rows < YEAR:
-        notes.append(f"{load_name}: {rows // 24} days, the case is shorter than a year")
-    days = np.unique(hours[:rows].astype("datetime64[D]"))
-    for last in days[:-1][np.diff(days).astype(np.int64) > 1]:
-        if str(last)[5:] != "02-28" or last + 2 not in days:  # only 29 February may be missing
-            raise UserError(f"{pv_name or load_name}: {last + 1} is missing or incomplete")
-    return hours[:rows], pv_rows[:rows]
-
-
-def _align(load: Times, pv: Times, load_name: str, pv_name: str, notes: list[str]) -> tuple[Times, Ints]:
-    """Load hours that the PV file covers, and its rows; by date if the files overlap, else by month, day and hour."""
-    wanted, offered = load, pv
-    if np.isin(load, pv).mean() < 0.5:
-        wanted, offered = _in_one_year(load), _in_one_year(pv)
-        notes.append(f"{pv_name}: other year than {load_name}, matched by month, day and hour (a typical year)")
-    order = np.argsort(offered, kind="stable")
-    place = np.minimum(np.searchsorted(offered[order], wanted), len(offered) - 1)
-    covered = offered[order][place] == wanted
-    missing = int((~covered).sum())
-    if missing > 48:
-        first = load[int(np.argmax(~covered))]
-        raise UserError(f"{pv_name}: misses {missing} hours of {load_name}, first {first}:00")
-    if missing:
-        notes.append(f"{load_name}: {missing} hours without a row in {pv_name} left out, first {load[~covered][0]}:00")
-    return load[covered], order[place][covered]
-
-
-def _in_one_year(hours: Times) -> Times:
-    """The same month, day and hour in the leap year 2000."""
-    month = hours.astype("datetime64[M]")
-    first = np.datetime64("2000-01", "M") + month.astype(np.int64) % 12
-    return np.asarray(first.astype("datetime64[h]") + (hours - month.astype("datetime64[h]")))
+def _load(
+    site: _Site, load: Series, period: Period, pv_kw: Floats | None, step: int, files: Files, notes: list[str]
+) -> Floats:
+    """(T,) kWh of the load; where the meter is net, PV is added to it."""
+    name = files.load.name if files.load else "load"
+    values = fitted(load, period, name, notes)
+    lowest = float(values.min())
+    if not site.net:
+        if lowest < 0:
+            at = str(_zone(site).local(period.first + np.array([int(values.argmin()) * step], "timedelta64[s]"))[0])
+            raise UserError(
+                f"{name}: the load is negative ({lowest:g} kWh at {at.replace('T', ' ')}); if it is net of PV, give "
+                "--pv FILE and "
+                "--quantity load=net"
+            )
+        return values
+    if pv_kw is None:
+        if lowest < 0:
+            raise UserError(
+                f"{name}: the meter is net of PV ({lowest:g} kWh at least); give the PV with --pv FILE, then the "
+                "load is net "
+                "plus PV"
+            )
+        notes.append(f"{name}: a net meter that never exports, without PV: taken as the load")
+        return values
+    total = values + pv_kw * step / 3600
+    below = total < 0
+    if below.any():
+        worst = float(total.min())
+        if below.mean() > 0.02 or worst < -0.05 * float(np.abs(values).max()):
+            raise UserError(
+                f"{name}: net plus PV is negative in {int(below.sum())} rows ({worst:g} kWh at least): is the net "
+                "meter positive "
+                "for import, is the PV complete, and are both in the same time zone?"
+            )
+        notes.append(f"{name}: {int(below.sum())} slightly negative values of net plus PV set to 0")
+    notes.append(f"{name}: the load is net plus PV")
+    return np.maximum(total, 0.0)
 
 
 def _weather(
-    found: Mapping[str, Floats], calendar: Calendar, sun: Sun, settings: CaseSettings, year_seed: int, notes: list[str]
-) -> Weather:
-    """The file's weather if it has irradiance and temperature, else the preset's synthetic year."""
+    found: Mapping[str, Floats],
+    calendar: Calendar,
+    sun: Sun,
+    settings: CaseSettings,
+    year_seed: int,
+    preset: str | None,
+    placed: bool,
+    metered: bool,
+    notes: list[str],
+) -> tuple[Weather, bool]:
+    """The files' weather, else that of the preset or of the climate; and whether it is more than nothing."""
     rng = stream(year_seed, WEATHER_STREAM)
-    if "ghi" not in found or "temperature" not in found:
+    if "ghi" in found and "temperature" in found:
+        ghi = np.maximum(found["ghi"], 0.0)
+        if not placed:
+            notes.append("weather: where the site lies is not said, so direct irradiance is taken at latitude 0")
+            if "dni" not in found or "dhi" not in found:
+                raise UserError(
+                    "the weather has no direct irradiance; say where the site lies: --set site.latitude= --set "
+                    "site.longitude="
+                )
+        if "dhi" in found and "dni" in found:
+            dhi, dni = (np.maximum(found[part], 0.0) for part in ("dhi", "dni"))
+        elif "dhi" in found:
+            dhi = np.minimum(np.maximum(found["dhi"], 0.0), ghi)
+            height = np.cos(np.radians(np.minimum(sun.zenith, 87.0)))
+            dni = np.where(sun.zenith < 90, (ghi - dhi) / height, 0.0)
+            notes.append("weather: direct irradiance derived from the global and the diffuse one")
+        else:
+            dhi, dni = solar.split_irradiance(ghi, sun)
+            notes.append("weather: diffuse and direct irradiance derived from the global one (Erbs)")
+        if "humidity" in found:
+            humidity = np.clip(found["humidity"], 0, 100)
+        else:
+            dew = settings.weather.dew_point if preset else float(found["temperature"].mean()) - 5.0
+            humidity = solar.synthetic_humidity(found["temperature"], dew, rng)
+            notes.append(f"weather: no humidity, made from a dew point about {dew:.3g} degC")
+        return Weather(found["temperature"], humidity, ghi, dhi, dni), True
+    if preset is not None and calendar.seconds == 3600:
         notes.append("weather: no file with irradiance and temperature, the preset's synthetic year is used")
-        return solar.synthetic_weather(calendar, sun, settings.weather, rng)
-    ghi = np.maximum(found["ghi"], 0.0)
-    if "dhi" in found and "dni" in found:
-        dhi, dni = (np.maximum(found[part], 0.0) for part in ("dhi", "dni"))
-    else:
-        dhi, dni = solar.split_irradiance(ghi, sun)
-        notes.append("weather: diffuse and direct irradiance derived from the global one (Erbs)")
-    if "humidity" in found:
-        humidity = np.clip(found["humidity"], 0, 100)
-    else:
-        humidity = solar.synthetic_humidity(found["temperature"], settings.weather.dew_point, rng)
-        notes.append(f"weather: no humidity, made from a dew point about {settings.weather.dew_point:g} degC")
-    return Weather(found["temperature"], humidity, ghi, dhi, dni)
+        return solar.synthetic_weather(calendar, sun, settings.weather, rng), True
+    if placed:
+        notes.append(climate.NOTE)
+        made = climate.climate_year(calendar, sun, settings.site, rng, cloudy=not metered)
+        own = found.get("temperature")
+        return (made if own is None else made._replace(temperature=own)), True
+    notes.append("weather: none, since neither a file nor the site's place is given (15 degC, no sun)")
+    zeros = np.zeros(calendar.rows)
+    return Weather(found.get("temperature", zeros + 15.0), zeros + 50.0, zeros, zeros, zeros), False
 
 
-def metered_pv_warnings(pv_kw: Floats, weather: Weather, settings: CaseSettings) -> list[str]:
-    """Warnings about an implausible PV series."""
-    warnings = []
-    ratio = performance_ratio(pv_kw, weather, settings)
-    if ratio > 1:
-        warnings.append(
-            f"PV of {pv_kw.sum() / 1e6:.2f} GWh from {settings.pv.dc_kw:g} kW and {weather.ghi.sum() / 1000:,.0f} "
-            f"kWh/m2 is a performance ratio of {ratio:.2f}, which no plant reaches; "
-            "--set pv.model=pvwatts computes it instead"
+def _constant_columns(weather: Weather) -> dict[str, Floats]:
+    values = dict(zip(WEATHER_NAMES, (weather.temperature, weather.humidity, weather.dhi, weather.dni)))
+    return values | {f"{name}_predicted_{n}": column for name, column in values.items() for n in (1, 2, 3)}
+
+
+def _pv(
+    metered: Floats | None,
+    weather: Weather,
+    calendar: Calendar,
+    sun: Sun,
+    settings: CaseSettings,
+    given: set[str],
+    placed: bool,
+    known: bool,
+    found: Mapping[str, Floats],
+    notes: list[str],
+) -> tuple[CaseSettings, Floats, list[str]]:
+    """(T,) mean kW of the PV with the settings that fit it, and warnings."""
+
+    def changed(**values: object) -> CaseSettings:
+        return settings.model_copy(update={"pv": settings.pv.model_copy(update=values)})
+
+    if metered is not None:
+        settings = changed(model="metered")
+        if "pv.dc_kw" not in given:
+            peak = float(metered.max())
+            settings = changed(dc_kw=round(peak, 3) or 1.0, ac_kw=round(peak, 3) or 1.0)
+            notes.append(f"PV nameplate is not given: its highest mean, {settings.pv.dc_kw:g} kW (--set pv.dc_kw=)")
+        warnings = pv_warnings(metered, calendar, sun, settings) if placed else []
+        ratio = performance_ratio(metered, weather, settings)
+        if "ghi" in found and ratio > 1:
+            warnings.append(
+                f"PV of {metered.sum() * calendar.seconds / 3.6e6:,.2f} MWh from {settings.pv.dc_kw:g} kW and "
+                f"{weather.ghi.sum() * calendar.seconds / 3.6e6:,.0f} kWh/m2 is a performance ratio of {ratio:.2f}, "
+                "which no "
+                "plant reaches; --set pv.model=pvwatts computes it instead"
+            )
+        return settings, metered, warnings
+    if settings.pv.model == "metered":
+        raise UserError("setting pv.model: no column holds PV energy; name it with --pv-column")
+    if settings.pv.dc_kw == 0:
+        return settings, np.zeros(calendar.rows), []
+    if not placed:
+        raise UserError(
+            "PV is computed from the sun: say where the site lies with --set site.latitude= --set site.longitude="
         )
-    if pv_kw.max() > settings.pv.dc_kw:
-        warnings.append(f"PV peaks at {pv_kw.max():,.0f} kW, above the nameplate pv.dc_kw={settings.pv.dc_kw:g}")
-    return warnings
+    wind = np.maximum(found["wind"], 0.0) if "wind" in found else None
+    pv_kw, warnings = modelled_pv(weather, sun, settings, wind)
+    notes.append(
+        f"PV computed by pv.model={settings.pv.model} from the weather: pv.dc_kw={settings.pv.dc_kw:,.6g} kW, tilt "
+        f"{settings.pv.tilt:g}, azimuth {settings.pv.azimuth:g}"
+    )
+    return settings, pv_kw, warnings
+
+
+def _sockets(
+    site: _Site, calendar: Calendar, settings: CaseSettings, year_seed: int, files: Files, notes: list[str]
+) -> tuple[list[Socket], dict[str, float]]:
+    """The sockets with their visits: those of the sessions, else those that the settings draw."""
+    if site.sessions:
+        efficiency = settings.sockets.efficiency * settings.vehicles.round_trip_efficiency**0.5
+        return fleet(site.sessions, calendar, files.chargers, efficiency, notes)
+    ratio = 3600 // calendar.seconds
+    hourly = replace(calendar, begin=calendar.begin[::ratio], seconds=3600, utc=None)
+    visits = drawn_visits(hourly, settings, year_seed)
+    if not visits:
+        return [], {}
+    figures = visit_figures(visits, settings, hourly.rows / 24)
+    fine = tuple(_finer(kind, ratio) for kind in visits)
+    notes.append("sockets and visits are those of the settings")
+    return preset_sockets(settings, fine, calendar.rows), figures
+
+
+def _finer(visits: Visits, ratio: int) -> Visits:
+    return replace(visits, row=visits.row * ratio, stay=visits.stay * ratio)
