@@ -116,8 +116,12 @@ def unguided_settings(name: str) -> Path:
 
 def shipped_agents() -> list[str]:
     """The agents that `all` and a comparison stand for: those with a YAML file of their own among the shipped ones, in
-    the registry's order. An agent of a plugin is trained when it is named."""
-    return [name for name in AGENTS if (config_folder() / f"{name}.yaml").is_file()]
+    the registry's order. An agent of a plugin, and one that only some sites can train, is trained when it is named."""
+    return [name for name in AGENTS if (config_folder() / f"{name}.yaml").is_file() and not _partial(name)]
+
+
+def _partial(name: str) -> bool:
+    return AGENTS[name].differentiates
 
 
 def load_settings(

@@ -22,6 +22,8 @@ class AgentEntry(NamedTuple):
     """Its name in tables and figures."""
     colour: str
     """Its colour in figures, #RRGGBB."""
+    differentiates: bool = False
+    """It goes through the simulation by autograd, so it learns on the district engine alone."""
 
 
 AGENTS: Registry[AgentEntry] = Registry(

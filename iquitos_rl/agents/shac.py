@@ -368,4 +368,4 @@ def joined(windows: tuple[Window, ...]) -> Window:
     return Window(obs, reward, value, terminated, truncated, steps)
 
 
-ENTRY = AgentEntry(SHAC, SHACConfig, "SHAC", "#882255")
+ENTRY = AgentEntry(SHAC, SHACConfig, "SHAC", "#882255", differentiates=True)

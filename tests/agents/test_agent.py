@@ -5,6 +5,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
+from model_free import MODEL_FREE
 from scripted_env import ScriptedEnv
 from torch import nn
 from toy import ToyBattery
@@ -58,7 +59,7 @@ SPEC = PolicySpec.of(ScriptedEnv())
 
 
 @pytest.mark.parametrize("which", [("actor", "critic"), ("actor",), ("critic",)])
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", MODEL_FREE)
 def test_any_module_learns_and_is_saved_and_loaded(name, which, tmp_path):
     def given(seed=0):
         return {net: module for net, module in modules(name, SPEC, seed).items() if net in which}
@@ -77,7 +78,7 @@ def test_any_module_learns_and_is_saved_and_loaded(name, which, tmp_path):
         load_agent(tmp_path)
 
 
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", MODEL_FREE)
 def test_modules_of_another_shape_are_refused(name, tmp_path):
     make(name, ScriptedEnv(), modules(name, SPEC)).save(tmp_path / "given")
     other = modules(name, SPEC)
@@ -90,7 +91,7 @@ def test_modules_of_another_shape_are_refused(name, tmp_path):
         load_agent(tmp_path / "own", **modules(name, SPEC))
 
 
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", MODEL_FREE)
 def test_a_run_with_given_modules_continues_bit_for_bit(name):
     agent = make(name, ToyBattery(), modules(name, PolicySpec.of(as_vector(ToyBattery()))))
     agent.learn(96)
@@ -103,7 +104,7 @@ def test_a_run_with_given_modules_continues_bit_for_bit(name):
     assert torch.equal(weights(agent), weights(again))
 
 
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", MODEL_FREE)
 def test_parts_and_graphs_work_with_any_module(name, graph_device):
     changes = ({"compile": "off"}, {"compile": "off", "micro_batch": 5}, {"compile": "graphs"})
     agents = [make(name, ScriptedEnv(masked=True), modules(name, SPEC), device=graph_device, **c) for c in changes]
@@ -145,7 +146,7 @@ def test_a_policy_of_an_unknown_agent_is_one_sentence(tmp_path):
         load_agent(tmp_path)
 
 
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", MODEL_FREE)
 def test_an_agent_needs_an_environment_or_its_description(name):
     kind: type[Agent] = AGENTS[name].agent
     assert kind(None, spec=SPEC).spec is SPEC

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from model_free import MODEL_FREE
 from scripted_env import ScriptedEnv
 from tensordict import TensorDict
 
@@ -73,7 +74,7 @@ def test_compiled_and_eager_agree_over_100_updates():
     agree("a2c", make("a2c", "default"))
 
 
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", MODEL_FREE)
 def test_a_compiled_run_goes_on_bit_for_bit(name, quick):
     whole, first, second = (make(name, "default") for _ in range(3))
     g = torch.Generator().manual_seed(0)
@@ -96,7 +97,7 @@ def test_auto_is_graphs_on_a_gpu_and_nothing_elsewhere():
     assert compiled.resolve("auto", torch.device("cpu")) == "off"
 
 
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", MODEL_FREE)
 def test_what_cannot_work_is_one_sentence(name, monkeypatch):
     with pytest.raises(UserError, match="graphs needs a CUDA device, and this agent is on cpu"):
         make(name, "graphs")
@@ -105,7 +106,7 @@ def test_what_cannot_work_is_one_sentence(name, monkeypatch):
         make(name, "default")
 
 
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", MODEL_FREE)
 def test_a_policy_predicts_where_it_could_not_be_compiled(name, tmp_path, monkeypatch, quick):
     agent = make(name, "default")
     agent.save(tmp_path)
@@ -114,12 +115,12 @@ def test_a_policy_predicts_where_it_could_not_be_compiled(name, tmp_path, monkey
     assert torch.equal(type(agent).load(tmp_path).predict(obs), agent.predict(obs))
 
 
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", MODEL_FREE)
 def test_graphs_and_eager_agree_over_100_updates(name, graph_device):
     agree(name, make(name, "graphs", graph_device))
 
 
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", MODEL_FREE)
 def test_graphs_are_captured_anew_in_smaller_parts(name, graph_device, fail):
     agent, plain = make(name, "graphs", graph_device), make(name, "off", graph_device)
     for each in (agent, plain):

@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 import torch
+from model_free import MODEL_FREE
 from scripted_env import ScriptedEnv
 from tensordict import TensorDict
 
@@ -81,7 +82,7 @@ class _Double(Batch):
         return _Double(*(field[index] for field in self))
 
 
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", MODEL_FREE)
 def test_a_thousand_failures_change_no_update(name, fail):
     """Memory runs out at random, in the middle of gradients, 1,000 times; every update is still the unsplit one."""
     agent = in_float64(make(name))
@@ -99,7 +100,7 @@ def test_a_thousand_failures_change_no_update(name, fail):
         torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", MODEL_FREE)
 @pytest.mark.parametrize("place", ["gradient", "policy"])
 def test_training_survives_failures_anywhere(name, place, fail):
     """A whole training: every transition and every update is there, with what was drawn unchanged."""
@@ -120,7 +121,7 @@ def test_training_survives_failures_anywhere(name, place, fail):
     torch.testing.assert_close(*actions, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", MODEL_FREE)
 def test_a_thousand_failures_at_every_site_lose_nothing(name, monkeypatch):
     """Memory runs out at random while acting, valuing, learning and evaluating, and every size grows back at once."""
     monkeypatch.setattr(recovery, "LONGEST_WAIT", 1)
@@ -156,7 +157,7 @@ def test_a_thousand_failures_at_every_site_lose_nothing(name, monkeypatch):
         assert torch.equal(one.reward, two.reward)
 
 
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", MODEL_FREE)
 def test_evaluation_survives(name, fail):
     agent = make(name)
     obs = torch.randn(100, 4)
@@ -166,7 +167,7 @@ def test_evaluation_survives(name, fail):
     assert failures.raised == 2
 
 
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", MODEL_FREE)
 def test_what_never_fits_is_one_sentence_with_the_plan(name, fail):
     agent = make(name)
     fail("gradient", lambda n: True)
@@ -174,14 +175,14 @@ def test_what_never_fits_is_one_sentence_with_the_plan(name, fail):
         agent.learn(400)
 
 
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", MODEL_FREE)
 def test_environments_that_do_not_fit_are_one_sentence(name, fail):
     fail("the environments' step", lambda n: n == 5)
     with pytest.raises(UserError, match="lower num_envs"):
         make(name).learn(400)
 
 
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", MODEL_FREE)
 def test_the_size_found_is_in_the_checkpoint(name, fail):
     agent = make(name)
     fail("gradient", lambda n: n <= 2)
@@ -193,7 +194,7 @@ def test_the_size_found_is_in_the_checkpoint(name, fail):
     assert again.micro_batch.size == agent.micro_batch.size is not None
 
 
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", MODEL_FREE)
 def test_rehearsal_changes_nothing_and_takes_what_updates_keep(name):
     changes = {} if name == "sac" else {"schedule": "constant"}
     one, two = make(name, **changes), make(name, **changes)

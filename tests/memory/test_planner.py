@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from model_free import MODEL_FREE
 from thermal_schemas import write_thermal_schema
 from torch import nn
 from toy import ToyBattery
@@ -121,7 +122,7 @@ def test_some_memory_is_left_alone(site):
         planned("sac", site, config, Limits(None, int(plan.total("ram") * 1.05), 0), PROCESS)
 
 
-@pytest.mark.parametrize("algorithm", AGENTS)
+@pytest.mark.parametrize("algorithm", MODEL_FREE)
 def test_graphs_take_their_share_of_a_gpu_and_of_nothing_else(site, algorithm):
     def compiled(mode, limits):
         return planned(algorithm, site, settings(algorithm, compile=mode), limits, PROCESS)
@@ -253,7 +254,7 @@ def test_the_plan_is_the_peak_of_what_training_allocates(algorithm, obs_dim, act
     assert plan.total("ram") == pytest.approx(peak(), rel=0.03)
 
 
-@pytest.mark.parametrize("algorithm", AGENTS)
+@pytest.mark.parametrize("algorithm", MODEL_FREE)
 def test_the_plan_of_masked_actions_is_their_peak(algorithm):
     env = Wide(4, 20, 400, masked=True)
     config = settings(algorithm, **{"sac": SAC, "ppo": PPO, "a2c": ROLLOUT}[algorithm])
@@ -292,7 +293,7 @@ def test_the_plan_of_given_networks_is_their_peak():
     assert plan.total("ram") == pytest.approx(taken.peak, rel=0.03)
 
 
-@pytest.mark.parametrize("algorithm", AGENTS)
+@pytest.mark.parametrize("algorithm", MODEL_FREE)
 def test_planning_takes_no_memory_and_refuses_the_absurd(site, algorithm):
     config = settings(algorithm, hidden=(100_000, 100_000))
     with TensorPeak() as taken, pytest.raises(UserError, match="training does not fit"):
@@ -309,7 +310,7 @@ def warm_site(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", ["vehicles", "thermal"])
-@pytest.mark.parametrize("algorithm", AGENTS)
+@pytest.mark.parametrize("algorithm", MODEL_FREE)
 def test_the_plan_of_a_site_is_its_peak(week_38, warm_site, algorithm, kind):
     one = read_site(week_38) if kind == "vehicles" else warm_site
     env = DistrictSite([one], 64, TaskSettings(sockets="each"), starts="random", episode_steps=24)
