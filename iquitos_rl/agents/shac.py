@@ -22,13 +22,15 @@ from torch import Generator, Tensor, nn
 from torch.optim import Adam
 
 from iquitos_rl.agents.actor_critic import ActorCritic, live_only
-from iquitos_rl.agents.agent import Agent, AgentConfig, OnStep, trainable
+from iquitos_rl.agents.agent import Agent, AgentConfig, Hidden, OnStep, trainable
 from iquitos_rl.agents.compiled import Gradient
 from iquitos_rl.agents.gae import explained_variance, gae
 from iquitos_rl.agents.layers import Activation
 from iquitos_rl.agents.normalisation import RewardScaler
 from iquitos_rl.agents.progress import EpisodeTracker
 from iquitos_rl.agents.registry import AgentEntry
+from iquitos_rl.agents.schedules import Schedule
+from iquitos_rl.assignments import MANY
 from iquitos_rl.envs.vector import StepResult, VectorEnv
 from iquitos_rl.errors import UserError
 from iquitos_rl.memory.recovery import Parts, taking_memory
@@ -38,21 +40,19 @@ from iquitos_rl.memory.rehearsal import graph_bytes
 class SHACConfig(AgentConfig):
     """Settings of SHAC. Steps are transitions of one environment: a step of E environments counts E."""
 
-    hidden: tuple[int, ...] = Field(
-        (64, 64), min_length=1, description="Widths of the hidden layers, actor and critic."
-    )
+    hidden: Hidden = Field((64, 64), description="Widths of the hidden layers, actor and critic.")
     activation: Activation = Field("tanh", description="Activation between the layers.")
-    horizon: int = Field(24, ge=1, description="Steps of a window, through which gradients flow.")
-    learning_rate: float = Field(2e-3, gt=0, description="Adam's step size of the policy at the start.")
-    critic_learning_rate: float = Field(1e-3, gt=0, description="Adam's step size of the critic at the start.")
-    anneal: bool = Field(True, description="Lower the step sizes linearly, to zero at the last step.")
+    horizon: int = Field(24, ge=1, le=MANY, description="Steps of a window, through which gradients flow.")
+    learning_rate: float = Field(2e-3, gt=0, le=100, description="Adam's step size of the policy at the start.")
+    critic_learning_rate: float = Field(1e-3, gt=0, le=100, description="Adam's step size of the critic at the start.")
+    schedule: Schedule = Field("linear", description="How the step sizes fall to zero at the last step, if they do.")
     gamma: float = Field(0.99, ge=0, le=1, description="Discount per step.")
     gae_lambda: float = Field(0.95, ge=0, le=1, description="Weight of the longer estimates in the critic's targets.")
-    critic_epochs: int = Field(4, ge=1, description="Passes of the critic over a window's transitions.")
-    batch_size: int = Field(1_024, ge=1, description="Transitions per gradient step of the critic.")
+    critic_epochs: int = Field(4, ge=1, le=1000, description="Passes of the critic over a window's transitions.")
+    batch_size: int = Field(1_024, ge=1, le=MANY, description="Transitions per gradient step of the critic.")
     tau: float = Field(0.5, gt=0, le=1, description="Share of the critic in the target critic after each window.")
-    noise: float = Field(0.1, ge=0, description="Deviation of the noise on actions before they are squashed.")
-    max_grad_norm: float = Field(1.0, gt=0, description="Longer gradients of the policy are shortened to this.")
+    noise: float = Field(0.1, ge=0, le=10, description="Deviation of the noise on actions before they are squashed.")
+    max_grad_norm: float = Field(1.0, gt=0, le=1e6, description="Longer gradients of the policy are shortened to this.")
     normalise_obs: bool = Field(True, description="Running normalisation of each observation column.")
     scale_rewards: bool = Field(True, description="Divide rewards by the deviation of the discounted return.")
 
@@ -120,6 +120,7 @@ class SHAC(Agent):
             amp=c.amp,
             actor=actor,
             critic=critic,
+            features=self.features,
         )
         self.networks = nets = Networks(policy).to(self.device)
         self.policy, self.target = nets.policy, nets.target
@@ -138,7 +139,7 @@ class SHAC(Agent):
         if self.env is not None:
             self.tracker = EpisodeTracker(self.env.num_envs, self.device)
             self.scaler = RewardScaler(self.env.num_envs, c.gamma, self.device)
-            self.windows = Parts("window", self.device, advice=lambda: f"lower {self.advice}", floor=1)
+            self.windows = Parts("window", self.device, advice=partial(str, f"lower {self.advice}"), floor=1)
 
     # --- the algorithm
 
@@ -149,13 +150,12 @@ class SHAC(Agent):
             self.reset()
         rates = {"policy": c.learning_rate, "critic": c.critic_learning_rate}
         while self.steps < total_steps:
-            if c.anneal:
-                for name, optimizer in self.optimizers.items():
-                    optimizer.param_groups[0]["lr"] = rates[name] * (1 - self.steps / total_steps)
+            for name, optimizer in self.optimizers.items():
+                optimizer.param_groups[0]["lr"] = rates[name] * self.left()
             noise = self.draw_noise()
             start = env.state_dict()
             window = self.windows.run(env.num_envs, partial(self.roll_out, noise, start))
-            self.steps += c.horizon * env.num_envs
+            self.steps += self.round_steps()
             self.metrics.at_step(self.steps)
             self.optimizers["policy"].step()
             self.train_critic(window)
@@ -217,7 +217,7 @@ class SHAC(Agent):
             kept.append((seen.detach(), reward.detach(), following.detach(), step.terminated, step.truncated))
             steps.append(without_graph(step))
             obs = step.obs
-        loss = -earned.sum() / (self.environment().num_envs * len(noise))
+        loss = -earned.sum() / self.round_steps()
         gradient = torch.autograd.grad(loss, self.trained["policy"])
         for p, g in zip(self.trained["policy"], gradient):
             p.grad = g if p.grad is None else p.grad.add_(g)
@@ -269,9 +269,14 @@ class SHAC(Agent):
 
     def reset(self) -> None:
         """Start new episodes; the unfinished ones are forgotten."""
-        self._obs = self.environment().reset(self.seed).to(self.device)
+        self.leave_episodes()
+        self._obs = self.environment().reset(self.seed + self.steps).to(self.device)
         if self.policy.normaliser is not None:
             self.policy.normaliser.update(self._obs)
+
+    def leave_episodes(self) -> None:
+        """See `Agent.leave_episodes`."""
+        self._obs = None
         self.tracker.abandon_episodes()
         self.scaler.discounted.zero_()
 
@@ -284,9 +289,13 @@ class SHAC(Agent):
 
     # --- reports, memory, state
 
+    def round_steps(self) -> int:
+        """See `Agent.round_steps`."""
+        return self.config.horizon * self.environment().num_envs
+
     def updates_by(self, steps: int) -> int:
         """See `Agent.updates_by`; one for each window."""
-        return math.ceil(steps / (self.config.horizon * self.environment().num_envs))
+        return math.ceil(steps / self.round_steps())
 
     def report(self) -> dict[str, float]:
         """The share of the targets' variance that the critic explained (absent where they did not vary), step size."""
@@ -298,7 +307,7 @@ class SHAC(Agent):
 
     def example(self) -> tuple[Any, ...]:
         """See `Agent.example`; of the critic."""
-        size = min(self.config.batch_size, self.config.horizon * self.environment().num_envs)
+        size = min(self.config.batch_size, self.round_steps())
         obs = torch.zeros(size, self.spec.obs_dim, device=self.device)
         return obs, obs[:, 0]
 
@@ -338,6 +347,10 @@ class SHAC(Agent):
             state |= {"tracker": self.tracker.state_dict(), "scaler": self.scaler.state_dict()}
             state |= {"windows": self.windows.state_dict()}
         return state
+
+    def learning_state(self, buffer: bool) -> dict[str, Any]:
+        """See `Agent.learning_state`."""
+        return {**self.state_dict(), "obs": None}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Agent.load_state_dict`."""

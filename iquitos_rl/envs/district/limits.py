@@ -225,8 +225,11 @@ def _scaled(scale: Tensor, part: Tensor, total: Tensor, limit: Tensor) -> Tensor
     adding = part > 0
     relevant = in_sequence(torch.where(adding, scale * part, torch.zeros_like(part)))
     allowed = limit - (total - relevant)
-    factor = (allowed / relevant).clamp(min=0, max=1)
-    excess = (total > limit + SLACK) & (relevant > SLACK) & (factor < 1 - SLACK)
+    some = relevant > SLACK
+    # Neither 0 / 0 nor infinity where nothing is scaled: their slopes would spoil a gradient that does not use them.
+    divisor = torch.where(some, relevant, torch.ones_like(relevant))
+    factor = (torch.minimum(allowed, relevant) / divisor).clamp(min=0, max=1)
+    excess = (total > limit + SLACK) & some & (factor < 1 - SLACK)
     factor = torch.where(excess, factor, torch.ones_like(factor)).unsqueeze(-1)
     return torch.where(adding, scale * factor, scale)
 
@@ -237,6 +240,7 @@ def sum_scale(limits: Limits, request: Tensor) -> Tensor:
     wanted = request.clamp(min=0)
     for limit in limits.sums:
         total = in_sequence(torch.where(limit.member, wanted * scale, torch.zeros_like(wanted)))
-        factor = torch.where(total > limit.limit_kw, limit.limit_kw / total, torch.ones_like(total)).unsqueeze(-1)
+        above, one = total > limit.limit_kw, torch.ones_like(total)
+        factor = torch.where(above, limit.limit_kw / torch.where(above, total, one), one).unsqueeze(-1)
         scale = torch.where(limit.member & (wanted > 0), scale * factor, scale)
     return scale
