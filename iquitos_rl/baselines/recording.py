@@ -20,7 +20,7 @@ from iquitos_rl.envs.task.trajectory import Trajectory
 BEFORE = ("battery_soc", "vehicle_soc", "running_peak", "net")
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference mode: autograd may go through steps that are counted from these rewards
 def record_years(
     sites: Sequence[Site], rule: RuleSettings, settings: TaskSettings, device: torch.device | str = "cpu"
 ) -> Trajectory:

@@ -10,7 +10,11 @@ from toy import ToyBattery
 
 from iquitos_rl.agents import SHAC, SHACConfig
 from iquitos_rl.baselines.bill import run_year
+from iquitos_rl.baselines.guided import GuidedSite
 from iquitos_rl.baselines.optimum import optimum
+from iquitos_rl.baselines.profiles import fit_profiles
+from iquitos_rl.baselines.recording import record_years
+from iquitos_rl.baselines.rule import default_settings
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.envs.district.env import DistrictSite
 from iquitos_rl.envs.task.objective import Objective, ObjectiveSettings, Tariff, read_tariff
@@ -200,3 +204,17 @@ def test_the_plan_is_the_peak(week_38):
     with TensorPeak() as taken:
         SHAC(env, plan.config).learn(64 * 12 * 2)
     assert plan.total("ram") + env.num_envs * env.state_bytes == pytest.approx(taken.peak, rel=0.1)
+
+
+def test_it_learns_around_a_guide_and_counts_rewards_from_its_own(week_38):
+    """Demand charges as they are expected, a fleet between what it must and what it could, and the rule's own slopes."""
+    site = read_site(week_38)
+    rule, task = default_settings("strongest", fit_profiles([site])), TaskSettings()
+    trajectory = record_years([site], rule, task)
+    env = DistrictSite([site], 8, task, starts="random", episode_steps=48, trajectory=trajectory)
+    agent = SHAC(GuidedSite(env, rule, reach=0.1, beyond=0.5), SHACConfig(**TINY))
+    before = numbers(agent)
+    agent.learn(2 * 8 * 6)
+    assert agent.updates == 2
+    assert torch.isfinite(numbers(agent)).all()
+    assert not torch.equal(before, numbers(agent))
