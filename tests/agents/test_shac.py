@@ -147,8 +147,8 @@ def test_out_of_memory_takes_fewer_environments_at_a_time(market, monkeypatch):
 
 
 def test_it_learns_to_shift_load_to_cheap_hours(market):
-    env = engine(market, 32)
-    agent = SHAC(env, SHACConfig(hidden=(32,), horizon=24, learning_rate=1e-2)).learn(60_000)
+    env = engine(market, 16)
+    agent = SHAC(env, SHACConfig(hidden=(32,), horizon=24, learning_rate=2e-2)).learn(15_000)
     judge = DistrictSite([market], 1, TaskSettings(), spec=agent.spec.environment)
     with torch.no_grad():
         mine = float(run_year(judge, lambda obs: agent.act(obs, None)).total[0])
@@ -207,7 +207,7 @@ def test_the_plan_is_the_peak(week_38):
 
 
 def test_it_learns_around_a_guide_and_counts_rewards_from_its_own(week_38):
-    """Demand charges as they are expected, a fleet between what it must and what it could, and the rule's own slopes."""
+    """Through expected demand charges, a fleet's bounds and the rule's own slopes."""
     site = read_site(week_38)
     rule, task = default_settings("strongest", fit_profiles([site])), TaskSettings()
     trajectory = record_years([site], rule, task)
