@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box
+from hypothesis import given
+from hypothesis import strategies as st
 from toy import HOURS, ToyBattery
 
 from iquitos_rl import evaluate_policy
