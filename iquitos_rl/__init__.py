@@ -19,6 +19,11 @@ if sys.argv[:1] == ["-m"]:  # `python -m iquitos_rl.train`, from here to where i
     unexpected.install()
 
 
+# Gymnasium finds an installed package by its entry point; one on the path registers here, or with the first agent.
+if "gymnasium" in sys.modules:
+    from iquitos_rl.envs import gym as _gym  # noqa: F401
+
+
 def __getattr__(name: str) -> Any:
     # Importing torch takes seconds; `python -m iquitos_rl.case` and every --help do without it.
     if name in __all__:

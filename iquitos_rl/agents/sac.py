@@ -62,7 +62,7 @@ class SACConfig(AgentConfig):
     alpha_init: float = Field(1.0, gt=0, le=1e6, description="Initial temperature.")
     target_entropy_scale: float = Field(1.0, ge=0, le=1e6, description="Target entropy is minus this per live action.")
     target_entropy_share: float = Field(
-        0.5, ge=0, le=1, description="Discrete actions: target entropy, as a share of a uniform choice's."
+        0.89, ge=0, le=1, description="Discrete actions: target entropy, as a share of a uniform choice's."
     )
     update_ratio: float = Field(1.0, gt=0, le=10_000, description="Updates per transition, fractions included.")
     learning_starts: int = Field(

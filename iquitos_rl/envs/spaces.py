@@ -94,6 +94,12 @@ class ObservationSpace(BaseModel):
         """D."""
         return sum(part.width for part in self.parts)
 
+    @cached_property
+    def _plain(self) -> bool:
+        """Whether there is one array, of numbers that float32 holds."""
+        part = self.parts[0]
+        return len(self.parts) == 1 and part.choices is None and part.dtype in ("float32", "float16", "uint8")
+
     def columns(self) -> list[tuple[ObservationPart, slice]]:
         """Every part and the columns of a row that it takes."""
         ends = np.cumsum([part.width for part in self.parts]).tolist()
@@ -109,6 +115,9 @@ class ObservationSpace(BaseModel):
         Raises:
             UserError: it is no such observation.
         """
+        one = self.parts[0]
+        if self._plain and type(obs) is np.ndarray and obs.shape == one.shape and obs.dtype == one.dtype:
+            return obs.reshape(1, -1).astype(np.float32), False  # what nearly all environments return at every step
         arrays = [_array(part, obs) for part in self.parts]
         batched = self.is_batch(arrays)
         found = [part.rows(array if batched else array[None]) for part, array in zip(self.parts, arrays)]
@@ -188,6 +197,12 @@ class ActionSpace(BaseModel):
         each = [np.array([kind.type(x) for x in bound], kind) for bound in (self.low, self.high)]
         return np.stack([np.broadcast_to(x if x.size > 1 else x[0], (self.width,)).reshape(self.shape) for x in each])
 
+    @cached_property
+    def _stretch(self) -> tuple[NDArray[Any], ...]:
+        """The bounds, and in float64 half of the lower one and half of their distance."""
+        below, above = self.bounds.astype(np.float64) / 2
+        return *self.bounds, below, above - below
+
     def values(self, rows: NDArray[Any]) -> NDArray[Any]:
         """Actions (N, A) of an agent as the environment takes them: (N, *shape), its type, always inside the space.
 
@@ -197,24 +212,26 @@ class ActionSpace(BaseModel):
             UserError: an action is NaN.
         """
         rows = np.asarray(rows, dtype=np.float64)
-        if np.isnan(rows).any():
+        if (rows != rows).any():
             env, column = np.argwhere(np.isnan(rows))[0]
             raise UserError(f"action {column} of environment {env} is NaN")
         rows = rows.reshape(len(rows), *self.shape)
         if self.choices is not None:
             most, start = (np.array(x).reshape(self.shape) for x in (self.choices, self.start))
             return (np.clip(rows, 0, most - 1).astype(np.int64) + start).astype(self.dtype)
-        low, high = self.bounds
-        first, last, rows = rows <= -1, rows >= 1, (np.clip(rows, -1, 1) + 1) / 2
-        below, above = low.astype(np.float64), high.astype(np.float64)
+        low, high, half_low, half_range = self._stretch
+        share = (np.minimum(np.maximum(rows, -1), 1) + 1) / 2
         if self.dtype.startswith(("int", "uint")):
-            found = np.floor(below + rows * (above - below + 1))
-            inside = np.where((found > below) & (found < above), found, 0)  # a bound may be no float64
-            first, last = first | (found <= below), last | (found >= above)
-            return np.where(first, low, np.where(last, high, inside.astype(self.dtype)))
+            below, above = low.astype(np.float64), high.astype(np.float64)
+            numbers = np.floor(below + share * (above - below + 1))
+            inside = np.where((numbers > below) & (numbers < above), numbers, 0)  # a bound may be no float64
+            return np.where(numbers <= below, low, np.where(numbers >= above, high, inside.astype(self.dtype)))
         # Halved, since the distance of two bounds may be no float64; this changes no bit where it is one.
-        found = 2 * np.clip(below / 2 + rows * (above / 2 - below / 2), below / 2, above / 2)
-        return np.where(first, low, np.where(last, high, np.clip(found.astype(self.dtype), low, high)))
+        found = (2 * np.minimum(half_low + share * half_range, half_low + half_range)).astype(self.dtype)
+        found = np.minimum(np.maximum(found, low), high)
+        if (np.abs(rows) >= 1).any():
+            found = np.where(rows <= -1, low, np.where(rows >= 1, high, found))
+        return found
 
     def one(self, value: Any) -> Any:
         """An entry of `values` as an environment's `step` takes it: an integer for Discrete, else an array."""

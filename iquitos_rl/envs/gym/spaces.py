@@ -59,6 +59,9 @@ class SpaceVector(VectorEnv):
 
     def flags(self, values: Sequence[bool] | NDArray[np.bool_]) -> Tensor:
         """Flags (E,) on the device. Raises UserError: these are not E flags."""
+        plain = np.asarray(values)
+        if plain.shape == (self.num_envs,) and plain.dtype == np.bool_:
+            return torch.from_numpy(plain.copy()).to(self.device)
         flat = [np.asarray(value).reshape(-1) for value in values]
         if any(x.size != 1 or x.dtype.kind not in "bui" for x in flat) or len(flat) != self.num_envs:
             raise UserError(f"terminated and truncated must each be a bool, not {list(values)!r}")
@@ -68,7 +71,7 @@ class SpaceVector(VectorEnv):
     def rewards(self, values: Sequence[Any] | NDArray[Any]) -> Tensor:
         """Rewards (E,) on the device. Raises UserError: one is not a finite number."""
         try:
-            array = np.array([np.asarray(value, dtype=np.float64).reshape(()) for value in values])
+            array = np.array([float(np.asarray(value, dtype=np.float64).reshape(())) for value in values])
         except (TypeError, ValueError):
             raise UserError(f"a reward must be one number, not {list(values)!r}") from None
         with np.errstate(over="ignore"):
