@@ -1,7 +1,8 @@
 """What a run survives, counted: `python benchmarks/faults.py --output FOLDER`.
 
-Kills at random moments, damaged checkpoints, bad input by the thousand, and the share of time that saving takes. Counts
-are written as they grow, and kills go on from those that are there. The tests run a small part of each.
+Kills at random moments of trainings and comparisons, what happens around a run, damaged checkpoints, bad input by the
+thousand, changed files for every reader, and the share of time that saving takes. Counts are written as they grow, and
+kills go on from those that are there. The tests run a small part of each.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from fault_checkpoints import damage_checkpoints, fuzz_checkpoints
 from fault_cost import saving_cost
 from fault_inputs import fuzz_command_line, fuzz_meter_files, fuzz_schema, fuzz_settings
 from fault_kills import kill_runs
+from fault_readers import fuzz_readers
+from fault_surroundings import Surroundings, kill_comparisons
 
 from iquitos_rl.cases.iquitos.build import build_case
 from iquitos_rl.machine.facts import machine, versions
 from iquitos_rl.machine.files import write_json, write_text
 
-SECTIONS = ("kills", "damage", "inputs", "cost")
+SECTIONS = ("kills", "comparisons", "surroundings", "damage", "inputs", "readers", "cost")
 
 
 def short_case(folder: Path, rows: int) -> Path:
@@ -53,6 +56,25 @@ def bad_inputs(case: Path, work: Path, cases: int) -> dict[str, int]:
     return {"cases": total, **found, "tracebacks": 0, "results overwritten": 0}
 
 
+def read_anything(work: Path, cases: int, seed: int) -> dict[str, int]:
+    """Outcomes of so many changed files for each reader."""
+    counts = fuzz_readers(work, cases, seed)
+    found = {f"{kind}, {how}": n for kind, count in counts.items() for how, n in sorted(count.items())}
+    return {"files": sum(count.total() for count in counts.values()), **found, "tracebacks": 0}
+
+
+def days(work: Path) -> list[Path]:
+    """A site on two pairs of days: to train on, and to be judged on."""
+    found = []
+    for first in (24, 64):
+        folder = short_case(work / f"days-{first}", 40)
+        schema = json.loads((folder / "schema.json").read_text(encoding="utf-8"))
+        schema["simulation_start_time_step"], schema["simulation_end_time_step"] = first, first + 39
+        write_text(folder / "schema.json", json.dumps(schema))
+        found.append(folder)
+    return found
+
+
 def _number(value: float) -> str:
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
 
@@ -74,6 +96,9 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--damages", type=int, default=500)
     parser.add_argument("--cases", type=int, default=2_400, help="bad inputs, over five kinds")
+    parser.add_argument("--files", type=int, default=300, help="changed files for each reader")
+    parser.add_argument("--scenarios", type=int, default=60, help="of what happens around a run")
+    parser.add_argument("--comparisons", type=int, default=40, help="kills of comparisons")
     parser.add_argument("--steps", type=int, default=10_000, help="of the training whose time is taken")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=SECTIONS, action="append")
@@ -99,6 +124,13 @@ def main() -> int:
                 kill_runs(case, work, arguments.kills, arguments.seed, before, lambda counts: keep("kills", counts))
             elif section == "damage":
                 keep(section, damage_checkpoints(work, arguments.damages, arguments.seed))
+            elif section == "comparisons":
+                (work / section).mkdir()
+                keep(section, kill_comparisons(days(work), work / section, arguments.comparisons, arguments.seed))
+            elif section == "surroundings":
+                keep(section, Surroundings(case, work / section, arguments.seed).run(arguments.scenarios))
+            elif section == "readers":
+                keep(section, read_anything(work / section, arguments.files, arguments.seed))
             elif section == "inputs":
                 keep(section, bad_inputs(case, work, arguments.cases))
             else:

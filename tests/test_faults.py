@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import fault_checkpoints
 import fault_inputs
 import fault_kills
+import fault_readers
 import faults
 
 from iquitos_rl import train
@@ -58,6 +59,18 @@ def test_any_schema_folder_is_taken_or_refused_in_one_sentence(days, tmp_path):
 
 def test_any_metered_file_is_taken_or_refused_in_one_sentence(tmp_path):
     assert fault_inputs.fuzz_meter_files(tmp_path, 8)["refused"]
+
+
+def test_every_reader_takes_or_refuses_changed_files(tmp_path):
+    found = fault_readers.fuzz_readers(tmp_path / "readers", 25)
+    assert len(found) > 15
+    assert all(count.total() >= 25 for count in found.values())
+
+
+def test_what_is_changed_differs():
+    rng = fault_readers.random.Random(0)
+    seeds = [fault_readers.changed(b'{"a": [1, {"b": "text"}]}', rng) for _ in range(50)]
+    assert len(set(seeds)) > 30
 
 
 def test_any_checkpoint_is_read_or_refused_in_one_sentence(tmp_path):

@@ -71,6 +71,10 @@ class PolicySpec(BaseModel):
             raise ValueError("action_mask_columns must have a column for each action")
         if columns is not None and not all(-1 <= column < self.obs_dim for column in columns):
             raise ValueError("action_mask_columns must be columns of the observation, or -1")
+        if self.obs_space is not None and self.obs_space.width != self.obs_dim:
+            raise ValueError("obs_space must have as many columns as obs_dim says")
+        if self.action_space is not None and self.action_space.width != self.action_dim:
+            raise ValueError("action_space must have as many numbers as action_dim says")
         return self
 
     @classmethod

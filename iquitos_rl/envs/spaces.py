@@ -10,30 +10,50 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from iquitos_rl.errors import UserError
 
-Bound = int | float | Literal["inf", "-inf"]
+Whole = Annotated[int, Field(ge=-(2**64), le=2**64)]
+Size = Annotated[int, Field(ge=0, le=10**9)]
+Choices = tuple[Annotated[int, Field(ge=1, le=10**9)], ...]
+Dtype = Annotated[str, Field(pattern="^(bool|u?int(8|16|32|64)|float(16|32|64))$")]
+Bound = Whole | float | Literal["inf", "-inf"]
 """JSON has no infinity. Integers stay integers, exact at any size."""
+
+
+def _require_sizes(space: ObservationPart | ActionSpace) -> None:
+    """Raises ValueError: a list does not have one entry, or one for each number of the array."""
+    count = math.prod(space.shape)
+    if (space.choices is None) != (space.start is None):
+        raise ValueError("choices and start belong together")
+    if not all(own is None or len(own) == count for own in (space.choices, space.start)):
+        raise ValueError("choices and start must have an entry for each number of the array")
+    if not all(own is None or len(own) in (1, count) for own in (space.low, space.high)):
+        raise ValueError("low and high must have one entry, or one for each number of the array")
 
 
 class ObservationPart(BaseModel):
     """One array of an observation: numbers as they are, or choices, each of which becomes a one in a row of zeros."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    path: tuple[str | int, ...] = Field((), description="Keys that lead to it in a Dict or Tuple; none for a Box.")
-    shape: tuple[int, ...] = Field(description="The array's.")
-    dtype: str = Field("float32", description="The array's.")
+    path: tuple[str | Size, ...] = Field((), description="Keys that lead to it in a Dict or Tuple; none for a Box.")
+    shape: tuple[Size, ...] = Field(description="The array's.")
+    dtype: Dtype = Field("float32", description="The array's.")
     low: list[Bound] | None = Field(None, description="Least values; one where all are the same, null where unknown.")
     high: list[Bound] | None = Field(None, description="Largest values, likewise.")
-    choices: tuple[int, ...] | None = Field(None, description="How many there are for each number; null for numbers.")
-    start: tuple[int, ...] | None = Field(None, description="The first choice's number, for each.")
+    choices: Choices | None = Field(None, description="How many there are for each number; null for numbers.")
+    start: tuple[Whole, ...] | None = Field(None, description="The first choice's number, for each.")
+
+    @model_validator(mode="after")
+    def _sound(self) -> ObservationPart:
+        _require_sizes(self)
+        return self
 
     @property
     def width(self) -> int:
@@ -80,7 +100,7 @@ MIN_IMAGE = 16
 class ObservationSpace(BaseModel):
     """The parts of an observation, in the order in which a row holds them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     parts: tuple[ObservationPart, ...]
 
@@ -168,15 +188,29 @@ class ObservationSpace(BaseModel):
 class ActionSpace(BaseModel):
     """What an agent's A numbers mean: a place in [-1, 1] between two bounds, or the number of a choice from 0."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["box", "discrete", "multi"] = Field(description="multi: MultiDiscrete or MultiBinary.")
-    shape: tuple[int, ...] = Field(description="The environment's array's.")
-    dtype: str = Field("float32", description="The environment's array's.")
+    shape: tuple[Size, ...] = Field(description="The environment's array's.")
+    dtype: Dtype = Field("float32", description="The environment's array's.")
     low: list[Bound] | None = Field(None, description="A box's bounds; one where all are the same.")
     high: list[Bound] | None = None
-    choices: tuple[int, ...] | None = Field(None, description="How many there are, for each of the A numbers.")
-    start: tuple[int, ...] | None = Field(None, description="The first choice's number, for each.")
+    choices: Choices | None = Field(None, description="How many there are, for each of the A numbers.")
+    start: tuple[Whole, ...] | None = Field(None, description="The first choice's number, for each.")
+
+    @model_validator(mode="after")
+    def _sound(self) -> ActionSpace:
+        _require_sizes(self)
+        if (self.kind == "box") != (self.choices is None):
+            raise ValueError("choices belong to kinds other than box")
+        if self.kind == "box":
+            try:
+                low, high = _box(self)  # not `bounds`, which would be kept in the model
+            except (AssertionError, OverflowError, TypeError, ValueError):
+                raise ValueError(f"low and high must be numbers of type {self.dtype}") from None
+            if not (low <= high).all():
+                raise ValueError("low must not be above high")
+        return self
 
     @classmethod
     def flat(cls, low: Sequence[float], high: Sequence[float]) -> ActionSpace:
@@ -191,11 +225,7 @@ class ActionSpace(BaseModel):
     @cached_property
     def bounds(self) -> NDArray[Any]:
         """(2, *shape) lowest and highest value, in the environment's type."""
-        assert self.low is not None
-        assert self.high is not None
-        kind = np.dtype(self.dtype)
-        each = [np.array([kind.type(x) for x in bound], kind) for bound in (self.low, self.high)]
-        return np.stack([np.broadcast_to(x if x.size > 1 else x[0], (self.width,)).reshape(self.shape) for x in each])
+        return _box(self)
 
     @cached_property
     def _stretch(self) -> tuple[NDArray[Any], ...]:
@@ -246,6 +276,15 @@ class ActionSpace(BaseModel):
                     f"the {name} of the environment's action is {_short(here)}, "
                     f"the saved policy was trained with {_short(there)}"
                 )
+
+
+def _box(space: ActionSpace) -> NDArray[Any]:
+    """See `ActionSpace.bounds`."""
+    assert space.low is not None
+    assert space.high is not None
+    kind = np.dtype(space.dtype)
+    each = [np.array([kind.type(x) for x in bound], kind) for bound in (space.low, space.high)]
+    return np.stack([np.broadcast_to(x if x.size > 1 else x[0], (space.width,)).reshape(space.shape) for x in each])
 
 
 def kept(bound: NDArray[Any]) -> list[Bound]:

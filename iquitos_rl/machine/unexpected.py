@@ -36,7 +36,7 @@ def sentence(error: BaseException) -> str:
     except OSError as failure:
         place = f"its traceback could not be written ({failure.strerror}): --traceback shows it"
     else:
-        place = f"its traceback is in {path}: please report it with that file, CONTRIBUTING.md says how"
+        place = f"its traceback is in {path}: please report it with that file, SECURITY.md says how"
     return f"unexpected error: {text[:300]}; {place}"
 
 

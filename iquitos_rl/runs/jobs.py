@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
+
+import psutil
 
 from iquitos_rl.envs.gym.worker import WorkerError
 from iquitos_rl.machine import console
@@ -21,6 +25,8 @@ Task = Callable[[Interrupts], T]
 """Called with the interrupts that it should look at now and then; for other processes it must be picklable."""
 POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 1.0
+STOPPED_SECONDS = 30.0
+"""A process that stays stopped for so long counts as dead."""
 
 
 class Pool:
@@ -38,6 +44,8 @@ class Pool:
         self._stop = context.RawValue("b", 0)  # a byte without a lock, since a signal's handler reads it
         self._executor = ProcessPoolExecutor(jobs, context, _start_process, (self._stop,))  # starts with the first task
         self._running: dict[Future[Any], str] = {}
+        self._stopped: dict[int | None, float] = {}
+        """Since when processes are seen to be stopped, by their numbers."""
 
     def __enter__(self) -> Pool:
         return self
@@ -81,13 +89,25 @@ class Pool:
             if self._interrupts.number is not None:
                 self._end()
                 self._interrupts.check(self._hint)
+            self._kill_stopped()
 
     def _result(self, future: Future[Any]) -> Any:
         try:
             return future.result()
         except BrokenProcessPool:
             names = ", ".join(self._running.values())
-            raise WorkerError(f"a process died, perhaps because memory ran out, with these not done: {names}") from None
+            why = "perhaps because memory ran out or somebody stopped it"
+            raise WorkerError(f"a process died, {why}, with these not done: {names}") from None
+
+    def _kill_stopped(self) -> None:
+        """End a process that somebody has stopped, as by SIGSTOP: nobody would ever hear of it again."""
+        now = time.monotonic()
+        for process in multiprocessing.active_children():
+            with contextlib.suppress(psutil.Error):
+                if psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
+                    self._stopped.pop(process.pid, None)
+                elif now - self._stopped.setdefault(process.pid, now) >= STOPPED_SECONDS:
+                    process.kill()
 
     def _end(self) -> None:
         if any(not future.done() for future in self._running):

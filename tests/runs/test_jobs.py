@@ -194,6 +194,15 @@ def test_a_process_that_was_stopped_holds_nobody_up(monkeypatch):
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="processes are stopped otherwise")
+def test_a_process_that_stays_stopped_counts_as_dead(monkeypatch):
+    monkeypatch.setattr(jobs, "STOPPED_SECONDS", 0.0)
+    with Pool(1, Interrupts(), "hint") as pool:
+        pool.submit("stopped", stop_itself)
+        with pytest.raises(WorkerError, match="with these not done: stopped"):
+            list(pool.finished())
+
+
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals are held otherwise")
 def test_a_signal_that_comes_while_a_process_starts_waits_for_its_handler():
     with held():
