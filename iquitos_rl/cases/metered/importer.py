@@ -41,6 +41,8 @@ from iquitos_rl.version import __version__
 STEPS = (300, 600, 900, 1200, 1800, 3600)
 """Seconds of a case's row."""
 SESSION_STEP = 900
+SOLAR_CONSTANT = 1361.0
+"""W/m2; direct irradiance is never more, which the division at sunrise does not know."""
 PLACE = ("site.latitude", "site.longitude")
 
 
@@ -412,7 +414,7 @@ def _weather(
         elif "dhi" in found:
             dhi = np.minimum(np.maximum(found["dhi"], 0.0), ghi)
             height = np.cos(np.radians(np.minimum(sun.zenith, 87.0)))
-            dni = np.where(sun.zenith < 90, (ghi - dhi) / height, 0.0)
+            dni = np.where(sun.zenith < 90, np.minimum((ghi - dhi) / height, SOLAR_CONSTANT), 0.0)
             notes.append("weather: direct irradiance derived from the global and the diffuse one")
         else:
             dhi, dni = solar.split_irradiance(ghi, sun)

@@ -275,7 +275,7 @@ class _Table:
     def _optional(self, key: str) -> Floats:
         titles = self._numeric(key, NOT_ENERGY if key == "power" else None)
         if key == "power":
-            titles = [t for t in titles if not re.search(r"kwh|soc|energy|max", t, re.I)]
+            titles = [t for t in titles if not re.search(r"kwh|soc|energy", t, re.I)]
         if not titles:
             return np.full(len(self.lines), np.nan)
         self.notes.append(f"{self.name}: {key.replace('_', ' ')} from column {titles[0]}")
