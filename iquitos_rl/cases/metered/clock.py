@@ -20,6 +20,8 @@ from iquitos_rl.errors import UserError
 
 INTERVALS = (1, 2, 5, 10, 15, 20, 30, *(60 * m for m in (1, 2, 3, 5, 6, 10, 12, 15, 20, 30, 60)))
 """Seconds."""
+UNEVEN = 900
+"""Seconds of the intervals that a register read at any time is put on."""
 JITTER = 120  # seconds; at most a fifth of the interval
 ZONE_QUESTION = "say where its clock is with --zone Europe/Berlin (or UTC, America/New_York, ...)"
 
@@ -36,7 +38,10 @@ class Intervals(NamedTuple):
     instants: Times
     """(N,) datetime64[s], UTC, the stamps themselves: when a register was read."""
     doubt: str = ""
-    """The question whether stamps are begins or ends, where nothing tells; registers need no answer."""
+    """The question whether stamps are begins or ends, where nothing tells, or what is wrong with the rows' distance;
+    registers need no answer."""
+    uneven: bool = False
+    """Whether rows lie at any distance, as a register's readings may."""
 
 
 def intervals(
@@ -65,11 +70,16 @@ def intervals(
     elif not aware.any() and reading.clock is None and not zone.changes(wall.min(), wall.max()):
         zone = _zone_of_repeats(name, wall, zone, notes)
     clocks = [wall, zone.local(_utc(wall, offset))] if aware.any() else [wall]
-    seconds, moved, phase = _interval(clocks, name, lines[order], offset, notes)
-    wall = wall + moved
+    uneven = ""
+    try:
+        seconds, moved, phase = _interval(clocks, name, lines[order], offset, notes)
+    except UserError as error:
+        uneven, seconds = str(error), UNEVEN
+    else:
+        wall = wall + moved
     instants = _utc(wall, offset)
     local = zone.local(instants) if aware.any() else wall
-    label, doubt = _label(time, wall, local, seconds, phase, name, reading, notes)
+    label, doubt = ("start", uneven) if uneven else _label(time, wall, local, seconds, phase, name, reading, notes)
     ahead = np.timedelta64(seconds if label == "end" else 0, "s")
     if aware.any():
         begin = instants - ahead
@@ -80,10 +90,10 @@ def intervals(
     else:
         instants, begin = _from_wall(wall, ahead, seconds, zone, name, reading, notes)
     steps = np.diff(begin).astype(np.int64)
-    for row in np.flatnonzero(steps <= 0)[:1]:
+    for row in np.flatnonzero(steps < 0 if uneven else steps <= 0)[:1]:
         what = "repeats the row before" if steps[row] == 0 else "is earlier than the row before"
         raise UserError(f"{name}, line {lines[order][row + 1]}: its time {what}")
-    return Intervals(begin, seconds, order, zone, instants, doubt)
+    return Intervals(begin, seconds, order, zone, instants, doubt, bool(uneven))
 
 
 def _utc(wall: Times, offset: Floats) -> Times:

@@ -50,6 +50,7 @@ SUB_METER = words(
     "battery batterie* batt akku* bess storage speicher* charg* discharg* ev evse wallbox* heatpump heat_pump "
     "wärmepumpe* hvac"
 )
+EXTREME = words("max maximum min minimum peak spitze* máx* mín* std")
 NET = words("net netto neto saldo balance residual*")
 UNIT_TITLE = re.compile(r"^(unit|units|uom|unit_of_measurement|einheit|unidad|unité|eenheid)$", re.I)
 

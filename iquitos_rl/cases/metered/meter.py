@@ -10,7 +10,7 @@ import numpy as np
 from iquitos_rl.cases.iquitos.solar import Times
 from iquitos_rl.cases.metered import columns as names
 from iquitos_rl.cases.metered.clock import Intervals, intervals
-from iquitos_rl.cases.metered.counters import daily_energy, kind_of, register_energy
+from iquitos_rl.cases.metered.counters import daily_energy, evenly, kind_of, register_energy
 from iquitos_rl.cases.metered.grid import Series, gridded
 from iquitos_rl.cases.metered.numerals import decimal_marks, figure, numbers
 from iquitos_rl.cases.metered.reading import Reading
@@ -107,13 +107,16 @@ def energy_of(file: MeterFile, title: str) -> Series:
     kind = "interval"
     if unit.energy:
         kind = file.reading.quantity or kind_of(values, file.local(file.at.begin), title, file.name)
-    if kind not in ("register", "daily") and file.at.doubt:
+    if file.at.doubt and kind != "register" and (file.at.uneven or kind != "daily"):
         raise UserError(file.at.doubt)
     seconds, longest = file.at.seconds, _hours(file.reading)
     begin = file.at.begin
     if kind == "register":
         notes.append(f"{what} read as a rising register in {unit.text}: its differences are the energy")
-        begin, values = register_energy(file.at.instants, values, seconds, what, notes)
+        instants = file.at.instants
+        if file.at.uneven:
+            instants, values = evenly(instants, values, seconds, what, notes)
+        begin, values = register_energy(instants, values, seconds, what, notes)
     elif kind == "daily":
         notes.append(f"{what} read as {unit.text} counted from midnight on")
         local = file.local(file.at.instants)
@@ -192,6 +195,7 @@ def load_series(file: MeterFile) -> tuple[Series, bool]:
         found,
         lambda t: not names.PV.search(t) and not names.EXPORT.search(t),
         lambda t: bool(names.LOAD.search(t)),
+        lambda t: not names.EXTREME.search(t),
         names.is_energy,
     )
     title = names.one_of(table, found, "--load-column", notes)
@@ -231,6 +235,7 @@ def pv_series(file: MeterFile) -> Series | None:
             lambda t: not names.IMPORT.search(t) and not names.EXPORT.search(t) and not names.SUB_METER.search(t),
             lambda t: bool(names.words("pv* solar* fv photovolt*").search(t)),
             lambda t: bool(names.PV.search(t)),
+            lambda t: not names.EXTREME.search(t),
             names.is_energy,
         )
         if not found:
