@@ -174,39 +174,27 @@ def _label(
         label = reading.stamps or time.label or ""
         notes.append(span + f"stamped at the {label} of the interval{'' if reading.stamps else ', as the columns say'}")
         return label, ""
-    sides = {"own": _side(wall, seconds), "local": _side(local, seconds)}
-    label, doubt = _of_sides(sides["own"], sides["local"], time.counted)
-    if doubt:
+    own, of_site = _side(wall, seconds), _side(local, seconds)
+    label = own or of_site
+    if not label and np.isnan(time.offset).all() and wall[0] == wall[0].astype("datetime64[D]"):
+        label = "start"  # it begins at midnight, and ends in the middle of a day
+    if not label or (time.counted and own and of_site and own != of_site):
         question = (
             "do not tell whether a time is the start or the end of its interval; say --stamps start or --stamps end"
         )
         return "start", f"{name}: rows of {seconds / 60:g} minutes from {wall[0]} to {wall[-1]} {question}"
     notes.append(span + f"stamped at the {label} of the interval, for whole days")
-    if sides["local"][0] not in ("", label):
-        notes.append(
-            f"{name}: these are whole days of the stamps' own clock; --stamps {sides['local'][0]} says otherwise"
-        )
+    if of_site not in ("", label):
+        notes.append(f"{name}: these are whole days of the stamps' own clock; --stamps {of_site} says otherwise")
     return label, ""
 
 
-def _of_sides(own: tuple[str, int], local: tuple[str, int], counted: bool) -> tuple[str, bool]:
-    """What the file's own clock and the site's say together, and whether that leaves a doubt."""
-    if counted and own[0] and local[0] and own[0] != local[0] and own[1] == local[1]:
-        return "", True
-    # The clock that wrote the file knows better, unless only the other has whole days at both ends.
-    label = local[0] if local[1] > own[1] else own[0]
-    return label, not label
-
-
-def _side(clock: Times, seconds: int) -> tuple[str, int]:
-    """What the first and the last row say, and how many of them: a day's first stamp is midnight, or an interval
-    after it."""
+def _side(clock: Times, seconds: int) -> str:
+    """What the first and the last row say together: a day's first stamp is midnight, or an interval after it."""
     first, last = (clock[[0, -1]] - clock[[0, -1]].astype("datetime64[D]")).astype(np.int64)
-    if first == 0 and last == 0:
-        return "start", 1  # a span asked for with both its midnights
-    start = int(first == 0) + int(last == 86400 - seconds)
-    end = int(first == seconds) + int(last == 0)
-    return ("start", start) if start > end else ("end", end) if end > start else ("", 0)
+    if first == 0 and last == 86400 - seconds:
+        return "start"
+    return "end" if first == seconds and last == 0 else ""
 
 
 def _note_offsets(name: str, offset: Floats, counted: bool, zone: Zone, notes: list[str]) -> None:

@@ -12,7 +12,7 @@ from iquitos_rl.cases.metered import columns as names
 from iquitos_rl.cases.metered.clock import Intervals, intervals
 from iquitos_rl.cases.metered.counters import daily_energy, evenly, kind_of, register_energy
 from iquitos_rl.cases.metered.grid import Series, gridded
-from iquitos_rl.cases.metered.numerals import decimal_marks, figure, numbers
+from iquitos_rl.cases.metered.numerals import Marks, decimal_marks, figure, numbers
 from iquitos_rl.cases.metered.reading import Reading
 from iquitos_rl.cases.metered.table import Table, read_table
 from iquitos_rl.cases.metered.time_columns import TimeColumns, find_time, one_typical_year
@@ -34,7 +34,7 @@ class MeterFile:
     at: Intervals
     role: str
     reading: Reading
-    marks: dict[str, str]
+    marks: Marks
     notes: list[str] = field(repr=False)
 
     @property
@@ -57,7 +57,7 @@ class MeterFile:
         """
         if title not in self.table.columns:
             raise UserError(f"{self.name} has no column {title!r}; it has {', '.join(self.table.header)}")
-        mark = self.marks.get(title, ".")
+        mark = self.marks.of(title)
         return numbers(self.table.columns[title], mark, self.table.lines, self.name, title)[self.at.order]
 
 
@@ -82,10 +82,8 @@ def open_meter(path: Path, role: str, zone: Zone | None, reading: Reading, notes
     cells = {
         title: [figure(cell) for cell in table.columns[title]] for title in names.number_columns(table, times.titles)
     }
-    if reading.column in cells:
-        cells = {title: column for title, column in cells.items() if title == reading.column} | cells
     given = "point" if not table.separator else reading.decimal
-    marks = decimal_marks(cells, table.name, given, notes, table.separator)
+    marks = decimal_marks(cells, table.name, given, notes)
     return MeterFile(
         table, times, intervals(times, table.name, table.lines, zone, reading, notes), role, reading, marks, notes
     )

@@ -233,7 +233,7 @@ class _Table:
     def _numbers(self, title: str) -> Floats:
         given = self.reading.decimal
         marks = decimal_marks({title: [figure(cell) for cell in self.columns[title]]}, self.name, given, self.notes)
-        return numbers(self.columns[title], marks[title], self.lines, self.name, title)
+        return numbers(self.columns[title], marks.of(title), self.lines, self.name, title)
 
     def _numeric(self, key: str, without: re.Pattern[str] | None = None) -> list[str]:
         titles = [t for t in self._candidates(key) if without is None or not without.search(t)]

@@ -327,7 +327,7 @@ def test_a_register_may_be_read_at_any_time(tmp_path: Path) -> None:
     minutes = np.concatenate(([0], minutes, [72 * 60]))
     reading = 500 + np.interp(minutes, np.arange(73) * 60, np.append(0, np.cumsum(KWH)))
     rows = [
-        f"sensor.total,{value:.3f},{START + timedelta(minutes=int(minute)):%Y-%m-%dT%H:%M:%S}.123+01:00"
+        f"sensor.total,{value:.4f},{START + timedelta(minutes=int(minute)):%Y-%m-%dT%H:%M:%S}.123+01:00"
         for minute, value in zip(minutes, reading)
     ]
     path = save(tmp_path / "load.csv", "\n".join(["entity_id,energy_total_kwh,last_changed", *rows]))
