@@ -111,7 +111,7 @@ kinds = st.builds(
     newest_first=st.sampled_from([False, False, True]),
     encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "cp1252"]),
     jitter=st.sampled_from([0, 0, 0, 4]),
-    cut=st.sampled_from([0, 0, 0, 5]),
+    cut=st.sampled_from([0, 0, 0, 0, 1, 4, 5]),
     more=st.lists(
         st.sampled_from(["price EUR/kWh", "temperature", "Status", "Power factor"]), max_size=2, unique=True
     ).map(tuple),

@@ -57,6 +57,7 @@ def import_files(
     pv: Annotated[Path | None, Parameter(help="file with PV energy and, if it has it, weather")] = None,
     weather: Annotated[Path | None, Parameter(help="file with weather: EPW, TMY3, NSRDB, PVGIS or any table")] = None,
     sessions: Annotated[Path | None, Parameter(help="charging sessions: CSV, or JSON of ACN-Data, OCPI, OCPP")] = None,
+    tariff: Annotated[str | None, Parameter(help="tariff.yaml, a rate of OpenEI as JSON, or mt3, bt5a, flat")] = None,
     zone: Annotated[str | None, Parameter(help="the site's time zone, such as Europe/Berlin")] = None,
     minutes: Annotated[int | None, Parameter(help="length of the case's rows (default: that of the load file)")] = None,
     load_column: Annotated[str | None, Parameter(help="column of the load file (default: found by its name)")] = None,
@@ -103,7 +104,7 @@ def import_files(
         fill=fill,
     )
     chargers = ChargerOptions(charger_kw, discharge_kw, vehicle_kwh)
-    files = Files(load, pv, weather, sessions, said, zone, minutes, chargers)
+    files = Files(load, pv, weather, sessions, said, tariff, zone, minutes, chargers)
     changes = parse_assignments(sets)
     folder, notes = import_case(None, None, preset, year_seed, output, changes, load_column, pv_column, files)
     print("\n".join(notes))

@@ -78,7 +78,6 @@ def write_case(
     provenance: Mapping[str, Any],
     price: Floats | None = None,
     daylight: Ints | None = None,
-    day_type: Ints | None = None,
 ) -> Path:
     """Write the folder and return it.
 
@@ -89,7 +88,6 @@ def write_case(
         provenance: what case.json says before the settings.
         price: (T,) currency per kWh; that of the settings by default.
         daylight: (T,) 1 where daylight saving holds; nowhere by default.
-        day_type: (T,) 1 (Monday) to 7, 8 for a holiday; the calendar's by default.
 
     Raises:
         UserError: the output folder is not empty or not writable.
@@ -105,7 +103,7 @@ def write_case(
             "month": calendar.month,
             "hour": calendar.hour + 1,
             **minutes,
-            "day_type": calendar.day_type if day_type is None else day_type,
+            "day_type": calendar.day_type,
             "daylight_savings_status": zeros if daylight is None else daylight,
             "indoor_dry_bulb_temperature": zeros + 25,
             "non_shiftable_load": load_kwh.round(digits),

@@ -20,6 +20,8 @@ from iquitos_rl.errors import UserError
 
 INTERVALS = (1, 2, 5, 10, 15, 20, 30, *(60 * m for m in (1, 2, 3, 5, 6, 10, 12, 15, 20, 30, 60)))
 """Seconds."""
+UNEVEN = 900
+"""Seconds of the intervals that a register read at any time is put on."""
 JITTER = 120  # seconds; at most a fifth of the interval
 ZONE_QUESTION = "say where its clock is with --zone Europe/Berlin (or UTC, America/New_York, ...)"
 
@@ -36,7 +38,10 @@ class Intervals(NamedTuple):
     instants: Times
     """(N,) datetime64[s], UTC, the stamps themselves: when a register was read."""
     doubt: str = ""
-    """The question whether stamps are begins or ends, where nothing tells; registers need no answer."""
+    """The question whether stamps are begins or ends, where nothing tells, or what is wrong with the rows' distance;
+    registers need no answer."""
+    uneven: bool = False
+    """Whether rows lie at any distance, as a register's readings may."""
 
 
 def intervals(
@@ -65,11 +70,16 @@ def intervals(
     elif not aware.any() and reading.clock is None and not zone.changes(wall.min(), wall.max()):
         zone = _zone_of_repeats(name, wall, zone, notes)
     clocks = [wall, zone.local(_utc(wall, offset))] if aware.any() else [wall]
-    seconds, moved, phase = _interval(clocks, name, lines[order], offset, notes)
-    wall = wall + moved
+    uneven = ""
+    try:
+        seconds, moved, phase = _interval(clocks, name, lines[order], offset, notes)
+    except UserError as error:
+        uneven, seconds = str(error), UNEVEN
+    else:
+        wall = wall + moved
     instants = _utc(wall, offset)
     local = zone.local(instants) if aware.any() else wall
-    label, doubt = _label(time, wall, local, seconds, phase, name, reading, notes)
+    label, doubt = ("start", uneven) if uneven else _label(time, wall, local, seconds, phase, name, reading, notes)
     ahead = np.timedelta64(seconds if label == "end" else 0, "s")
     if aware.any():
         begin = instants - ahead
@@ -80,10 +90,10 @@ def intervals(
     else:
         instants, begin = _from_wall(wall, ahead, seconds, zone, name, reading, notes)
     steps = np.diff(begin).astype(np.int64)
-    for row in np.flatnonzero(steps <= 0)[:1]:
+    for row in np.flatnonzero(steps < 0 if uneven else steps <= 0)[:1]:
         what = "repeats the row before" if steps[row] == 0 else "is earlier than the row before"
         raise UserError(f"{name}, line {lines[order][row + 1]}: its time {what}")
-    return Intervals(begin, seconds, order, zone, instants, doubt)
+    return Intervals(begin, seconds, order, zone, instants, doubt, bool(uneven))
 
 
 def _utc(wall: Times, offset: Floats) -> Times:
@@ -164,39 +174,27 @@ def _label(
         label = reading.stamps or time.label or ""
         notes.append(span + f"stamped at the {label} of the interval{'' if reading.stamps else ', as the columns say'}")
         return label, ""
-    sides = {"own": _side(wall, seconds), "local": _side(local, seconds)}
-    label, doubt = _of_sides(sides["own"], sides["local"], time.counted)
-    if doubt:
+    own, of_site = _side(wall, seconds), _side(local, seconds)
+    label = own or of_site
+    if not label and np.isnan(time.offset).all() and wall[0] == wall[0].astype("datetime64[D]"):
+        label = "start"  # it begins at midnight, and ends in the middle of a day
+    if not label or (time.counted and own and of_site and own != of_site):
         question = (
             "do not tell whether a time is the start or the end of its interval; say --stamps start or --stamps end"
         )
         return "start", f"{name}: rows of {seconds / 60:g} minutes from {wall[0]} to {wall[-1]} {question}"
     notes.append(span + f"stamped at the {label} of the interval, for whole days")
-    if sides["local"][0] not in ("", label):
-        notes.append(
-            f"{name}: these are whole days of the stamps' own clock; --stamps {sides['local'][0]} says otherwise"
-        )
+    if of_site not in ("", label):
+        notes.append(f"{name}: these are whole days of the stamps' own clock; --stamps {of_site} says otherwise")
     return label, ""
 
 
-def _of_sides(own: tuple[str, int], local: tuple[str, int], counted: bool) -> tuple[str, bool]:
-    """What the file's own clock and the site's say together, and whether that leaves a doubt."""
-    if counted and own[0] and local[0] and own[0] != local[0] and own[1] == local[1]:
-        return "", True
-    # The clock that wrote the file knows better, unless only the other has whole days at both ends.
-    label = local[0] if local[1] > own[1] else own[0]
-    return label, not label
-
-
-def _side(clock: Times, seconds: int) -> tuple[str, int]:
-    """What the first and the last row say, and how many of them: a day's first stamp is midnight, or an interval
-    after it."""
+def _side(clock: Times, seconds: int) -> str:
+    """What the first and the last row say together: a day's first stamp is midnight, or an interval after it."""
     first, last = (clock[[0, -1]] - clock[[0, -1]].astype("datetime64[D]")).astype(np.int64)
-    if first == 0 and last == 0:
-        return "start", 1  # a span asked for with both its midnights
-    start = int(first == 0) + int(last == 86400 - seconds)
-    end = int(first == seconds) + int(last == 0)
-    return ("start", start) if start > end else ("end", end) if end > start else ("", 0)
+    if first == 0 and last == 86400 - seconds:
+        return "start"
+    return "end" if first == seconds and last == 0 else ""
 
 
 def _note_offsets(name: str, offset: Floats, counted: bool, zone: Zone, notes: list[str]) -> None:

@@ -18,15 +18,22 @@ def words(text: str) -> re.Pattern[str]:
 
 
 OTHER = words(
-    "tarif* price* precio* preis* cost* kosten coste* prix preco* preço* soles pen usd eur euro* ahorro* saving* co2 "
-    "co2e "
-    "carbon* emission* punta factor faktor powerfactor rate rates volt* voltage current strom(?:stärke) amps ampere* "
-    "freq* "
-    "temp* soc "
-    "capacity status state_of* quality count* humid* wind* ghi dni dhi irrad* fee charges? income revenue reactive "
+    # money
+    "tarif* price* precio* preis* cost* kosten coste* prix preco* preço* soles pen usd eur euro* ahorro* saving* fee "
+    "income "
+    "revenue "
+    # emissions
+    "co2 co2e carbon* emission* "
+    # what is measured beside energy
+    "factor faktor powerfactor rate rates volt* voltage current amps ampere* freq* temp* soc capacity reactive "
     "apparent "
-    "blind* reactiva aparente peak_hours limit"
+    "blind* reactiva aparente limit "
+    # weather
+    "humid* wind* ghi dni dhi irrad* "
+    # what is said about a row
+    "status state_of* quality count* punta peak_hours"
 )
+"""Columns that are neither energy nor power."""
 PER_UNIT = re.compile(r"(?:/|\bper\b|\bpro\b|\bpor\b)\s*[kM]?Wh", re.I)
 PV = words(
     "pv* solar* fv photovolt* fotovolt* generat* generac* erzeug* produ[ckz]* yield ertrag* inverter wechselrichter* "
@@ -35,11 +42,10 @@ PV = words(
 DC = words("dc dc_* gleichstrom*")
 EXPORT = words(
     "export* einspeis* inject* feed feedin feed_in feed-in return* surplus excedent* excess vertid* rückspeis* "
-    "rueckspeis* "
-    "teruglever* injection levert sold sell ausspeis* to_grid netzeinspeisung 2\\.8\\.0 2\\.8\\.1 wiedereingespeist"
+    "rueckspeis* teruglever* sold sell to_grid netzeinspeisung 2\\.8\\.0 2\\.8\\.1"
 )
 IMPORT = words(
-    "import* bezug* netzbezug* bezogen afname afgenomen soutir* purchas* bought from_grid drawn 1\\.8\\.0 1\\.8\\.1"
+    "import* bezug* netzbezug* bezogen afname afgenomen soutir* purchas* bought from_grid 1\\.8\\.0 1\\.8\\.1"
 )
 LOAD = words(
     "load* last* consum* usage used use demand* verbrauch* carga* house* haus* home* site building total* energy "
@@ -50,6 +56,8 @@ SUB_METER = words(
     "battery batterie* batt akku* bess storage speicher* charg* discharg* ev evse wallbox* heatpump heat_pump "
     "wärmepumpe* hvac"
 )
+"""Parts of a site: their columns are its load only where there is no other."""
+EXTREME = words("max maximum min minimum peak spitze* máx* mín* std")
 NET = words("net netto neto saldo balance residual*")
 UNIT_TITLE = re.compile(r"^(unit|units|uom|unit_of_measurement|einheit|unidad|unité|eenheid)$", re.I)
 

@@ -75,6 +75,16 @@ def _is_daily(values: Floats, usual: float, falls: Ints, times: Times) -> bool:
     return bool(near_midnight.mean() > 0.8 and small.mean() > 0.8)
 
 
+def evenly(instants: Times, values: Floats, seconds: int, what: str, notes: list[str]) -> tuple[Times, Floats]:
+    """A register that was read at any time, at even times: between two readings it rises evenly."""
+    clean = without_dropouts(values)
+    there = ~np.isnan(clean)
+    at = instants[there].astype(np.int64)
+    grid = np.arange(-(-at[0] // seconds) * seconds, at[-1] + 1, seconds)
+    notes.append(f"{what}: read at any time, taken every {seconds / 60:g} minutes between readings")
+    return grid.astype("datetime64[s]"), np.interp(grid, at, clean[there])
+
+
 def register_energy(instants: Times, values: Floats, seconds: int, what: str, notes: list[str]) -> tuple[Times, Floats]:
     """(begin, energy) of every interval between the first and the last reading of a register.
 

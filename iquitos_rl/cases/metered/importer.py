@@ -20,7 +20,7 @@ from iquitos_rl.cases.iquitos.build import (
     stream,
     visit_figures,
 )
-from iquitos_rl.cases.iquitos.presets import CaseSettings, Overrides
+from iquitos_rl.cases.iquitos.presets import TARIFFS, CaseSettings, Overrides, with_changes
 from iquitos_rl.cases.iquitos.solar import WEATHER_NAMES, Calendar, Sun, Times, Weather
 from iquitos_rl.cases.iquitos.visits import Visits
 from iquitos_rl.cases.iquitos.write import Socket, preset_sockets, write_case
@@ -32,6 +32,7 @@ from iquitos_rl.cases.metered.period import Period, common, days, fitted, requir
 from iquitos_rl.cases.metered.plausible import load_warnings, pv_warnings
 from iquitos_rl.cases.metered.reading import Reading
 from iquitos_rl.cases.metered.sessions import ChargerOptions, Session, fleet, read_sessions
+from iquitos_rl.cases.metered.tariff_file import OwnTariff, demand_settings, prices, read_tariff_file
 from iquitos_rl.cases.metered.weather_file import read_weather, weather_columns
 from iquitos_rl.cases.metered.zone import Zone, fixed_zone, named_zone
 from iquitos_rl.cases.site import Floats
@@ -41,6 +42,8 @@ from iquitos_rl.version import __version__
 STEPS = (300, 600, 900, 1200, 1800, 3600)
 """Seconds of a case's row."""
 SESSION_STEP = 900
+SOLAR_CONSTANT = 1361.0
+"""W/m2; direct irradiance is never more, which the division at sunrise does not know."""
 PLACE = ("site.latitude", "site.longitude")
 
 
@@ -54,6 +57,8 @@ class Files:
     sessions: Path | None = None
     readings: Mapping[str, Reading] = field(default_factory=dict)
     """Role of a file to what its owner says about it."""
+    tariff: str | None = None
+    """A tariff.yaml, a rate of OpenEI as JSON, or the name of a kind of tariff."""
     zone: str | None = None
     minutes: int | None = None
     """Length of the case's rows; that of the load file by default."""
@@ -118,7 +123,15 @@ def import_case(
     chosen = isinstance(settings, CaseSettings) or "pv.model" in (settings or {})
     chosen = chosen and resolved.pv.model != "metered"
     site = _read(files, zone, notes)
-    require_tariff(given)
+    tariff = None
+    if files.tariff is None:
+        require_tariff(given)
+    elif files.tariff in TARIFFS:
+        resolved = with_changes(resolved, {"tariff.kind": files.tariff})
+    else:
+        tariff = read_tariff_file(Path(files.tariff), notes)
+        charges = demand_settings(tariff, Path(files.tariff).name)
+        resolved = resolved.model_copy(update={"tariff": charges})
     step = _step(site, files, notes)
     period = _period(site, files, step, notes)
     parts = years(period, _zone(site))
@@ -129,7 +142,7 @@ def import_case(
         name = str(_zone(site).local(np.array([part.first]))[0])[:4]
         own = folder / name if len(parts) > 1 else folder
         own_notes = list(notes) if len(parts) > 1 else notes
-        _write(own, preset, year_seed, resolved, given, chosen, site, part, step, files, own_notes)
+        _write(own, preset, year_seed, resolved, given, chosen, site, part, step, files, own_notes, tariff)
         notes.extend(note for note in own_notes if note not in notes)
     return folder, notes
 
@@ -244,6 +257,7 @@ def _write(
     step: int,
     files: Files,
     notes: list[str],
+    tariff: OwnTariff | None,
 ) -> Path:
     """Write the case of one period."""
     zone, load = _zone(site), site.load
@@ -269,6 +283,10 @@ def _write(
     else:
         columns = _constant_columns(weather)
     sockets, about = _sockets(site, calendar, settings, year_seed, files, notes)
+    price = None
+    if tariff is not None and files.tariff is not None:
+        path = Path(files.tariff)
+        price = prices(tariff, calendar, zone, path.parent, path.name, notes)
     daylight = zone.daylight(utc).astype(np.int64)
     figures = series_figures(calendar, settings, weather, load_kwh, pv_kw) | about
     measured = "ghi" in found and "temperature" in found
@@ -286,7 +304,7 @@ def _write(
         "assumptions": notes,
         "figures": figures,
     }
-    return write_case(output, settings, calendar, load_kwh, pv_kw, columns, sockets, provenance, daylight=daylight)
+    return write_case(output, settings, calendar, load_kwh, pv_kw, columns, sockets, provenance, price, daylight)
 
 
 def _on_calendar(
@@ -412,7 +430,7 @@ def _weather(
         elif "dhi" in found:
             dhi = np.minimum(np.maximum(found["dhi"], 0.0), ghi)
             height = np.cos(np.radians(np.minimum(sun.zenith, 87.0)))
-            dni = np.where(sun.zenith < 90, (ghi - dhi) / height, 0.0)
+            dni = np.where(sun.zenith < 90, np.minimum((ghi - dhi) / height, SOLAR_CONSTANT), 0.0)
             notes.append("weather: direct irradiance derived from the global and the diffuse one")
         else:
             dhi, dni = solar.split_irradiance(ghi, sun)

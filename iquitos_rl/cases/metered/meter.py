@@ -10,9 +10,9 @@ import numpy as np
 from iquitos_rl.cases.iquitos.solar import Times
 from iquitos_rl.cases.metered import columns as names
 from iquitos_rl.cases.metered.clock import Intervals, intervals
-from iquitos_rl.cases.metered.counters import daily_energy, kind_of, register_energy
+from iquitos_rl.cases.metered.counters import daily_energy, evenly, kind_of, register_energy
 from iquitos_rl.cases.metered.grid import Series, gridded
-from iquitos_rl.cases.metered.numerals import decimal_marks, figure, numbers
+from iquitos_rl.cases.metered.numerals import Marks, decimal_marks, figure, numbers
 from iquitos_rl.cases.metered.reading import Reading
 from iquitos_rl.cases.metered.table import Table, read_table
 from iquitos_rl.cases.metered.time_columns import TimeColumns, find_time, one_typical_year
@@ -34,7 +34,7 @@ class MeterFile:
     at: Intervals
     role: str
     reading: Reading
-    marks: dict[str, str]
+    marks: Marks
     notes: list[str] = field(repr=False)
 
     @property
@@ -57,7 +57,7 @@ class MeterFile:
         """
         if title not in self.table.columns:
             raise UserError(f"{self.name} has no column {title!r}; it has {', '.join(self.table.header)}")
-        mark = self.marks.get(title, ".")
+        mark = self.marks.of(title)
         return numbers(self.table.columns[title], mark, self.table.lines, self.name, title)[self.at.order]
 
 
@@ -82,10 +82,8 @@ def open_meter(path: Path, role: str, zone: Zone | None, reading: Reading, notes
     cells = {
         title: [figure(cell) for cell in table.columns[title]] for title in names.number_columns(table, times.titles)
     }
-    if reading.column in cells:
-        cells = {title: column for title, column in cells.items() if title == reading.column} | cells
     given = "point" if not table.separator else reading.decimal
-    marks = decimal_marks(cells, table.name, given, notes, table.separator)
+    marks = decimal_marks(cells, table.name, given, notes)
     return MeterFile(
         table, times, intervals(times, table.name, table.lines, zone, reading, notes), role, reading, marks, notes
     )
@@ -107,13 +105,16 @@ def energy_of(file: MeterFile, title: str) -> Series:
     kind = "interval"
     if unit.energy:
         kind = file.reading.quantity or kind_of(values, file.local(file.at.begin), title, file.name)
-    if kind not in ("register", "daily") and file.at.doubt:
+    if file.at.doubt and kind != "register" and (file.at.uneven or kind != "daily"):
         raise UserError(file.at.doubt)
     seconds, longest = file.at.seconds, _hours(file.reading)
     begin = file.at.begin
     if kind == "register":
         notes.append(f"{what} read as a rising register in {unit.text}: its differences are the energy")
-        begin, values = register_energy(file.at.instants, values, seconds, what, notes)
+        instants = file.at.instants
+        if file.at.uneven:
+            instants, values = evenly(instants, values, seconds, what, notes)
+        begin, values = register_energy(instants, values, seconds, what, notes)
     elif kind == "daily":
         notes.append(f"{what} read as {unit.text} counted from midnight on")
         local = file.local(file.at.instants)
@@ -192,6 +193,7 @@ def load_series(file: MeterFile) -> tuple[Series, bool]:
         found,
         lambda t: not names.PV.search(t) and not names.EXPORT.search(t),
         lambda t: bool(names.LOAD.search(t)),
+        lambda t: not names.EXTREME.search(t),
         names.is_energy,
     )
     title = names.one_of(table, found, "--load-column", notes)
@@ -231,6 +233,7 @@ def pv_series(file: MeterFile) -> Series | None:
             lambda t: not names.IMPORT.search(t) and not names.EXPORT.search(t) and not names.SUB_METER.search(t),
             lambda t: bool(names.words("pv* solar* fv photovolt*").search(t)),
             lambda t: bool(names.PV.search(t)),
+            lambda t: not names.EXTREME.search(t),
             names.is_energy,
         )
         if not found:

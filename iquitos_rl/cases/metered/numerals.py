@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -58,7 +59,7 @@ def unit_behind(texts: Sequence[str]) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-class _Marks:
+class _Proofs:
     """What the cells of one column say about its decimal mark."""
 
     def __init__(self, texts: Sequence[str]) -> None:
@@ -88,52 +89,59 @@ class _Marks:
             self.proofs.setdefault(mark, text)
 
 
-def decimal_marks(
-    columns: Mapping[str, Sequence[str]], name: str, given: str | None, notes: list[str], separator: str = ";"
-) -> dict[str, str]:
+class Marks(NamedTuple):
+    """Title of a column to its decimal mark, or to the question where nothing tells it."""
+
+    known: dict[str, str]
+    questions: dict[str, str]
+
+    def of(self, title: str) -> str:
+        """The decimal mark of a column. Raises UserError: the question."""
+        if title in self.questions:
+            raise UserError(self.questions[title])
+        return self.known.get(title, ".")
+
+
+def decimal_marks(columns: Mapping[str, Sequence[str]], name: str, given: str | None, notes: list[str]) -> Marks:
     """The decimal mark of each column: what its cells prove, else what the file's other columns prove.
+
+    Nothing is known of a column that proves both marks, or none (1,200 may be 1200 or 1.2).
 
     Args:
         columns: title to cells that are figures, as `figure` returns them.
         given: "point" or "comma" where the owner says it.
-        separator: of the file's columns. Where commas separate columns, a point parts no thousands: who writes 1.234
-            for a thousand writes decimal commas, and separates by semicolons.
-
-    Raises:
-        UserError: a column proves both marks, or none (1,200 may be 1200 or 1.2): the question.
     """
     if given is not None:
-        return dict.fromkeys(columns, "." if given == "point" else ",")
-    marks = {title: _Marks(texts) for title, texts in columns.items()}
+        return Marks(dict.fromkeys(columns, "." if given == "point" else ","), {})
+    marks = {title: _Proofs(texts) for title, texts in columns.items()}
     proofs = {mark: cell for found in marks.values() for mark, cell in found.proofs.items()}
-    result = {}
+    result = Marks({}, {})
     for title, found in marks.items():
-        if len(found.proofs) == 2:
-            point, comma = found.proofs["."], found.proofs[","]
-            raise UserError(
-                f"{name}: {title} has decimal points ({point}) and decimal commas ({comma}); "
-                "say --decimal point or --decimal comma"
-            )
         own = found.proofs or (proofs if len(proofs) == 1 else {})
-        if not own and "." in found.doubtful and separator == ",":
-            notes.append(
-                f"{name}: {title} {found.doubtful['.']!r} has a decimal point, for commas separate the columns"
+        if len(own) == 2:
+            result.questions[title] = (
+                f"{name}: {title} has decimal points ({own['.']}) and decimal commas ({own[',']}); say --decimal "
+                "point or "
+                "--decimal comma"
             )
-            own = {".": ""}
-        if not own and found.doubtful:
-            mark, cell = next(iter(found.doubtful.items()))
-            joined, parted = cell.replace(mark, ""), cell.replace(mark, ".")
-            means = (parted, joined) if mark == "." else (joined, parted)
-            raise UserError(
-                f"{name}: {title} {cell!r} may be {joined} or {parted}; say --decimal point (it is {means[0]}) or "
-                f"--decimal comma (it is {means[1]})"
-            )
-        result[title] = next(iter(own), ".")
-    if "," in result.values():
+        elif not own and found.doubtful:
+            result.questions[title] = _question(f"{name}: {title}", *next(iter(found.doubtful.items())))
+        else:
+            result.known[title] = next(iter(own), ".")
+    if "," in result.known.values():
         notes.append(f"{name}: numbers have a decimal comma")
-    elif any("," in found.doubtful for found in marks.values()):
+    elif any("," in marks[title].doubtful for title in result.known):
         notes.append(f"{name}: commas part thousands")
     return result
+
+
+def _question(what: str, mark: str, cell: str) -> str:
+    joined, parted = cell.replace(mark, ""), cell.replace(mark, ".")
+    point, comma = (parted, joined) if mark == "." else (joined, parted)
+    return (
+        f"{what} {cell!r} may be {joined} or {parted}; say --decimal point (it is {point}) or --decimal comma (it is "
+        f"{comma})"
+    )
 
 
 def numbers(texts: Sequence[str], mark: str, lines: Ints, name: str, title: str) -> Floats:

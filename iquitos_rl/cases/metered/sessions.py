@@ -233,7 +233,7 @@ class _Table:
     def _numbers(self, title: str) -> Floats:
         given = self.reading.decimal
         marks = decimal_marks({title: [figure(cell) for cell in self.columns[title]]}, self.name, given, self.notes)
-        return numbers(self.columns[title], marks[title], self.lines, self.name, title)
+        return numbers(self.columns[title], marks.of(title), self.lines, self.name, title)
 
     def _numeric(self, key: str, without: re.Pattern[str] | None = None) -> list[str]:
         titles = [t for t in self._candidates(key) if without is None or not without.search(t)]
@@ -275,7 +275,7 @@ class _Table:
     def _optional(self, key: str) -> Floats:
         titles = self._numeric(key, NOT_ENERGY if key == "power" else None)
         if key == "power":
-            titles = [t for t in titles if not re.search(r"kwh|soc|energy|max", t, re.I)]
+            titles = [t for t in titles if not re.search(r"kwh|soc|energy", t, re.I)]
         if not titles:
             return np.full(len(self.lines), np.nan)
         self.notes.append(f"{self.name}: {key.replace('_', ' ')} from column {titles[0]}")

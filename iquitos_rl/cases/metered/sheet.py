@@ -122,7 +122,7 @@ def _agrees(widths: Counter[int], count: int) -> bool:
 
 def _workbook(path: Path, content: bytes, notes: list[str]) -> Sheet:
     """The sheet with most rows."""
-    import openpyxl  # type: ignore[import-untyped]
+    import openpyxl
 
     try:
         book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True)

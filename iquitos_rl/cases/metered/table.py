@@ -19,8 +19,10 @@ TOTAL = re.compile(
     r"^\W*(total|sum|summe|gesamt|suma|somme|totaal|mean|average|mittel\w*|max\w*|min\w*|media|promedio)\b", re.I
 )
 UNIT_CELL = re.compile(
-    r"^[\[(]?\s*([kKMGmµ]?[WwJ][hH]?(/m[²2])?|°?[CFK]|%|m/s|-|h{1,2}:?m{2}|[A-Z]{3}|local|utc)\s*[\])]?$"
+    r"^[\[(]?\s*([kKMGmµ]?[WwJ][hH]?(/m[²2])?|°?[CFK]|%|m/s|-|h{1,2}:?m{2}|[A-Z]{3}|local|utc|"
+    r"(?:[dDtTmMyYjJhHs]{1,4}[.\-/: ]*){2,8})\s*[\])]?$"
 )
+"""A cell of a row of units, such as [kWh] or TT.MM.JJJJ hh:mm."""
 LABEL = re.compile(
     r"^\W*(?:h|he|hr|hour|hora|stunde|std|p|period)?[\s_.-]*0*(\d{1,2})(?:[:.h](\d{2}))?(?::00)?\W*$", re.I
 )
@@ -208,8 +210,8 @@ def _one_day_a_row(table: Table, notes: list[str]) -> Table:
         raise UserError(f"{table.name}: one day a row, but no column holds dates")
     notes.append(f"{table.name}: one day a row, {len(titles)} values each; {titles[0]} begins at 00:00")
     days, count = table.columns[stamp], len(titles)
-    unit = next((line for line in table.around), "")
-    title = f"value {unit}".strip() if unit else "value"
+    about = next(iter(table.around), "") or stamp
+    title = f"value ({about})"
     columns = {
         stamp: [day for day in days for _ in titles],
         "time of day": [f"{b // 60:02d}:{b % 60:02d}" for _ in days for b in begins],

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from iquitos_rl.cases.metered.importer import Files, import_case
+from iquitos_rl.cases.metered.reading import Reading
 from iquitos_rl.cases.plausibility import check_case
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.errors import UserError
@@ -199,7 +200,9 @@ def test_unlabelled_utc_is_suspected(tmp_path: Path) -> None:
     load = write(tmp_path / "load.csv", hourly_rows(24 * 5))
     rows = typical_rows(24 * 6, offset="")
     shifted = [rows[0]] + [a.split(",")[0] + b[b.index(",") :] for a, b in zip(rows[6:], rows[1:])]
-    folder, _ = import_case(load, write(tmp_path / "pv.csv", shifted), "iquitos-38", 0, tmp_path / "case", SMALL)
+    files = Files(readings={"pv": Reading(stamps="start")})
+    pv = write(tmp_path / "pv.csv", shifted)
+    folder, _ = import_case(load, pv, "iquitos-38", 0, tmp_path / "case", SMALL, files=files)
     warnings = json.loads((folder / "case.json").read_text(encoding="utf-8"))["warnings"]
     assert any("PV is centred on 16.9" in text and "--clock pv=utc" in text for text in warnings)
 

@@ -318,3 +318,22 @@ def test_every_form_holds_the_same_pv(name: str, tmp_path: Path) -> None:
     expected = {f"{moment:%Y-%m-%dT%H:%M:%S}": value for moment, value in zip(hours(), PV)}
     assert series.values.sum() == pytest.approx(54.0)
     assert all(shown[moment] == pytest.approx(expected[moment]) for moment in shown)
+
+
+def test_a_register_may_be_read_at_any_time(tmp_path: Path) -> None:
+    """As a home automation records it: whenever it changed."""
+    rng = np.random.default_rng(0)
+    minutes = np.sort(rng.choice(np.arange(1, 72 * 60 - 1), 400, replace=False))
+    minutes = np.concatenate(([0], minutes, [72 * 60]))
+    reading = 500 + np.interp(minutes, np.arange(73) * 60, np.append(0, np.cumsum(KWH)))
+    rows = [
+        f"sensor.total,{value:.4f},{START + timedelta(minutes=int(minute)):%Y-%m-%dT%H:%M:%S}.123+01:00"
+        for minute, value in zip(minutes, reading)
+    ]
+    path = save(tmp_path / "load.csv", "\n".join(["entity_id,energy_total_kwh,last_changed", *rows]))
+    kwh, first, _ = read_load(path)
+    assert first == np.datetime64(START)
+    assert kwh.sum() == pytest.approx(96.0, abs=0.01)
+    assert np.allclose(kwh.reshape(-1, 4).sum(1), KWH, atol=0.2)
+    with pytest.raises(UserError, match="minutes apart"):
+        read_load(save(tmp_path / "load.csv", path.read_text().replace("energy_total_kwh", "power_kW")))
