@@ -15,6 +15,7 @@ import json
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +61,8 @@ def speed(name: str, site: Site, seconds: float) -> float:
         if time.process_time() - begun > seconds:
             raise TimeIsUp
 
-    try:
+    with suppress(TimeIsUp):
         agent.learn(10**9, on_step=watch)
-    except TimeIsUp:
-        pass
     return float(agent.steps / (time.process_time() - begun))
 
 
@@ -110,7 +109,8 @@ def as_markdown(result: dict[str, Any]) -> str:
             rows.append([site, name, str(len(runs)), each, share, *(f"{x:,.0f}" for x in means)])
     facts = f"{listed(result['machine'])}; {listed(result['versions'])}"
     text = __doc__.split("\n\n", 2)[2].strip().replace("\n", " ")
-    return f"# Equal processor time, without a guide\n\n`{result['command']}`; {facts}.\n\n{text}\n\n{markdown_table(rows)}"
+    head = f"# Equal processor time, without a guide\n\n`{result['command']}`; {facts}."
+    return f"{head}\n\n{text}\n\n{markdown_table(rows)}"
 
 
 def main() -> int:
