@@ -181,7 +181,7 @@ class Readers:
         found = {name: [json.dumps(document).encode()] for name, document in documents.items()}
         return found | {
             "settings": [*found["settings"], b"seed: 3\nagent:\n  hidden: [8, 8]\ntask: {objective: {preset: co2}}\n"],
-            "assignment": [b"agent.gamma=0.98", b"task.objective.preset=co2", b"case_settings={pv: {model: pvwatts}}"],
+            "assignment": [b"seed=3", b"task.objective.preset=co2", b"case_settings={pv: {model: pvwatts}}"],
             "building": [(self.case / "Building_1.csv").read_bytes()],
             "charger": [(self.case / "moto_001.csv").read_bytes()],
             "weather": [(self.case / "weather.csv").read_bytes()],

@@ -149,6 +149,8 @@ def parity(
 
     if steps is not None and steps < 1:
         raise UserError(f"--steps must be at least 1, not {steps}")
+    if not 0 <= seed < 2**31:
+        raise UserError(f"--seed must be at least 0 and below {2**31}, not {seed}")
     found = compare(folder, steps, seed)
     print("\n".join(report(found)))
     failures = found.failures()

@@ -26,6 +26,7 @@ from iquitos_rl.assignments import read_value
 from iquitos_rl.config import RunSettings
 from iquitos_rl.errors import Failure, UserError
 from iquitos_rl.machine import console, unexpected
+from iquitos_rl.machine.inputs import is_text
 from iquitos_rl.machine.interrupt import Interrupted
 
 Words = Annotated[tuple[str, ...], Parameter(parse=False)]
@@ -71,6 +72,9 @@ def run_app(app: App, argv: Sequence[str] | None = None) -> int:
             words[n] = "--resume="  # it may stand without a folder, which no parser tells from one with an argument
 
     def body() -> int:
+        for word in words:
+            if not is_text(word):
+                raise UserError(f"{ascii(word)[:200]} is no text in UTF-8, so it can be written to no file")
         try:
             command, bound, unparsed = app.parse_args(words, exit_on_error=False, print_error=False)
         except UnusedCliTokensError as error:

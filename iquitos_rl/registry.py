@@ -131,7 +131,7 @@ def load_plugins() -> None:
                 import_module(name)
         except Exception as error:  # whatever the code of a plugin raises
             _loaded.discard(name)
-            reason = str(error) if isinstance(error, ImportError | OSError | SyntaxError) else repr(error)
+            reason = str(error) if isinstance(error, ImportError | OSError | SyntaxError | UserError) else repr(error)
             raise UserError(f"the plugin {shown(name)} cannot be imported: {reason}") from error
 
 

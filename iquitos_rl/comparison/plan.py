@@ -94,9 +94,9 @@ def plan(request: ComparisonRequest) -> Comparison:
     for name in request.agents:
         if name not in AGENTS:
             raise UserError(f"--agents {name}: there are {', '.join(AGENTS)}")
-    for name in ("seeds", "eval_years", "jobs"):
-        if getattr(request, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} {getattr(request, name)}: at least 1")
+    for name, most in (("seeds", 10_000), ("eval_years", 1_000), ("jobs", 1_024)):
+        if not 1 <= getattr(request, name) <= most:
+            raise UserError(f"--{name.replace('_', '-')} {getattr(request, name)}: at least 1 and at most {most}")
     flags = dict(request.flags)
     if request.eval_cases:
         flags["eval_case"] = request.eval_cases[0]

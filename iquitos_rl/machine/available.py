@@ -21,7 +21,7 @@ def parse_size(text: str) -> int:
     Raises:
         UserError: the text is not a size.
     """
-    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(i?)b?\s*", text.lower())
+    found = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([kmgt]?)(i?)b?\s*", text.lower())
     if found is None:
         raise UserError(f"{text!r} is not a size: expected e.g. 8GiB, 500MB")
     return int(float(found[1]) * (1024 if found[3] else 1000) ** " kmgt".index(found[2] or " "))

@@ -57,12 +57,14 @@ def digest(*parts: Any) -> str:
 
 
 def folder_digest(folder: Path) -> str:
-    """SHA-256 of a folder's files and their names.
+    """SHA-256 of a folder's files and their names, those of folders in it included.
 
     Raises:
         InputError: one cannot be read.
     """
-    return digest(*((path.name, hashlib.sha256(read_bytes(path)).hexdigest()) for path in sorted(folder.iterdir())))
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    sums = (hashlib.sha256(read_bytes(path)).hexdigest() for path in files)
+    return digest(*((path.relative_to(folder).as_posix(), own) for path, own in zip(files, sums)))
 
 
 def move_aside(path: Path) -> None:
