@@ -73,9 +73,8 @@ def find_time(table: Table, reading: Reading, notes: list[str]) -> TimeColumns:
     if found is None:
         first = ", ".join(cells[0] for cells in table.columns.values())
         raise UserError(
-            f"{table.name}, line {table.lines[0]}: no column holds a date and time ({first}); if the rows follow "
-            "each other "
-            "evenly, say --start 2024-01-01T00:00 --step 60"
+            f"{table.name}, line {table.lines[0]}: no column holds a date and time ({first}); if the rows follow each "
+            "other evenly, say --start 2024-01-01T00:00 --step 60"
         )
     return found
 
