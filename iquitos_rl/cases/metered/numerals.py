@@ -72,7 +72,7 @@ class _Proofs:
 
     def _look(self, text: str) -> None:
         points, commas = text.count("."), text.count(",")
-        if not points and not commas:
+        if not NUMBER.fullmatch(text) or not (points or commas):
             return
         if points and commas:
             last = "." if text.rfind(".") > text.rfind(",") else ","
