@@ -259,8 +259,7 @@ def _follows_daylight(
         at = unknown[0]
         raise UserError(
             f"{name}: {str(at.first).replace('T', ' ')} comes once on the day when {zone.name} puts the clock back; "
-            "say "
-            "--clock standard (no daylight saving) or --clock daylight (an hour is missing)"
+            "say --clock standard (no daylight saving) or --clock daylight (an hour is missing)"
         )
     if no:
         notes.append(f"{name}: the clock shows standard time all year, without daylight saving")

@@ -20,14 +20,12 @@ def words(text: str) -> re.Pattern[str]:
 OTHER = words(
     # money
     "tarif* price* precio* preis* cost* kosten coste* prix preco* preço* soles pen usd eur euro* ahorro* saving* fee "
-    "income "
-    "revenue "
+    "income revenue "
     # emissions
     "co2 co2e carbon* emission* "
     # what is measured beside energy
     "factor faktor powerfactor rate rates volt* voltage current amps ampere* freq* temp* soc capacity reactive "
-    "apparent "
-    "blind* reactiva aparente limit "
+    "apparent blind* reactiva aparente limit "
     # weather
     "humid* wind* ghi dni dhi irrad* "
     # what is said about a row
@@ -49,8 +47,7 @@ IMPORT = words(
 )
 LOAD = words(
     "load* last* consum* usage used use demand* verbrauch* carga* house* haus* home* site building total* energy "
-    "energie* "
-    "import* bezug* netzbezug* afname grid mall"
+    "energie* import* bezug* netzbezug* afname grid mall"
 )
 SUB_METER = words(
     "battery batterie* batt akku* bess storage speicher* charg* discharg* ev evse wallbox* heatpump heat_pump "

@@ -52,8 +52,7 @@ def kind_of(values: Floats, local: Times, title: str, what: str) -> str:
     if not named and clean[0] < 24 * usual:
         raise UserError(
             f"{what}: {title} rises from row to row; say --quantity register (a meter's register) or --quantity "
-            "interval "
-            "(energy of each interval)"
+            "interval (energy of each interval)"
         )
     return "register"
 

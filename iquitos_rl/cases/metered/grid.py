@@ -75,8 +75,7 @@ def _filled(grid: Times, series: Floats, seconds: int, what: str, longest: float
     if hours > longest:
         raise UserError(
             f"{what} misses {hours:g} hours from {at} UTC; gaps up to {longest:g} hours are filled with the same "
-            "hours of "
-            f"the day before, --fill {np.ceil(hours):g} fills this one too"
+            f"hours of the day before, --fill {np.ceil(hours):g} fills this one too"
         )
     per_day, filled = DAY // seconds, series.copy()
     for row in np.flatnonzero(missing):
@@ -87,8 +86,7 @@ def _filled(grid: Times, series: Floats, seconds: int, what: str, longest: float
             filled[row] = filled[source]
     notes.append(
         f"{what}: {int(missing.sum())} missing values in {len(starts)} gaps (first {grid[starts[0]]} UTC, longest "
-        f"{hours:g} "
-        "h) filled with those of the same times of the day before"
+        f"{hours:g} h) filled with those of the same times of the day before"
     )
     alone = np.isnan(filled)
     if alone.any():

@@ -44,6 +44,7 @@ STEPS = (300, 600, 900, 1200, 1800, 3600)
 SESSION_STEP = 900
 SOLAR_CONSTANT = 1361.0
 """W/m2; direct irradiance is never more, which the division at sunrise does not know."""
+COUNTS = {"moto_count", "mototaxi_count"}
 PLACE = ("site.latitude", "site.longitude")
 
 
@@ -166,8 +167,7 @@ def _read(files: Files, zone: Zone | None, notes: list[str]) -> _Site:
         if site.pv is None and not site.weather:
             raise UserError(
                 f"{files.pv.name}: no column holds PV energy or weather; it has {', '.join(file.table.header)}; name "
-                "one "
-                "with --pv-column"
+                "one with --pv-column"
             )
     if files.weather is not None:
         site.weather |= read_weather(files.weather, site.zone, files.reading("weather"), notes)
@@ -278,6 +278,12 @@ def _write(
     settings, pv_kw, more = _pv(pv_kw, weather, calendar, sun, settings, given, placed, columns_known, found, notes)
     warnings += more
     warnings += load_warnings(load_kwh, calendar, settings)
+    if (
+        settings.bess.capacity_kwh == 0
+        and not site.sessions
+        and not any(settings.sockets.model_dump(include=COUNTS).values())
+    ):
+        warnings.append("there is nothing to control: no battery and no vehicles")
     if columns_known:
         columns = forecast_columns(calendar, sun, weather, settings, year_seed)
     else:
@@ -354,9 +360,8 @@ def _metered_pv(
     values = in_other_year(site.pv, utc, np.timedelta64(round(standard * 3600), "s"))
     if values is None:
         raise UserError(
-            f"{files.pv.name}: covers {own.first} to {own.end} UTC, the load {period.first} to {period.end} UTC; "
-            "they share "
-            "fewer than two days, and it is no whole typical year"
+            f"{files.pv.name}: covers {own.first} to {own.end} UTC, the load {period.first} to {period.end} UTC; they "
+            "share fewer than two days, and it is no whole typical year"
         )
     load = files.load.name if files.load else "the sessions"
     notes.append(f"{files.pv.name}: other year than {load}, matched by month, day and hour (a typical year)")
@@ -375,16 +380,14 @@ def _load(
             at = str(_zone(site).local(period.first + np.array([int(values.argmin()) * step], "timedelta64[s]"))[0])
             raise UserError(
                 f"{name}: the load is negative ({lowest:g} kWh at {at.replace('T', ' ')}); if it is net of PV, give "
-                "--pv FILE and "
-                "--quantity load=net"
+                "--pv FILE and --quantity load=net"
             )
         return values
     if pv_kw is None:
         if lowest < 0:
             raise UserError(
-                f"{name}: the meter is net of PV ({lowest:g} kWh at least); give the PV with --pv FILE, then the "
-                "load is net "
-                "plus PV"
+                f"{name}: the meter is net of PV ({lowest:g} kWh at least); give the PV with --pv FILE, then the load "
+                "is net plus PV"
             )
         notes.append(f"{name}: a net meter that never exports, without PV: taken as the load")
         return values
@@ -395,8 +398,7 @@ def _load(
         if below.mean() > 0.02 or worst < -0.05 * float(np.abs(values).max()):
             raise UserError(
                 f"{name}: net plus PV is negative in {int(below.sum())} rows ({worst:g} kWh at least): is the net "
-                "meter positive "
-                "for import, is the PV complete, and are both in the same time zone?"
+                "meter positive for import, is the PV complete, and are both in the same time zone?"
             )
         notes.append(f"{name}: {int(below.sum())} slightly negative values of net plus PV set to 0")
     notes.append(f"{name}: the load is net plus PV")
@@ -487,10 +489,9 @@ def _pv(
         ratio = performance_ratio(metered, weather, settings)
         if "ghi" in found and ratio > 1:
             warnings.append(
-                f"PV of {metered.sum() * calendar.seconds / 3.6e6:,.2f} MWh from {settings.pv.dc_kw:g} kW and "
+                f"PV of {metered.sum() * calendar.seconds / 3600:,.0f} kWh from {settings.pv.dc_kw:g} kW and "
                 f"{weather.ghi.sum() * calendar.seconds / 3.6e6:,.0f} kWh/m2 is a performance ratio of {ratio:.2f}, "
-                "which no "
-                "plant reaches; --set pv.model=pvwatts computes it instead"
+                "which no plant reaches; --set pv.model=pvwatts computes it instead"
             )
         return settings, metered, warnings
     if settings.pv.model == "metered":

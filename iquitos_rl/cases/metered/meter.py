@@ -23,6 +23,8 @@ from iquitos_rl.errors import UserError
 
 PVGIS = {"P", "G(i)", "H_sun"}
 SHOWN = 3
+LARGEST = 1e15
+"""Of any number in a meter file."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def energy_of(file: MeterFile, title: str) -> Series:
     else:
         notes.append(f"{what} read as {unit.meaning}")
     factor = unit.factor * (1.0 if unit.energy else seconds / 3600)
-    if not np.isfinite(np.nan_to_num(values) * factor).all():
+    if np.nanmax(np.abs(values), initial=0.0) > LARGEST:
         raise UserError(f"{what} holds numbers that are too large")
     return gridded(begin, values * factor, seconds, True, what, longest, notes)
 

@@ -72,7 +72,7 @@ class _Proofs:
 
     def _look(self, text: str) -> None:
         points, commas = text.count("."), text.count(",")
-        if not points and not commas:
+        if not NUMBER.fullmatch(text) or not (points or commas):
             return
         if points and commas:
             last = "." if text.rfind(".") > text.rfind(",") else ","
@@ -121,8 +121,7 @@ def decimal_marks(columns: Mapping[str, Sequence[str]], name: str, given: str | 
         if len(own) == 2:
             result.questions[title] = (
                 f"{name}: {title} has decimal points ({own['.']}) and decimal commas ({own[',']}); say --decimal "
-                "point or "
-                "--decimal comma"
+                "point or --decimal comma"
             )
         elif not own and found.doubtful:
             result.questions[title] = _question(f"{name}: {title}", *next(iter(found.doubtful.items())))

@@ -80,7 +80,6 @@ def require_tariff(given: set[str]) -> None:
     if "tariff.kind" not in given and not needed <= given:
         raise UserError(
             "what does energy cost? give --tariff FILE, or say --set tariff.energy_off_peak=0.30 --set "
-            "tariff.currency=EUR, with --set "
-            "tariff.energy_peak=0.38 --set tariff.peak_hours=[17,18,19,20] where there are two prices, or --set "
-            f"tariff.kind= with one of {', '.join(TARIFFS)}"
+            "tariff.currency=EUR, with --set tariff.energy_peak=0.38 --set tariff.peak_hours=[17,18,19,20] where "
+            f"there are two prices, or --set tariff.kind= with one of {', '.join(TARIFFS)}"
         )

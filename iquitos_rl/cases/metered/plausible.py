@@ -29,7 +29,8 @@ def load_warnings(load: Floats, calendar: Calendar, settings: CaseSettings) -> l
             ratio = mean / kw
             if (factor > 1 and ratio > LARGEST_RATIO) or (factor < 1 and ratio < SMALLEST_RATIO):
                 warnings.append(
-                    f"load of {mean:,.3g} kW on average at a site with {name} of {kw:g} kW: perhaps {cause}"
+                    f"load of {mean:,.{1 if mean >= 1 else 4}f} kW on average at a site with {name} of {kw:g} kW: "
+                    f"perhaps {cause}"
                 )
     if mean > 0 and peak > 100 * mean:
         hour = str(calendar.begin[int(power.argmax())])
@@ -66,13 +67,12 @@ def pv_warnings(pv_kw: Floats, calendar: Calendar, sun: Sun, settings: CaseSetti
     per_kw = total * calendar.seconds / 3600 / max(dc, 1e-9)
     for factor, cause in FACTORS.items():
         if 0.1 * factor < per_kw / max(clear, 1e-9) < 1.6 * factor:
-            warnings.append(f"PV yields {per_kw:,.4g} kWh per kW of its nameplate, {cause}")
+            warnings.append(f"PV yields {per_kw:,.1f} kWh per kW of its nameplate, {cause}")
             return warnings
     if per_kw > 1.4 * clear:
         warnings.append(
             f"PV yields {per_kw:,.0f} kWh per kW of its nameplate, where a clear sky gives {clear:,.0f} kWh/m2: is "
-            "pv.dc_kw="
-            f"{dc:g} right?"
+            f"pv.dc_kw={dc:g} right?"
         )
     elif pv_kw.max() > 1.05 * dc:
         warnings.append(f"PV peaks at {pv_kw.max():,.4g} kW, above the nameplate pv.dc_kw={dc:g}")

@@ -66,6 +66,8 @@ class PriceFile(_Part):
     column: str | None = None
     factor: float = Field(1.0, ge=0)
     """Times the price, for taxes in per cent."""
+    stamps: Literal["start", "end"] = "start"
+    """What a row's time is of its hour; exchanges write the start."""
     add: float = 0.0
     """Plus this, currency per kWh, for network charges and levies."""
 
@@ -200,7 +202,7 @@ def _free_days(calendar_name: str | None, calendar: Calendar, name: str) -> Bool
 
 def _of_file(said: PriceFile, calendar: Calendar, zone: Zone, folder: Path, name: str, notes: list[str]) -> Floats:
     path = folder / said.file
-    file = open_meter(path, "weather", zone, Reading(column=said.column), notes)
+    file = open_meter(path, "weather", zone, Reading(column=said.column, stamps=said.stamps), notes)
     titles = number_columns(file.table, file.times.titles)
     if said.column is not None:
         titles = [said.column]

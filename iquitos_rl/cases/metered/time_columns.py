@@ -19,6 +19,7 @@ from iquitos_rl.cases.metered.stamps import (
     read_times,
 )
 from iquitos_rl.cases.metered.table import Table
+from iquitos_rl.cases.metered.units import units_in
 from iquitos_rl.cases.site import Floats
 from iquitos_rl.errors import UserError
 
@@ -40,6 +41,8 @@ WHOLE = re.compile(r"\d+(\.0+)?")
 UNIX_SECONDS = (9.0e8, 2.2e9)
 EXCEL_DAYS = (32874, 60000)  # 1990 to 2064
 DAY = 86400
+MOST_A_DAY = 100
+"""Quarter hours of the longest day."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +76,8 @@ def find_time(table: Table, reading: Reading, notes: list[str]) -> TimeColumns:
     if found is None:
         first = ", ".join(cells[0] for cells in table.columns.values())
         raise UserError(
-            f"{table.name}, line {table.lines[0]}: no column holds a date and time ({first}); if the rows follow "
-            "each other "
-            "evenly, say --start 2024-01-01T00:00 --step 60"
+            f"{table.name}, line {table.lines[0]}: no column holds a date and time ({first}); if the rows follow each "
+            "other evenly, say --start 2024-01-01T00:00 --step 60"
         )
     return found
 
@@ -184,8 +186,10 @@ def _with_time(table: Table, title: str, days: Stamps) -> tuple[Stamps, str | No
         return Stamps(wall, days.offset, True, days.order, False), known, False, clocks
     for other in table.header:
         cells = table.sample(other)
-        if other != title and HOUR_NAME.search(other) and cells and all(WHOLE.fullmatch(cell) for cell in cells):
+        named = other != title and HOUR_NAME.search(other) and not units_in(other)
+        if named and cells and all(WHOLE.fullmatch(cell) for cell in cells):
             number = np.array([float(cell) if WHOLE.fullmatch(cell) else np.nan for cell in table.columns[other]])
+            number[number > MOST_A_DAY] = np.nan
             minutes, elapsed = _numbered(number)
             wall = days.wall + np.nan_to_num(minutes * 60).astype("timedelta64[s]")
             wall[np.isnan(minutes)] = np.datetime64("NaT")

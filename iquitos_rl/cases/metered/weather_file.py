@@ -109,6 +109,8 @@ def weather_columns(file: MeterFile) -> dict[str, Series]:
         if not matches:
             continue
         series = mean_of(file, matches[0])
+        if np.abs(series.values).max() > 1e9:
+            raise UserError(f"{file.name}: {matches[0]} holds numbers that are too large")
         convert = _irradiance if name in ("ghi", "dni", "dhi") else CONVERSIONS[name]
         values, unit = convert(series.values, matches[0], series.seconds, file.name)
         file.notes.append(f"{file.name}: {name} from column {matches[0]}{f', read in {unit}' if unit else ''}")

@@ -14,4 +14,4 @@ import import_files
 def test_files_of_every_kind_are_read_right_or_asked_about() -> None:
     found: Counter[str] = Counter()
     import_files.run(200, lambda kind, result: found.update([result]))
-    assert found["right"] > 100
+    assert found["right"] > 50  # without a question
