@@ -29,6 +29,8 @@ EXPONENT = re.compile(r"[eE][-+]?\d+$")
 
 def plain(text: str) -> str:
     """A figure without what only helps to read it: blanks and apostrophes between thousands, currency, plus."""
+    if NUMBER.fullmatch(text):
+        return text.lstrip("+")
     text = text.strip().replace("−", "-").replace("\xa0", " ").replace("\u202f", " ")  # noqa: RUF001
     text = text.lstrip("$€£").strip()
     return re.sub(r"(?<=\d)[ '’](?=\d{3}(?!\d))", "", text)  # noqa: RUF001

@@ -50,8 +50,9 @@ class Table:
 
     def sample(self, column: str) -> list[str]:
         """Some of a column's cells that are not blank, from its whole length."""
-        cells = [cell for cell in self.columns[column] if not is_missing(cell)]
-        return cells[:: max(1, len(cells) // SAMPLE)]
+        cells = self.columns[column]
+        some = [cell for cell in cells[:: max(1, len(cells) // SAMPLE)] if not is_missing(cell)]
+        return some or [cell for cell in cells if not is_missing(cell)][:SAMPLE]
 
 
 def read_table(path: Path, notes: list[str]) -> Table:

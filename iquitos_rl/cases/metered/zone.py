@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta, timezone, tzinfo
+from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -48,7 +49,7 @@ class Zone:
 
     def standard_hours(self, utc: Times) -> float:
         """Hours ahead of UTC without daylight saving, in the year of the first time."""
-        return float(self.offset_hours(_hours_of_year(utc)).min())
+        return _standard(self, int(str(utc[0])[:4]))
 
     def daylight(self, utc: Times) -> Bools:
         """(N,) whether daylight saving holds."""
@@ -80,9 +81,10 @@ class Zone:
         return utc, np.asarray(self.local(utc) != wall)
 
 
-def _hours_of_year(utc: Times) -> Times:
-    year = utc[:1].astype("datetime64[Y]")[0]
-    return np.arange(year.astype("datetime64[s]"), (year + 1).astype("datetime64[s]"), np.timedelta64(86400, "s"))
+@lru_cache(maxsize=64)
+def _standard(zone: Zone, year: int) -> float:
+    days = np.arange(f"{year}-01-01", f"{year + 1}-01-01", dtype="datetime64[D]").astype("datetime64[s]")
+    return float(zone.offset_hours(days).min())
 
 
 def fixed_zone(hours: float) -> Zone:
