@@ -53,28 +53,46 @@ Texts = tuple[str, ...]
 def import_files(
     *,
     output: Output,
-    load: Annotated[Path | None, Parameter(help="file with the site's demand, or its net meter")] = None,
-    pv: Annotated[Path | None, Parameter(help="file with PV energy and, if it has it, weather")] = None,
-    weather: Annotated[Path | None, Parameter(help="file with weather: EPW, TMY3, NSRDB, PVGIS or any table")] = None,
-    sessions: Annotated[Path | None, Parameter(help="charging sessions: CSV, or JSON of ACN-Data, OCPI, OCPP")] = None,
-    tariff: Annotated[str | None, Parameter(help="tariff.yaml, a rate of OpenEI as JSON, or mt3, bt5a, flat")] = None,
-    zone: Annotated[str | None, Parameter(help="the site's time zone, such as Europe/Berlin")] = None,
+    load: Annotated[
+        Path | None, Parameter(help="file with the site's demand, or its net meter (default: none)")
+    ] = None,
+    pv: Annotated[Path | None, Parameter(help="file with PV energy and, if it has it, weather (default: none)")] = None,
+    weather: Annotated[
+        Path | None, Parameter(help="file with weather: EPW, TMY3, NSRDB, PVGIS or any table (default: none)")
+    ] = None,
+    sessions: Annotated[
+        Path | None, Parameter(help="charging sessions: CSV, or JSON of ACN-Data, OCPI, OCPP (default: none)")
+    ] = None,
+    tariff: Annotated[
+        str | None, Parameter(help="tariff.yaml, a rate of OpenEI as JSON, or mt3, bt5a, flat (default: asked for)")
+    ] = None,
+    zone: Annotated[
+        str | None, Parameter(help="the site's time zone, such as Europe/Berlin (default: asked for)")
+    ] = None,
     minutes: Annotated[int | None, Parameter(help="length of the case's rows (default: that of the load file)")] = None,
     load_column: Annotated[str | None, Parameter(help="column of the load file (default: found by its name)")] = None,
     pv_column: Annotated[str | None, Parameter(help="column of the PV file (default: found by its name)")] = None,
-    unit: Annotated[Texts, Parameter(help="kWh, Wh, MWh, GWh, MJ, kW, W, MW or GW")] = (),
-    quantity: Annotated[Texts, Parameter(help="interval, register, daily (a counter of the day) or net")] = (),
-    decimal: Annotated[Texts, Parameter(help="point or comma")] = (),
-    dates: Annotated[Texts, Parameter(help="dmy, mdy or ymd")] = (),
-    stamps: Annotated[Texts, Parameter(help="start or end: what a row's time is of its interval")] = (),
-    clock: Annotated[Texts, Parameter(help="utc, standard (no daylight saving) or daylight")] = (),
-    start: Annotated[Texts, Parameter(help="time of the first row, where rows have none")] = (),
-    step: Annotated[Texts, Parameter(help="minutes between such rows")] = (),
+    unit: Annotated[Texts, Parameter(help="kWh, Wh, MWh, GWh, MJ, kW, W, MW or GW (default: as the file says)")] = (),
+    quantity: Annotated[
+        Texts, Parameter(help="interval, register, daily (a counter of the day) or net (default: as the file says)")
+    ] = (),
+    decimal: Annotated[Texts, Parameter(help="point or comma (default: as the file says)")] = (),
+    dates: Annotated[Texts, Parameter(help="dmy, mdy or ymd (default: as the file says)")] = (),
+    stamps: Annotated[
+        Texts, Parameter(help="start or end: what a row's time is of its interval (default: as the file says)")
+    ] = (),
+    clock: Annotated[
+        Texts, Parameter(help="utc, standard (no daylight saving) or daylight (default: as the file says)")
+    ] = (),
+    start: Annotated[Texts, Parameter(help="time of the first row, where rows have none (default: none)")] = (),
+    step: Annotated[Texts, Parameter(help="minutes between such rows (default: none)")] = (),
     fill: Annotated[Texts, Parameter(help="longest gap, in hours, that is filled (default: 24)")] = (),
     charger_kw: Annotated[float | None, Parameter(help="power of each charger (default: by the sessions)")] = None,
     discharge_kw: Annotated[float, Parameter(help="power at which chargers feed back (V2G)")] = 0.0,
     vehicle_kwh: Annotated[float | None, Parameter(help="battery of each vehicle (default: by the sessions)")] = None,
-    preset: Annotated[str | None, Parameter(help="borrow sockets, battery and tariff of iquitos-38")] = None,
+    preset: Annotated[
+        str | None, Parameter(help="borrow sockets, battery and tariff of iquitos-38 (default: none)")
+    ] = None,
     year_seed: YearSeed = 0,
     sets: Sets = (),
 ) -> int:

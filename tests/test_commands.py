@@ -23,7 +23,9 @@ FLAGS = {
     "plan": "case config set device num-envs device-memory ram",
     "compare": "case agents seeds eval-years eval-cases jobs config set episodes steps device output",
     "case build": "year-seed set output",
-    "case import": "load pv load-column pv-column preset year-seed set output",
+    "case import": "load pv weather sessions tariff zone minutes load-column pv-column unit quantity decimal dates "
+    "stamps "
+    "clock start step fill charger-kw discharge-kw vehicle-kwh preset year-seed set output",
     "case check": "",
     "report": "",
     "settings": "case",
