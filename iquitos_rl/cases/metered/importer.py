@@ -20,7 +20,7 @@ from iquitos_rl.cases.iquitos.build import (
     stream,
     visit_figures,
 )
-from iquitos_rl.cases.iquitos.presets import TARIFFS, CaseSettings, Overrides, with_changes
+from iquitos_rl.cases.iquitos.presets import IQUITOS, TARIFFS, CaseSettings, Overrides, with_changes
 from iquitos_rl.cases.iquitos.solar import WEATHER_NAMES, Calendar, Sun, Times, Weather
 from iquitos_rl.cases.iquitos.visits import Visits
 from iquitos_rl.cases.iquitos.write import Socket, preset_sockets, write_case
@@ -444,7 +444,7 @@ def _weather(
             humidity = solar.synthetic_humidity(found["temperature"], dew, rng)
             notes.append(f"weather: no humidity, made from a dew point about {dew:.3g} degC")
         return Weather(found["temperature"], humidity, ghi, dhi, dni), True
-    if preset is not None and calendar.seconds == 3600:
+    if preset is not None and calendar.seconds == 3600 and _has_climate(preset, settings):
         notes.append("weather: no file with irradiance and temperature, the preset's synthetic year is used")
         return solar.synthetic_weather(calendar, sun, settings.weather, rng), True
     if placed:
@@ -455,6 +455,13 @@ def _weather(
     notes.append("weather: none, since neither a file nor the site's place is given (15 degC, no sun)")
     zeros = np.zeros(calendar.rows)
     return Weather(found.get("temperature", zeros + 15.0), zeros + 50.0, zeros, zeros, zeros), False
+
+
+def _has_climate(preset: str, settings: CaseSettings) -> bool:
+    """Whether the weather of the settings is that of the site: the preset's place, or figures of its own."""
+    base = IQUITOS[preset]
+    same = settings.site.latitude == base.site.latitude and settings.site.longitude == base.site.longitude
+    return same or settings.weather.monthly_ghi != base.weather.monthly_ghi
 
 
 def _constant_columns(weather: Weather) -> dict[str, Floats]:

@@ -423,3 +423,10 @@ def test_a_load_in_the_wrong_unit_is_suspected(tmp_path: Path) -> None:
     folder, _ = import_case(file, None, None, 0, tmp_path / "case", HOME, files=BERLIN)
     warnings = json.loads((folder / "case.json").read_text(encoding="utf-8"))["warnings"]
     assert any("1,000 times too high: is it in W or Wh?" in text for text in warnings)
+
+
+def test_a_presets_weather_stays_at_its_place(tmp_path: Path) -> None:
+    file = write(tmp_path / "load.csv", home_rows())
+    berlin = {**SMALL, "site.latitude": 52.5, "site.longitude": 13.4, "site.utc_offset": 1.0}
+    _, notes = import_case(file, None, "iquitos-38", 0, tmp_path / "case", berlin)
+    assert any("coarse climate by latitude" in note for note in notes)
