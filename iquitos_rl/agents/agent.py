@@ -462,7 +462,7 @@ class Agent:
 
     def leave_episodes(self) -> None:
         """Let the next `learn` start new episodes; those still open count as truncated where they are."""
-        raise NotImplementedError
+        self.reset()
 
     def learning_state(self, buffer: bool) -> dict[str, Any]:
         """What a `state_dict` has that holds in new episodes too, with or without stored transitions."""

@@ -255,7 +255,8 @@ class ActionSpace(BaseModel):
             below, above = low.astype(np.float64), high.astype(np.float64)
             numbers = np.floor(below + share * (above - below + 1))
             inside = np.where((numbers > below) & (numbers < above), numbers, 0)  # a bound may be no float64
-            return np.where(numbers <= below, low, np.where(numbers >= above, high, inside.astype(self.dtype)))
+            found = np.where(numbers <= below, low, np.where(numbers >= above, high, inside.astype(self.dtype)))
+            return np.where(rows <= -1, low, np.where(rows >= 1, high, found))
         # Halved, since the distance of two bounds may be no float64; this changes no bit where it is one.
         found = (2 * np.minimum(half_low + share * half_range, half_low + half_range)).astype(self.dtype)
         found = np.minimum(np.maximum(found, low), high)

@@ -31,7 +31,8 @@ def boxes(draw: st.DrawFn, infinite: bool = False, largest: float = np.inf) -> s
     else:
         least, most = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
         number = st.integers(int(max(least, -largest)), int(min(most, largest)))
-    pairs = draw(st.lists(st.tuples(number, number), min_size=size, max_size=size))
+    bounds = st.tuples(number, number).filter(lambda pair: min(pair) < np.inf and max(pair) > -np.inf)
+    pairs = draw(st.lists(bounds, min_size=size, max_size=size))
     kind = np.dtype(dtype).type
     low = np.array([kind(min(pair)) for pair in pairs], dtype).reshape(shape)
     high = np.array([kind(max(pair)) for pair in pairs], dtype).reshape(shape)

@@ -1,0 +1,47 @@
+"""The page for people from other libraries says what is true: its blocks run, side by side."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from iquitos_rl.agents import A2CConfig, PPOConfig, SACConfig
+
+PAGE = (Path(__file__).parents[1] / "docs" / "coming_from.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n# (.*?)\n(.*?)```", PAGE, re.DOTALL)
+
+
+def run(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.chdir(folder)
+    scope: dict[str, Any] = {}
+    exec(dict(BLOCKS)[name], scope)
+    return scope
+
+
+def test_the_same_task_in_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("stable_baselines3")
+    theirs = run("stable-baselines3", tmp_path, monkeypatch)
+    ours = run("iquitos_rl", tmp_path, monkeypatch)
+    assert theirs["model"].num_timesteps == ours["agent"].steps == 200
+    assert ours["action"].shape == theirs["action"].shape
+    assert ours["action"].dtype == theirs["action"].dtype
+    assert np.isfinite([ours["mean"], ours["std"], theirs["mean"]]).all()
+    assert (tmp_path / "best" / "policy.json").is_file()
+
+
+def test_cleanrls_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    agent = run("CleanRL's environments, iquitos_rl's PPO", tmp_path, monkeypatch)["agent"]
+    assert agent.steps == 2_048
+    assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+def test_every_setting_that_is_named_exists() -> None:
+    named = set(re.findall(r"`([a-z_]+)(?:=[^`]*)?`", "".join(re.findall(r"\|([^|\n]*)\|\n", PAGE))))
+    known = {*SACConfig.model_fields, *PPOConfig.model_fields, *A2CConfig.model_fields}
+    known |= {"actor", "critic", "features", "on_log", "until", "device", "seed"}
+    assert named
+    assert named <= known
