@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -124,6 +125,25 @@ class Collector:
             UserError: an observation or a reward is not finite, or too large for the storage type; nothing has been
                 estimated from the rollout.
         """
+        with self._statistics_of_numbers():
+            return self._collect(on_step, taken)
+
+    @contextmanager
+    def _statistics_of_numbers(self) -> Iterator[None]:
+        """Takes back what an observation that is not finite does to the statistics: the check comes after a rollout."""
+        normaliser = self.policy.normaliser
+        before = (
+            [] if normaliser is None else [x.clone() for x in (normaliser.mean, normaliser.squares, normaliser.count)]
+        )
+        try:
+            yield
+        except UserError:
+            if normaliser is not None and not normaliser.squares.isfinite().all():
+                for x, old in zip((normaliser.mean, normaliser.squares, normaliser.count), before):
+                    x.copy_(old)
+            raise
+
+    def _collect(self, on_step: Callable[[int], None] | None, taken: int) -> Batch:
         if self.obs is None:
             self.reset(taken)
         rollout, policy = self.rollout, self.policy

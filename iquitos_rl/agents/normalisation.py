@@ -35,15 +35,13 @@ class RunningMoments(nn.Module):
 
     @torch.no_grad()
     def update(self, samples: Tensor) -> None:
-        """Take in samples (N, *shape); none of them where one is not finite."""
+        """Take in samples (N, *shape)."""
         samples = samples.to(torch.float64)
         n, mean = samples.shape[0], samples.mean(dim=0)
         total, delta = self.count + n, mean - self.mean
-        squares = (samples - mean).square().sum(dim=0) + delta.square() * (self.count * n / total)
-        finite = squares.sum().isfinite()  # on the device: the host need not wait
-        self.squares += torch.where(finite, squares, 0.0)
-        self.mean += torch.where(finite, delta * (n / total), 0.0)
-        self.count.copy_(torch.where(finite, total, self.count))
+        self.squares += (samples - mean).square().sum(dim=0) + delta.square() * (self.count * n / total)
+        self.mean += delta * (n / total)
+        self.count.copy_(total)
 
     def std(self) -> Tensor:
         """Population standard deviation (*shape); 1 where nothing has varied yet."""

@@ -250,7 +250,9 @@ class ActionSpace(BaseModel):
             most, start = (np.array(x).reshape(self.shape) for x in (self.choices, self.start))
             return (np.clip(rows, 0, most - 1).astype(np.int64) + start).astype(self.dtype)
         low, high, half_low, half_range = self._stretch
-        share = (np.minimum(np.maximum(rows, -1), 1) + 1) / 2
+        if ends := bool((np.abs(rows) >= 1).any()):
+            rows = np.minimum(np.maximum(rows, -1), 1)
+        share = (rows + 1) / 2
         if self.dtype.startswith(("int", "uint")):
             below, above = low.astype(np.float64), high.astype(np.float64)
             numbers = np.floor(below + share * (above - below + 1))
@@ -260,7 +262,7 @@ class ActionSpace(BaseModel):
         # Halved, since the distance of two bounds may be no float64; this changes no bit where it is one.
         found = (2 * np.minimum(half_low + share * half_range, half_low + half_range)).astype(self.dtype)
         found = np.minimum(np.maximum(found, low), high)
-        if (np.abs(rows) >= 1).any():
+        if ends:
             found = np.where(rows <= -1, low, np.where(rows >= 1, high, found))
         return found
 

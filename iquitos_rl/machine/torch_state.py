@@ -18,6 +18,9 @@ def own_defaults(device: torch.device) -> Iterator[None]:
 
     PyTorch's meta device keeps its default: the memory plan builds agents under it.
     """
+    if as_wanted(device):
+        yield
+        return
     before = torch.get_default_dtype()
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
@@ -34,11 +37,25 @@ def own_defaults(device: torch.device) -> Iterator[None]:
         yield
 
 
+def as_wanted(device: torch.device) -> bool:
+    """Whether everything is set as agents need it, as it nearly always is."""
+    return (
+        torch.get_default_dtype() is torch.float32
+        and torch.is_grad_enabled()
+        and not torch.is_inference_mode_enabled()
+        and not torch.is_autocast_enabled("cpu")
+        and not (device.type == "cuda" and torch.is_autocast_enabled("cuda"))
+        and (device.type == "meta" or torch.get_default_device().type == "cpu")
+    )
+
+
 def with_own_defaults(method: F) -> F:
     """The same around a method of an object with a `device`."""
 
     @wraps(method)
     def wrapped(self: Any, *arguments: Any, **keywords: Any) -> Any:
+        if as_wanted(self.device):
+            return method(self, *arguments, **keywords)
         with own_defaults(self.device):
             return method(self, *arguments, **keywords)
 

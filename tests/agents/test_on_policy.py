@@ -216,3 +216,25 @@ def test_the_description_alone_is_enough_to_predict() -> None:
     agent = PPO(None, PPOConfig(), spec=spec)
     assert agent.predict(np.zeros(4, np.float32)).shape == (1,)
     assert agent.state_dict()["collector"] is None
+
+
+@both
+@pytest.mark.parametrize("bad", [float("inf"), float("nan")])
+def test_statistics_are_those_before_an_observation_that_is_not_finite(make: Make, bad: float) -> None:
+    """Also where no adapter looks at each observation: the check comes once a rollout."""
+    env = ScriptedEnv()
+    honest = env._obs
+
+    def broken() -> Tensor:
+        obs = honest()
+        obs[1, 2] = bad if len(env.steps) > 70 else obs[1, 2]
+        return obs
+
+    env._obs = broken  # type: ignore[method-assign]
+    agent = make(env)
+    with pytest.raises(UserError, match="not a finite number"):
+        agent.learn(600)
+    normaliser = agent.policy.normaliser
+    seen = torch.cat(env.observations)[: int(normaliser.count)]
+    assert len(seen) >= 3 * 50
+    torch.testing.assert_close(normaliser.mean, seen.double().mean(0))

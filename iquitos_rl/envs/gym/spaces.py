@@ -17,6 +17,7 @@ from iquitos_rl.envs.vector import VectorEnv
 from iquitos_rl.errors import UserError
 
 Space = gymnasium.Space[Any]
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 UNBOUNDED = "the action space has no finite bounds, so [-1, 1] cannot be stretched to it"
 
 
@@ -74,12 +75,10 @@ class SpaceVector(VectorEnv):
             array = np.array([float(np.asarray(value, dtype=np.float64).reshape(())) for value in values])
         except (TypeError, ValueError):
             raise UserError(f"a reward must be one number, not {list(values)!r}") from None
-        with np.errstate(over="ignore"):
-            array = array.astype(np.float32)
-        if not np.isfinite(array).all():
-            bad = int(np.flatnonzero(~np.isfinite(array))[0])
+        if not (fits := np.abs(array) <= FLOAT32_MAX).all():
+            bad = int(np.flatnonzero(~fits)[0])
             raise UserError(f"the reward of environment {bad} is {values[bad]}, not a finite float32 number")
-        return torch.from_numpy(array).to(self.device)
+        return torch.from_numpy(array.astype(np.float32)).to(self.device)
 
 
 def observation_of(space: Space) -> ObservationSpace:
