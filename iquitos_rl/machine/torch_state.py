@@ -45,7 +45,7 @@ def as_wanted(device: torch.device) -> bool:
         and not torch.is_inference_mode_enabled()
         and not torch.is_autocast_enabled("cpu")
         and not (device.type == "cuda" and torch.is_autocast_enabled("cuda"))
-        and (device.type == "meta" or torch.get_default_device().type == "cpu")
+        and (device.type == "meta" or torch.empty(0).device.type == "cpu")  # faster than asking for the default
     )
 
 

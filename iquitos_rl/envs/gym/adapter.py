@@ -186,6 +186,8 @@ class GymnasiumVector(SpaceVector):
 
     def _figures(self, infos: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         """Float entries of the environments' infos, 0 where an environment has none this step."""
+        if not any(infos):
+            return {}
         floats = [{name: x for name, x in info.items() if isinstance(x, float | np.floating)} for info in infos]
         names = dict.fromkeys(name for given in floats for name in given)
         return {

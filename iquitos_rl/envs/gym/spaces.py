@@ -72,7 +72,9 @@ class SpaceVector(VectorEnv):
     def rewards(self, values: Sequence[Any] | NDArray[Any]) -> Tensor:
         """Rewards (E,) on the device. Raises UserError: one is not a finite number."""
         try:
-            array = np.array([float(np.asarray(value, dtype=np.float64).reshape(())) for value in values])
+            array = np.array(values, dtype=np.float64)
+            if array.shape != (self.num_envs,):
+                array = np.array([float(np.asarray(value, dtype=np.float64).reshape(())) for value in values])
         except (TypeError, ValueError):
             raise UserError(f"a reward must be one number, not {list(values)!r}") from None
         if not (fits := np.abs(array) <= FLOAT32_MAX).all():
