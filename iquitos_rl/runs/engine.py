@@ -80,6 +80,9 @@ def make_engine(
     wanted = Wanted(sites, settings.task, settings.num_envs, settings.episode_hours, device, trajectory)
     made = ENGINES.require(name).make(wanted)
     env = made.env
+    if env.action_dim == 0:
+        env.close()
+        raise UserError(f"{sites[0].path}: nothing here obeys actions: no battery, no vehicle, no tank, no cooling")
     if rule is not None:
         assert isinstance(env, SiteVector), f"the {name} engine cannot be guided"
         env = GuidedSite(env, rule, settings.reach, settings.beyond)

@@ -111,3 +111,14 @@ def test_the_settings_named_for_runs_without_a_guide_can_be_used(name):
     settings = load_settings([name], unguided_settings(name))
     assert settings.run.guide == "none"
     assert settings != load_settings([name])
+
+
+def test_a_site_where_nothing_obeys_actions_is_refused(tmp_path: Path) -> None:
+    folder = write_schema(tmp_path / "bare", 3, Features(rows=30, buildings=(1, 1), sockets=(0, 0), omit=0))
+    path = folder / "schema.json"
+    schema = json.loads(path.read_text(encoding="utf-8"))
+    for action in schema["actions"].values():
+        action["active"] = False
+    path.write_text(json.dumps(schema), encoding="utf-8")
+    with pytest.raises(UserError, match="nothing here obeys actions"):
+        make_engine(RunSettings(guide="none", num_envs=2), [read_site(folder)], CPU)
