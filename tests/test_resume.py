@@ -102,7 +102,7 @@ def test_from_any_step_the_district_engine_goes_on_to_the_same_bits(algorithm, d
             folder = Checkpoints(tmp_path / str(step), 0.0)
             folder.save({"agent": agent.state_dict(), "env": env.state_dict()}, step, {}, wait=True)
 
-    agent.learn(TOTAL, on_log=lambda progress: rows.append((progress.steps, progress.metrics)), on_step=save)
+    agent.learn(until=TOTAL, on_log=lambda progress: rows.append((progress.steps, progress.metrics)), on_step=save)
     assert len(rows) > 10
     final = {"agent": agent.state_dict(), "env": env.state_dict()}
     for step in reported:
@@ -111,7 +111,7 @@ def test_from_any_step_the_district_engine_goes_on_to_the_same_bits(algorithm, d
         other.load_state_dict(loaded.state["env"])
         again.load_state_dict(loaded.state["agent"])
         later = []
-        again.learn(TOTAL, on_log=lambda progress, later=later: later.append((progress.steps, progress.metrics)))
+        again.learn(until=TOTAL, on_log=lambda progress, later=later: later.append((progress.steps, progress.metrics)))
         assert later == rows[reported[step] :]
         assert_same_state({"agent": again.state_dict(), "env": other.state_dict()}, final)
 
