@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from iquitos_rl.cases.metered.units import units_in
 from iquitos_rl.cases.metered.zone import Zone
 from iquitos_rl.cases.site import Floats, Ints
 from iquitos_rl.errors import UserError
+from iquitos_rl.machine.inputs import json_value, read_bytes
 
 NAMES = {
     "plug_in": re.compile(
@@ -112,13 +112,10 @@ def read_sessions(path: Path, zone: Zone | None, reading: Reading, notes: list[s
 def _json_sheet(path: Path) -> Sheet:
     """Records of ACN-Data, OCPI, OCPP or alike as a table."""
     try:
-        text = decode(path.read_bytes(), path.name, [])
-        content = (
-            json.loads(text) if path.suffix.lower() == ".json" else [json.loads(t) for t in text.splitlines() if t]
-        )
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
+        text = decode(read_bytes(path), path.name, [])
+        whole = path.suffix.lower() == ".json"
+        content = json_value(text) if whole else [json_value(line) for line in text.splitlines() if line]
+    except ValueError as error:
         raise UserError(f"{path.name} is not JSON: {error}") from None
     records = _records(content)
     if not records:

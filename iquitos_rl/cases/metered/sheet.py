@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from zipfile import BadZipFile
 
 from iquitos_rl.errors import UserError
+from iquitos_rl.machine.inputs import read_bytes
 
 SEPARATORS = {"\t": "tabs", ";": "semicolons", "|": "bars", ",": "commas"}
 """From the least to the most likely to stand in text or numbers."""
@@ -39,10 +40,7 @@ def read_sheet(path: Path, notes: list[str]) -> Sheet:
     Raises:
         UserError: it cannot be read, or holds no rows.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    content = read_bytes(path)
     if content.startswith(b"PK\x03\x04"):
         sheet = _workbook(path, content, notes)
     elif content.startswith(b"\xd0\xcf\x11\xe0"):

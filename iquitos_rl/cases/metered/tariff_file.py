@@ -6,15 +6,14 @@ day and in the others. What a tariff has beyond that is refused by name.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from iquitos_rl.assignments import read_value
 from iquitos_rl.cases.iquitos.presets import TariffSettings
 from iquitos_rl.cases.iquitos.solar import Calendar
 from iquitos_rl.cases.metered.columns import number_columns
@@ -24,6 +23,7 @@ from iquitos_rl.cases.metered.reading import Reading
 from iquitos_rl.cases.metered.zone import Zone
 from iquitos_rl.cases.site import Bools, Floats
 from iquitos_rl.errors import UserError
+from iquitos_rl.machine.inputs import JSON_BYTES, json_value, read_text
 
 PER_KWH = {"/kwh": 1.0, "ct/kwh": 0.01, "cent/kwh": 0.01, "/mwh": 0.001}
 """Of a price's unit, to currency per kWh."""
@@ -98,11 +98,9 @@ def read_tariff_file(path: Path, notes: list[str]) -> OwnTariff:
         UserError: the file cannot be read, a key or value is wrong, or the bill cannot hold what it says.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        text = read_text(path, JSON_BYTES)
+        content = json_value(text) if path.suffix.lower() == ".json" else read_value(text)
+    except ValueError as error:
         raise UserError(f"{path.name} is neither YAML nor JSON: {str(error).splitlines()[0]}") from None
     if isinstance(content, dict) and isinstance(content.get("items"), list) and content["items"]:
         content = content["items"][0]

@@ -20,6 +20,7 @@ from iquitos_rl.cases.metered.sheet import decode
 from iquitos_rl.cases.metered.zone import Zone
 from iquitos_rl.cases.site import Floats
 from iquitos_rl.errors import UserError
+from iquitos_rl.machine.inputs import read_bytes
 
 QUANTITIES = {
     "ghi": words("ghi global* ssrd swgdn shortwave* g\\(h\\) glohorizontal allsky_sfc_sw_dwn globalstrahlung"),
@@ -60,10 +61,7 @@ def read_weather(path: Path, zone: Zone | None, reading: Reading, notes: list[st
 
 def _by_pvlib(path: Path, notes: list[str]) -> dict[str, Series] | None:
     """What pvlib reads of an EPW, TMY3 or NSRDB file; None for other files."""
-    try:
-        text = decode(path.read_bytes(), path.name, [])
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    text = decode(read_bytes(path), path.name, [])
     first, _, rest = text.partition("\n")
     reader: Callable[[], tuple[pd.DataFrame, dict[str, object]]]
     late = 0
