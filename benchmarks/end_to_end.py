@@ -80,7 +80,7 @@ def ppo(folder: Path, device: torch.device, *sets: str) -> dict[str, Any]:
     agent = guided_agent("ppo", folder, device, *sets)
     stretch = agent.env.num_envs * agent.config.horizon
     agent.learn(stretch)  # what is done once is not the rate
-    result = clocked(lambda: agent.learn((1 + PPO_ROLLOUTS) * stretch))
+    result = clocked(lambda: agent.learn(PPO_ROLLOUTS * stretch))
     return {**result, "steps": PPO_ROLLOUTS * stretch, "hidden": list(agent.config.hidden)}
 
 

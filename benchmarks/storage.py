@@ -61,7 +61,7 @@ class Task(NamedTuple):
     name: str
     unit: str
     compressed: str
-    """The storage to compare with float32: the one that `auto` takes there."""
+    """The storage to compare with float32; for sites the one that `auto` takes."""
     settings: dict[str, Any]
     """What decides a run's outcome, beside storage and seed."""
     run: Callable[[str, int], Score]

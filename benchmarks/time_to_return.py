@@ -33,7 +33,7 @@ def ours(seed: int, **more: Any) -> tuple[Any, Any]:
 
     config = SACConfig(hidden=HIDDEN, buffer_size=STEPS, **SETTINGS, **more)  # type: ignore[arg-type]
     agent = SAC(gymnasium.make(ENV), config, seed=seed)
-    return agent.learn, agent.predict
+    return lambda steps: agent.learn(until=steps), agent.predict
 
 
 def sb3(seed: int) -> tuple[Any, Any]:
