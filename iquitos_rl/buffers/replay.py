@@ -148,7 +148,8 @@ class ReplayBuffer:
         )
         self.nbytes = sizes.nbytes(self._obs_layout.nbytes, self._action_layout.nbytes)
         self.placement = choose_placement(self.nbytes, self.device) if placement == "auto" else placement
-        refuse_too_large(self.nbytes, capacity, self.placement, chosen=placement == "auto")
+        if self.device.type != "meta":  # which plans for any machine
+            refuse_too_large(self.nbytes, capacity, self.placement, chosen=placement == "auto")
         self._memory = Memory(self.placement, self.device, folder)
         self._home = home = self._memory.device
         self._episode_steps = episode_steps
