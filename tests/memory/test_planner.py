@@ -148,7 +148,7 @@ def test_the_table_adds_up(site):
 
 def test_any_environment_can_be_planned():
     plan = planned("sac", as_vector(ToyBattery()), settings("sac"), CPU_16, PROCESS)
-    assert items(plan)["replay"] == pytest.approx(300_000 * (2 * 4 * (1 + 1 / 24) + 2 + 8 + 8 / 24), rel=1e-3)
+    assert items(plan)["replay"] == pytest.approx(300_000 * (4 * 4 * (1 + 1 / 24) + 4 + 8 + 8 / 24), rel=1e-3)
 
 
 def test_more_of_anything_is_never_predicted_to_take_less(site):
