@@ -327,12 +327,10 @@ class SHAC(Agent):
         graph = int(graph_bytes(env) * env.num_envs * c.horizon)
 
         def window() -> object:
-            obs = torch.zeros(env.num_envs, self.spec.obs_dim, device=self.device)
-            held: list[object] = [torch.empty(graph, dtype=torch.uint8, device=self.device)]
-            for _ in range(c.horizon):
-                seen = self.policy.normalise(obs.clone())
-                held.append((seen, self.policy.mean(seen).tanh(), self.target(self.policy.normalise(obs.clone()))))
-            return held
+            obs = torch.zeros(env.num_envs * c.horizon, self.spec.obs_dim, device=self.device)
+            seen, following = self.policy.normalise(obs), self.policy.normalise(obs.clone())
+            left = torch.empty(graph, dtype=torch.uint8, device=self.device)
+            return left, self.policy.mean(seen).tanh(), self.target(following)
 
         return {**super().moments(), f"a window of {c.horizon} steps": window}
 
