@@ -299,8 +299,8 @@ def test_planning_takes_no_memory_and_refuses_the_absurd(site, algorithm):
     with TensorPeak() as taken, pytest.raises(UserError, match="training does not fit"):
         planned(algorithm, site, config, CPU_16, PROCESS)
     assert taken.peak < 1 << 20
+    absurd = config.model_copy(update={"hidden": (10**12, 10**12)})  # more than settings allow
     with pytest.raises(UserError, match="cannot be planned"):
-        absurd = config.model_copy(update={"hidden": (10**12, 10**12)})  # more than settings allow
         planned(algorithm, site, absurd, CPU_16, PROCESS)
 
 
