@@ -114,7 +114,8 @@ def as_markdown(result: dict[str, Any]) -> str:
     facts = f"{listed(result['machine'])}; {listed(result['versions'])}"
     text = __doc__.split("\n\n", 2)[2].strip().replace("\n", " ")
     head = f"# Equal processor time, without a guide\n\n`{result['command']}`; {facts}."
-    return f"{head}\n\n{text}\n\n{markdown_table(rows)}"
+    notes = [result["note"]] if result["note"] else []
+    return "\n\n".join([head, text, *notes, markdown_table(rows)])
 
 
 def main() -> int:
@@ -123,6 +124,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--note", default="", help="written next to the facts of the machine")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     path = arguments.output / "gradient.json"
@@ -131,6 +133,7 @@ def main() -> int:
         f"python benchmarks/gradient.py FOLDER ... --seconds {arguments.seconds:g} --seeds {arguments.seeds}"
     )
     result |= {"machine": machine(torch.device("cpu"), 1), "versions": versions(), "load": os.getloadavg()[0]}
+    result["note"] = arguments.note
     for folder in arguments.folders:
         site = read_site(folder)
         own = result["sites"].setdefault(folder.name, {**bounds(site), "agents": {}})
