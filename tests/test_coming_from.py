@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ def run(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, A
 
 def test_the_same_task_in_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("stable_baselines3")
+    monkeypatch.setitem(sys.modules, "gym", None)  # it asks for the old gym's version, and finds our folder of tests
     theirs = run("stable-baselines3", tmp_path, monkeypatch)
     ours = run("iquitos_rl", tmp_path, monkeypatch)
     assert theirs["model"].num_timesteps == ours["agent"].steps == 200
