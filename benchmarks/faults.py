@@ -83,6 +83,7 @@ def table(found: dict[str, Any]) -> str:
     """The counts as Markdown."""
     lines = ["# What a run survives", "", "`python benchmarks/faults.py --output FOLDER`", ""]
     lines += [", ".join(f"{key} {value}" for key, value in {**found["machine"], **found["versions"]}.items()), ""]
+    lines += [found["note"], ""] if "note" in found else []
     for section in SECTIONS:
         if section in found:
             lines += [f"| {section} | |", "|---|---:|"]
