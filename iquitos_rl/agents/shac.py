@@ -1,8 +1,7 @@
 """Short-horizon actor-critic (Xu et al. 2022, arXiv 2204.07137): the policy's gradient by autograd through the engine.
 
 A window of a few hours is simulated with autograd on, a critic values what comes after it, and the gradient of what all
-windows earn is followed. Nothing is estimated from noise, so few steps are enough; but it needs an engine of
-differentiable operations. Why windows are short: the gradient of a long chain of steps grows and loses its meaning.
+windows earn is followed. Nothing is estimated from noise, but it needs an engine of differentiable operations. Why windows are short: the gradient of a long chain of steps grows and loses its meaning.
 
 Where the engine has a kink (a full battery, a closed deadband, the month's highest import) autograd takes the slope of
 one side. `noise` on the actions smooths kinks over the environments.
@@ -23,7 +22,7 @@ from torch.optim import Adam
 
 from iquitos_rl.agents.actor_critic import ActorCritic, live_only
 from iquitos_rl.agents.agent import Agent, AgentConfig, Hidden, OnStep, trainable
-from iquitos_rl.agents.compiled import Gradient
+from iquitos_rl.agents.compiled import Compile, Gradient
 from iquitos_rl.agents.gae import explained_variance, gae
 from iquitos_rl.agents.layers import Activation
 from iquitos_rl.agents.normalisation import RewardScaler
@@ -40,6 +39,7 @@ from iquitos_rl.memory.rehearsal import graph_bytes
 class SHACConfig(AgentConfig):
     """Settings of SHAC. Steps are transitions of one environment: a step of E environments counts E."""
 
+    compile: Compile = Field("off", description="The critic's loss through torch.compile: default; or off.")
     hidden: Hidden = Field((64, 64), description="Widths of the hidden layers, actor and critic.")
     activation: Activation = Field("tanh", description="Activation between the layers.")
     horizon: int = Field(24, ge=1, le=MANY, description="Steps of a window, through which gradients flow.")
