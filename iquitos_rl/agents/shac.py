@@ -1,7 +1,8 @@
 """Short-horizon actor-critic (Xu et al. 2022, arXiv 2204.07137): the policy's gradient by autograd through the engine.
 
 A window of a few hours is simulated with autograd on, a critic values what comes after it, and the gradient of what all
-windows earn is followed. Nothing is estimated from noise, but it needs an engine of differentiable operations. Why windows are short: the gradient of a long chain of steps grows and loses its meaning.
+windows earn is followed. Nothing is estimated from noise, but it needs an engine of differentiable operations. Why
+windows are short: the gradient of a long chain of steps grows and loses its meaning.
 
 Where the engine has a kink (a full battery, a closed deadband, the month's highest import) autograd takes the slope of
 one side. `noise` on the actions smooths kinks over the environments.
