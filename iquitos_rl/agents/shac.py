@@ -69,6 +69,8 @@ class Window(NamedTuple):
     """(H, E) of each action's true successor, by the target critic."""
     terminated: Tensor
     truncated: Tensor
+    last_obs: Tensor
+    """(E, D) where the environments stand afterwards."""
     steps: list[StepResult]
     """As the environments gave them, without graph."""
 
@@ -115,7 +117,7 @@ class SHAC(Agent):
             self.spec,
             c.hidden,
             c.activation,
-            log_std=math.log(max(c.noise, 1e-6)),
+            log_std=0.0,  # for policies that draw their actions: here the noise is a setting
             normalise_obs=c.normalise_obs,
             generator=self.init,
             amp=c.amp,
@@ -127,10 +129,11 @@ class SHAC(Agent):
         self.policy, self.target = nets.policy, nets.target
         self.spawn("noise", "shuffle", "predict")
         self.trained = {"policy": trainable(self.policy.actor), "critic": trainable(self.policy.critic)}
-        rates = {"policy": c.learning_rate, "critic": c.critic_learning_rate}
+        self.rates = {"policy": c.learning_rate, "critic": c.critic_learning_rate}
         # The window's gradients point in similar directions, so little momentum is needed: the paper's betas.
         self.optimizers = {
-            name: Adam(group, lr=rates[name], betas=(0.7, 0.95), fused=True) for name, group in self.trained.items()
+            name: Adam(group, lr=self.rates[name], betas=(0.7, 0.95), fused=True)
+            for name, group in self.trained.items()
         }
         loss = partial(critic_loss, self.policy)
         self.gradients = {"critic": Gradient(loss, self.trained["critic"], c.compile, self.device)}
@@ -146,13 +149,12 @@ class SHAC(Agent):
 
     def rounds(self, total_steps: int, on_step: OnStep) -> Iterator[None]:
         """A window, a step of the policy along its gradient, then the critic's steps."""
-        c, env = self.config, self.environment()
+        env = self.environment()
         if self._obs is None:
             self.reset()
-        rates = {"policy": c.learning_rate, "critic": c.critic_learning_rate}
         while self.steps < total_steps:
             for name, optimizer in self.optimizers.items():
-                optimizer.param_groups[0]["lr"] = rates[name] * self.left()
+                optimizer.param_groups[0]["lr"] = self.rates[name] * self.left()
             noise = self.draw_noise()
             start = env.state_dict()
             window = self.windows.run(env.num_envs, partial(self.roll_out, noise, start))
@@ -171,7 +173,7 @@ class SHAC(Agent):
         env = self.environment()
         for p in self.trained["policy"]:
             p.grad = None  # also what a failed attempt has left
-        if self._obs is None or size == env.num_envs:
+        if size == env.num_envs:
             env.detach()
             found = [self.window(env, self.start_obs(), noise)]
         else:
@@ -182,15 +184,13 @@ class SHAC(Agent):
                 parts.append(env.part(first, last))
                 found.append(self.window(parts[-1], self.start_obs()[first:last], noise[:, first:last]))
             env.join(parts)
-        windows, lasts = zip(*found)
-        self._next = torch.cat(lasts)
-        window = windows[0] if len(windows) == 1 else joined(windows)
+        window = found[0] if len(found) == 1 else joined(found)
         norm = nn.utils.clip_grad_norm_(self.trained["policy"], self.config.max_grad_norm)
         self.metrics.add({"policy_grad_norm": norm})
         return window
 
-    def window(self, env: VectorEnv, obs: Tensor, noise: Tensor) -> tuple[Window, Tensor]:
-        """Add the gradient of what a window earns to the policy's; returns the window and the observation after it.
+    def window(self, env: VectorEnv, obs: Tensor, noise: Tensor) -> Window:
+        """Add the gradient of what a window earns to the policy's.
 
         Args:
             env: e of the E environments.
@@ -224,7 +224,7 @@ class SHAC(Agent):
             p.grad = g if p.grad is None else p.grad.add_(g)
         env.detach()
         seen, reward, following, terminated, truncated = (torch.stack(x) for x in zip(*kept))
-        return Window(seen, reward, following, terminated, truncated, steps), obs.detach()
+        return Window(seen, reward, following, terminated, truncated, obs.detach(), steps)
 
     def train_critic(self, window: Window) -> None:
         """Fit the values of a window to TD(lambda) targets; then the target critic follows."""
@@ -250,7 +250,7 @@ class SHAC(Agent):
     @torch.no_grad()
     def take_in(self, window: Window) -> None:
         """Statistics of observations and rewards change between windows only: within one they are constants."""
-        self._obs = self._next
+        self._obs = window.last_obs
         for step in window.steps:
             self.tracker.update(step)
             if self.policy.normaliser is not None:
@@ -369,7 +369,7 @@ def without_graph(step: StepResult) -> StepResult:
     return StepResult(**fields, info=info)
 
 
-def joined(windows: tuple[Window, ...]) -> Window:
+def joined(windows: list[Window]) -> Window:
     """The windows of environments side by side as one."""
     obs, reward, value, terminated, truncated = (torch.cat(x, dim=1) for x in zip(*(window[:5] for window in windows)))
     steps = []
@@ -377,7 +377,8 @@ def joined(windows: tuple[Window, ...]) -> Window:
         info = {name: torch.cat([own.info[name] for own in parts]) for name in parts[0].info}
         fields = (name for name in StepResult._fields if name != "info")
         steps.append(StepResult(**{name: torch.cat([getattr(p, name) for p in parts]) for name in fields}, info=info))
-    return Window(obs, reward, value, terminated, truncated, steps)
+    last_obs = torch.cat([window.last_obs for window in windows])
+    return Window(obs, reward, value, terminated, truncated, last_obs, steps)
 
 
 ENTRY = AgentEntry(SHAC, SHACConfig, "SHAC", "#882255", differentiates=True)
