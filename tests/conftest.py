@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from cpu_graphs import graphs_on_cpu
+from hypothesis import settings
 from short_case import shorten
 
 from iquitos_rl.baselines.profiles import fit_profiles
@@ -18,6 +19,12 @@ from iquitos_rl.report import markup
 from iquitos_rl.runs import session
 
 torch.set_num_threads(1)  # two threads on a busy machine are many times slower than one
+
+# The suite tries the same inputs every time, so a failure belongs to a change. New inputs are looked for on purpose:
+# pytest --hypothesis-profile=explore
+settings.register_profile("suite", derandomize=True, database=None)
+settings.register_profile("explore", print_blob=True)
+settings.load_profile("suite")
 
 
 def pytest_collection_modifyitems(items):

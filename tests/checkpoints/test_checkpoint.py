@@ -388,6 +388,14 @@ class Foreign:
             path.chmod(0 if kind == "unreadable" else 0o644)
 
 
+def test_blocks_in_the_second_slot_alone_are_a_lost_checkpoint(tmp_path):
+    write(tmp_path / "c", 1, 2)
+    shutil.rmtree(tmp_path / "c" / "a")
+    (tmp_path / "c" / "b" / "manifest.json").unlink()
+    with pytest.raises(UserError, match="b holds an incomplete checkpoint"):
+        Checkpoints(tmp_path / "c", 0.0, [].append).load()
+
+
 @pytest.mark.skipif(os.name == "nt", reason="other kinds of files there")
 @settings(max_examples=12, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.sampled_from("ab"), Foreign.names, Foreign.kinds), max_size=4), st.booleans())
@@ -396,7 +404,10 @@ def test_what_others_put_into_a_slot_stops_no_save(small_blocks, example, first)
         folder, told = Path(place) / "checkpoints", []
         if first:
             write(folder, 1, 2)
-        for slot, name, kind in dict(((slot, name), (slot, name, kind)) for slot, name, kind in example).values():
+        for (slot, name), kind in {(slot, name): kind for slot, name, kind in example}.items():
+            # The first save goes to a: blocks in b alone are a checkpoint that somebody lost, and loading says so.
+            if slot == "b" and len(name) == 68 and not first:
+                continue
             (folder / slot).mkdir(parents=True, exist_ok=True)
             Foreign.put(folder / slot / name, kind)
         checkpoints = Checkpoints(folder, 0.0, told.append)
