@@ -263,10 +263,9 @@ def endogenous_bounds(site: Site, tables: SocketTables, sockets: Sockets) -> tup
 
 
 def make_encoding(
-    site: Site, tariff: Tariff, tables: SocketTables, sockets: Sockets, extra: tuple[Column, ...] = ()
+    site: Site, exogenous: Series, tables: SocketTables, sockets: Sockets, extra: tuple[Column, ...] = ()
 ) -> Encoding:
-    """The encoding of a site, with bounds from its data."""
-    exogenous = exogenous_columns(site, tariff, tables, sockets)
+    """The encoding of a site with these exogenous columns, with bounds from its data."""
     devices = (*thermal.endogenous(site), *appliances.endogenous(site))
     return Encoding(
         tuple(Column(name, low, high) for name, (_, low, high) in exogenous.items()),
@@ -279,13 +278,12 @@ def encode(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return ((values - low) / (high - low) * 2 - 1).clamp(-1, 1).to(torch.float32)
 
 
-def exogenous_table(site: Site, tariff: Tariff, tables: SocketTables, sockets: Sockets, encoding: Encoding) -> Tensor:
+def exogenous_table(site: Site, columns: Series, encoding: Encoding) -> Tensor:
     """(T, exogenous columns) float32, encoded.
 
     Raises:
         UserError: the site's columns differ from the encoding's, so a policy with that encoding cannot control it.
     """
-    columns = exogenous_columns(site, tariff, tables, sockets)
     ours, theirs = list(columns), [column.name for column in encoding.exogenous]
     if ours != theirs:
         odd = sorted(set(ours) ^ set(theirs)) or [a for a, b in zip(ours, theirs, strict=True) if a != b]

@@ -32,6 +32,7 @@ from iquitos_rl.envs.task.observation import (
     Column,
     Encoding,
     bounds,
+    exogenous_columns,
     exogenous_table,
     make_encoding,
     socket_names,
@@ -141,12 +142,12 @@ class SiteTask:
         """What the reward adds up to instead of the bill."""
         bills = [idle_bill(site, self.objective) for site in sites] if self.score is None else self.score.idle(sites)
         tables = [socket_tables(site) for site in sites]
+        columns = exogenous_columns(first, self.objective.tariff, tables[0], settings.sockets)
+        expected = make_encoding(first, columns, tables[0], settings.sockets, extra)
         if spec is None:
-            self.encoding = make_encoding(first, self.objective.tariff, tables[0], settings.sockets, extra)
-            self.reward_scale = reward_scale(bills[0])
+            self.encoding, self.reward_scale = expected, reward_scale(bills[0])
         else:
             self.encoding, self.reward_scale = read_spec(spec)
-            expected = make_encoding(first, self.objective.tariff, tables[0], settings.sockets, extra)
             if [column.name for column in expected.columns] != [column.name for column in self.encoding.columns]:
                 raise UserError(f"{first.path}: the policy was trained on a site with other observation columns")
 
@@ -178,11 +179,11 @@ class SiteTask:
         self._peak_period = rows([is_peak(site, self.objective.tariff) for site in sites], torch.bool)
         self._schedule = rows([np.concatenate([t.steps_left, t.required_soc], axis=1) for t in tables])
         """(S * T, 2 N) steps left, wanted SOC."""
-        observed = (
-            exogenous_table(site, self.objective.tariff, own, settings.sockets, self.encoding)
-            for site, own in zip(sites, tables)
-        )
-        self.table = torch.cat(list(observed)).to(self.device)
+        observed = [exogenous_table(first, columns, self.encoding)]
+        for site, own in zip(sites[1:], tables[1:]):
+            columns = exogenous_columns(site, self.objective.tariff, own, settings.sockets)
+            observed.append(exogenous_table(site, columns, self.encoding))
+        self.table = torch.cat(observed).to(self.device)
         """(S * T, exogenous columns) float32."""
         self._gain = per_socket([t.gain for t in tables], 1.0)
         self._capacity = per_socket([t.capacity for t in tables], 0.0)
