@@ -68,7 +68,7 @@ class Score(NamedTuple):
 
 SCORES: dict[str, tuple[tuple[str, ...], Callable[..., float]]] = {
     "gap_closed": (("uncontrolled", "optimum"), lambda mine, idle, best: 100 * bill.gap_share(mine, idle, best)),
-    "below_strongest": (("strongest",), lambda mine, rule: 100 * (1 - mine / rule)),
+    "below_strongest": (("strongest",), lambda mine, rule: 100 * (1 - mine / rule) if rule > 0 else math.nan),
     "above_optimum": (("optimum",), lambda mine, best: (mine - best) / 1e3),
 }
 """Score to the controllers whose bills it needs, and a formula of a bill and theirs. Units: percent of the gap, percent

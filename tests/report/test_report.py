@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from html import unescape
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.standings import Record, as_json, standings
 from iquitos_rl.judging.summary import gap_shares
-from iquitos_rl.report import cost_figures, dispatch_figures, hour_figures, markup
+from iquitos_rl.report import cost_figures, dispatch_figures, hour_figures, markup, measures
 from iquitos_rl.report.__main__ import main
 from iquitos_rl.report.measures import (
     co2_terms,
@@ -509,3 +510,14 @@ def test_a_folder_that_is_no_run(tmp_path, capsys):
     assert main([str(tmp_path / "nowhere")]) == 2
     assert list(tmp_path.iterdir()) == []
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rule", [0.0, -50.0])
+def test_a_percentage_of_no_bill_or_of_an_income_is_left_out(rule):
+    bills = {"sac": -60.0, "strongest": rule}
+    results = SimpleNamespace(
+        summary={}, standings={}, controllers={name: {"bill": value} for name, value in bills.items()}
+    )
+    assert measures.scores(results, "below_strongest") == {}
+    results.controllers["strongest"]["bill"] = 40.0
+    assert measures.scores(results, "below_strongest")["sac"].value == pytest.approx(250.0)
