@@ -1,6 +1,7 @@
 """What training takes, beside what the planner said and what stable-baselines3 takes, each row in a process of its own:
 
     python benchmarks/vram.py --output FOLDER [--peer-python PATH] [--device cuda --cap 8GiB --cap 4GiB]
+    python benchmarks/vram.py --output FOLDER --site FOLDER --site FOLDER    # a few rows of each, in vram_sites.md
 
 On the CPU: peak RSS from the moment that the environments exist. On a GPU: peak of allocated and reserved memory, and
 what is in use on the device at the end, under each cap (`torch.cuda.set_per_process_memory_fraction`); nothing else
@@ -66,6 +67,8 @@ GRID = [
     on_policy("a2c", 64, 16),
     on_policy("a2c", 512, 64, hidden=[256, 256]),
 ]
+SITE_GRID = [sac(100_000), on_policy("ppo", 256, 64), on_policy("a2c", 512, 16), on_policy("shac", 128, 32)]
+"""What is measured of each `--site`."""
 PINNED = sac(500_000, placement="pinned")
 MILLION = {**sac(1_000_000, update_ratio=0.0002), "num_envs": 500, "steps": 1_010_000}
 PEERS = [
@@ -215,6 +218,7 @@ def command_line(arguments: argparse.Namespace) -> str:
     words = ["python benchmarks/vram.py --output FOLDER"]
     words += ["--peer-python PATH"] if arguments.peer_python else []
     words += ["--device cuda"] if arguments.device == "cuda" else []
+    words += ["--site FOLDER ..."] if arguments.site else []
     words += [f"--cap {cap}" for cap in arguments.cap] + [f"--only {part}" for part in arguments.only or []]
     return " ".join([*words, f"--sockets {arguments.sockets}"])
 
@@ -226,7 +230,8 @@ def mib(number: Any) -> str:
 def label(job: Job) -> str:
     hidden = {"learning_starts", "update_ratio", "epochs", "n_epochs"}
     words = [f"{key} {value}" for key, value in job["config"].items() if key not in hidden]
-    envs = [f"{job['num_envs']} envs"] if "num_envs" in job else []
+    envs = [job["site"]] if "site" in job else []
+    envs += [f"{job['num_envs']} envs"] if "num_envs" in job else []
     cap = [f"cap {mib(job['cap'])}"] if job["cap"] else []
     return ", ".join([*envs, *words, *cap])
 
@@ -256,7 +261,7 @@ def as_markdown(result: dict[str, Any]) -> str:
             "",
             f"`{result['command']}`; {facts}; {packages}.",
             "",
-            f"Site: iquitos-128, `task.sockets={result['sockets']}`. MiB unless said otherwise; error is the "
+            f"{result['site']}, `task.sockets={result['sockets']}`. MiB unless said otherwise; error is the "
             "prediction's.",
             "",
             *prediction_markdown(result["rows"], note, columns),
@@ -351,6 +356,7 @@ def main() -> int:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--cap", action="append", default=[], help="GPU memory to pretend, e.g. 8GiB; several allowed")
     parser.add_argument("--sockets", choices=["each", "fleet"], default="each")
+    parser.add_argument("--site", type=Path, action="append", default=[], help="measure this folder instead")
     parser.add_argument("--only", choices=["grid", "million", "peers", "amp"], action="append")
     parser.add_argument("--row", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -366,39 +372,44 @@ def main() -> int:
         parser.error("--cap is of a GPU: --device cuda")
     parts = arguments.only or ["grid", "million", "peers", "amp"]
     arguments.output.mkdir(parents=True, exist_ok=True)
-    name = f"vram{'_gpu' if on_gpu else ''}"
+    name = f"vram{'_sites' if arguments.site else ''}{'_gpu' if on_gpu else ''}"
     result: dict[str, Any] = {
         "command": command_line(arguments),
         "machine": machine(torch.device(arguments.device), 1),
         "versions": versions(),
+        "site": "CityLearn's data sets" if arguments.site else "Site: iquitos-128",
         "sockets": arguments.sockets,
         "rows": [],
         "peers": [],
         "amp": [],
     }
+
+    def measure(rows: str, kind: str, job: Job, python: str = sys.executable) -> None:
+        """One more row, and the page with those so far."""
+        shown = {key: value for key, value in job.items() if key != "case"}
+        result[rows].append({"job": shown, "result": in_process(python, kind, job)})
+        write_json(arguments.output / f"{name}.json", result)
+        write_text(arguments.output / f"{name}.md", as_markdown(result))
+
+    common = {"sockets": arguments.sockets, "cap": None, "device": arguments.device}
+    for site in arguments.site:
+        for job in SITE_GRID:
+            measure("rows", "ours", {**common, "case": str(site.resolve()), "site": site.resolve().name, **job})
+    if arguments.site:
+        return 0
     with TemporaryDirectory() as temporary:
-        case = str(build_case("iquitos-128", 0, Path(temporary) / "case"))
-        common = {"case": case, "sockets": arguments.sockets, "cap": None, "device": arguments.device}
-
-        def measure(rows: str, kind: str, job: Job, python: str = sys.executable) -> None:
-            """One more row, and the page with those so far."""
-            full = {**common, **job}
-            shown = {key: value for key, value in full.items() if key != "case"}
-            result[rows].append({"job": shown, "result": in_process(python, kind, full)})
-            write_json(arguments.output / f"{name}.json", result)
-            write_text(arguments.output / f"{name}.md", as_markdown(result))
-
+        common["case"] = str(build_case("iquitos-128", 0, Path(temporary) / "case"))
         jobs = [*GRID, *([PINNED] if on_gpu else [])] if "grid" in parts else []
         jobs += [MILLION] if "million" in parts else []
         caps = [parse_size(text) for text in arguments.cap] or [None]
         widths = (256, 512, 1_024) if "amp" in parts else ()
         for cap in caps:
             for job in jobs:
-                measure("rows", "ours", {**job, "cap": cap})
+                measure("rows", "ours", {**common, **job, "cap": cap})
         for job in PEERS if arguments.peer_python and "peers" in parts else []:
-            measure("peers", "peer", job, arguments.peer_python)
+            measure("peers", "peer", {**common, **job}, arguments.peer_python)
         for width in widths:
-            measure("amp", "amp", {"hidden": [width, width]})
+            measure("amp", "amp", {**common, "hidden": [width, width]})
     return 0
 
 

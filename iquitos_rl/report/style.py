@@ -100,7 +100,9 @@ def save(draw: Callable[[], Figure], folder: Path, name: str) -> str:
         matplotlib.rcParams["svg.hashsalt"] = name
         figure, image, text = draw(), io.BytesIO(), io.StringIO()
         FigureCanvasAgg(figure).print_figure(image, format="png", metadata={"Software": None})
-        figure.set_layout_engine("none")  # what was laid out for the one stands for the other
+        # What was laid out for the one stands for the other; with a layout engine of any kind it would be drawn twice.
+        matplotlib.rcParams["figure.constrained_layout.use"] = False
+        figure.set_layout_engine(None)
         figure.savefig(text, format="svg", metadata={"Creator": None, "Date": None, "Format": None, "Type": None})
     path = folder / f"{name}.png"
     temporary = path.with_name(path.name + ".tmp")
