@@ -250,7 +250,7 @@ def main() -> int:
     for case in arguments.cases:
         place = preset(case, arguments.cache) if case in PRESETS else data_set(Path(case))
         name_of_case = case if case in PRESETS else Path(case).resolve().name
-        fresh = {"start": place.start, "optimum": place.optimum, "agents": {}}
+        fresh: dict[str, Any] = {"start": place.start, "optimum": place.optimum, "agents": {}}
         own = result["cases"].setdefault(name_of_case, fresh)
         for name in AGENTS_COMPARED:
             runs = own["agents"].setdefault(name, [])
