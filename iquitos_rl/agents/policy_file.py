@@ -61,7 +61,7 @@ class PolicySpec(BaseModel):
         """From actions (B, A) to those that the environment takes."""
         return self.action_space or ActionSpace.flat(self.action_low, self.action_high)
 
-    @cached_property
+    @property
     def buildings(self) -> Buildings | None:
         """Where each building's columns and actions are, for a policy that is one network for all of them; else None.
 
