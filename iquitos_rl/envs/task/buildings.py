@@ -108,6 +108,11 @@ class Buildings(BaseModel):
         """Whether the other map is of these buildings with these devices, perhaps in another year."""
         return self.names == other.names and self.sizes == other.sizes
 
+    def shares_a_building(self, site: Site) -> bool:
+        """Whether the site has a building of this map, of the same name and with the same devices."""
+        mine = set(zip(self.names, self.sizes))
+        return any((building.name, sizes(building)) in mine for building in site.buildings)
+
     def arranged(self, like: Buildings) -> Buildings:
         """This site's map in the order of the names of another, which a policy was trained with. What only this site
         has in columns is left out; a column that only some buildings have stays missing for the others.
