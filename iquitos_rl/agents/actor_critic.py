@@ -16,11 +16,10 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor, nn
 
-from iquitos_rl.agents import categorical
+from iquitos_rl.agents import categorical, shared
 from iquitos_rl.agents.features import Extractors, Features
 from iquitos_rl.agents.layers import Activation, Amp
 from iquitos_rl.agents.networks import MLP
-from iquitos_rl.agents.normalisation import ObservationNormaliser
 from iquitos_rl.agents.policy_file import PolicySpec
 from iquitos_rl.envs.vector import action_mask
 from iquitos_rl.memory.recovery import Parts
@@ -49,7 +48,7 @@ class ActorCritic(nn.Module):
         """`log_std` is its first value; `generator`, on the CPU so that a seed means the same weights on every device,
         draws the weights. `actor` and `critic` take the place of the perceptrons, which read the `features`."""
         super().__init__()
-        self.choices = spec.way_out.choices
+        self.choices, buildings = spec.way_out.choices, spec.buildings
         extractors = Extractors(features, spec.way_in, generator)
 
         def perceptron(outputs: int, gain: float) -> nn.Module:
@@ -60,11 +59,22 @@ class ActorCritic(nn.Module):
 
         # The small last layer makes the first policy do the same everywhere, whatever the observations' scale.
         outputs = spec.action_dim if self.choices is None else sum(self.choices)
-        self.actor = perceptron(outputs, 0.01) if actor is None else actor
-        self.critic = perceptron(1, 1.0) if critic is None else critic
-        deviation = None if self.choices else nn.Parameter(torch.full((spec.action_dim,), log_std))
-        self.register_parameter("log_std", deviation)
-        self.normaliser = ObservationNormaliser.of(spec.way_in) if normalise_obs else None
+        self.actor: nn.Module
+        self.critic: nn.Module
+        if buildings is not None:
+            form = shared.Form(hidden, activation, generator, amp)
+            self.actor = shared.SharedActor(buildings, form._replace(gain=0.01))
+            self.critic = shared.SharedValue(buildings, form._replace(gain=1.0))
+        else:
+            self.actor = perceptron(outputs, 0.01) if actor is None else actor
+            self.critic = perceptron(1, 1.0) if critic is None else critic
+        devices = None if buildings is None else shared.devices_of(buildings)
+        self.devices: Tensor | None
+        """(A,) which deviation is each action's, where buildings share them."""
+        self.register_buffer("devices", devices, persistent=False)
+        deviations = spec.action_dim if buildings is None else len(buildings.devices)
+        self.register_parameter("log_std", None if self.choices else nn.Parameter(torch.full((deviations,), log_std)))
+        self.normaliser = shared.normaliser_of(spec) if normalise_obs else None
         columns = spec.action_mask_columns
         self.columns: Tensor | None
         self.register_buffer("columns", None if columns is None else torch.tensor(columns), persistent=False)
@@ -99,19 +109,23 @@ class ActorCritic(nn.Module):
         """Draw actions (N, A) by what `mean` returns."""
         if self.log_std is None:
             return categorical.sample(output, self.choices or (), generator)
-        return sample(output, self.log_std, live, generator)
+        return sample(output, self.log_deviation(self.log_std), live, generator)
 
     def log_prob(self, action: Tensor, output: Tensor, live: Tensor | None) -> Tensor:
         """Log density or log-probability (N,) of actions (N, A) by what `mean` returns."""
         if self.log_std is None:
             return categorical.log_prob(action, output, self.choices or ())
-        return log_prob(action, output, self.log_std, live)
+        return log_prob(action, output, self.log_deviation(self.log_std), live)
 
     def entropy(self, output: Tensor, live: Tensor | None) -> Tensor:
         """Mean over the batch of an action's entropy by what `mean` returns, a scalar, in nats."""
         if self.log_std is None:
             return categorical.entropy(output, self.choices or ())
-        return entropy(self.log_std, live)
+        return entropy(self.log_deviation(self.log_std), live)
+
+    def log_deviation(self, log_std: Tensor) -> Tensor:
+        """(A,) of the actions, from the parameter, which has one for each device where buildings share them."""
+        return log_std if self.devices is None else log_std.index_select(0, self.devices)
 
 
 def orthogonal_(net: MLP, last_gain: float, generator: Generator) -> MLP:

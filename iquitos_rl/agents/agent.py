@@ -60,6 +60,7 @@ class AgentConfig(BaseModel):
     compile: Compile = Field(
         "auto", description="graphs: CUDA graphs, as auto on a GPU; default: torch.compile; or off."
     )
+    shared: bool = Field(True, description="One network for every building, where a site has several.")
 
 
 class Agent:
@@ -81,7 +82,7 @@ class Agent:
         config: the algorithm's settings, by default as shipped.
         device: such as cpu or cuda; auto for CUDA where there is one.
         seed: of everything; None draws one, which is then the agent's `seed`.
-        spec: what to know of the environment, taken from `env` where there is one.
+        spec: what to know of the environment; taken from `env` where there is one, in the order of this `spec`.
         actor, critic: networks in place of the algorithm's own.
         features: what the algorithm's own networks read, from the description of the observation's parts to a module
             from rows (B, D) to features (B, F), made for each network; by default a small `CNN` for each image and
@@ -137,7 +138,9 @@ class Agent:
             self.env = None if env is None else as_vector(env, self.device)
             if self.env is not None:
                 join_graphs(self.env, self.config.compile, self.device)
-                spec = PolicySpec.of(self.env)
+                here = PolicySpec.of(self.env)
+                several = self.config.shared and not self.given and here.buildings and here.buildings.several
+                spec = (here if several else here.flat()) if spec is None else here.arranged(spec)
             if spec is None:
                 raise UserError("an agent needs an environment, or the description of one")
             self.spec = spec
@@ -450,7 +453,8 @@ class Agent:
             if _forms(made) != _forms(tensors):
                 raise misfit
         agent = cls(env, config, device, seed, spec=spec, **networks)
-        agent.spec.must_match(spec)
+        if agent.spec.buildings is None:  # else every column and device was found by its name
+            agent.spec.must_match(spec)
         with own_defaults(agent.device):
             try:
                 agent.networks.load_state_dict(tensors)
@@ -458,6 +462,21 @@ class Agent:
                 raise misfit from error
             if agent.env is not None:
                 load_learning(folder, agent)
+        return agent
+
+    def at(self: A, spec: PolicySpec) -> A:
+        """This policy for another environment, to act there: the same one, or, if it is one network for every building,
+        that of a site with any number of them.
+
+        Raises:
+            UserError: the policy reads what there is not there, or cannot move what there is.
+        """
+        here = spec.arranged(self.spec)
+        if here.buildings is None or here == self.spec:
+            here.must_match(self.spec)
+            return self
+        agent = type(self)(None, self.config, self.device, self.seed, spec=here)
+        agent.networks.load_state_dict(self.networks.state_dict())
         return agent
 
     def leave_episodes(self) -> None:

@@ -64,13 +64,13 @@ def run_episodes(
     generator = None if deterministic else agent.generators["predict"]
     with own_defaults(agent.device), torch.no_grad():
         vector = as_vector(env, agent.device)
-        PolicySpec.of(vector).must_match(agent.spec)
+        acting = agent.at(PolicySpec.of(vector))
         shares = [wanted // vector.num_envs + (i < wanted % vector.num_envs) for i in range(vector.num_envs)]
         found: list[list[tuple[float, int]]] = [[] for _ in shares]
         running = torch.zeros(2, vector.num_envs, dtype=torch.float64)
         obs = vector.reset(seed_of(seed))
         while any(len(done) < share for done, share in zip(found, shares)):
-            action = agent.act(obs.to(agent.device), generator)
+            action = acting.act(obs.to(agent.device), generator)
             step = vector.step(within(action, vector.choices).to(vector.device))
             obs, running[0], running[1] = step.obs, running[0] + step.reward.cpu(), running[1] + 1
             ended = (step.terminated | step.truncated).cpu()

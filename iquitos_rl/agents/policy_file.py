@@ -23,6 +23,7 @@ from torch import Tensor
 
 from iquitos_rl.checkpoints.state import first_not_finite
 from iquitos_rl.envs.spaces import ActionSpace, ObservationSpace, kept
+from iquitos_rl.envs.task.buildings import KEY, Buildings
 from iquitos_rl.envs.vector import VectorEnv
 from iquitos_rl.errors import UserError
 from iquitos_rl.machine.inputs import TENSOR_BYTES, read_bytes, read_json
@@ -59,6 +60,35 @@ class PolicySpec(BaseModel):
     def way_out(self) -> ActionSpace:
         """From actions (B, A) to those that the environment takes."""
         return self.action_space or ActionSpace.flat(self.action_low, self.action_high)
+
+    @property
+    def buildings(self) -> Buildings | None:
+        """Where each building's columns and actions are, for a policy that is one network for all of them; else None.
+
+        Raises:
+            UserError: what the environment says of it cannot be read, or is of another observation or action.
+        """
+        found = Buildings.read(self.environment)
+        if found is not None and (found.width > self.obs_dim or found.num_actions != self.action_dim):
+            raise UserError("the policy's map of buildings is not of its observation and action")
+        return found
+
+    def flat(self) -> PolicySpec:
+        """For a policy that takes the site as a whole."""
+        return self.model_copy(update={"environment": {k: x for k, x in self.environment.items() if k != KEY}})
+
+    def arranged(self, saved: PolicySpec) -> PolicySpec:
+        """This environment for a policy that was trained in another, whose order of columns and devices it keeps.
+
+        Raises:
+            UserError: the policy reads what there is not here, or cannot move what there is.
+        """
+        if saved.buildings is None:
+            return self.flat()
+        if self.buildings is None:
+            raise UserError("the policy is one network for every building, and here nothing says what is a building's")
+        order = self.buildings.arranged(saved.buildings)
+        return self.model_copy(update={"environment": {**self.environment, KEY: order.model_dump(mode="json")}})
 
     @model_validator(mode="after")
     def _fits(self) -> PolicySpec:

@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Generator, Tensor, nn
 from torch.optim import Adam
 
-from iquitos_rl.agents import categorical, discrete_sac, squashed_gaussian
+from iquitos_rl.agents import categorical, discrete_sac, shared, squashed_gaussian
 from iquitos_rl.agents.agent import Agent, AgentConfig, Hidden, OnStep, take_step, trainable
 from iquitos_rl.agents.compiled import Gradient
 from iquitos_rl.agents.features import Extractors
@@ -174,12 +174,16 @@ class SAC(Agent):
             raise UserError(f"SAC takes Box or Discrete actions, and for Discrete ones no {what}")
         outputs, inputs, values = (2 * a, a, 1) if self.choices is None else (*self.choices, 0, *self.choices)
         extractors = Extractors(self.features, self.spec.way_in, self.init)
+        buildings, form = self.spec.buildings, shared.Form(c.hidden, "relu", self.init, c.amp)
+        if buildings is not None:
+            actor = shared.SharedActor(buildings, form, 2)
+            critic = shared.SharedCritics(buildings, form._replace(layer_norm=c.layer_norm), c.critics)
         if actor is None:
             actor = extractors.around(lambda n: MLP([n, *c.hidden, outputs], generator=self.init, amp=c.amp))
         if critic is None:
             shape = c.hidden, c.layer_norm, self.init, c.amp, c.critics, values
             critic = extractors.around(lambda n: Critics(n, inputs, *shape))
-        normaliser = ObservationNormaliser.of(self.spec.way_in) if c.normalise_obs else None
+        normaliser = shared.normaliser_of(self.spec) if c.normalise_obs else None
         self.networks = nets = Networks(actor, critic, c.alpha_init, normaliser).to(self.device)
         self.actor, self.critic, self.target_critic = nets.actor, nets.critic, nets.target_critic
         self.log_alpha = nets.log_alpha

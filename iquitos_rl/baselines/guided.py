@@ -23,6 +23,7 @@ from torch import Tensor
 
 from iquitos_rl.baselines.controller import Controller
 from iquitos_rl.baselines.rule import Rule, RuleSettings
+from iquitos_rl.envs.task.buildings import KEY, NOWHERE, Buildings
 from iquitos_rl.envs.task.site_task import SiteTask
 from iquitos_rl.envs.task.site_vector import SiteVector
 from iquitos_rl.envs.vector import Exogenous, StepResult, VectorEnv
@@ -65,6 +66,20 @@ class Guide:
 
     def to_json(self) -> dict[str, Any]:
         return {"rule": self.settings.to_json(), "reach": self.reach, "beyond": self.beyond}
+
+    def spec(self, site: dict[str, Any]) -> dict[str, Any]:
+        """The `policy_spec` of a guided site from that of the site: with the guide, and with its columns as those of
+        the buildings."""
+        found, (width, count, _) = Buildings.read(site), self._widths
+        if found is None:
+            return {**site, "guide": self.to_json()}
+        first = width + count
+        rule = {
+            f"rule/{device}": [first + row[s] if row[s] != NOWHERE else NOWHERE for row in found.actions]
+            for s, device in enumerate(found.devices)
+        }
+        found = found.with_columns({"rule/margin": range(width, first), **rule})
+        return {**site, "guide": self.to_json(), KEY: found.model_dump(mode="json")}
 
     def see(self, obs: Tensor) -> Tensor:
         """(E, D) to (E, D + B + A): the observation, the rule's margins as shares of what departures can add, its
@@ -123,7 +138,7 @@ class GuidedSite(VectorEnv):
         self.num_envs, self.action_dim, self.device = env.num_envs, env.action_dim, env.device
         self.obs_dim, self.episode_steps = self.guide.obs_dim, env.episode_steps
         self.action_mask_columns, self.state_bytes = env.action_mask_columns, env.state_bytes
-        self.policy_spec = {**env.policy_spec, "guide": self.guide.to_json()}
+        self.policy_spec = self.guide.spec(env.policy_spec)
         self._seen = torch.zeros((self.num_envs, self.obs_dim), device=self.device)
         self._see: Callable[[Tensor], Tensor] = self.guide.see
         self._act: Callable[[Tensor, Tensor], Tensor] = self.guide.act

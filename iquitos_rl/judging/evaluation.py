@@ -10,9 +10,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from iquitos_rl.baselines.guided import controller
+from iquitos_rl.agents.policy_file import PolicySpec
+from iquitos_rl.baselines.guided import Guide, controller
 from iquitos_rl.envs.citylearn.env import CityLearnSite
-from iquitos_rl.envs.task.site_task import TaskSettings
+from iquitos_rl.envs.task.site_task import SiteTask, TaskSettings
+from iquitos_rl.errors import UserError
 from iquitos_rl.judging.parity import replay
 from iquitos_rl.judging.simulate import simulate_year
 from iquitos_rl.judging.summary import Result, audit_demand, figures
@@ -56,6 +58,37 @@ def share_bar(text: str, check: Callable[[], None] = lambda: None) -> Iterator[C
             bar.close()
 
 
+def at_site(agent: Any, task: SiteTask) -> Any:
+    """The agent for this site, which may have other buildings than that of its training if its policy is one network
+    for all of them.
+
+    Raises:
+        UserError: the site has a device that the policy cannot move, or lacks a column that it reads, or a rule that
+            was tuned to other buildings guides the policy.
+    """
+    described, trained = task.policy_spec, agent.spec.buildings
+    if trained is None:
+        return agent
+    guide = agent.spec.environment.get("guide")
+    width = task.obs_dim
+    if guide is not None:
+        if task.buildings is None or not task.buildings.same_site(trained):
+            raise UserError("the policy steers around a rule that was tuned to other buildings: train without a guide")
+        found = Guide.from_json(task, guide)
+        described, width = found.spec(described), found.obs_dim
+    columns, count = task.action_mask_columns, task.action_dim
+    return agent.at(
+        PolicySpec(
+            obs_dim=width,
+            action_dim=count,
+            action_low=[-1.0] * count,
+            action_high=[1.0] * count,
+            action_mask_columns=None if columns is None else columns.tolist(),
+            environment=described,
+        )
+    )
+
+
 def evaluate_policy(
     name: str, agent: Any, case: Path, task: TaskSettings, output: Path | None, check: Callable[[], None] = lambda: None
 ) -> Result:
@@ -71,7 +104,7 @@ def evaluate_policy(
         AuditError: the simulated year contradicts itself.
     """
     env = CityLearnSite([case], task, spec=agent.spec.environment)
-    act = controller(agent, env.task)
+    act = controller(at_site(agent, env.task), env.task)
     with hour_bar(f"evaluate {name}", env.task.rows - 1, check) as advance:
         year = simulate_year(env, act, on_hour=advance)
     if output is not None:

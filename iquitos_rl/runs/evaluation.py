@@ -138,11 +138,14 @@ def evaluate_run(run: Path, case: str, year_seed: int | None, output: Path) -> s
     cache = make_output(output).parent / "cache"
     preset = case in PRESETS
     year = preset_year(case, year_seed, {}, cache) if preset else resolve_case(case)
-    baseline = Reference(UNCONTROLLED, year, read_site(year).fingerprint, task)
+    site = read_site(year)
+    baseline = Reference(UNCONTROLLED, year, site.fingerprint, task)
     references = {UNCONTROLLED: find_reference(baseline, cache, output)}
     others, left_out = find_kept(baseline, [], cache, output)
     result = evaluate_policy(name, agent, year, task, output)
-    unseen = preset and year_seed >= EVALUATION_YEAR_SEED
+    trained = agent.spec.buildings
+    unseen = trained is not None and not trained.shares_a_building(site)
+    unseen = unseen or (preset and year_seed >= EVALUATION_YEAR_SEED)
     objective, results = Objective(read_tariff(year), task.objective), {name: result}
     summary = make_summary(case, unseen, objective, references | others, results, [], choose_device("cpu"))
     write_json(output / SUMMARY, {**summary, "left_out": left_out})

@@ -209,15 +209,27 @@ def _socket_columns(site: Site, tables: SocketTables, sockets: Sockets) -> Serie
     return columns
 
 
+def outside_columns(site: Site) -> tuple[Series, list[dict[str, str]]]:
+    """Prices, carbon intensity and weather of all buildings, and (B,) which column each building's are in.
+
+    Buildings of a site usually share weather and tariff. A shared series is one column.
+    """
+    columns: Series = {}
+    found: list[dict[str, str]] = []
+    for building in site.buildings:
+        mine: dict[str, str] = {}
+        for name, series in _outside_columns(building).items():
+            known = [other for other in columns if other.split("/")[-1] == name]
+            same = (other for other in known if np.array_equal(series[0], columns[other][0]))
+            mine[name] = next(same, f"{building.name}/{name}" if known else name)
+            columns.setdefault(mine[name], series)
+        found.append(mine)
+    return columns, found
+
+
 def exogenous_columns(site: Site, tariff: Tariff, tables: SocketTables, sockets: Sockets) -> Series:
     """Every column that does not depend on actions, in order."""
-    columns = _time_columns(site, tariff)
-    for building in site.buildings:
-        for name, series in _outside_columns(building).items():
-            # Buildings of a site usually share weather and tariff. A shared series becomes one column.
-            known = [other for other, (values, *_) in columns.items() if other.split("/")[-1] == name]
-            if not any(np.array_equal(series[0], columns[other][0]) for other in known):
-                columns[f"{building.name}/{name}" if known else name] = series
+    columns = _time_columns(site, tariff) | outside_columns(site)[0]
     for building in site.buildings:
         columns |= _building_columns(building, site.hour, site.hours_per_step)
         columns |= thermal.exogenous(building)

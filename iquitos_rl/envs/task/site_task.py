@@ -18,6 +18,7 @@ from torch import Tensor
 
 from iquitos_rl.cases.site import Site
 from iquitos_rl.envs.task import appliances
+from iquitos_rl.envs.task.buildings import KEY, Buildings, buildings_of, carried
 from iquitos_rl.envs.task.objective import (
     Objective,
     Terms,
@@ -143,13 +144,12 @@ class SiteTask:
         bills = [idle_bill(site, self.objective) for site in sites] if self.score is None else self.score.idle(sites)
         tables = [socket_tables(site) for site in sites]
         columns = exogenous_columns(first, self.objective.tariff, tables[0], settings.sockets)
-        expected = make_encoding(first, columns, tables[0], settings.sockets, extra)
-        if spec is None:
-            self.encoding, self.reward_scale = expected, reward_scale(bills[0])
-        else:
-            self.encoding, self.reward_scale = read_spec(spec)
-            if [column.name for column in expected.columns] != [column.name for column in self.encoding.columns]:
-                raise UserError(f"{first.path}: the policy was trained on a site with other observation columns")
+        self.encoding = make_encoding(first, columns, tables[0], settings.sockets, extra)
+        self.buildings = None if other_actions else buildings_of(first, self.encoding, settings.sockets)
+        """Where each building's columns and actions are; None where CityLearn has actions that we know nothing of."""
+        self.reward_scale = reward_scale(bills[0])
+        if spec is not None:
+            self._take(spec)
 
         def rows(values: list[np.ndarray[Any, Any]], kind: torch.dtype = dtype) -> Tensor:
             return torch.from_numpy(np.concatenate(values)).to(self.device, kind)
@@ -221,6 +221,19 @@ class SiteTask:
         self.action_dim = self.num_battery_actions + self.num_other_actions + self.num_socket_actions
         self.obs_dim = self.encoding.size
 
+    def _take(self, spec: dict[str, Any]) -> None:
+        """Encode as in the training of a policy. Raises UserError: it was trained on other columns, and not with one
+        network for every building."""
+        (encoding, self.reward_scale), trained = read_spec(spec), Buildings.read(spec)
+        if trained is not None and self.buildings is not None and not self.buildings.same_site(trained):
+            self.encoding = carried(self.encoding, encoding, self.sites[0])
+            return
+        if [column.name for column in encoding.columns] != [column.name for column in self.encoding.columns]:
+            raise UserError(f"{self.sites[0].path}: the policy was trained on a site with other observation columns")
+        self.encoding = encoding
+        if trained is not None and self.buildings is not None:
+            self.buildings = self.buildings.model_copy(update={"values": trained.values})
+
     @property
     def action_mask_columns(self) -> Tensor | None:
         """(A,) see `VectorEnv`: a socket's action has an effect while a vehicle is connected."""
@@ -243,6 +256,7 @@ class SiteTask:
             "encoding": self.encoding.to_json(),
             "reward_scale": self.reward_scale,
             "task": self.settings.model_dump(mode="json"),
+            **({} if self.buildings is None else {KEY: self.buildings.model_dump(mode="json")}),
         }
 
     def moment(self, row: Tensor, socket_soc: Tensor) -> Moment:
