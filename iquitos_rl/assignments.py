@@ -189,8 +189,9 @@ def validate(model: type[M], data: Mapping[str, Any], where: str) -> M:
         key = ".".join([where, *loc] if where else loc)
         if first["type"] == "extra_forbidden":
             near = difflib.get_close_matches(loc[-1], _field_names(model, loc[:-1]), n=1)
+            near = [".".join([*loc[:-1], name]) for name in near]
             near = near or [path for path in _all_paths(model) if path.split(".")[-1] == loc[-1]]
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = f"; did you mean {where}{'.' if where else ''}{near[0]}?" if near else ""
             raise UserError(f"{key} is not a setting{hint}") from None
         message = first["msg"].removeprefix("Value error, ")
         raise UserError(f"{key} = {first['input']!r}: {message[0].lower()}{message[1:]}") from None

@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from iquitos_rl.assignments import parse_assignments
-from iquitos_rl.cli import make_app, run_app
+from iquitos_rl.cli import loading, make_app, run_app
 from iquitos_rl.machine.inputs import read_json
 
 YearSeed = Annotated[int, Parameter(help="draws whatever is random")]
@@ -34,6 +34,7 @@ def build(
     sets: Sets = (),
 ) -> int:
     """Write a year of a preset as a CityLearn schema folder."""
+    print(f"building {preset}", flush=True)  # here as below the imports take seconds
     from iquitos_rl.cases.iquitos.calibration import calibration_table, format_table
     from iquitos_rl.cases.iquitos.presets import IQUITOS
     from iquitos_rl.cases.presets import build_preset
@@ -100,6 +101,7 @@ def import_files(
 
     Options about a file hold for all of them, or for one: --unit load=W --unit pv=kWh.
     """
+    print("reading the files", flush=True)
     from iquitos_rl.cases.metered.importer import Files, import_case
     from iquitos_rl.cases.metered.reading import readings
     from iquitos_rl.cases.metered.sessions import ChargerOptions
@@ -141,6 +143,7 @@ def _print_record(folder: Path) -> None:
 
 def check(folder: Annotated[Path, Parameter(help="a CityLearn schema folder")], /) -> int:
     """Validate a CityLearn schema folder."""
+    print(f"reading {folder}", flush=True)
     from iquitos_rl.cases.plausibility import check_case
 
     report = check_case(folder)
@@ -162,6 +165,7 @@ def parity(
     seed: Annotated[int, Parameter(help="draws the actions")] = 0,
 ) -> int:
     """Step CityLearn and the engine side by side; 1 where they differ."""
+    loading()
     from iquitos_rl.errors import UserError
     from iquitos_rl.judging.twin import compare, report
 
@@ -185,6 +189,7 @@ def upgrade(
     output: Output,
 ) -> int:
     """Write a folder of an older CityLearn in the form of CityLearn 3."""
+    print(f"reading {old}", flush=True)
     from iquitos_rl.cases.schema.reader import read_folder
     from iquitos_rl.cases.schema.upgrade import upgrade as convert
 
@@ -206,6 +211,7 @@ def freeze(
     ] = False,
 ) -> int:
     """Write a folder with every size and parameter that CityLearn would draw or compute as a number."""
+    loading()
     from iquitos_rl.cases.schema.freeze import freeze as write
     from iquitos_rl.cases.schema.freeze import occupied
     from iquitos_rl.envs.citylearn.sizes import citylearn_sizes

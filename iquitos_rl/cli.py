@@ -1,4 +1,4 @@
-"""What commands share: options, parsing, one sentence for a mistake, an exit status, output that any console can show.
+"""What commands share: parsing, one sentence for a mistake, an exit status, output that any console can show.
 
 Commands are functions with typed arguments, parsed by cyclopts. It was compared with tyro and pydantic-settings: it
 raises a mistake as an exception with one sentence, which names the near flag, and imports a subcommand only when it is
@@ -9,21 +9,16 @@ called, which keeps torch out of `--help`. Tyro prints a box of several lines an
 from __future__ import annotations
 
 import errno
-import math
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from cyclopts import App, CycloptsError, Group, Parameter, Token, UnusedCliTokensError
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 from cyclopts.help import DefaultFormatter, PanelSpec
-from cyclopts.validators import mutually_exclusive
 from rich.box import MINIMAL
 
-from iquitos_rl.assignments import read_value
-from iquitos_rl.config import RunSettings
 from iquitos_rl.errors import Failure, UserError
 from iquitos_rl.machine import console, unexpected
 from iquitos_rl.machine.inputs import is_text
@@ -50,6 +45,12 @@ def make_app(name: str, command: Callable[..., int] | None = None, help: str | N
     if command is not None:
         app.default(command)
     return app
+
+
+def loading() -> None:
+    """Say what the next seconds go into; called when all that can be wrong with the words has been checked."""
+    if sys.modules.get("torch") is None:
+        print("loading PyTorch and CityLearn", flush=True)
 
 
 def entry(module: str, command: Callable[..., int]) -> Callable[..., int]:
@@ -146,45 +147,3 @@ def is_out_of_memory(error: Exception) -> bool:
 def one_line(text: str) -> str:
     """A sentence without line ends and other characters that a console would obey."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
-def _setting(name: str, default: str | None = None) -> Parameter:
-    """An option that sets a run setting; None, what it is without the option, leaves it to the layers of settings."""
-    field = RunSettings.model_fields[name]
-    return Parameter(help=f"{field.description} (default: {field.default if default is None else default})")
-
-
-def _whole(_: Any, tokens: Sequence[Token]) -> int:
-    """A whole number as `--set` reads it, and `20k` or `1.5M`: `1e5` is one."""
-    text = tokens[-1].value
-    number = text.rstrip("kM")
-    value = read_value(number)
-    if number != text and isinstance(value, (int, float)):
-        value *= {"k": 1e3, "M": 1e6}.get(text.removeprefix(number), math.nan)
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if type(value) is not int:
-        raise ValueError(f"{text} is not a whole number")
-    return value
-
-
-_WHOLE = Parameter(converter=_whole)
-_BUDGET = Group("Budget, one of", validator=mutually_exclusive)
-OF_AGENT = "the agent's, see `iquitos-rl settings AGENT`"
-
-Case = Annotated[str | None, _setting("case")]
-EvalCase = Annotated[str | None, _setting("eval_case", "a preset's unseen year, else the case itself")]
-Config = Annotated[Path | None, Parameter(help="YAML file of settings (default: none)")]
-Sets = Annotated[
-    tuple[str, ...],
-    Parameter(
-        name="--set",
-        help="KEY=VALUE, any setting that `iquitos-rl settings AGENT` lists, e.g. agent.gamma=0.98; may be repeated",
-    ),
-]
-Device = Annotated[Literal["auto", "cpu", "cuda"] | None, _setting("device")]
-Engine = Annotated[str | None, _setting("engine")]
-NumEnvs = Annotated[int | None, _WHOLE, _setting("num_envs", OF_AGENT)]
-Seed = Annotated[int | None, _WHOLE, _setting("seed")]
-Episodes = Annotated[int | None, _WHOLE, Parameter(group=_BUDGET), _setting("episodes", OF_AGENT)]
-Steps = Annotated[int | None, _WHOLE, Parameter(group=_BUDGET), _setting("steps", OF_AGENT)]

@@ -8,7 +8,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from iquitos_rl.cli import Case, Config, Device, Episodes, Sets, Steps, Words, entry
+from iquitos_rl.cli import Words, entry, loading
+from iquitos_rl.options import Case, Config, Device, Episodes, Sets, Steps
 
 
 def compare(
@@ -40,11 +41,16 @@ def compare(
 ) -> int:
     """Compare agents with rules and the optimum on unseen years. The same command resumes an interrupted comparison:
     finished trainings and evaluated years are reused."""
-    from iquitos_rl.comparison.compare import compare as run
-    from iquitos_rl.comparison.plan import ComparisonRequest
+    from iquitos_rl.config import load_settings, shipped_agents
+    from iquitos_rl.runs.request import refuse_mistyped
 
     flags = {"case": case, "episodes": episodes, "steps": steps, "device": device}
     command = shlex.join(["python", "-m", "iquitos_rl.compare", *words])
+    refuse_mistyped(load_settings(agents or shipped_agents(), config, flags, sets).run.case)
+    loading()
+    from iquitos_rl.comparison.compare import compare as run
+    from iquitos_rl.comparison.plan import ComparisonRequest
+
     return run(
         ComparisonRequest(agents, seeds, eval_years, eval_cases, jobs, config, flags, sets, output, command=command)
     )

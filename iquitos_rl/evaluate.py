@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from iquitos_rl.cli import entry
+from iquitos_rl.cli import entry, loading
 
 
 def evaluate(
@@ -21,6 +21,10 @@ def evaluate(
     ] = None,
 ) -> int:
     """Evaluate a saved policy on CityLearn, next to the uncontrolled site and the optimum."""
+    from iquitos_rl.runs.request import refuse_mistyped
+
+    refuse_mistyped(case)
+    loading()
     from iquitos_rl.runs.evaluation import evaluate_run
 
     print(evaluate_run(run, case, year_seed, output), flush=True)

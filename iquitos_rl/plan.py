@@ -6,7 +6,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from iquitos_rl.cli import Case, Config, Device, NumEnvs, Sets, entry
+from iquitos_rl.cli import entry, loading
+from iquitos_rl.options import Case, Config, Device, NumEnvs, Sets
 
 
 def plan(
@@ -25,10 +26,14 @@ def plan(
 ) -> int:
     """Print what a training run will take, and what fits, before it runs."""
     from iquitos_rl.config import load_settings
+    from iquitos_rl.runs.request import refuse_mistyped
+
+    settings = load_settings([agent], config, {"case": case, "device": device, "num_envs": num_envs}, sets)
+    refuse_mistyped(settings.run.case)
+    loading()
     from iquitos_rl.machine.available import parse_size
     from iquitos_rl.runs.planning import plan_run
 
-    settings = load_settings([agent], config, {"case": case, "device": device, "num_envs": num_envs}, sets)
     sizes = (None if text is None else parse_size(text) for text in (device_memory, ram))
     print(plan_run(agent, settings.agents[agent], *sizes))
     return 0

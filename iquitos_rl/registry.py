@@ -88,14 +88,18 @@ class Registry(Mapping[str, T], Generic[T]):
             raise UserError(f"there is no {self.kind} {name!r}; there are {', '.join(self)}")
         return self[name]
 
-    def named(self, *more: str, only: Callable[[T], bool] = lambda entry: True) -> Any:
+    def named(self, *more: str, only: Callable[[T], bool] | None = None) -> Any:
         """For `Annotated[str, ...]`: a pydantic field that takes the names of this table.
 
         Args:
             more: further words, such as "auto".
             only: which entries; by default all.
         """
-        return AfterValidator(Names(self.kind, lambda: [*more, *(name for name in self if only(self[name]))]))
+
+        def choices() -> list[str]:  # an entry is imported only where something of it is asked for
+            return [*more, *(name for name in self if only is None or only(self[name]))]
+
+        return AfterValidator(Names(self.kind, choices))
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,8 @@ def settings(
     else:
         print("# Settings of a training; those of an agent: iquitos-rl settings AGENT")
         found = list(rows(validate(RunSettings, read_yaml(config_folder() / "default.yaml"), "")))
-    print("\n".join(map(str, found)))
+    for row in found:
+        print(row, flush=True)  # some types name what torch has to be loaded for
     return 0
 
 

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from iquitos_rl.cli import Case, Config, Device, Engine, Episodes, EvalCase, NumEnvs, Seed, Sets, Steps, entry
+from iquitos_rl.cli import entry, loading
+from iquitos_rl.options import Case, Config, Device, Engine, Episodes, EvalCase, NumEnvs, Seed, Sets, Steps
 
 
 def train(
@@ -57,15 +58,19 @@ def train(
 ) -> int:
     """Train agents and evaluate them on CityLearn. Every setting, with type, default and meaning: iquitos-rl settings
     AGENT"""
-    print("loading PyTorch and CityLearn", flush=True)  # which takes seconds
-    from iquitos_rl.runs.session import Request
-    from iquitos_rl.runs.session import train as run
+    from iquitos_rl.runs.request import Request, refuse_mistyped
 
     flags = dict(case=case, eval_case=eval_case, episodes=episodes, steps=steps)
     flags |= dict(device=device, engine=engine, num_envs=num_envs, seed=seed)
     of_agent = {"amp": amp, "compile": compile}
     sets += tuple(f"agent.{name}={value}" for name, value in of_agent.items() if value is not None)
-    return run(Request(agent, config, flags, sets, output, resume, allow_changes, skip_baseline, quick, cache))
+    request = Request(agent, config, flags, sets, output, resume, allow_changes, skip_baseline, quick, cache)
+    if resume is None:
+        refuse_mistyped(request.settings().run.case)
+    loading()
+    from iquitos_rl.runs.session import train as run
+
+    return run(request)
 
 
 main = entry("train", train)

@@ -1,7 +1,11 @@
 """What every command does with mistakes and with a console that cannot show everything."""
 
 import io
+import json
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -73,3 +77,64 @@ def test_hostile_words_end_in_one_sentence(words, capsys, tmp_path, monkeypatch)
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert [path for path in tmp_path.iterdir() if path.name not in ("cache", "outputs")] == []
+
+
+HEAVY = ("torch", "pandas", "scipy", "citylearn", "matplotlib", "gymnasium")
+"""What takes seconds to import."""
+WITHOUT = """
+import contextlib, io, json, sys
+from iquitos_rl.__main__ import main
+sys.modules.update(dict.fromkeys(json.loads(sys.argv[1])))  # importing one of these fails
+for words in json.loads(sys.argv[2]):
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        status = main(words)
+    print(json.dumps([status, out.getvalue(), err.getvalue()]))
+"""
+
+
+def without_heavy_imports(commands, folder):
+    """Exit status, standard output and standard error of each command where what is heavy cannot be imported."""
+    words = [sys.executable, "-c", WITHOUT, json.dumps(HEAVY), json.dumps(commands)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__main__.__file__).parents[1]), "TMPDIR": str(folder)}
+    done = subprocess.run(words, capture_output=True, text=True, cwd=folder, env=environment, check=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_help_and_mistakes_are_answered_before_anything_heavy_is_loaded(tmp_path):
+    names = list(__main__.COMMANDS)
+    helps = [["--help"], *([name, "--help"] for name in names), ["case", "import", "--help"], ["settings", "sac"]]
+    wrong = {
+        "trian": "train",
+        "train sac --stepz 3": "--steps",
+        "train sacc": "sac",
+        "plan sacc": "sac",
+        "compare --agents sacc": "sac",
+        "train sac --case iquitos_38": "iquitos-38",
+        "plan sac --case iquitos_38": "iquitos-38",
+        "compare --case iquitos_38": "iquitos-38",
+        "evaluate run --case iquitos_38 --output x": "iquitos-38",
+        "train sac --set gamma=0.9": "agent.gamma",
+        "train ppo --set agent.gama=0.9": "agent.gamma",
+        "plan shac --set agent.horizon=0": "agent.horizon",
+    }
+    answers = without_heavy_imports([*helps, *(text.split() for text in wrong)], tmp_path)
+    for words, (status, out, err) in zip(helps, answers):
+        assert (status, err) == (0, ""), words
+        assert out.strip(), words
+    for (text, hint), (status, _, err) in zip(wrong.items(), answers[len(helps) :], strict=True):
+        assert status == 2, text
+        assert hint in err, text
+        assert err.startswith("error: "), text
+        assert err.count("\n") == 1, text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_command_says_something_before_it_loads_what_takes_seconds(tmp_path):
+    commands = (
+        *("train sac", "train sac --quick", "train sac --resume", "plan ppo", "compare --seeds 1", "report here"),
+        *("evaluate here --case iquitos-38 --output x", "settings", "settings --case iquitos-38"),
+        *("case build iquitos-38 --output x", "case import --output x", "case check here", "case parity here"),
+        *("case upgrade here --output x", "case freeze here --output x"),
+    )
+    for text, (_, out, _) in zip(commands, without_heavy_imports([text.split() for text in commands], tmp_path)):
+        assert out.strip(), text

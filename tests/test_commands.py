@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cyclopts import Token
 
-from iquitos_rl import __main__, case, cli, compare, evaluate, plan, settings, train
+from iquitos_rl import __main__, case, compare, evaluate, options, plan, settings, train
 from iquitos_rl.comparison import compare as comparison
 from iquitos_rl.report import __main__ as report
 from iquitos_rl.runs import session
@@ -111,12 +111,14 @@ def asked(monkeypatch):
 
 @pytest.mark.parametrize("main", [train.main, lambda words: __main__.main(["train", *words])])
 def test_a_training_is_asked_for_what_the_words_say(main, asked):
-    words = "sac --case c --set a=1 --steps 2e5 --set b=[1,-2] --amp off --seed 3 --seed 4 --num-envs=7 --allow-changes"
-    assert main(words.split()) == 0
+    words = "sac --case c --set reach=0.1 --steps 2e5 --set agent.hidden=[1,2] --amp off --seed 3 --seed 4 --num-envs=7"
+    assert main([*words.split(), "--allow-changes"]) == 0
     (request,) = asked
     given = {name: value for name, value in request.flags.items() if value is not None}
     assert given == {"case": "c", "steps": 200_000, "seed": 4, "num_envs": 7}
-    assert request == Request("sac", None, request.flags, ("a=1", "b=[1,-2]", "agent.amp=off"), allow_changes=True)
+    assert request == Request(
+        "sac", None, request.flags, ("reach=0.1", "agent.hidden=[1,2]", "agent.amp=off"), allow_changes=True
+    )
 
 
 @pytest.mark.parametrize(
@@ -163,4 +165,4 @@ def test_a_typo_is_told_with_what_was_meant_and_leaves_nothing(tmp_path, capsys,
 @pytest.mark.parametrize(("text", "number"), [("1e5", 100_000), ("20k", 20_000), ("1.5M", 1_500_000), ("7", 7)])
 def test_whole_numbers_may_have_a_suffix(text, number):
     token = Token(keyword="--steps", value=text, source="cli")
-    assert cli._whole(None, [token]) == number
+    assert options._whole(None, [token]) == number

@@ -97,8 +97,11 @@ def test_an_unknown_agent_is_named(shipped):
     ("sets", "message"),
     [
         (["sead=1"], "sead is not a setting; did you mean seed?"),
-        (["task.objective.carbon_prize=1"], "carbon_prize is not a setting; did you mean carbon_price?"),
-        (["agent.gama=0.5"], "agent.gama is not a setting; did you mean gamma?"),
+        (
+            ["task.objective.carbon_prize=1"],
+            "task.objective.carbon_prize is not a setting; did you mean task.objective.carbon_price?",
+        ),
+        (["agent.gama=0.5"], "agent.gama is not a setting; did you mean agent.gamma?"),
         (["agent.gamma=1.5"], "agent.gamma = 1.5: input should be less than 1"),
         (["seed=many"], "seed = 'many': input should be a valid integer"),
         (["steps=5", "episodes=1"], "give either steps or episodes, not both"),

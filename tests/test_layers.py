@@ -38,7 +38,7 @@ LAYERS = (
     ("judging",),
     ("report",),
     ("runs",),
-    ("cli",),
+    ("cli", "options"),
     ("comparison",),
     ("train", "evaluate", "plan", "case", "compare", "report.__main__", "settings"),
     ("__main__",),

@@ -130,7 +130,7 @@ def test_all_goes_on_when_one_agent_fails(week_38, tmp_path, monkeypatch, capsys
         def __init__(self, *args, **kwargs):
             raise FloatingPointError("the loss is NaN")
 
-    monkeypatch.setitem(AGENTS._entries, "a2c", AGENTS["a2c"]._replace(agent=Broken))
+    monkeypatch.setitem(AGENTS._entries, "a2c", AGENTS["a2c"]._replace(place=Broken))
     monkeypatch.setattr(session, "shipped_agents", lambda: ["a2c", "sac"])
     judged, judge = [], session.evaluate_policy
     monkeypatch.setattr(session, "evaluate_policy", lambda name, *rest: judged.append(rest[0]) or judge(name, *rest))
@@ -228,7 +228,7 @@ def test_a_broken_case_is_one_sentence_and_status_2(week_38, tmp_path, capsys, n
     [
         (["--case", "no_such_case_anywhere"], "no_such_case_anywhere"),
         (["--config", "missing.yaml"], "missing.yaml cannot be read"),
-        (["--set", "agent.gama=0.9"], "agent.gama is not a setting; did you mean gamma?"),
+        (["--set", "agent.gama=0.9"], "agent.gama is not a setting; did you mean agent.gamma?"),
         (["--set", "agent.batch_size=0"], "agent.batch_size = 0"),
         (["--set", "years=5000"], "years = 5000"),
         (["--episodes", "0"], "episodes = 0"),

@@ -8,25 +8,14 @@ from __future__ import annotations
 
 from functools import partial
 
-from pydantic import Field
 from torch import Tensor, nn
 
 from iquitos_rl.agents.actor_critic import ActorCritic
 from iquitos_rl.agents.collector import Batch
 from iquitos_rl.agents.compiled import Loss
-from iquitos_rl.agents.on_policy import OnPolicy, OnPolicyConfig, evaluate
-from iquitos_rl.agents.registry import AgentEntry
+from iquitos_rl.agents.configs import A2CConfig as A2CConfig
+from iquitos_rl.agents.on_policy import OnPolicy, evaluate
 from iquitos_rl.agents.rmsprop import RMSpropTF
-from iquitos_rl.assignments import MANY
-
-
-class A2CConfig(OnPolicyConfig):
-    """Settings of A2C. Steps are transitions of one environment: a step of E environments counts E."""
-
-    horizon: int = Field(5, ge=1, le=MANY, description="Steps of every environment between updates.")
-    learning_rate: float = Field(7e-4, gt=0, le=100, description="RMSprop's step size at the start.")
-    gae_lambda: float = Field(1.0, ge=0, le=1, description="Weight of the longer estimates in the advantage.")
-    log_every: int = Field(1_000, ge=1, le=MANY, description="Transitions between two progress reports.")
 
 
 def policy_loss(log_prob: Tensor, advantage: Tensor) -> Tensor:
@@ -72,6 +61,3 @@ class A2C(OnPolicy):
         self.clipped_gradient(batch)
         self.optimizer.step()
         self.updates += 1
-
-
-ENTRY = AgentEntry(A2C, A2CConfig, "A2C", "#56B4E9")

@@ -17,8 +17,8 @@ import torch
 from torch import Generator, Tensor, nn
 
 from iquitos_rl.agents import categorical, shared
+from iquitos_rl.agents.configs import Activation, Amp
 from iquitos_rl.agents.features import Extractors, Features
-from iquitos_rl.agents.layers import Activation, Amp
 from iquitos_rl.agents.networks import MLP
 from iquitos_rl.agents.policy_file import PolicySpec
 from iquitos_rl.envs.vector import action_mask

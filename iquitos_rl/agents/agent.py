@@ -11,25 +11,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
 from iquitos_rl.agents.arguments import callable_of, config_of, device_of, folder_of, network_of, seed_of, whole
 from iquitos_rl.agents.callbacks import Callback, callbacks_of
-from iquitos_rl.agents.compiled import Compile, Gradient, elsewhere, join_graphs, rows_of
+from iquitos_rl.agents.compiled import Gradient, elsewhere, join_graphs, rows_of
+from iquitos_rl.agents.configs import AgentConfig as AgentConfig
 from iquitos_rl.agents.features import Features
 from iquitos_rl.agents.kept import LEARNING, load_learning, save_learning
-from iquitos_rl.agents.layers import Amp
 from iquitos_rl.agents.metrics import Metrics
 from iquitos_rl.agents.policy_file import PolicySpec, apply_policy, load_policy, save_policy
 from iquitos_rl.agents.progress import EpisodeTracker, Progress
 from iquitos_rl.agents.registry import AGENTS
 from iquitos_rl.agents.schedules import FACTORS
-from iquitos_rl.assignments import MANY
 from iquitos_rl.buffers.placement import Item
 from iquitos_rl.envs.gym.adapter import TrainingEnv, as_vector
 from iquitos_rl.envs.vector import StepResult, VectorEnv
@@ -42,25 +41,6 @@ from iquitos_rl.memory.rehearsal import STEP, without_memory
 A = TypeVar("A", bound="Agent")
 OnStep = Callable[[int], None] | None
 OnLog = Callable[[Progress], None] | None
-
-
-Hidden = Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], Field(min_length=1, max_length=64)]
-"""Widths of hidden layers."""
-
-
-class AgentConfig(BaseModel):
-    """Settings that all agents have."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    micro_batch: int | None = Field(
-        None, ge=1, le=MANY, description="Most transitions per backward pass; null for the batch."
-    )
-    amp: Amp = Field("off", description="bf16: the networks' products in bfloat16, the rest in float32.")
-    compile: Compile = Field(
-        "auto", description="graphs: CUDA graphs, as auto on a GPU; default: torch.compile; or off."
-    )
-    shared: bool = Field(True, description="One network for every building, where a site has several.")
 
 
 class Agent:

@@ -13,21 +13,17 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
-from pydantic import BeforeValidator
 from torch import Tensor
 
+from iquitos_rl.agents.configs import Compile
 from iquitos_rl.envs.vector import VectorEnv
 from iquitos_rl.errors import UserError
 from iquitos_rl.machine.graphs import Graphed, leaves, mapped
 from iquitos_rl.memory.recovery import taking_memory
 
-Compile = Annotated[
-    Literal["auto", "off", "default", "graphs"], BeforeValidator(lambda value: "off" if value is False else value)
-]
-"""`auto`: the fastest that needs no compiler. YAML reads a bare `off` as false."""
 Mode = Literal["off", "default", "graphs"]
 Loss = Callable[..., tuple[Tensor, dict[str, Tensor]]]
 Evaluate = Callable[..., tuple[dict[str, Tensor], tuple[Tensor, ...]]]

@@ -14,19 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import repeat
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from pydantic import BeforeValidator
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from iquitos_rl.agents.configs import Activation, Amp
 from iquitos_rl.machine import device
 
-Activation = Literal["relu", "tanh"]
-Amp = Annotated[Literal["off", "bf16"], BeforeValidator(lambda value: "off" if value is False else value)]
-"""YAML reads a bare `off` as false."""
 EPS = 1e-5
 """Added to the variance by layer normalisation, as everywhere."""
 NARROW = 64

@@ -16,7 +16,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from iquitos_rl.agents import layers
-from iquitos_rl.agents.layers import Activation, Amp
+from iquitos_rl.agents.configs import Activation, Amp
 
 
 class MLP(nn.Module):

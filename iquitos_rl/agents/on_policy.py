@@ -8,49 +8,18 @@ from functools import partial
 from typing import Any, ClassVar
 
 import torch
-from pydantic import Field, model_validator
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
 from iquitos_rl.agents.actor_critic import ActorCritic
-from iquitos_rl.agents.agent import Agent, AgentConfig, Hidden, OnStep, trainable
+from iquitos_rl.agents.agent import Agent, OnStep, trainable
 from iquitos_rl.agents.collector import ESTIMATE_BYTES, Batch, Collector
 from iquitos_rl.agents.compiled import Gradient, Loss
+from iquitos_rl.agents.configs import OnPolicyConfig as OnPolicyConfig
 from iquitos_rl.agents.gae import explained_variance
-from iquitos_rl.agents.layers import Activation
-from iquitos_rl.agents.schedules import Schedule
-from iquitos_rl.assignments import MANY
 from iquitos_rl.buffers.placement import Item
-from iquitos_rl.buffers.rollout import RolloutStorage, storage_type
+from iquitos_rl.buffers.rollout import storage_type
 from iquitos_rl.memory.rehearsal import STEP
-
-
-class OnPolicyConfig(AgentConfig):
-    """Settings of PPO and A2C. Steps are transitions of one environment: a step of E environments counts E."""
-
-    hidden: Hidden = Field((64, 64), description="Widths of the hidden layers, actor and critic.")
-    activation: Activation = Field("tanh", description="Activation between the layers.")
-    horizon: int = Field(ge=1, le=MANY, description="Steps of every environment between updates.")
-    learning_rate: float = Field(gt=0, le=100, description="The optimiser's step size at the start.")
-    schedule: Schedule = Field("linear", description="How the step size falls to zero at the last step, if it does.")
-    gamma: float = Field(0.99, ge=0, le=1, description="Discount per step.")
-    gae_lambda: float = Field(ge=0, le=1, description="Weight of the longer estimates in the advantage.")
-    entropy_coef: float = Field(0.0, ge=0, le=1e6, description="Weight of the policy's entropy in the loss.")
-    value_coef: float = Field(0.5, gt=0, le=1e6, description="Weight of the value loss.")
-    max_grad_norm: float = Field(0.5, gt=0, le=1e6, description="Longer gradients are shortened to this.")
-    normalise_obs: bool = Field(True, description="Running normalisation of each observation column.")
-    scale_rewards: bool = Field(True, description="Divide rewards by the deviation of the discounted return.")
-    log_std_init: float = Field(0.0, ge=-5, le=2, description="Log deviation of the actions at the start.")
-    storage: RolloutStorage = Field("float32", description="Type of stored observations.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_older_files(cls, data: Any) -> Any:
-        """`anneal`, the setting of before, was true for linear."""
-        if isinstance(data, dict) and isinstance(data.get("anneal"), bool):
-            data = {"schedule": "linear" if data["anneal"] else "constant", **data}
-            del data["anneal"]
-        return data
 
 
 def evaluate(policy: ActorCritic, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

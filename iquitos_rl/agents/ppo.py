@@ -12,29 +12,14 @@ from math import ceil
 from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Generator, Tensor, nn
 from torch.optim import Adam
 
 from iquitos_rl.agents.actor_critic import ActorCritic
 from iquitos_rl.agents.collector import Batch
 from iquitos_rl.agents.compiled import Loss
-from iquitos_rl.agents.on_policy import OnPolicy, OnPolicyConfig, evaluate
-from iquitos_rl.agents.registry import AgentEntry
-from iquitos_rl.assignments import MANY
-
-
-class PPOConfig(OnPolicyConfig):
-    """Settings of PPO. Steps are transitions of one environment: a step of E environments counts E."""
-
-    horizon: int = Field(1_024, ge=1, le=MANY, description="Steps of every environment between updates.")
-    epochs: int = Field(10, ge=1, le=100_000, description="Passes over a rollout's transitions per update.")
-    batch_size: int = Field(64, ge=2, le=MANY, description="Transitions per optimiser step.")
-    learning_rate: float = Field(3e-4, gt=0, le=100, description="Adam's step size at the start.")
-    gae_lambda: float = Field(0.95, ge=0, le=1, description="Weight of the longer estimates in the advantage.")
-    clip_range: float = Field(0.2, gt=0, lt=1, description="How far the probability ratio profits from moving off 1.")
-    target_kl: float | None = Field(None, gt=0, le=1e6, description="An update ends at 1.5 times this; null for never.")
-    normalise_advantage: bool = Field(True, description="Zero mean and unit deviation in every minibatch.")
+from iquitos_rl.agents.configs import PPOConfig as PPOConfig
+from iquitos_rl.agents.on_policy import OnPolicy, evaluate
 
 
 def clipped_policy_loss(
@@ -135,6 +120,3 @@ class PPO(OnPolicy):
         """See `Agent.example`."""
         rollout = self.collector.stored()
         return (rollout.take(torch.arange(min(rollout.size, self.config.batch_size), device=self.device)),)
-
-
-ENTRY = AgentEntry(PPO, PPOConfig, "PPO", "#D55E00")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import BaseModel
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 class AgentEntry(NamedTuple):
     """One agent, and what commands, planner and report need to know of it."""
 
-    agent: type[Agent]
+    place: type[Agent] | str
+    """The agent, or `module:name` of one that is imported when it is first needed."""
     config: type[BaseModel]
     """Its settings."""
     label: str
@@ -25,13 +27,22 @@ class AgentEntry(NamedTuple):
     differentiates: bool = False
     """It goes through the simulation by autograd, so it learns on the district engine alone."""
 
+    @property
+    def agent(self) -> type[Agent]:
+        """The agent itself; importing one of the package's own takes the seconds that torch takes."""
+        if not isinstance(self.place, str):
+            return self.place
+        module, _, name = self.place.partition(":")
+        found: type[Agent] = getattr(import_module(module), name)
+        return found
+
 
 AGENTS: Registry[AgentEntry] = Registry(
     "agent",
     {
-        "sac": "iquitos_rl.agents.sac:ENTRY",
-        "ppo": "iquitos_rl.agents.ppo:ENTRY",
-        "a2c": "iquitos_rl.agents.a2c:ENTRY",
-        "shac": "iquitos_rl.agents.shac:ENTRY",
+        "sac": "iquitos_rl.agents.configs:SAC",
+        "ppo": "iquitos_rl.agents.configs:PPO",
+        "a2c": "iquitos_rl.agents.configs:A2C",
+        "shac": "iquitos_rl.agents.configs:SHAC",
     },
 )

@@ -12,25 +12,22 @@ from copy import deepcopy
 from fractions import Fraction
 from functools import partial
 from math import ceil, sqrt
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Generator, Tensor, nn
 from torch.optim import Adam
 
 from iquitos_rl.agents import categorical, discrete_sac, shared, squashed_gaussian
-from iquitos_rl.agents.agent import Agent, AgentConfig, Hidden, OnStep, take_step, trainable
+from iquitos_rl.agents.agent import Agent, OnStep, take_step, trainable
 from iquitos_rl.agents.compiled import Gradient
+from iquitos_rl.agents.configs import SACConfig as SACConfig
 from iquitos_rl.agents.features import Extractors
 from iquitos_rl.agents.networks import MLP, Critics
 from iquitos_rl.agents.normalisation import ObservationNormaliser
 from iquitos_rl.agents.progress import EpisodeTracker
-from iquitos_rl.agents.registry import AgentEntry
-from iquitos_rl.agents.schedules import Schedule
-from iquitos_rl.assignments import MANY
-from iquitos_rl.buffers.placement import Item, Placement
-from iquitos_rl.buffers.replay import ReplayBuffer, Storage
+from iquitos_rl.buffers.placement import Item
+from iquitos_rl.buffers.replay import ReplayBuffer
 from iquitos_rl.envs.vector import action_mask
 from iquitos_rl.errors import UserError
 
@@ -40,39 +37,6 @@ BATCHES_PER_GATHER = 8
 Batch = Mapping[str, Tensor]  # the fields of B transitions, by the names in `FIELDS`
 FIELDS = ("observation", "action", "reward", "discount", "next_observation")
 Loss = tuple[Tensor, dict[str, Tensor]]  # a scalar to descend, and metrics, scalars by name
-
-
-class SACConfig(AgentConfig):
-    """Settings of SAC. Steps are transitions of one environment: a step of E environments counts E."""
-
-    hidden: Hidden = Field((256, 256), description="Widths of every network's hidden layers.")
-    layer_norm: bool = Field(False, description="Layer normalisation in the critics.")
-    critics: int = Field(
-        2, ge=1, le=100, description="How many; the least of their values counts, so more are more cautious."
-    )
-    learning_rate: float = Field(3e-4, gt=0, le=100, description="Adam's step size for actor, critics and temperature.")
-    schedule: Schedule = Field("constant", description="How the step size falls to zero at the last step, if it does.")
-    normalise_obs: bool = Field(False, description="Running normalisation of each observation column.")
-    batch_size: int = Field(256, ge=1, le=MANY, description="Transitions per update.")
-    gamma: float = Field(0.99, ge=0, le=1, description="Discount per step.")
-    n_step: int = Field(
-        1, ge=1, le=100_000, description="Rewards summed before the bootstrap; only approximately soft above 1."
-    )
-    tau: float = Field(0.005, gt=0, le=1, description="Polyak step of the target critics per update.")
-    alpha_init: float = Field(1.0, gt=0, le=1e6, description="Initial temperature.")
-    target_entropy_scale: float = Field(1.0, ge=0, le=1e6, description="Target entropy is minus this per live action.")
-    target_entropy_share: float = Field(
-        0.89, ge=0, le=1, description="Discrete actions: target entropy, as a share of a uniform choice's."
-    )
-    update_ratio: float = Field(1.0, gt=0, le=10_000, description="Updates per transition, fractions included.")
-    learning_starts: int = Field(
-        1_000, ge=1, le=MANY, description="Transitions with random actions before the first update."
-    )
-    noise_persistence: float = Field(0.0, ge=0, lt=1, description="Correlation of exploration noise, step to step.")
-    buffer_size: int = Field(300_000, ge=1, le=1000 * MANY, description="Transitions kept for replay.")
-    storage: Storage = Field("auto", description="Type of stored numbers; auto is uint8 for sites, else float32.")
-    placement: Placement | Literal["auto"] = Field("auto", description="Where the replay buffer lies.")
-    log_every: int = Field(1_000, ge=1, le=MANY, description="Transitions between two progress reports.")
 
 
 class Networks(nn.Module):
@@ -380,6 +344,3 @@ class SAC(Agent):
                 self.buffer.load_state_dict(state["buffer"])
             else:
                 self.waited += min(self.steps, self.config.learning_starts)
-
-
-ENTRY = AgentEntry(SAC, SACConfig, "SAC", "#0072B2")

@@ -17,45 +17,20 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from pydantic import Field
 from torch import Generator, Tensor, nn
 from torch.optim import Adam
 
 from iquitos_rl.agents.actor_critic import ActorCritic, live_only
-from iquitos_rl.agents.agent import Agent, AgentConfig, Hidden, OnStep, trainable
-from iquitos_rl.agents.compiled import Compile, Gradient
+from iquitos_rl.agents.agent import Agent, OnStep, trainable
+from iquitos_rl.agents.compiled import Gradient
+from iquitos_rl.agents.configs import SHACConfig as SHACConfig
 from iquitos_rl.agents.gae import explained_variance, gae
-from iquitos_rl.agents.layers import Activation
 from iquitos_rl.agents.normalisation import RewardScaler
 from iquitos_rl.agents.progress import EpisodeTracker
-from iquitos_rl.agents.registry import AgentEntry
-from iquitos_rl.agents.schedules import Schedule
-from iquitos_rl.assignments import MANY
 from iquitos_rl.envs.vector import StepResult, VectorEnv
 from iquitos_rl.errors import UserError
 from iquitos_rl.memory.recovery import Parts, taking_memory
 from iquitos_rl.memory.rehearsal import graph_bytes
-
-
-class SHACConfig(AgentConfig):
-    """Settings of SHAC. Steps are transitions of one environment: a step of E environments counts E."""
-
-    compile: Compile = Field("off", description="The critic's loss through torch.compile: default; or off.")
-    hidden: Hidden = Field((64, 64), description="Widths of the hidden layers, actor and critic.")
-    activation: Activation = Field("tanh", description="Activation between the layers.")
-    horizon: int = Field(24, ge=1, le=MANY, description="Steps of a window, through which gradients flow.")
-    learning_rate: float = Field(2e-3, gt=0, le=100, description="Adam's step size of the policy at the start.")
-    critic_learning_rate: float = Field(1e-3, gt=0, le=100, description="Adam's step size of the critic at the start.")
-    schedule: Schedule = Field("linear", description="How the step sizes fall to zero at the last step, if they do.")
-    gamma: float = Field(0.99, ge=0, le=1, description="Discount per step.")
-    gae_lambda: float = Field(0.95, ge=0, le=1, description="Weight of the longer estimates in the critic's targets.")
-    critic_epochs: int = Field(4, ge=1, le=1000, description="Passes of the critic over a window's transitions.")
-    batch_size: int = Field(1_024, ge=1, le=MANY, description="Transitions per gradient step of the critic.")
-    tau: float = Field(0.5, gt=0, le=1, description="Share of the critic in the target critic after each window.")
-    noise: float = Field(0.1, ge=0, le=10, description="Deviation of the noise on actions before they are squashed.")
-    max_grad_norm: float = Field(1.0, gt=0, le=1e6, description="Longer gradients of the policy are shortened to this.")
-    normalise_obs: bool = Field(True, description="Running normalisation of each observation column.")
-    scale_rewards: bool = Field(True, description="Divide rewards by the deviation of the discounted return.")
 
 
 class Window(NamedTuple):
@@ -379,6 +354,3 @@ def joined(windows: list[Window]) -> Window:
         steps.append(StepResult(**{name: torch.cat([getattr(p, name) for p in parts]) for name in fields}, info=info))
     last_obs = torch.cat([window.last_obs for window in windows])
     return Window(obs, reward, value, terminated, truncated, last_obs, steps)
-
-
-ENTRY = AgentEntry(SHAC, SHACConfig, "SHAC", "#882255", differentiates=True)

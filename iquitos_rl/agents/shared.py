@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from iquitos_rl.agents.layers import Activation, Amp
+from iquitos_rl.agents.configs import Activation, Amp
 from iquitos_rl.agents.networks import drawn
 from iquitos_rl.agents.normalisation import CLIP, ObservationNormaliser, RunningMoments
 from iquitos_rl.agents.policy_file import PolicySpec

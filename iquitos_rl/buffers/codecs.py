@@ -15,8 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from iquitos_rl.buffers.registry import CODECS as CODECS
 from iquitos_rl.errors import UserError
-from iquitos_rl.registry import Registry
 
 LEVELS = 127
 ROW_BYTES = 4
@@ -75,9 +75,7 @@ UINT8 = Codec(nbytes=int, encode=_to_levels, decode=_from_levels, bounded=True)
 BYTES = "bytes"
 """Whole numbers from 0 to 255: what an environment's columns of type uint8 are stored as, whatever the storage of the
 others. It is none of the codecs to choose from, since it cannot hold anything else."""
-CODECS: Registry[Codec] = Registry("codec", {})
-for _name, _codec in {"float32": cast(torch.float32), "float16": cast(torch.float16), "uint8": UINT8}.items():
-    CODECS.add(_name, _codec)
+FLOAT32, FLOAT16 = cast(torch.float32), cast(torch.float16)
 
 
 class Part(NamedTuple):

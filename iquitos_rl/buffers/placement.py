@@ -18,10 +18,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from iquitos_rl.buffers.registry import Placement
 from iquitos_rl.errors import UserError
 from iquitos_rl.machine.available import free_device, free_ram, show_size
 
-Placement = Literal["cuda", "pinned", "ram", "disk"]
 PLACEMENTS: tuple[Placement, ...] = ("cuda", "pinned", "ram", "disk")
 HEADROOM = 0.1  # share of the free memory that `choose_placement` leaves alone
 DEVICE_RESERVE, RAM_RESERVE = 512 << 20, 1 << 30  # bytes that it leaves for everything that is not the buffer

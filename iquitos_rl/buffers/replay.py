@@ -13,14 +13,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from tensordict import TensorDict
 from torch import Generator, Tensor
 
-from iquitos_rl.buffers.codecs import BYTES, CODECS, Layout
-from iquitos_rl.buffers.placement import Item, Memory, Placement, Transfer, Where, choose_placement, refuse_too_large
+from iquitos_rl.buffers.codecs import BYTES, Layout
+from iquitos_rl.buffers.placement import Item, Memory, Transfer, Where, choose_placement, refuse_too_large
+from iquitos_rl.buffers.registry import CODECS, Placement, Storage
 from iquitos_rl.envs.vector import Exogenous, StepResult
 from iquitos_rl.errors import UserError
 
@@ -28,8 +29,6 @@ GOES_ON, TERMINATED = -1, -2
 """Values of the `end` column; a number from 0 means truncated and is the successor's place in the side cache."""
 
 SHORTEST_EPISODE = 24  # the side cache has room for truncated episodes of this mean length (hours of a day)
-
-Storage = Annotated[str, CODECS.named("auto")]
 
 
 class Sizes(NamedTuple):

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from iquitos_rl.buffers.codecs import CODECS
+from iquitos_rl.buffers.registry import CODECS, RolloutStorage
 from iquitos_rl.envs.vector import StepResult
 from iquitos_rl.errors import UserError
 
 FINAL_STEPS = 8  # the side table of final observations has room for E times this many, or T / 16 where that is more
 
-RolloutStorage = Annotated[str, CODECS.named(only=lambda codec: codec.dtype is not None)]
 FIELDS = ("obs", "action", "log_prob", "reward", "terminated", "truncated", "live", "_final_row")
 """Tensors with a row for each step."""
 

@@ -12,6 +12,7 @@ from iquitos_rl.cli import entry
 
 def report(run: Annotated[Path, Parameter(help="output folder of a finished run or comparison")], /) -> int:
     """Write the report of a run or a comparison again."""
+    print(f"reading {run}", flush=True)  # the imports take seconds
     from iquitos_rl.report.page import write_report
 
     print(write_report(run))

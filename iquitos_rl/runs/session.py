@@ -7,8 +7,6 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -20,7 +18,7 @@ from iquitos_rl.agents import AGENTS
 from iquitos_rl.assignments import write_layer
 from iquitos_rl.cases.plausibility import check_case
 from iquitos_rl.cases.schema.reader import read_site
-from iquitos_rl.config import ALL, AgentSettings, Settings, load_settings, shipped_agents
+from iquitos_rl.config import AgentSettings, Settings
 from iquitos_rl.envs.task.objective import Objective, read_tariff
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.evaluation import evaluate_policy
@@ -50,6 +48,8 @@ from iquitos_rl.runs.folder import (
     set_aside,
 )
 from iquitos_rl.runs.jobs import Pool, cores
+from iquitos_rl.runs.request import LATEST as LATEST
+from iquitos_rl.runs.request import Request as Request
 from iquitos_rl.runs.timings import Timings
 from iquitos_rl.runs.training import Session, Training
 from iquitos_rl.runs.years import prepare_years, require_case
@@ -57,39 +57,6 @@ from iquitos_rl.runs.years import prepare_years, require_case
 OUTPUTS = Path("outputs")
 LONG_YEAR = 2_000
 """Rows of a year from which on a second process evaluates references: it takes seconds to start."""
-LATEST = Path("")
-"""In the place of the folder to resume in: `output`, or the latest run of the case."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a training is asked to do."""
-
-    agent: str
-    """A name of the registry, or `all`."""
-    config: Path | None = None
-    """The user's YAML file of settings."""
-    flags: Mapping[str, Any] = field(default_factory=dict)
-    """Run settings by name; None leaves one to the files."""
-    sets: tuple[str, ...] = ()
-    """`key=value` texts, see `load_settings`."""
-    output: Path | None = None
-    resume: Path | None = None
-    """Folder of the run to resume, or `LATEST`; None starts a run."""
-    allow_changes: bool = False
-    """Resume although settings or data have changed."""
-    skip_baseline: bool = False
-    """Take references from the cache only."""
-    quick: bool = False
-    """Take the settings of a first look for what nothing else sets."""
-    cache: Path | None = None
-    """Where built years and references are kept; next to the output by default."""
-
-    def settings(self, resumed: Mapping[str, dict[str, Any]] | None = None) -> Settings:
-        """Settings of each agent to be trained; those of the run that is `resumed` are the defaults."""
-        names = shipped_agents() if self.agent == ALL else [self.agent]
-        together = self.agent == ALL
-        return load_settings(names, self.config, self.flags, self.sets, resumed, together, self.quick)
 
 
 def train(request: Request) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import io
 import os
 import sys
@@ -22,6 +21,7 @@ from iquitos_rl.machine.interrupt import Check, Interrupts
 from iquitos_rl.machine.locks import only_process
 from iquitos_rl.registry import plugin_source
 from iquitos_rl.runs.jobs import Pool
+from iquitos_rl.runs.request import refuse_mistyped
 from iquitos_rl.version import __version__
 
 EVALUATION_YEAR_SEED = 1000
@@ -43,9 +43,7 @@ def require_case(case: str) -> None:
     """Raise UserError where there is no such preset, folder or dataset; a name close to a preset's is taken for it."""
     if case in PRESETS or os.path.exists(case):
         return
-    near = difflib.get_close_matches(case, PRESETS, n=1, cutoff=0.75)
-    if near:
-        raise UserError(f"there is no case {case}; did you mean {near[0]}?")
+    refuse_mistyped(case)
     resolve_case(case)
 
 

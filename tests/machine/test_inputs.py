@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import iquitos_rl
@@ -226,6 +226,7 @@ class Kept(NamedTuple):
 @EXAMPLES
 @given(plain)
 def test_what_is_read_has_its_type_or_is_refused(tmp_path, value):
+    assume(not (isinstance(value, list) and len(value) == 2))  # [0, {}] is one
     (tmp_path / "file").write_text(json.dumps(value), encoding="utf-8")
     with pytest.raises(InputError, match="is not such a file"):
         read_typed(tmp_path / "file", Kept)

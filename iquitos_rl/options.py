@@ -1,0 +1,56 @@
+"""Options that commands share, with the help of the run settings that they set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Group, Parameter, Token
+from cyclopts.validators import mutually_exclusive
+
+from iquitos_rl.assignments import read_value
+from iquitos_rl.config import RunSettings
+
+
+def _setting(name: str, default: str | None = None) -> Parameter:
+    """An option that sets a run setting; None, what it is without the option, leaves it to the layers of settings."""
+    field = RunSettings.model_fields[name]
+    return Parameter(help=f"{field.description} (default: {field.default if default is None else default})")
+
+
+def _whole(_: Any, tokens: Sequence[Token]) -> int:
+    """A whole number as `--set` reads it, and `20k` or `1.5M`: `1e5` is one."""
+    text = tokens[-1].value
+    number = text.rstrip("kM")
+    value = read_value(number)
+    if number != text and isinstance(value, (int, float)):
+        value *= {"k": 1e3, "M": 1e6}.get(text.removeprefix(number), math.nan)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if type(value) is not int:
+        raise ValueError(f"{text} is not a whole number")
+    return value
+
+
+_WHOLE = Parameter(converter=_whole)
+_BUDGET = Group("Budget, one of", validator=mutually_exclusive)
+OF_AGENT = "the agent's, see `iquitos-rl settings AGENT`"
+
+Case = Annotated[str | None, _setting("case")]
+EvalCase = Annotated[str | None, _setting("eval_case", "a preset's unseen year, else the case itself")]
+Config = Annotated[Path | None, Parameter(help="YAML file of settings (default: none)")]
+Sets = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--set",
+        help="KEY=VALUE, any setting that `iquitos-rl settings AGENT` lists, e.g. agent.gamma=0.98; may be repeated",
+    ),
+]
+Device = Annotated[Literal["auto", "cpu", "cuda"] | None, _setting("device")]
+Engine = Annotated[str | None, _setting("engine")]
+NumEnvs = Annotated[int | None, _WHOLE, _setting("num_envs", OF_AGENT)]
+Seed = Annotated[int | None, _WHOLE, _setting("seed")]
+Episodes = Annotated[int | None, _WHOLE, Parameter(group=_BUDGET), _setting("episodes", OF_AGENT)]
+Steps = Annotated[int | None, _WHOLE, Parameter(group=_BUDGET), _setting("steps", OF_AGENT)]
