@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -66,12 +67,16 @@ def import_files(
     tariff: Annotated[
         str | None, Parameter(help="tariff.yaml, a rate of OpenEI as JSON, or mt3, bt5a, flat (default: asked for)")
     ] = None,
+    carbon: Annotated[
+        Path | None, Parameter(help="hourly carbon intensity of the grid (default: carbon.kg_per_kwh)")
+    ] = None,
     zone: Annotated[
         str | None, Parameter(help="the site's time zone, such as Europe/Berlin (default: asked for)")
     ] = None,
     minutes: Annotated[int | None, Parameter(help="length of the case's rows (default: that of the load file)")] = None,
     load_column: Annotated[str | None, Parameter(help="column of the load file (default: found by its name)")] = None,
     pv_column: Annotated[str | None, Parameter(help="column of the PV file (default: found by its name)")] = None,
+    carbon_column: Annotated[str | None, Parameter(help="column of the carbon file (default: by its unit)")] = None,
     unit: Annotated[Texts, Parameter(help="kWh, Wh, MWh, GWh, MJ, kW, W, MW or GW (default: as the file says)")] = (),
     quantity: Annotated[
         Texts, Parameter(help="interval, register, daily (a counter of the day) or net (default: as the file says)")
@@ -122,7 +127,8 @@ def import_files(
         fill=fill,
     )
     chargers = ChargerOptions(charger_kw, discharge_kw, vehicle_kwh)
-    files = Files(load, pv, weather, sessions, said, tariff, zone, minutes, chargers)
+    said["carbon"] = replace(said["carbon"], column=carbon_column)
+    files = Files(load, pv, weather, sessions, carbon, said, tariff, zone, minutes, chargers)
     changes = parse_assignments(sets)
     folder, notes = import_case(None, None, preset, year_seed, output, changes, load_column, pv_column, files)
     print("\n".join(notes))

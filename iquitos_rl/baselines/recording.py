@@ -12,8 +12,9 @@ from torch import Tensor
 from iquitos_rl.baselines.months import Month, months_of, run_months
 from iquitos_rl.baselines.rule import Rule, RuleSettings
 from iquitos_rl.cases.site import Site
+from iquitos_rl.cases.tariff import counted
 from iquitos_rl.envs.district.env import DistrictSite
-from iquitos_rl.envs.task.objective import is_month_start, is_peak
+from iquitos_rl.envs.task.objective import is_month_start
 from iquitos_rl.envs.task.site_task import TaskSettings
 from iquitos_rl.envs.task.trajectory import Trajectory
 
@@ -35,15 +36,15 @@ def record_years(
         rows.append((*(hour.before[name] for name in BEFORE), hour.step.reward, imported))
     columns = (_in_order(torch.stack(column, dim=1), months) for column in zip(*rows, strict=True))
     battery_soc, vehicle_soc, running_peak, net, reward, imported = columns
-    peak = torch.from_numpy(is_peak(sites[0], env.task.objective.tariff)).to(env.device)
-    demand = imported.unsqueeze(-1) * torch.stack([peak, ~peak], dim=-1).unsqueeze(1)
+    counts = np.stack([counted(*year) for year in zip(sites, env.task.tariffs)])
+    demand = imported.unsqueeze(-1) * torch.from_numpy(counts).to(env.device).unsqueeze(2)
     demand[:, -1] = 0
     ahead, beyond = peaks_ahead(demand, is_month_start(sites[0]))
     by_row = (column.flatten(0, 1) for column in (battery_soc, vehicle_soc, running_peak, net, reward))
     by_year = (peaks.transpose(0, 1).contiguous() for peaks in (ahead, beyond))
     found = Trajectory._make([*by_row, *by_year, env.task.peak_price])
     row = torch.arange(len(found.reward), device=env.device)
-    after = torch.maximum(running_peak, demand).flatten(0, 1)
+    after = torch.maximum(running_peak[..., : demand.shape[-1]], demand).flatten(0, 1)
     return found._replace(reward=found.expected(found.reward, row, found.running_peak, after))
 
 
@@ -55,7 +56,7 @@ def _in_order(steps: Tensor, months: Sequence[Month]) -> Tensor:
 
 
 def peaks_ahead(demand: Tensor, month_start: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
-    """(S, T, B, 2) each, the highest demand (S, T, B, 2) from each row to its month's end, with the row and without."""
+    """(S, T, B, P) each, the highest demand (S, T, B, P) from each row to its month's end, with the row and without."""
     ahead, beyond = torch.zeros_like(demand), torch.zeros_like(demand)
     starts = np.flatnonzero(month_start).tolist()
     for first, last in zip(starts, [*starts[1:], demand.shape[1]], strict=True):

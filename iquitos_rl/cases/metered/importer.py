@@ -14,7 +14,7 @@ from iquitos_rl.cases.metered.own_files import gather, zone_of
 from iquitos_rl.cases.metered.own_rows import put_on_step, shared_period
 from iquitos_rl.cases.metered.own_site import own_settings, require_tariff
 from iquitos_rl.cases.metered.period import days, years
-from iquitos_rl.cases.metered.tariff_file import demand_settings, read_tariff_file
+from iquitos_rl.cases.metered.tariff_file import read_tariff_file
 from iquitos_rl.cases.metered.zone import fixed_zone, named_zone
 from iquitos_rl.errors import UserError
 
@@ -69,8 +69,8 @@ def import_case(
         resolved = with_changes(resolved, {"tariff.kind": files.tariff})
     else:
         tariff = read_tariff_file(Path(files.tariff), notes)
-        charges = demand_settings(tariff, Path(files.tariff).name)
-        resolved = resolved.model_copy(update={"tariff": charges})
+        flat = resolved.tariff.model_copy(update={"kind": "flat", "currency": tariff.currency})
+        resolved = resolved.model_copy(update={"tariff": flat})
     step = put_on_step(site, files, notes)
     period = shared_period(site, files, step, notes)
     parts = years(period, zone_of(site))

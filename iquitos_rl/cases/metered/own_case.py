@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from iquitos_rl.cases.iquitos import solar
 from iquitos_rl.cases.iquitos.build import forecast_columns, series_figures
 from iquitos_rl.cases.iquitos.presets import CaseSettings
 from iquitos_rl.cases.iquitos.solar import Calendar
-from iquitos_rl.cases.iquitos.write import write_case
+from iquitos_rl.cases.iquitos.write import Rates, write_case
 from iquitos_rl.cases.metered.own_files import Files, Gathered, zone_of
 from iquitos_rl.cases.metered.own_power import metered_pv, own_load, own_pv
 from iquitos_rl.cases.metered.own_rows import phase_of
@@ -19,7 +20,8 @@ from iquitos_rl.cases.metered.own_vehicles import own_sockets
 from iquitos_rl.cases.metered.own_weather import constant_columns, on_calendar, own_weather
 from iquitos_rl.cases.metered.period import Period
 from iquitos_rl.cases.metered.plausible import load_warnings
-from iquitos_rl.cases.metered.tariff_file import OwnTariff, prices
+from iquitos_rl.cases.metered.rate_file import carbon_intensity
+from iquitos_rl.cases.metered.tariff_file import OwnTariff, case_tariff, holidays_in
 from iquitos_rl.version import __version__
 
 COUNTS = {"moto_count", "mototaxi_count"}
@@ -70,10 +72,14 @@ def write_own_case(
     else:
         columns = constant_columns(weather)
     sockets, about = own_sockets(site, calendar, settings, year_seed, files, notes)
-    price = None
+    price = carbon = bill = None
     if tariff is not None and files.tariff is not None:
         path = Path(files.tariff)
-        price = prices(tariff, calendar, zone, path.parent, path.name, notes)
+        if tariff.holidays is not None:
+            calendar = replace(calendar, holiday=holidays_in(tariff.holidays, calendar, path.name))
+        price, bill = case_tariff(tariff, calendar, zone, path.parent, path.name, notes)
+    if files.carbon is not None:
+        carbon = carbon_intensity(files.carbon, files.reading("carbon"), calendar, zone, notes)
     daylight = zone.daylight(utc).astype(np.int64)
     figures = series_figures(calendar, settings, weather, load_kwh, pv_kw) | about
     measured = "ghi" in found and "temperature" in found
@@ -91,4 +97,5 @@ def write_own_case(
         "assumptions": notes,
         "figures": figures,
     }
-    return write_case(output, settings, calendar, load_kwh, pv_kw, columns, sockets, provenance, price, daylight)
+    rates = Rates(price, carbon, bill)
+    return write_case(output, settings, calendar, load_kwh, pv_kw, columns, sockets, provenance, rates, daylight)

@@ -25,6 +25,8 @@ class Files:
     pv: Path | None = None
     weather: Path | None = None
     sessions: Path | None = None
+    carbon: Path | None = None
+    """Hourly carbon intensity of the grid."""
     readings: Mapping[str, Reading] = field(default_factory=dict)
     """Role of a file to what its owner says about it."""
     tariff: str | None = None

@@ -21,7 +21,7 @@ def own_sockets(
         efficiency = settings.sockets.efficiency * settings.vehicles.round_trip_efficiency**0.5
         return fleet(site.sessions, calendar, files.chargers, efficiency, notes)
     ratio = 3600 // calendar.seconds
-    hourly = replace(calendar, begin=calendar.begin[::ratio], seconds=3600, utc=None)
+    hourly = replace(calendar, begin=calendar.begin[::ratio], seconds=3600, utc=None, holiday=None)
     visits = drawn_visits(hourly, settings, year_seed)
     if not visits:
         return [], {}
