@@ -160,6 +160,22 @@ def check(folder: Annotated[Path, Parameter(help="a CityLearn schema folder")], 
     return 2 if report.errors else 0
 
 
+def describe(
+    folder: Annotated[Path, Parameter(help="a CityLearn schema folder")],
+    /,
+    *,
+    output: Annotated[
+        Path | None, Parameter(help="the page to write (default: next to the folder, with its name)")
+    ] = None,
+) -> int:
+    """Write a page about a case, to look at before training: load, PV, tariff, weather, visits."""
+    from iquitos_rl.report.describe import describe as write
+
+    own = folder.parent if folder.name == "schema.json" else folder
+    print(write(own, output or own.resolve().with_name(f"{own.resolve().name}.html")))
+    return 0
+
+
 def parity(
     folder: Annotated[Path, Parameter(help="a CityLearn schema folder")],
     /,
@@ -239,6 +255,7 @@ def commands(name: str) -> App:
     app.command(build)
     app.command(import_files, name="import")
     app.command(check)
+    app.command(describe)
     app.command(parity)
     app.command(upgrade)
     app.command(freeze)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from iquitos_rl.cases.site import Floats, Site
 from iquitos_rl.cases.tariff import Tariff, counted, export_prices, is_month_start, paid_export
 from iquitos_rl.envs.district.env import DistrictSite
 from iquitos_rl.envs.district.states import named_tensors
-from iquitos_rl.envs.task.objective import Objective, Weights, standing
+from iquitos_rl.envs.task.objective import Objective, Weights, idle_peaks, standing
 
 BatchController = Callable[[Tensor], Tensor]
 """Observations (E, D) to actions (E, A) in [-1, 1]."""
@@ -43,6 +43,12 @@ class Bill(NamedTuple):
         return sum((w * term for w, term in zip(weights, self)), np.zeros(()))
 
 
+def booked_terms(info: Mapping[str, Tensor]) -> Tensor:
+    """(terms, E) of `Bill`, of a step's figures; those that a tariff does not have are nothing."""
+    nothing = torch.zeros_like(info["energy_cost"])
+    return torch.stack([info.get(f"{term}_cost", nothing) for term in Bill._fields])
+
+
 def gap_share(bill: float, uncontrolled_bill: float, optimum_bill: float) -> float:
     """Share of the gap between the uncontrolled site and the optimum that a controller closes.
 
@@ -64,6 +70,10 @@ def start_at(env: DistrictSite, row: Tensor, year: Tensor, net: Tensor | None = 
     fresh = env.physics.fresh(row, year)
     state = env.state_dict()
     peak = torch.zeros_like(state["running_peak"])
+    if env.task.objective.tariff.ratcheted:  # as if the site had been idle in the months before
+        every = np.concatenate([idle_peaks(*own) for own in zip(env.task.sites, env.task.tariffs)])
+        own, kept = torch.from_numpy(every).to(peak), len(env.task.objective.tariff.charges)
+        peak[..., kept:] = own[..., kept:].index_select(0, year * env.task.rows + row)
     net = torch.zeros_like(state["net"]) if net is None else net
     left = torch.full_like(state["left"], env.task.rows - 1) - row.cpu()
     env.load_state_dict({**state, "physics": named_tensors(fresh), "running_peak": peak, "net": net, "left": left})
@@ -89,11 +99,10 @@ def run_year(env: DistrictSite, controller: BatchController, years: Sequence[int
     """
     obs = start_years(env, [0] * env.num_envs if years is None else years)
     total = torch.zeros((len(Bill._fields), env.num_envs), dtype=torch.float64, device=env.device)
-    nothing = torch.zeros(env.num_envs, device=env.device)
     for _ in range(env.task.rows - 1):
         step = env.step(controller(obs))
         obs = step.obs
-        total += torch.stack([step.info.get(f"{term}_cost", nothing) for term in Bill._fields])
+        total += booked_terms(step.info)
     return Bill(*(term.cpu().numpy() for term in total))
 
 
