@@ -9,6 +9,7 @@ T rows, P demand charges.
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -91,7 +92,7 @@ class Tariff(BaseModel):
     standing_per_day: float = Field(0.0, ge=0, le=1e9)
     """Currency per building and day, whatever is consumed."""
 
-    @property
+    @cached_property
     def charges(self) -> tuple[DemandCharge, ...]:
         """(P,) every demand charge; two of them, which may cost nothing, where no list is given."""
         if self.demand:
@@ -102,10 +103,20 @@ class Tariff(BaseModel):
             DemandCharge(price=self.demand_charge_off_peak, when=(Window(hours=others),)),
         )
 
-    @property
+    @cached_property
+    def rates(self) -> tuple[float, ...]:
+        """(P,) price of each charge."""
+        return tuple(charge.price for charge in self.charges)
+
+    @cached_property
+    def ratchets(self) -> tuple[float, ...]:
+        """(P,) ratchet of each charge."""
+        return tuple(charge.ratchet for charge in self.charges)
+
+    @cached_property
     def ratcheted(self) -> tuple[int, ...]:
         """(R,) the charges with a ratchet, as indices into `charges`."""
-        return tuple(p for p, charge in enumerate(self.charges) if charge.ratchet > 0)
+        return tuple(p for p, ratchet in enumerate(self.ratchets) if ratchet > 0)
 
     @property
     def meters(self) -> tuple[str, ...]:

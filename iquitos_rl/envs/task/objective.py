@@ -101,13 +101,13 @@ def meter_rows(site: Site, tariff: Tariff) -> Floats:
 
 def billed_peaks(running_peak: Tensor, tariff: Tariff) -> Tensor:
     """(..., P) kW that each charge is due on, from the highest imports (..., P + R), see `Tariff.meters`."""
-    charges, ratcheted = tariff.charges, tariff.ratcheted
+    ratchets, ratcheted = tariff.ratchets, tariff.ratcheted
     if not ratcheted:
         return running_peak
     peaks = list(running_peak.unbind(-1))
-    for p, highest in zip(ratcheted, peaks[len(charges) :]):
-        peaks[p] = torch.maximum(peaks[p], charges[p].ratchet * highest)
-    return torch.stack(peaks[: len(charges)], dim=-1)
+    for p, highest in zip(ratcheted, peaks[len(ratchets) :]):
+        peaks[p] = torch.maximum(peaks[p], ratchets[p] * highest)
+    return torch.stack(peaks[: len(ratchets)], dim=-1)
 
 
 def demand_increase(import_kwh: Tensor, running_peak: Tensor, meter: Tensor, tariff: Tariff) -> tuple[Tensor, Tensor]:
@@ -127,17 +127,17 @@ def demand_increase(import_kwh: Tensor, running_peak: Tensor, meter: Tensor, tar
     columns = running_peak.shape[-1]
     demand = import_kwh.unsqueeze(-1) * meter[..., :columns].unsqueeze(-2)
     new_peak = torch.maximum(running_peak, demand)
-    charges, ratcheted = tariff.charges, tariff.ratcheted
-    if not any(charge.price for charge in charges):
+    rates, ratchets, ratcheted = tariff.rates, tariff.ratchets, tariff.ratcheted
+    if not any(rates):
         return torch.zeros_like(import_kwh), new_peak
     raised = (new_peak - running_peak).unbind(-1)
-    cost = [r * c.price for r, c in zip(raised, charges) if c.price and not c.ratchet]
+    cost = [r * rate for r, rate, ratchet in zip(raised, rates, ratchets) if rate and not ratchet]
     if ratcheted:
         now, before = billed_peaks(new_peak, tariff), billed_peaks(running_peak, tariff)
         goes_on = meter[..., -1:]
         for p, due in zip(ratcheted, meter[..., columns:-1].unbind(-1)):
-            cost.append((now[..., p] - before[..., p] * goes_on) * due.unsqueeze(-1) * charges[p].price)
-    return torch.stack(cost).sum(0) if len(cost) != 2 else cost[0] + cost[1], new_peak
+            cost.append((now[..., p] - before[..., p] * goes_on) * due.unsqueeze(-1) * rates[p])
+    return sum(cost[1:], cost[0]), new_peak
 
 
 def step_bill(
@@ -174,18 +174,20 @@ def step_bill(
     # CityLearn clips the product net * intensity at zero.
     carbon_kg = (net_kwh * carbon).clamp(min=0)
     nothing = torch.zeros_like(missing_kwh)
-    earned = nothing
+    export = fixed = nothing
     if export_price is not None:
         limit = tariff.export_limit_kw
         exported = (-net_kwh).clamp(min=0, max=None if limit is None else limit * hours_per_step)
-        earned = (exported * export_price).sum(-1)
+        export = -(exported * export_price).sum(-1)
+    if tariff.fixed:
+        fixed = nothing + standing(tariff, net_kwh.shape[-1], hours_per_step)
     terms = Terms(
         energy=(import_kwh * price).sum(-1),
         demand=demand.sum(-1),
         carbon=objective.settings.carbon_price * carbon_kg.sum(-1),
         shortfall=objective.settings.shortfall_price * missing_kwh,
-        export=-earned,
-        fixed=nothing + standing(tariff, net_kwh.shape[-1], hours_per_step),
+        export=export,
+        fixed=fixed,
         comfort=nothing if discomfort is None else objective.settings.comfort_price * discomfort,
         unserved=nothing if unserved_kwh is None else objective.settings.unserved_price * unserved_kwh,
     )
@@ -213,7 +215,7 @@ def idle_bill(site: Site, objective: Objective) -> NDArray[np.float64]:
     if earned is not None:
         exported = paid_export(np.maximum(-net, 0), tariff, site.hours_per_step)
         bill -= weights.export * exported.sum(-1) * earned
-    if any(charge.price for charge in tariff.charges):
+    if any(tariff.rates):
         tables = imported, idle_peaks(site, tariff), meter_rows(site, tariff)
         kwh, before, meter = (torch.from_numpy(table) for table in tables)
         bill += weights.demand * demand_increase(kwh, before, meter, tariff)[0].sum(-1).numpy()

@@ -247,7 +247,7 @@ class SiteTask:
     def peak_price(self) -> Tensor:
         """(P,) reward per kW of a month's highest import, of each demand charge."""
         weight = self.objective.weights.demand if self.score is None else 0.0
-        rates = torch.tensor([charge.price for charge in self.objective.tariff.charges], dtype=self.dtype)
+        rates = torch.tensor(self.objective.tariff.rates, dtype=self.dtype)
         return (weight / self.reward_scale * rates).to(self.device)
 
     @property
@@ -315,9 +315,7 @@ class SiteTask:
         """
         headroom = battery_soc
         if len(self._with_battery):
-            counts = (now.meter[:, : self._billed] > 0).unsqueeze(1)
-            billed = billed_peaks(running_peak, self.objective.tariff)
-            headroom = torch.where(counts, billed, NO_CHARGE).amin(-1) - now.idle_net / self.hours
+            headroom = self._free_import(now, running_peak) - now.idle_net / self.hours
             if len(self._with_battery) < self.num_buildings:
                 headroom = headroom.index_select(-1, self._with_battery)
         if self.num_sockets == 0:
@@ -333,6 +331,15 @@ class SiteTask:
         values = torch.cat([battery_soc, net, highest, headroom, *per_socket, *heat, extra], dim=-1)
         encoded = torch.addcmul(self._offset, values, self._scale).clamp(-1, 1)
         return torch.cat([self.table.index_select(0, now.row), encoded.to(torch.float32)], dim=-1)
+
+    def _free_import(self, now: Moment, running_peak: Tensor) -> Tensor:
+        """(E, B) kW up to which an import raises no demand charge; charges that cost nothing count too."""
+        tariff = self.objective.tariff
+        if not tariff.demand:  # either of two charges counts
+            peak, off_peak = running_peak.unbind(-1)
+            return torch.lerp(off_peak, peak, now.meter[:, :1] * self.hours)
+        counts = (now.meter[:, : self._billed] > 0).unsqueeze(1)
+        return torch.where(counts, billed_peaks(running_peak, tariff), NO_CHARGE).amin(-1)
 
     def device_actions(self, now: Moment, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Split and map an agent's action (E, A) in [-1, 1].

@@ -32,12 +32,14 @@ class Trajectory(NamedTuple):
     reward: Tensor
     """(S * T,) float32, with expected demand charges."""
     peak_ahead: Tensor
-    """(T, S, B, P) kW, highest import of each demand charge from row t to the month's end in each year; the years share
-    a calendar."""
+    """(G * T, S, B, P) kW, highest import of each demand charge from row t to the month's end in each year, by each of
+    G calendars: years whose months begin in other rows have another one."""
     peak_beyond: Tensor
-    """(T, S, B, P) the same without row t; 0 in a month's last row."""
+    """(G * T, S, B, P) the same without row t; 0 in a month's last row."""
     peak_price: Tensor
     """(P,) reward per kW of a month's peak."""
+    place: Tensor
+    """(S * T,) where a row is in `peak_ahead`."""
 
     def expected(self, reward: Tensor, row: Tensor, before: Tensor, after: Tensor) -> Tensor:
         """(E,) rewards in which a step pays for the increase of the expected demand charge at the month's end.
@@ -49,7 +51,7 @@ class Trajectory(NamedTuple):
             after: (E, B, C) after it, in the same month.
         """
         before, after = (peak[..., : len(self.peak_price)] for peak in (before, after))
-        t = row % len(self.peak_ahead)
+        t = self.place.index_select(0, row)
         ahead, beyond = self.peak_ahead.index_select(0, t), self.peak_beyond.index_select(0, t)
         to_come = (beyond - after.unsqueeze(1)).clamp(min=0) - (ahead - before.unsqueeze(1)).clamp(min=0)
         return reward - (to_come.mean(1) * self.peak_price).sum((-1, -2)).to(reward.dtype)
