@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from iquitos_rl.agents import AGENTS
-from iquitos_rl.baselines.bill import Bill, start_at
+from iquitos_rl.baselines.bill import Bill, booked_terms, start_at
 from iquitos_rl.baselines.guided import Guide, GuidedSite
 from iquitos_rl.baselines.recording import record_years
 from iquitos_rl.baselines.rule import Rule, RuleSettings
@@ -122,7 +122,7 @@ class Months:
         total = torch.zeros((len(Bill._fields), len(at)), dtype=torch.float64)
         for t in range(int(self._length.max())):
             step = env.step(controller(obs))
-            obs, cost = step.obs, torch.stack([step.info[f"{term}_cost"] for term in Bill._fields])
+            obs, cost = step.obs, booked_terms(step.info)
             total += torch.where(t < self._length, cost, 0.0)
         return Bill(*total.reshape(len(total), self.years, -1).sum(-1).numpy())
 

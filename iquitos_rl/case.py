@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -67,12 +68,16 @@ def import_files(
     tariff: Annotated[
         str | None, Parameter(help="tariff.yaml, a rate of OpenEI as JSON, or mt3, bt5a, flat (default: asked for)")
     ] = None,
+    carbon: Annotated[
+        Path | None, Parameter(help="hourly carbon intensity of the grid (default: carbon.kg_per_kwh)")
+    ] = None,
     zone: Annotated[
         str | None, Parameter(help="the site's time zone, such as Europe/Berlin (default: asked for)")
     ] = None,
     minutes: Annotated[int | None, Parameter(help="length of the case's rows (default: that of the load file)")] = None,
     load_column: Annotated[str | None, Parameter(help="column of the load file (default: found by its name)")] = None,
     pv_column: Annotated[str | None, Parameter(help="column of the PV file (default: found by its name)")] = None,
+    carbon_column: Annotated[str | None, Parameter(help="column of the carbon file (default: by its unit)")] = None,
     unit: Annotated[Texts, Parameter(help="kWh, Wh, MWh, GWh, MJ, kW, W, MW or GW (default: as the file says)")] = (),
     quantity: Annotated[
         Texts, Parameter(help="interval, register, daily (a counter of the day) or net (default: as the file says)")
@@ -124,7 +129,8 @@ def import_files(
         fill=fill,
     )
     chargers = ChargerOptions(charger_kw, discharge_kw, vehicle_kwh)
-    files = Files(load, pv, weather, sessions, said, tariff, zone, minutes, chargers)
+    said["carbon"] = replace(said["carbon"], column=carbon_column)
+    files = Files(load, pv, weather, sessions, carbon, said, tariff, zone, minutes, chargers)
     changes = parse_assignments(sets)
     folder, notes = import_case(None, None, preset, year_seed, output, changes, load_column, pv_column, files)
     print("\n".join(notes))
@@ -155,6 +161,22 @@ def check(folder: Annotated[Path, Parameter(help="a CityLearn schema folder")], 
     verdict = "is valid" if not report.errors else f"has {len(report.errors)} errors"
     print(f"{folder} {verdict}, {len(report.warnings)} warnings")
     return 2 if report.errors else 0
+
+
+def describe(
+    folder: Annotated[Path, Parameter(help="a CityLearn schema folder")],
+    /,
+    *,
+    output: Annotated[
+        Path | None, Parameter(help="the page to write (default: next to the folder, with its name)")
+    ] = None,
+) -> int:
+    """Write a page about a case, to look at before training: load, PV, tariff, weather, visits."""
+    from iquitos_rl.report.describe import describe as write
+
+    own = folder.parent if folder.name == "schema.json" else folder
+    print(write(own, output or own.resolve().with_name(f"{own.resolve().name}.html")))
+    return 0
 
 
 def parity(
@@ -239,6 +261,7 @@ def commands(name: str) -> App:
     app.command(build)
     app.command(import_files, name="import")
     app.command(check)
+    app.command(describe)
     app.command(parity)
     app.command(upgrade)
     app.command(freeze)

@@ -37,6 +37,7 @@ class RunSettings(BaseModel):
     years: int = Field(
         12, ge=1, le=MANY, description="training years made of a preset, each with a year seed of its own"
     )
+    more_cases: tuple[str, ...] = Field((), description="further folders to train on: other years of the same site")
     eval_case: str | None = Field(None, description="folder to evaluate on; by default a preset's unseen year")
     engine: Annotated[str, ENGINES.named("auto")] = Field(
         "auto", description="what simulates the training years: district, citylearn, or auto for the first that can"
@@ -52,6 +53,9 @@ class RunSettings(BaseModel):
     )
     beyond: float = Field(
         0.1, ge=0, le=1, description="share of a departure that is left beyond the month's highest import"
+    )
+    continue_from: str | None = Field(
+        None, description="a run or policy folder whose networks training starts with; its optimiser starts fresh"
     )
     num_envs: int = Field(1, ge=1, le=MANY, description="environments stepped together")
     episode_hours: int = Field(
@@ -98,7 +102,7 @@ class Settings(NamedTuple):
         return {name: own.dump() for name, own in self.agents.items()}
 
 
-COMMON = ("case", "case_settings", "eval_case", "years", "task.objective", "task.ev_guard")
+COMMON = ("case", "more_cases", "case_settings", "eval_case", "years", "task.objective", "task.ev_guard")
 """What agents that are trained together cannot have each for itself: their results would not be comparable."""
 
 

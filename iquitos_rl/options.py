@@ -39,6 +39,14 @@ _BUDGET = Group("Budget, one of", validator=mutually_exclusive)
 OF_AGENT = "the agent's, see `iquitos-rl settings AGENT`"
 
 Case = Annotated[str | None, _setting("case")]
+Cases = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--case",
+        help=f"{RunSettings.model_fields['case'].description}; several folders for several years of one site "
+        f"(default: {RunSettings().case})",
+    ),
+]
 EvalCase = Annotated[str | None, _setting("eval_case", "a preset's unseen year, else the case itself")]
 Config = Annotated[Path | None, Parameter(help="YAML file of settings (default: none)")]
 Sets = Annotated[

@@ -8,14 +8,14 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from iquitos_rl.cli import entry, loading
-from iquitos_rl.options import Case, Config, Device, Engine, Episodes, EvalCase, NumEnvs, Seed, Sets, Steps
+from iquitos_rl.options import Cases, Config, Device, Engine, Episodes, EvalCase, NumEnvs, Seed, Sets, Steps
 
 
 def train(
     agent: Annotated[str, Parameter(help="sac, ppo, a2c or a plugin's agent; all: each that has a shipped YAML file")],
     /,
     *,
-    case: Case = None,
+    case: Cases = (),
     eval_case: EvalCase = None,
     config: Config = None,
     sets: Sets = (),
@@ -25,6 +25,9 @@ def train(
     engine: Engine = None,
     num_envs: NumEnvs = None,
     seed: Seed = None,
+    continue_from: Annotated[
+        str | None, Parameter(help="a run or policy to start from, on new data (default: start with nothing)")
+    ] = None,
     amp: Annotated[
         Literal["off", "bf16"] | None, Parameter(help="precision of the networks' products (default: off)")
     ] = None,
@@ -60,7 +63,8 @@ def train(
     AGENT"""
     from iquitos_rl.runs.request import Request, refuse_mistyped
 
-    flags = dict(case=case, eval_case=eval_case, episodes=episodes, steps=steps)
+    flags: dict[str, object] = dict(case=case[0], more_cases=case[1:]) if case else {}
+    flags |= dict(continue_from=continue_from, eval_case=eval_case, episodes=episodes, steps=steps)
     flags |= dict(device=device, engine=engine, num_envs=num_envs, seed=seed)
     of_agent = {"amp": amp, "compile": compile}
     sets += tuple(f"agent.{name}={value}" for name, value in of_agent.items() if value is not None)

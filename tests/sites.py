@@ -10,7 +10,8 @@ from schemas import Features, write_schema
 
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.cases.site import Battery, Building, Charger, Site
-from iquitos_rl.envs.task.objective import TARIFF_FILE, Objective, ObjectiveSettings, Tariff, read_tariff
+from iquitos_rl.cases.tariff import TARIFF_FILE
+from iquitos_rl.envs.task.objective import Objective, ObjectiveSettings, Tariff, read_tariff
 
 TARIFF = {"currency": "EUR", "peak_hours": [0, 1, 2, 7, 8], "demand_charge_peak": 3.0, "demand_charge_off_peak": 1.0}
 

@@ -65,14 +65,21 @@ def unroll(first: Ints, last: Ints) -> tuple[Ints, Ints]:
     return owner, first[owner] + offset
 
 
-def add_fleet(programme: Programme, stays: Stays, net_rows: Ints, missing_price: float) -> Callable[[Floats], Floats]:
+def add_fleet(
+    programme: Programme, stays: Stays, net_rows: Ints, missing_price: float, wasteful: Bools | None = None
+) -> Callable[[Floats], Floats]:
     """Add all stays to a programme; returns what maps a solution to (rows, buildings) kWh at the meter.
 
     Args:
         net_rows: (rows, buildings) index of the programme's rows `everything planned - import <= PV - load`.
         missing_price: currency per kWh missing at departure.
+        wasteful: (rows,) hours in which a kWh imported pays, so that a vehicle may take more than it wants; none by
+            default. Stays with such hours are planned step by step.
     """
     alone = all_charging(stays)
+    if wasteful is not None and wasteful.any():
+        before = np.concatenate([[0], np.cumsum(wasteful)])
+        alone &= before[stays.last + 1] == before[stays.first]
     blocks, missing = make_blocks(select(stays, alone))
     programme.constant += missing_price * missing
     owner, row = unroll(blocks.first, blocks.last)

@@ -77,11 +77,11 @@ class RecedingHorizon:
     """
 
     def __init__(self, task: SiteTask, profiles: Profiles, forecast: Forecast = "persistence", year: int = 0) -> None:
-        self._view, self._objective = SiteView(task), task.objective
+        self._view, self._objective = SiteView(task), task.objective._replace(tariff=task.tariffs[year])
         site = task.sites[year]
         if site.thermal:
             raise UserError(f"{site.path}: this controller plans no sites with thermal devices")
-        self._year = year_horizon(site, task.objective)
+        self._year = year_horizon(site, self._objective)
         self._vehicles = arrival_charging(site)[: site.rows - 1]
         self._hour, self._hours = site.hour, site.hours_per_step
         self._batteries = controllable(site)
@@ -120,8 +120,10 @@ class RecedingHorizon:
             price=self._year.price[rows],
             carbon=self._year.carbon[rows],
             month=self._year.month[rows] - self._year.month[self._row],
-            peak_period=self._year.peak_period[rows],
-            running_peak=np.stack([_only(now.peak_kw), _only(now.off_peak_kw)], axis=-1),
+            counts=self._year.counts[rows],
+            due=self._year.due[rows],
+            running_peak=_only(now.highest_kw),
+            export_price=None if self._year.export_price is None else self._year.export_price[rows],
             battery_soc=_only(now.battery_soc),
             levelling=LEVELLING,
             readiness=READINESS,

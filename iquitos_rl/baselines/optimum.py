@@ -39,5 +39,6 @@ def optimum(site: Site, objective: Objective, ev_guard: bool = True) -> Optimum:
     plan = solve(horizon, controllable(site), read_stays(site, ev_guard), objective, tanks_of)
     bill, weight = bill_of(site, objective, plan.net), objective.weights.shortfall
     # The rest of the cost is what vehicles lack.
-    shortfall = max(plan.cost - float(bill.weighted(objective.weights)), 0.0) / weight if weight > 0 else 0.0
+    some = weight > 0 and len(site.sockets) > 0
+    shortfall = max(plan.cost - float(bill.weighted(objective.weights)), 0.0) / weight if some else 0.0
     return Optimum(bill._replace(shortfall=np.asarray(shortfall)), plan)

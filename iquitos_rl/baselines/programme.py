@@ -1,4 +1,4 @@
-"""A linear programme put together block by block, with numpy, and solved by HiGHS."""
+"""A linear programme, with switches where it needs them, put together block by block and solved by HiGHS."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linprog
 
 from iquitos_rl.cases.site import Floats, Ints
+
+GAP = 1e-6
+"""Relative distance from the optimum at which a search over switches ends."""
 
 
 class SolverError(Exception):
@@ -22,6 +25,7 @@ class Programme:
         self._rows: list[tuple[Floats, NDArray[np.bool_]]] = []
         self._entries: list[tuple[Ints, Ints, Floats]] = []
         self._shifts: list[tuple[Ints, Floats]] = []
+        self._whole: list[Ints] = []
         self.variables_count = 0
         self.rows_count = 0
         self.constant = 0.0
@@ -32,6 +36,12 @@ class Programme:
         self._columns.append(np.stack([np.broadcast_to(value, (count,)) for value in (cost, lower, upper)], axis=-1))
         self.variables_count += count
         return np.arange(self.variables_count - count, self.variables_count)
+
+    def switches(self, count: int) -> Ints:
+        """Add `count` variables that are 0 or 1, at no cost, and return their indices."""
+        found = self.variables(count, 0.0, upper=1.0)
+        self._whole.append(found)
+        return found
 
     def rows(self, right: ArrayLike, equal: bool = False) -> Ints:
         """Add the rows `... <= right` (or `= right`) and return their indices."""
@@ -65,7 +75,17 @@ class Programme:
             b_eq=right[equal] if equal.any() else None,
             bounds=columns[:, 1:],
             method="highs",
+            integrality=self._integrality(),
+            options={"mip_rel_gap": GAP} if self._whole else None,
         )
         if result.status != 0:
             raise SolverError(f"HiGHS: {result.message}")
         return result.x, float(result.fun) + self.constant
+
+    def _integrality(self) -> Ints | None:
+        """(variables,) 1 for a switch; None where there is none."""
+        if not self._whole:
+            return None
+        found = np.zeros(self.variables_count, dtype=np.int64)
+        found[np.concatenate(self._whole)] = 1
+        return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +13,9 @@ from torch import Tensor
 from iquitos_rl.baselines.months import Month, months_of, run_months
 from iquitos_rl.baselines.rule import Rule, RuleSettings
 from iquitos_rl.cases.site import Site
+from iquitos_rl.cases.tariff import counted
 from iquitos_rl.envs.district.env import DistrictSite
-from iquitos_rl.envs.task.objective import is_month_start, is_peak
+from iquitos_rl.envs.task.objective import is_month_start
 from iquitos_rl.envs.task.site_task import TaskSettings
 from iquitos_rl.envs.task.trajectory import Trajectory
 
@@ -22,12 +24,20 @@ BEFORE = ("battery_soc", "vehicle_soc", "running_peak", "net")
 
 @torch.no_grad()  # not inference mode: autograd may go through steps that are counted from these rewards
 def record_years(
-    sites: Sequence[Site], rule: RuleSettings, settings: TaskSettings, device: torch.device | str = "cpu"
+    sites: Sequence[Site],
+    rule: RuleSettings,
+    settings: TaskSettings,
+    device: torch.device | str = "cpu",
+    spec: dict[str, Any] | None = None,
 ) -> Trajectory:
     """Let a rule run every month of every year, all of them side by side. Raises UserError: the district engine cannot
-    reproduce the site, or the rule cannot act with this task."""
+    reproduce the site, or the rule cannot act with this task.
+
+    Args:
+        spec: as in `SiteTask`.
+    """
     months = months_of(sites)
-    env = DistrictSite(sites, len(months), settings, device=device)
+    env = DistrictSite(sites, len(months), settings, spec, device=device)
     rows: list[tuple[Tensor, ...]] = []
     for hour in run_months(env, Rule(env.task, rule), months):
         assert env.last_flows is not None
@@ -35,15 +45,19 @@ def record_years(
         rows.append((*(hour.before[name] for name in BEFORE), hour.step.reward, imported))
     columns = (_in_order(torch.stack(column, dim=1), months) for column in zip(*rows, strict=True))
     battery_soc, vehicle_soc, running_peak, net, reward, imported = columns
-    peak = torch.from_numpy(is_peak(sites[0], env.task.objective.tariff)).to(env.device)
-    demand = imported.unsqueeze(-1) * torch.stack([peak, ~peak], dim=-1).unsqueeze(1)
+    counts = np.stack([counted(*year) for year in zip(sites, env.task.tariffs)])
+    demand = imported.unsqueeze(-1) * torch.from_numpy(counts).to(env.device).unsqueeze(2)
     demand[:, -1] = 0
-    ahead, beyond = peaks_ahead(demand, is_month_start(sites[0]))
+    starts, calendar = np.unique([is_month_start(site) for site in sites], axis=0, return_inverse=True)
+    each = [peaks_ahead(demand, own) for own in starts]
+    ahead, beyond = (torch.cat(peaks, dim=1) for peaks in zip(*each, strict=True))
     by_row = (column.flatten(0, 1) for column in (battery_soc, vehicle_soc, running_peak, net, reward))
     by_year = (peaks.transpose(0, 1).contiguous() for peaks in (ahead, beyond))
-    found = Trajectory._make([*by_row, *by_year, env.task.peak_price])
+    each_row = np.arange(sites[0].rows)
+    place = torch.from_numpy((calendar.reshape(-1, 1) * len(each_row) + each_row).ravel()).to(env.device)
+    found = Trajectory._make([*by_row, *by_year, env.task.peak_price, place])
     row = torch.arange(len(found.reward), device=env.device)
-    after = torch.maximum(running_peak, demand).flatten(0, 1)
+    after = torch.maximum(running_peak[..., : demand.shape[-1]], demand).flatten(0, 1)
     return found._replace(reward=found.expected(found.reward, row, found.running_peak, after))
 
 
@@ -55,7 +69,7 @@ def _in_order(steps: Tensor, months: Sequence[Month]) -> Tensor:
 
 
 def peaks_ahead(demand: Tensor, month_start: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
-    """(S, T, B, 2) each, the highest demand (S, T, B, 2) from each row to its month's end, with the row and without."""
+    """(S, T, B, P) each, the highest demand (S, T, B, P) from each row to its month's end, with the row and without."""
     ahead, beyond = torch.zeros_like(demand), torch.zeros_like(demand)
     starts = np.flatnonzero(month_start).tolist()
     for first, last in zip(starts, [*starts[1:], demand.shape[1]], strict=True):

@@ -97,9 +97,7 @@ class Rule:
         battery = decision.battery_kw.clamp(-view.power, view.power).clamp(-now.stored_kwh, now.room_kwh)
         vehicles = torch.lerp(now.ev_least_kw, now.ev_most_kw, decision.ev_share)
         net = now.load_kw - now.pv_kw + battery + vehicles
-        in_peak, charged = (hours[now.hour].unsqueeze(-1) for hours in (view.in_peak, view.charged))
-        margin = torch.where(in_peak, now.peak_kw, now.off_peak_kw) - net
-        return view.actions(decision), torch.where(charged, margin, torch.inf)
+        return view.actions(decision), now.limit_kw - net
 
     def _decide(self, obs: Tensor) -> tuple[Now, Decision]:
         now = self.view(obs)

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from iquitos_rl.baselines.bill import Bill
+from iquitos_rl.baselines.bill import Bill, booked_terms
 from iquitos_rl.baselines.months import Month, longest, months_of, run_months
 from iquitos_rl.baselines.profiles import fit_profiles
 from iquitos_rl.baselines.rule import Rule, RuleSettings, default_settings
@@ -87,6 +87,6 @@ def _bills(
     steps = longest(months)
     for k, hour in enumerate(run_months(env, Rule(env.task, settings, each), months * candidates)):
         on_share(k / steps)
-        total += torch.stack([hour.step.info[f"{term}_cost"] for term in Bill._fields]) * hour.counted
+        total += booked_terms(hour.step.info) * hour.counted
     bill = Bill(*(term.cpu().numpy() for term in total))
     return bill.weighted(env.task.objective.weights).reshape(candidates, -1).sum(-1)

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from iquitos_rl.baselines.stays import best_power, best_root, lowest_soc
 from iquitos_rl.cases.site import Bools, Site
-from iquitos_rl.envs.task.objective import Tariff
+from iquitos_rl.cases.tariff import SATURDAY, Tariff
+from iquitos_rl.envs.task.objective import billed_peaks
 from iquitos_rl.envs.task.observation import sockets_by_building
-from iquitos_rl.envs.task.site_task import SiteTask
+from iquitos_rl.envs.task.site_task import NO_CHARGE, SiteTask
 from iquitos_rl.errors import UserError
 
 EXPENSIVE = 1.02  # an hour of the day is expensive where its mean price exceeds the mean of all by this factor
@@ -35,8 +36,10 @@ class Now(NamedTuple):
     battery_soc: Tensor  # 0 where there is no battery
     stored_kwh: Tensor  # what the battery could still give at the meter
     room_kwh: Tensor  # what it could still take at the meter
-    peak_kw: Tensor  # highest import of the month so far in the peak period
-    off_peak_kw: Tensor  # the same for the other hours
+    peak_kw: Tensor  # highest import so far that raises no demand charge in an expensive hour
+    off_peak_kw: Tensor  # the same in a cheap hour
+    highest_kw: Tensor  # (E, B, C) highest imports so far, see `Tariff.meters`
+    limit_kw: Tensor  # highest import that raises no demand charge in the present hour; infinite where none is due
     ev_least_kw: Tensor  # what vehicles must take now to leave charged in time
     ev_most_kw: Tensor  # what they could take
 
@@ -47,9 +50,12 @@ class Decision(NamedTuple):
 
 
 def expensive_hours(site: Site, tariff: Tariff) -> Bools:
-    """(24,) the hours worth saving energy for: those of the demand charge's peak, else those with a high mean price."""
-    if tariff.peak_hours:
-        return np.isin(np.arange(24), tariff.peak_hours)
+    """(24,) the hours worth saving energy for: those of demand charges on some hours of the day, else those with a high
+    mean price."""
+    charged = [w.hours for c in tariff.demand if c.price for w in c.when if w.hours is not None and len(w.hours) < 24]
+    hours = sorted({hour for own in charged for hour in own}) if tariff.demand else tariff.peak_hours
+    if 0 < len(hours) < 24:
+        return np.isin(np.arange(24), hours)
     price = np.mean([building.price for building in site.buildings], axis=0)
     by_hour = np.bincount(site.hour, price, minlength=24) / np.maximum(np.bincount(site.hour, minlength=24), 1)
     return np.asarray(by_hour > EXPENSIVE * price.mean())
@@ -80,8 +86,11 @@ class SiteView:
         everyone, with_sockets = range(self.buildings), list(sockets_by_building(site))
         batteries = {b: building.battery for b, building in enumerate(site.buildings) if building.battery is not None}
         acting = {b: battery for b, battery in batteries.items() if site.buildings[b].battery_action}
-        self._hour, self._month = (index([place[f"{of}_sin"], place[f"{of}_cos"]]) for of in ("hour", "month"))
-        self._meter = columns(everyone, "load", "pv", "peak_running", "off_peak_running")
+        self._hour, self._month, self._weekday = (
+            index([place[f"{of}_sin"], place[f"{of}_cos"]]) for of in ("hour", "month", "weekday")
+        )
+        self._tariff = tariff = task.objective.tariff
+        self._meter = columns(everyone, "load", "pv", *tariff.meters)
         self._soc = columns(batteries, "battery_soc")
         self._fleet_kw = columns(with_sockets, "fleet_least", "fleet_most")
         self._with_battery, self._acting, self._fleet = index(batteries), index(acting), index(with_sockets)
@@ -95,12 +104,13 @@ class SiteView:
         nothing = torch.zeros(self.buildings, device=self.device)
         self.usable = nothing.index_copy(0, self._with_battery, (1 - self._lowest) * self._capacity)
         """(B,) kWh between the lowest SOC and full."""
-        tariff = task.objective.tariff
         self.expensive = torch.from_numpy(expensive_hours(site, tariff)).to(self.device)
         """(24,) bool."""
-        peak = torch.isin(torch.arange(24), torch.tensor(tariff.peak_hours, dtype=torch.int64)).to(self.device)
-        self.in_peak, self.charged = peak, torch.where(peak, *(task.peak_price > 0))
-        """(24,) bool each: hours of the demand charge's peak period, and those whose highest import is charged."""
+        months, days, hours = np.arange(1, 13)[:, None, None], np.array([1, SATURDAY])[:, None], np.arange(24)
+        counts = np.stack([charge.counts(months, days, hours) for charge in tariff.charges], axis=-1)
+        self._counts = torch.from_numpy(counts).to(self.device)
+        """(12, 2, 24, P) whether a charge looks at an hour of a workday, or of a weekend, in each month."""
+        self._priced = task.peak_price > 0
         least, most = self._fleet_kw.chunk(2)
         of_acting, others = self.nominal[self._acting], self.nominal.new_zeros(self._other_actions)
         self.most_kw = torch.cat([of_acting, others, (high[most] - low[least]) / 2])
@@ -114,16 +124,25 @@ class SiteView:
     def __call__(self, obs: Tensor) -> Now:
         """Decode observations (E, D)."""
         values = torch.addcmul(self._offset, obs, self._scale)
-        hour, month = (_phase(values[:, place], period) for place, period in ((self._hour, 24), (self._month, 12)))
-        load, pv, peak, off_peak = values[:, self._meter].split(self.buildings, dim=-1)
+        periods = (self._hour, 24), (self._month, 12), (self._weekday, 7)
+        hour, month, weekday = (_phase(values[:, place], period) for place, period in periods)
+        load, pv, *highest = values[:, self._meter].split(self.buildings, dim=-1)
         soc, nothing = values[:, self._soc], torch.zeros_like(load)
         stored = (soc - self._lowest).clamp(min=0) * self._capacity * self._root
         room = (1 - soc).clamp(min=0) * self._capacity / self._root
         soc, stored, room = (nothing.index_copy(1, self._with_battery, x) for x in (soc, stored, room))
         least, most = (nothing.index_copy(1, self._fleet, x) for x in values[:, self._fleet_kw].chunk(2, dim=-1))
         month, expensive = torch.where(month == 0, 12, month), self.expensive[hour].unsqueeze(-1)
-        load, pv = load / self.hours, pv / self.hours
-        return Now(hour, month, expensive, load, pv, soc, stored, room, peak, off_peak, least, most)
+        load, pv, highest_kw = load / self.hours, pv / self.hours, torch.stack(highest, dim=-1)
+        weekend = ((weekday == 0) | (weekday >= SATURDAY)).long()  # the seventh day has the phase of day 0
+        counts = self._counts[month - 1, weekend, hour].unsqueeze(1)
+        billed = billed_peaks(highest_kw, self._tariff)
+        limit = torch.where(counts & self._priced, billed, torch.inf).amin(-1)
+        peak, off_peak = highest[0], highest[1] if len(highest) > 1 else highest[0]
+        if self._tariff.demand:
+            # Where nothing is charged, an import has no limit, and no expensive hour is worth waiting for.
+            peak, off_peak = torch.where(limit.isinf(), 0.0, limit), limit.clamp(max=NO_CHARGE)
+        return Now(hour, month, expensive, load, pv, soc, stored, room, peak, off_peak, highest_kw, limit, least, most)
 
     def kw_per_action(self, obs: Tensor) -> Tensor:
         """(E, A) kW that one unit of each action adds to the import of its building."""

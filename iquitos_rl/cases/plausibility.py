@@ -17,6 +17,8 @@ from iquitos_rl.cases.schema.schedules import ARRIVAL_SOC, DEPARTURE, NONE, REQU
 from iquitos_rl.cases.schema.tables import Table
 from iquitos_rl.cases.schema.values import Block, is_number
 from iquitos_rl.cases.site import CONNECTED, Floats, Site
+from iquitos_rl.cases.tariff import read_tariff
+from iquitos_rl.errors import UserError
 
 DAYS = {month: (28, 29) if month == 2 else (30,) if month in (4, 6, 9, 11) else (31,) for month in range(1, 13)}
 
@@ -285,3 +287,8 @@ def _check_tariff(folder: Path, report: Report) -> None:
             report.add("error", "tariff.json", f"{key} must be a price per kW and month, not {value!r}")
     if not isinstance(tariff.get("currency"), str):
         report.add("error", "tariff.json", f"currency must be a text, not {tariff.get('currency')!r}")
+    try:
+        read_tariff(folder)
+    except UserError as error:
+        if not any(problem.file == "tariff.json" for problem in report.problems):
+            report.add("error", "tariff.json", str(error))

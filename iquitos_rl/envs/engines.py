@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from iquitos_rl.envs.task.settings import TaskSettings
 from iquitos_rl.registry import Registry
@@ -29,6 +29,8 @@ class Wanted(NamedTuple):
     device: torch.device
     trajectory: Trajectory | None = None
     """Of the rule that guides, only given to engines that can be guided."""
+    spec: dict[str, Any] | None = None
+    """`policy_spec` of the policy that training starts from; observations are encoded as it knows them."""
 
 
 class Made(NamedTuple):

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from iquitos_rl.baselines.bill import gap_share
+from iquitos_rl.baselines.bill import Bill, bill_of, demand_cost, gap_share
 from iquitos_rl.baselines.horizon import Plan
 from iquitos_rl.baselines.optimum import Optimum
 from iquitos_rl.baselines.profiles import series
 from iquitos_rl.cases.site import Floats, Site
 from iquitos_rl.envs.citylearn.env import Flows
-from iquitos_rl.envs.task.objective import Objective, is_month_start, is_peak
+from iquitos_rl.envs.task.objective import Objective
 from iquitos_rl.judging.scores import judged_figures, missing_kpis
 from iquitos_rl.judging.series import Booked, Thermal, site_series
 from iquitos_rl.judging.simulate import Year, outages
@@ -25,8 +25,9 @@ SCHEMA_VERSION = 3
 DEMAND_AUDIT = "demand_charge_booked_minus_defined"
 TERMS = ("energy_cost", "demand_cost", "carbon_cost", "shortfall_cost")
 """What a bill is the sum of."""
-THERMAL_TERMS = ("comfort_cost", "unserved_cost")
-"""And these, on a site with thermal devices."""
+OTHER_TERMS = ("export_cost", "fixed_cost", "comfort_cost", "unserved_cost")
+"""And these, where the tariff has them, or the site has thermal devices."""
+OTHER_KWH = ("thermal_kwh", "unserved_kwh", "lost_export_kwh")
 
 
 COMPARED = ("bill", "co2_kg", "import_kwh", "energy_cost", "demand_cost")
@@ -35,7 +36,7 @@ COMPARED = ("bill", "co2_kg", "import_kwh", "energy_cost", "demand_cost")
 
 def bill_terms(info: Collection[str]) -> tuple[str, ...]:
     """The terms of a bill that a year has."""
-    return (*TERMS, *(term for term in THERMAL_TERMS if term in info))
+    return (*TERMS, *(term for term in OTHER_TERMS if term in info))
 
 
 def figures(year: Year) -> dict[str, float]:
@@ -47,7 +48,7 @@ def figures(year: Year) -> dict[str, float]:
     total = {name: float(values.sum()) for name, values in year.info.items()}
     result = {
         "bill": sum(total[term] for term in bill_terms(total)),
-        **{name: total[name] for name in (*bill_terms(total), "thermal_kwh", "unserved_kwh") if name in total},
+        **{name: total[name] for name in (*bill_terms(total), *OTHER_KWH) if name in total},
         "co2_kg": total["carbon_kg"],
         **{key: total[key] for key in ("import_kwh", "export_kwh")},
         **energy_figures(year.site, year.flows, total["export_kwh"]),
@@ -92,14 +93,10 @@ def grid_only(year: Year, objective: Objective) -> dict[str, float]:
     building = np.array([b for b, _ in site.sockets], dtype=np.int64)
     vehicles = np.stack([flows.sockets[:, building == b].sum(-1) for b in range(len(site.buildings))], axis=-1)
     consumption = (flows.load + flows.other + flows.appliances + vehicles) * ~outages(site, hours)
-    price = np.stack([b.price[:hours] for b in site.buildings], axis=-1)
     co2 = float(import_co2(site, consumption).sum())
-    costs = {
-        "energy_cost": float((consumption * price).sum()),
-        "demand_cost": demand_cost(site, objective, consumption),
-        "carbon_cost": objective.settings.carbon_price * co2,
-        **{term: float(year.info[term].sum()) for term in bill_terms(year.info)[3:]},
-    }
+    alone = planned_costs(objective, bill_of(site, objective, consumption))
+    simulated = ("shortfall_cost", "comfort_cost", "unserved_cost")
+    costs = alone | {term: float(year.info[term].sum()) for term in simulated if term in year.info}
     energy = {"import_kwh": consumption, "load_kwh": flows.load, "ev_kwh": vehicles}
     energy |= {"thermal_kwh": flows.other} if site.thermal else {}
     sums = {name: float(kwh.sum()) for name, kwh in energy.items()}
@@ -137,7 +134,7 @@ def planned_figures(site: Site, objective: Objective, optimum: Optimum) -> dict[
     exported = float((-plan.net).clip(min=0).sum())
     result = {
         "bill": float(bill.total),
-        **{f"{term}_cost": float(value) for term, value in bill._asdict().items()},
+        **planned_costs(objective, bill),
         "co2_kg": float(import_co2(site, plan.net).sum()),
         "import_kwh": float(plan.net.clip(min=0).sum()),
         "export_kwh": exported,
@@ -151,17 +148,11 @@ def planned_figures(site: Site, objective: Objective, optimum: Optimum) -> dict[
     return result | ({"ev_missing_kwh": float(bill.shortfall) / price} if price > 0 else {})
 
 
-def demand_cost(site: Site, objective: Objective, import_kwh: np.ndarray[Any, Any]) -> float:
-    """A year's demand charges by definition: each month's highest import in each period, from (K, B) kWh."""
+def planned_costs(objective: Objective, bill: Bill) -> dict[str, float]:
+    """The terms of a computed bill, as a simulated year has them."""
     tariff = objective.tariff
-    month = np.cumsum(is_month_start(site))[: len(import_kwh)]
-    peak = is_peak(site, tariff)[: len(import_kwh)]
-    cost = 0.0
-    for m in np.unique(month):
-        for period, rate in ((peak, tariff.demand_charge_peak), (~peak, tariff.demand_charge_off_peak)):
-            rows = import_kwh[(month == m) & period] / site.hours_per_step
-            cost += rate * float(rows.max(axis=0, initial=0.0).sum())
-    return cost
+    absent = {"export": tariff.export_price is None, "fixed": not tariff.fixed}
+    return {f"{term}_cost": float(value) for term, value in bill._asdict().items() if not absent.get(term)}
 
 
 def has_costs(found: Mapping[str, float]) -> bool:
@@ -177,7 +168,7 @@ def reductions(agent: dict[str, float], reference: dict[str, float]) -> dict[str
 def audit_demand(year: Year, objective: Objective) -> float:
     """Currency by which the charges summed step by step differ from the year's demand charges by definition."""
     booked = float(year.info["demand_cost"].sum())
-    return abs(booked - demand_cost(year.site, objective, year.flows.net.clip(min=0)))
+    return abs(booked - demand_cost(year.site, objective.tariff, year.flows.net.clip(min=0)))
 
 
 class Judged(NamedTuple):

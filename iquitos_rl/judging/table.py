@@ -18,11 +18,14 @@ ROWS = (
     ("demand charge", "demand_cost", 0),
     ("carbon price", "carbon_cost", 0),
     ("EV shortfall", "shortfall_cost", 0),
+    ("export", "export_cost", 0),
+    ("standing charge", "fixed_cost", 0),
     ("discomfort", "comfort_cost", 0),
     ("unserved energy", "unserved_cost", 0),
     ("CO2, t", "co2_kg", 3),
     ("import, MWh", "import_kwh", 3),
     ("export, MWh", "export_kwh", 3),
+    ("of these lost at the export limit, MWh", "lost_export_kwh", 3),
     ("cooling, heating, hot water, MWh", "thermal_kwh", 3),
     ("not served in outages, kWh", "unserved_kwh", 0),
     ("EV charging, MWh", "ev_kwh", 3),
@@ -41,7 +44,16 @@ SMALL_BILL = 1_000
 VEHICLES = ("ev_kwh", "departures", "departures_served", "ev_missing_kwh", "shortfall_cost")
 FORMULAS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """What a formula begins with, in either width."""
-UNUSED = ("demand_cost", "carbon_cost", "comfort_cost", "unserved_cost", "unserved_kwh", "export_kwh")
+UNUSED = (
+    "demand_cost",
+    "carbon_cost",
+    "comfort_cost",
+    "unserved_cost",
+    "unserved_kwh",
+    "export_kwh",
+    "export_cost",
+    "lost_export_kwh",
+)
 """Rows that are left out where no controller has anything in them."""
 
 

@@ -22,11 +22,13 @@ TERMS = {
     "shortfall_cost": ("EV shortfall", style.VERMILLION),
 }
 """Label and colour."""
-THERMAL_TERMS = {
+OTHER_TERMS = {
+    "export_cost": ("export", style.SKY),
+    "fixed_cost": ("standing charge", style.YELLOW),
     "comfort_cost": ("discomfort", style.PURPLE),
     "unserved_cost": ("unserved energy", style.GREY),
 }
-"""The same, of sites with thermal devices."""
+"""The same, of tariffs that have them, and of sites with thermal devices."""
 
 
 def bill(results: Results, names: list[str]) -> Figure:
@@ -39,7 +41,7 @@ def bill(results: Results, names: list[str]) -> Figure:
 
 def billed(found: list[dict[str, float]]) -> dict[str, tuple[str, str]]:
     """Those terms of the bill that any controller pays, key to label and colour."""
-    known = TERMS | {key: look for key, look in THERMAL_TERMS.items() if all(key in own for own in found)}
+    known = TERMS | {key: look for key, look in OTHER_TERMS.items() if all(key in own for own in found)}
     return {key: look for key, look in known.items() if any(own[key] for own in found)} or TERMS
 
 
@@ -61,16 +63,23 @@ def co2(results: Results, names: list[str]) -> Figure:
 
 
 def stacked_bars(names: list[str], terms: dict[str, tuple[str, list[float]]], unit: str) -> Figure:
-    """One bar per controller, stacked from `terms`: label to colour and one value per controller."""
+    """One bar per controller, stacked from `terms`: label to colour and one value per controller; what is below 0 is
+    stacked to the left."""
     figure, (axis,) = style.subplots(1.3 + 0.34 * len(names))
-    left = np.zeros(len(names))
+    right, left = np.zeros(len(names)), np.zeros(len(names))
     rows = [style.display_name(name) for name in names]
     for label, (shade, values) in terms.items():
-        axis.barh(rows, values, left=left, color=shade, label=label, height=0.7)
-        left += values
-    for row, total in enumerate(left):
-        style.mark(axis, total, row, style.short(total))
-    style.finish_bars(axis, unit, left.max())
+        above, below = np.maximum(values, 0.0), np.minimum(values, 0.0)
+        axis.barh(rows, above, left=right, color=shade, label=label, height=0.7)
+        if below.any():
+            axis.barh(rows, below, left=left, color=shade, height=0.7)
+        right, left = right + above, left + below
+    for row, total in enumerate(right + left):
+        style.mark(axis, right[row], row, style.short(total))
+    style.finish_bars(axis, unit, right.max())
+    if left.any():
+        axis.set_xlim(left=1.05 * left.min())
+        axis.axvline(0, color=style.BLACK, linewidth=0.8)
     style.legend(figure, [axis], columns=2)
     return figure
 

@@ -20,7 +20,19 @@ from iquitos_rl.report.style import display_name, save
 
 def fill_page(results: Results, title: str, headline: list[str]) -> str:
     """The page, with its figures written to the run's folder."""
-    environment = Environment(
+    environment = templates()
+    environment.filters["named"] = display_name
+    figures = {"cost": cost_figures, "hour": hour_figures, "power": dispatch_figures}
+    environment.globals.update(results=results, figure=partial(figure, results), tables=tables, **figures)
+    page = environment.get_template("page.html").render(
+        title=title, headline=headline, explained=EXPLAINED, kpis_explained=f"{kpis_explained(results.vehicles)}."
+    )
+    return page.lstrip()  # of the empty lines between the template's macros
+
+
+def templates() -> Environment:
+    """Where pages are filled from; every value is escaped."""
+    return Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         finalize=prose,
@@ -29,13 +41,6 @@ def fill_page(results: Results, title: str, headline: list[str]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["named"] = display_name
-    figures = {"cost": cost_figures, "hour": hour_figures, "power": dispatch_figures}
-    environment.globals.update(results=results, figure=partial(figure, results), tables=tables, **figures)
-    page = environment.get_template("page.html").render(
-        title=title, headline=headline, explained=EXPLAINED, kpis_explained=f"{kpis_explained(results.vehicles)}."
-    )
-    return page.lstrip()  # of the empty lines between the template's macros
 
 
 def prose(text: Any) -> Markup:
@@ -50,6 +55,10 @@ def figure(results: Results, name: str, caption: str, draw: Callable[..., Figure
     """
     if [] in arguments:
         return Markup()
-    svg = save(lambda: draw(results, *arguments), results.folder / "plots", name)
+    return captioned(save(lambda: draw(results, *arguments), results.folder / "plots", name), caption)
+
+
+def captioned(svg: str, caption: str) -> Markup:
+    """A drawing with its caption, which is also the text for screen readers."""
     svg = svg.replace("<svg", f'<svg role="img" aria-label="{escape(caption)}"', 1)
     return Markup(f"<figure>{svg}<figcaption>{prose(caption)}</figcaption></figure>\n")

@@ -96,6 +96,20 @@ def save(draw: Callable[[], Figure], folder: Path, name: str) -> str:
         UserError: the PNG cannot be written.
     """
     name = re.sub(r"[^\w-]", "_", name)
+    image, svg = render(draw, name)
+    path = folder / f"{name}.png"
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        folder.mkdir(exist_ok=True)
+        temporary.write_bytes(image)
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from None
+    return svg
+
+
+def render(draw: Callable[[], Figure], name: str) -> tuple[bytes, str]:
+    """A figure as PNG, and as SVG that may stand in one HTML page with others of other names."""
     with drawing_style():
         matplotlib.rcParams["svg.hashsalt"] = name
         figure, image, text = draw(), io.BytesIO(), io.StringIO()
@@ -104,15 +118,7 @@ def save(draw: Callable[[], Figure], folder: Path, name: str) -> str:
         matplotlib.rcParams["figure.constrained_layout.use"] = False
         figure.set_layout_engine(None)
         figure.savefig(text, format="svg", metadata={"Creator": None, "Date": None, "Format": None, "Type": None})
-    path = folder / f"{name}.png"
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        folder.mkdir(exist_ok=True)
-        temporary.write_bytes(image.getvalue())
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}") from None
-    return inline_svg(text.getvalue())
+    return image.getvalue(), inline_svg(text.getvalue())
 
 
 def inline_svg(text: str) -> str:

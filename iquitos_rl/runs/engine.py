@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 
+from iquitos_rl.agents.start import start_spec
 from iquitos_rl.baselines.guided import GuidedSite
 from iquitos_rl.baselines.recording import record_years
 from iquitos_rl.baselines.rule import RuleSettings
@@ -76,8 +77,9 @@ def make_engine(
         UserError: the engine asked for by name cannot reproduce the site.
     """
     name, reason = choose_engine(settings.engine, sites)
-    trajectory = None if rule is None else record_years(sites, rule, settings.task, device)
-    wanted = Wanted(sites, settings.task, settings.num_envs, settings.episode_hours, device, trajectory)
+    spec = None if settings.continue_from is None else start_spec(Path(settings.continue_from))
+    trajectory = None if rule is None else record_years(sites, rule, settings.task, device, spec)
+    wanted = Wanted(sites, settings.task, settings.num_envs, settings.episode_hours, device, trajectory, spec)
     made = ENGINES.require(name).make(wanted)
     env = made.env
     if env.action_dim == 0:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from iquitos_rl.agents.policy_file import load_policy
 from iquitos_rl.agents.registry import AGENTS
+from iquitos_rl.agents.start import policy_folder
 from iquitos_rl.baselines.programme import SolverError
 from iquitos_rl.baselines.registry import CONTROLLERS
 from iquitos_rl.cases.presets import PRESETS
@@ -131,7 +132,7 @@ def evaluate_run(run: Path, case: str, year_seed: int | None, output: Path) -> s
         AuditError: a simulated year contradicts itself.
     """
     year_seed = EVALUATION_YEAR_SEED if year_seed is None else year_seed
-    folder = run / "policy" if (run / "policy").is_dir() else run
+    folder = policy_folder(run)
     choose_threads(1)
     name = load_policy(folder)[0]["algorithm"]
     agent, task = load_site_agent(name, folder)

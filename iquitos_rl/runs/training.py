@@ -13,6 +13,7 @@ from pydantic import Field
 
 from iquitos_rl.agents import AGENTS
 from iquitos_rl.agents.progress import Progress
+from iquitos_rl.agents.start import start_from
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.checkpoints.checkpoint import Checkpoints, generator_states, set_generator_states
 from iquitos_rl.config import AgentSettings, unguided_settings
@@ -97,6 +98,9 @@ class Training:
             print(f"settings meant for runs without a guide: --config {unguided}", flush=True)
         planned = planned_settings(name, settings.agent, engine.env, device)
         self.agent = AGENTS[name].agent(engine.env, planned, device=device, seed=settings.run.seed)
+        if settings.run.continue_from is not None:
+            start_from(self.agent, Path(settings.run.continue_from))
+            print(f"starting with the networks of {settings.run.continue_from}", flush=True)
         updates = self.agent.updates_by(self.total)
         if updates is not None and updates < FEW_UPDATES:
             print(f"warning: {self.total:,} steps are {updates:,} updates of {name}, too few to learn from", flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -12,11 +13,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from iquitos_rl.cases.presets import PRESETS, build_preset
+from iquitos_rl.cases.schema.reader import read_site
+from iquitos_rl.cases.site import Site
+from iquitos_rl.cases.tariff import TARIFF_FILE, read_tariff
 from iquitos_rl.config import RunSettings
 from iquitos_rl.envs.citylearn.env import resolve_case
 from iquitos_rl.errors import UserError
-from iquitos_rl.machine.files import digest, folder_digest, move_aside, write_text
-from iquitos_rl.machine.inputs import InputError, read_text
+from iquitos_rl.machine.files import digest, folder_digest, move_aside, new_folder, write_json, write_text
+from iquitos_rl.machine.inputs import InputError, read_json, read_text
 from iquitos_rl.machine.interrupt import Check, Interrupts
 from iquitos_rl.machine.locks import only_process
 from iquitos_rl.registry import plugin_source
@@ -112,6 +116,8 @@ def prepare_years(settings: RunSettings, cache: Path, check: Check = lambda: Non
     if settings.years > EVALUATION_YEAR_SEED:
         raise UserError(f"years = {settings.years}: at most {EVALUATION_YEAR_SEED}, later seeds are for evaluation")
     evaluate = resolve_case(settings.eval_case) if settings.eval_case is not None else None
+    if settings.more_cases and any(case in PRESETS for case in (settings.case, *settings.more_cases)):
+        raise UserError("a preset makes its own training years (--set years=); several cases are for folders")
     if settings.case in PRESETS:
         seeds, overrides = range(settings.years), settings.case_settings
         built = preset_folder(settings.case, overrides, cache)
@@ -123,5 +129,43 @@ def prepare_years(settings: RunSettings, cache: Path, check: Check = lambda: Non
         return Years(settings.case, [year(seed) for seed in seeds], evaluate, unseen=True)
     if settings.case_settings:
         raise UserError(f"case_settings belong to the presets {', '.join(PRESETS)}, not to the folder {settings.case}")
-    folder = resolve_case(settings.case)
-    return Years(folder.resolve().name, [folder], evaluate or folder, unseen=evaluate not in (None, folder))
+    folders = [resolve_case(case) for case in (settings.case, *settings.more_cases)]
+    judged, train = evaluate or folders[-1], equal_years(folders, cache)
+    name = folders[0].resolve().name
+    if len(folders) > 1 and len({folder.resolve().parent for folder in folders}) == 1:
+        name = folders[0].resolve().parent.name
+    return Years(name, train, judged, unseen=judged.resolve() not in [folder.resolve() for folder in folders])
+
+
+def equal_years(folders: Sequence[Path], cache: Path) -> list[Path]:
+    """Folders of years that have the same number of rows: of longer ones a copy without the last rows.
+
+    Raises:
+        UserError: the steps have different lengths, or the cache cannot be written to.
+    """
+    sites = [read_site(folder) for folder in folders]
+    for site in sites[1:]:
+        if site.seconds_per_time_step != sites[0].seconds_per_time_step:
+            raise UserError(f"{site.path} has steps of another length than {sites[0].path}")
+    rows = min(site.rows for site in sites)
+    return [site.path if site.rows == rows else _cut(site, rows, cache) for site in sites]
+
+
+def _cut(site: Site, rows: int, cache: Path) -> Path:
+    """A copy of a year without its last rows."""
+    hours = (site.rows - rows) * site.hours_per_step
+    print(f"{site.path}: the last {hours:g} hours are left out of training, since another year is shorter", flush=True)
+    tariff = read_tariff(site.path)
+    name = digest(site.fingerprint, rows, tariff.model_dump(mode="json"), __version__)[:16]
+    target = cache / "cases" / f"cut-{name}"
+    with only_process(target):
+        if not target.is_dir():
+            with new_folder(target) as folder:
+                shutil.copytree(site.path, folder, dirs_exist_ok=True)
+                schema = read_json(folder / "schema.json")
+                schema["simulation_end_time_step"] -= site.rows - rows
+                write_json(folder / "schema.json", schema)
+                if isinstance(tariff.export_price, tuple):
+                    shorter = tariff.model_copy(update={"export_price": tariff.export_price[:rows]})
+                    write_json(folder / TARIFF_FILE, shorter.model_dump(mode="json"))
+    return target

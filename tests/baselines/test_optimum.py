@@ -20,8 +20,9 @@ from iquitos_rl.baselines.rule import Rule, default_settings
 from iquitos_rl.baselines.rules import RULES
 from iquitos_rl.cases.iquitos.build import build_case
 from iquitos_rl.cases.schema.reader import read_site
+from iquitos_rl.cases.tariff import TARIFF_FILE, DemandCharge, Window
 from iquitos_rl.envs.district.env import DistrictSite
-from iquitos_rl.envs.task.objective import TARIFF_FILE, ObjectiveSettings, Tariff
+from iquitos_rl.envs.task.objective import ObjectiveSettings, Tariff
 from iquitos_rl.envs.task.site_task import TaskSettings
 from iquitos_rl.envs.task.thermal import tanks
 from iquitos_rl.errors import UserError
@@ -176,10 +177,26 @@ def test_without_the_guard_vehicles_may_be_left_short_where_that_is_cheaper(janu
     assert cheap.plan.vehicles.sum() < 0.01 * guarded.plan.vehicles.sum()
 
 
-def test_a_negative_price_is_refused(tmp_path):
-    site = site_of(tmp_path / "site", [1.0, 1.0, 1.0], [0.1, -0.1, 0.1], None, Tariff())
-    with pytest.raises(UserError, match="row 1"):
-        optimum(site, objective_of(site))
+@pytest.mark.parametrize("seed", range(6))
+def test_no_sequence_of_actions_beats_it_where_exports_earn_and_prices_fall_below_zero(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    earned = tuple(rng.uniform(-0.1, 0.4, 6).tolist()) if seed % 2 else 0.08
+    charges = (DemandCharge(price=2.0, when=(Window(hours=(1, 2)),)), DemandCharge(price=1.0, ratchet=0.5))
+    limit = 12.0 if seed >= 3 else None
+    tariff = Tariff(demand=charges, export_price=earned, export_limit_kw=limit, standing_per_day=3.0)
+    battery = plain_battery(40.0, 20.0, float(rng.choice([0.0, 0.5, 1.0])))
+    load, price = rng.uniform(-30, 30, 6).tolist(), rng.uniform(-0.2, 0.5, 6).tolist()
+    site = site_of(tmp_path / "site", load, price, battery, tariff, (unused_charger(6),))
+    site = replace(site, month=np.array([1, 1, 1, 2, 2, 2]))
+    found = optimum(site, objective_of(site))
+    sequences = np.array(list(itertools.product(LEVELS, repeat=5)))[..., None] * [1.0, 0.0]
+    bills = simulated(site, sequences)
+    assert found.plan.cost <= bills.min() + 1e-4
+    assert bills.min() <= found.plan.cost + 0.05 * np.abs(bills).mean()  # the grid of actions is coarse
+    own = simulated(site, (found.plan.battery / battery.nominal_power)[None] * [1.0, 0.0])
+    assert own[0] == pytest.approx(found.plan.cost, rel=1e-5, abs=1e-4)
+    assert float(found.bill.weighted(objective_of(site).weights)) == pytest.approx(found.plan.cost, abs=1e-6)
+    assert float(found.bill.total) == pytest.approx(found.plan.cost + 3.0 * 5 / 24, abs=1e-6)
 
 
 def test_a_bill_of_net_consumption_is_the_engines_bill(january):

@@ -17,7 +17,8 @@ def some_demand(seed=0):
 def make_trajectory():
     ahead, beyond = (x.transpose(0, 1) for x in peaks_ahead(some_demand(), STARTS))
     nothing = torch.zeros(0)
-    return Trajectory(nothing, nothing, nothing, nothing, nothing, ahead, beyond, torch.tensor([2.0, 0.5]))
+    place = torch.arange(ROWS).repeat(YEARS)
+    return Trajectory(nothing, nothing, nothing, nothing, nothing, ahead, beyond, torch.tensor([2.0, 0.5]), place)
 
 
 def test_peaks_ahead_are_the_highest_of_the_rest_of_the_month():

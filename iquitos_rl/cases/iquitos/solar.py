@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter
 
 from iquitos_rl.cases.iquitos.presets import PvSettings, SiteSettings, WeatherSettings
-from iquitos_rl.cases.site import Floats, Ints
+from iquitos_rl.cases.site import Bools, Floats, Ints
 from iquitos_rl.errors import UserError
 
 Times = NDArray[np.datetime64]
@@ -43,6 +43,8 @@ class Calendar:
     """Length of a row."""
     utc: Times | None = None
     """(T,) datetime64[s], start of each row in UTC, for clocks with daylight saving."""
+    holiday: Bools | None = None
+    """(T,) rows on a holiday; none by default."""
 
     @property
     def rows(self) -> int:
@@ -74,8 +76,9 @@ class Calendar:
 
     @property
     def day_type(self) -> Ints:
-        """(T,) 1 (Monday) to 7 (Sunday)."""
-        return (self.begin.astype("datetime64[D]").astype(np.int64) + 3) % 7 + 1
+        """(T,) 1 (Monday) to 7 (Sunday), 8 on a holiday."""
+        weekday: Ints = (self.begin.astype("datetime64[D]").astype(np.int64) + 3) % 7 + 1
+        return weekday if self.holiday is None else np.where(self.holiday, 8, weekday)
 
 
 def generic_year() -> Calendar:

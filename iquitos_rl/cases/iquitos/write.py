@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from iquitos_rl.cases.iquitos.presets import BessSettings, CaseSettings, TariffS
 from iquitos_rl.cases.iquitos.solar import LEADS, WEATHER_NAMES, Calendar
 from iquitos_rl.cases.iquitos.visits import CHARGER_HEADER, Visits, charger_lines, socket_counts
 from iquitos_rl.cases.site import Floats, Ints
+from iquitos_rl.cases.tariff import Tariff
 from iquitos_rl.machine.files import new_folder
 
 SHARED_OBSERVATIONS = (
@@ -40,6 +41,17 @@ SOCKET_OBSERVATIONS = (
 FULL_POWER = [[0.0, 1.0], [1.0, 1.0]]
 """Power curve without a taper: CityLearn applies the curve to discharging too, so a taper towards full charge would
 also limit the discharge of a full battery."""
+
+
+class Rates(NamedTuple):
+    """What the settings do not say about a bill; None leaves it to them."""
+
+    price: Floats | None = None
+    """(T,) currency per kWh."""
+    carbon: Floats | None = None
+    """(T,) kg of CO2 per kWh."""
+    tariff: Tariff | None = None
+    """Everything else that is paid."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +88,7 @@ def write_case(
     weather: Mapping[str, Floats],
     sockets: Sequence[Socket],
     provenance: Mapping[str, Any],
-    price: Floats | None = None,
+    rates: Rates = Rates(),
     daylight: Ints | None = None,
 ) -> Path:
     """Write the folder and return it.
@@ -86,16 +98,22 @@ def write_case(
         pv_kw: (T,) AC kW, the mean of the row.
         weather: the 16 columns of weather.csv.
         provenance: what case.json says before the settings.
-        price: (T,) currency per kWh; that of the settings by default.
+        rates: prices and charges; those of the settings by default.
         daylight: (T,) 1 where daylight saving holds; nowhere by default.
 
     Raises:
         UserError: the output folder is not empty or not writable.
     """
+    price, carbon = rates.price, rates.carbon
     # What the bill needs besides the hourly price.
-    tariff = {"currency", "peak_hours", "demand_charge_peak", "demand_charge_off_peak"}
+    short = {"currency", "peak_hours", "demand_charge_peak", "demand_charge_off_peak"}
+    tariff = settings.tariff.model_dump(mode="json", include=short)
+    if rates.tariff is not None:
+        tariff |= rates.tariff.model_dump(mode="json", include=short)
+        tariff |= rates.tariff.model_dump(mode="json", exclude=short, exclude_defaults=True)
     with new_folder(output) as folder:
         zeros = np.zeros(calendar.rows, np.int64)
+        intensity = zeros + settings.carbon.kg_per_kwh if carbon is None else carbon
         digits = 3 if load_kwh.mean() > 100 else 6  # a home's quarter hour is some tens of Wh
         # CityLearn tells the data's step by the first two rows, and knows no half hours without minutes.
         minutes = {} if calendar.seconds == 3600 else {"minutes": (calendar.clock_hours * 60 % 60).astype(np.int64)}
@@ -118,13 +136,16 @@ def write_case(
             folder / "pricing.csv",
             price_columns(calendar, tariff_price(calendar.hour, settings.tariff) if price is None else price),
         )
-        _write_csv(folder / "carbon_intensity.csv", {"carbon_intensity": zeros + settings.carbon.kg_per_kwh})
+        _write_csv(
+            folder / "carbon_intensity.csv",
+            {"carbon_intensity": intensity},
+        )
         for socket in sockets:
             if socket.lines:
                 text = CHARGER_HEADER + "".join(socket.lines)
                 (folder / f"{socket.name}.csv").write_text(text, encoding="utf-8", newline="\n")
         _write_json(folder / "schema.json", schema(settings, calendar, sockets))
-        _write_json(folder / "tariff.json", settings.tariff.model_dump(mode="json", include=tariff))
+        _write_json(folder / "tariff.json", tariff)
         _write_json(folder / "case.json", {**provenance, "settings": settings.model_dump(mode="json")})
     return Path(output)
 

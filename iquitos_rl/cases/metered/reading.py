@@ -9,7 +9,7 @@ from typing import Literal
 
 from iquitos_rl.errors import UserError
 
-ROLES = ("load", "pv", "weather", "sessions")
+ROLES = ("load", "pv", "weather", "sessions", "carbon")
 
 
 @dataclass(frozen=True)

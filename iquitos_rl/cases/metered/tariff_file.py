@@ -1,12 +1,7 @@
-"""An owner's tariff: prices by season, day and hour, or from a file, and demand charges, as far as the bill knows them.
-
-The bill has an hourly price of what is imported, and a demand charge on the month's highest import in some hours of the
-day and in the others. What a tariff has beyond that is refused by name.
-"""
+"""An owner's tariff: prices by season, day and hour, or from a file, demand charges, export, standing charge, tax."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,20 +9,17 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from iquitos_rl.assignments import read_value
-from iquitos_rl.cases.iquitos.presets import TariffSettings
 from iquitos_rl.cases.iquitos.solar import Calendar
-from iquitos_rl.cases.metered.columns import number_columns
-from iquitos_rl.cases.metered.grid import with_step
-from iquitos_rl.cases.metered.meter import mean_of, open_meter
+from iquitos_rl.cases.metered.rate_file import ASK_PRICE, PRICES, rates
 from iquitos_rl.cases.metered.reading import Reading
+from iquitos_rl.cases.metered.urdb import urdb
 from iquitos_rl.cases.metered.zone import Zone
 from iquitos_rl.cases.site import Bools, Floats
+from iquitos_rl.cases.tariff import DemandCharge, Hour, Month, Tariff, Window
 from iquitos_rl.errors import UserError
 from iquitos_rl.machine.inputs import JSON_BYTES, json_value, read_text
 
-PER_KWH = {"/kwh": 1.0, "ct/kwh": 0.01, "cent/kwh": 0.01, "/mwh": 0.001}
-"""Of a price's unit, to currency per kWh."""
-HOLDS = "the bill knows one price per kW for some hours of the day and one for the others, all year"
+DAYS_PER_YEAR = 365
 
 
 def _hours(value: Any) -> Any:
@@ -40,21 +32,30 @@ def _hours(value: Any) -> Any:
     return value
 
 
-Hours = Annotated[tuple[Annotated[int, Field(ge=0, le=23)], ...], BeforeValidator(_hours)]
+Hours = Annotated[tuple[Hour, ...], BeforeValidator(_hours)]
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class EnergyPrice(_Part):
-    """A price and when it holds; what is left out holds always."""
+class _When(_Part):
+    """When something holds; what is left out holds always."""
 
-    price: float = Field(description="currency per kWh")
     hours: Hours | None = None
     days: Literal["all", "workdays", "weekends"] = "all"
     """Holidays count as weekends."""
-    months: tuple[Annotated[int, Field(ge=1, le=12)], ...] | None = None
+    months: tuple[Month, ...] | None = None
+
+    @property
+    def window(self) -> Window:
+        return Window(hours=self.hours, days=self.days, months=self.months)
+
+
+class EnergyPrice(_When):
+    """A price and when it holds."""
+
+    price: float = Field(description="currency per kWh")
 
 
 class PriceFile(_Part):
@@ -73,9 +74,29 @@ class PriceFile(_Part):
 
 
 class DemandPrice(_Part):
-    price: float = Field(ge=0, description="currency per kW and month of the highest import")
+    """Currency per kW and month of the highest import, and when an import counts."""
+
+    price: float = Field(ge=0)
     hours: Hours | Literal["other"] | None = None
-    """None for every hour, "other" for those that the other demand charge leaves."""
+    """None for every hour, "other" for those that the other demand charges leave."""
+    days: Literal["all", "workdays", "weekends"] = "all"
+    months: tuple[Month, ...] | None = None
+    when: tuple[_When, ...] = ()
+    """Several such times, in the place of hours, days and months."""
+    ratchet: float = Field(0.0, ge=0, le=1)
+    """Share of the highest import of the months before that is billed at least."""
+
+
+class Standing(_Part):
+    """What is paid whatever is consumed."""
+
+    day: float = Field(0.0, ge=0)
+    month: float = Field(0.0, ge=0)
+    year: float = Field(0.0, ge=0)
+
+    @property
+    def per_day(self) -> float:
+        return self.day + (12 * self.month + self.year) / DAYS_PER_YEAR
 
 
 class OwnTariff(_Part):
@@ -86,7 +107,14 @@ class OwnTariff(_Part):
     """The first that fits an hour holds."""
     prices: PriceFile | None = None
     """Instead of `energy`."""
+    export: float | tuple[EnergyPrice, ...] | PriceFile | None = None
+    """Currency per kWh: a feed-in tariff, prices by the time, or those of a file; None where exports earn nothing."""
+    export_limit_kw: float | None = Field(None, ge=0)
+    """Export beyond this is lost."""
     demand: tuple[DemandPrice, ...] = ()
+    standing: Standing = Standing()
+    tax: float = Field(0.0, ge=0, lt=1)
+    """Share that is added to everything but what exports earn."""
     holidays: str | None = None
     """Country, or country and region: DE, DE-BY, US-CA."""
 
@@ -95,7 +123,7 @@ def read_tariff_file(path: Path, notes: list[str]) -> OwnTariff:
     """A tariff.yaml, or a rate of OpenEI's utility rate database (URDB) as JSON.
 
     Raises:
-        UserError: the file cannot be read, a key or value is wrong, or the bill cannot hold what it says.
+        UserError: the file cannot be read, a key or value is wrong.
     """
     try:
         text = read_text(path, JSON_BYTES)
@@ -108,9 +136,6 @@ def read_tariff_file(path: Path, notes: list[str]) -> OwnTariff:
         raise UserError(f"{path.name}: a tariff is a list of keys, see docs/owners.md")
     if "energyratestructure" in content:
         content = urdb(content, path.name, notes)
-    for key in ("export", "feed_in", "sell"):
-        if key in content:
-            raise UserError(f"{path.name}: {key}: the bill does not pay for export yet; leave it out to go on without")
     try:
         tariff = OwnTariff.model_validate(content)
     except ValidationError as error:
@@ -119,32 +144,45 @@ def read_tariff_file(path: Path, notes: list[str]) -> OwnTariff:
         raise UserError(f"{path.name}: {where}: {first['msg'].removeprefix('Value error, ')}") from None
     if bool(tariff.energy) == (tariff.prices is not None):
         raise UserError(f"{path.name}: energy, or prices of a file, and not both")
-    demand_settings(tariff, path.name)
+    demand_charges(tariff, path.name)
     return tariff
 
 
-def demand_settings(tariff: OwnTariff, name: str) -> TariffSettings:
-    """What tariff.json says. Raises UserError: demand charges that the bill cannot hold."""
-    if len(tariff.demand) > 2:
-        raise UserError(f"{name}: demand has {len(tariff.demand)} entries; {HOLDS}")
-    always = [part.price for part in tariff.demand if part.hours is None]
-    rest = [part.price for part in tariff.demand if part.hours == "other"]
-    some = [part for part in tariff.demand if isinstance(part.hours, tuple)]
-    if (always and (rest or some)) or len(always) > 1 or len(some) > 1 or len(rest) > 1 or (rest and not some):
-        raise UserError(f"{name}: demand: {HOLDS} (hours: 17-21, and hours: other)")
-    hours = some[0].hours if some else ()
-    assert isinstance(hours, tuple)
-    return TariffSettings(
-        kind="flat",
-        currency=tariff.currency,
-        peak_hours=hours,
-        demand_charge_peak=some[0].price if some else 0.0,
-        demand_charge_off_peak=(always or rest or [0.0])[0],
-    )
+def demand_charges(tariff: OwnTariff, name: str) -> dict[str, Any]:
+    """The demand charges of a `Tariff`, with tax: short where there is one on some hours and one on the others.
+
+    Raises:
+        UserError: hours "other" than none.
+    """
+    gross = 1 + tariff.tax
+    parts = [part for part in tariff.demand if part.hours != "other"]
+    taken = {hour for part in parts for hour in (part.hours if isinstance(part.hours, tuple) else range(24))}
+    others = tuple(hour for hour in range(24) if hour not in taken)
+    rest = [part for part in tariff.demand if part.hours == "other"]
+    if rest and not others:
+        raise UserError(f"{name}: demand: hours: other are none, the other demand charges hold in all hours")
+    timed = [part for part in parts if isinstance(part.hours, tuple)]
+    plain = all(p.days == "all" and not (p.months or p.when or p.ratchet) for p in tariff.demand)
+    if plain and len(parts) <= 1 and len(rest) <= 1:
+        off_peak = rest or [part for part in parts if part not in timed]
+        return {
+            "peak_hours": timed[0].hours if timed else (),
+            "demand_charge_peak": gross * timed[0].price if timed else 0.0,
+            "demand_charge_off_peak": gross * off_peak[0].price if off_peak else 0.0,
+        }
+    charges = []
+    for part in tariff.demand:
+        hours = others if part.hours == "other" else part.hours
+        one = Window(hours=hours, days=part.days, months=part.months)
+        when = tuple(time.window for time in part.when) or (one,)
+        charges.append(DemandCharge(price=gross * part.price, when=when, ratchet=part.ratchet))
+    return {"demand": tuple(charges)}
 
 
-def prices(tariff: OwnTariff, calendar: Calendar, zone: Zone, folder: Path, name: str, notes: list[str]) -> Floats:
-    """(T,) currency per kWh of every row.
+def case_tariff(
+    tariff: OwnTariff, calendar: Calendar, zone: Zone, folder: Path, name: str, notes: list[str]
+) -> tuple[Floats, Tariff]:
+    """(T,) currency per kWh imported, with tax, and everything else that the bill is made of.
 
     Args:
         folder: where a file of prices is looked for.
@@ -152,38 +190,59 @@ def prices(tariff: OwnTariff, calendar: Calendar, zone: Zone, folder: Path, name
     Raises:
         UserError: hours without a price, or a file of prices that does not cover the case.
     """
-    if tariff.prices is not None:
-        found = _of_file(tariff.prices, calendar, zone, folder, name, notes)
-    else:
-        found = np.full(calendar.rows, np.nan)
-        free = _free_days(tariff.holidays, calendar, name)
-        for part in tariff.energy:
-            holds = np.isnan(found)
-            if part.hours is not None:
-                holds &= np.isin(calendar.hour, part.hours)
-            if part.months is not None:
-                holds &= np.isin(calendar.month, part.months)
-            if part.days != "all":
-                holds &= free if part.days == "weekends" else ~free
-            found[holds] = part.price
-        if np.isnan(found).any():
-            at = str(calendar.begin[int(np.argmax(np.isnan(found)))])
-            raise UserError(f"{name}: no price holds at {at}; add one without hours, days and months at the end")
-    below = found < 0
-    if below.any():
-        notes.append(
-            f"{name}: {int(below.sum())} rows with prices below 0 taken as 0, which is all that the bill knows"
-        )
-    mean, low, high = found.mean(), found.min(), found.max()
-    notes.append(f"{name}: {mean:.4g} {tariff.currency} per kWh on average, from {low:.4g} to {high:.4g}")
-    return np.maximum(found, 0.0)
+    bought = tariff.energy or tariff.prices
+    assert bought
+    price = (1 + tariff.tax) * _series(bought, "energy", calendar, zone, folder, name, notes)
+    _say(price, tariff.currency, f"{name}:", notes)
+    earned: float | tuple[float, ...] | None = None
+    if isinstance(tariff.export, float):
+        earned = tariff.export
+    elif tariff.export is not None:
+        series = _series(tariff.export, "export", calendar, zone, folder, name, notes)
+        _say(series, tariff.currency, f"{name}: export earns", notes)
+        earned = float(series[0]) if np.ptp(series) == 0 else tuple(series.round(6).tolist())
+    found = Tariff(
+        currency=tariff.currency,
+        **demand_charges(tariff, name),
+        export_price=earned,
+        export_limit_kw=tariff.export_limit_kw,
+        standing_per_day=(1 + tariff.tax) * tariff.standing.per_day,
+    )
+    return price, found
 
 
-def _free_days(calendar_name: str | None, calendar: Calendar, name: str) -> Bools:
-    """(T,) whether a row lies on a weekend or a holiday."""
-    free = calendar.day_type >= 6
-    if calendar_name is None:
-        return free
+def _say(price: Floats, currency: str, what: str, notes: list[str]) -> None:
+    mean, low, high = price.mean(), price.min(), price.max()
+    notes.append(f"{what} {mean:.4g} {currency} per kWh on average, from {low:.4g} to {high:.4g}")
+
+
+def _series(
+    said: tuple[EnergyPrice, ...] | PriceFile,
+    what: str,
+    calendar: Calendar,
+    zone: Zone,
+    folder: Path,
+    name: str,
+    notes: list[str],
+) -> Floats:
+    """(T,) currency per kWh of every row, without tax."""
+    if isinstance(said, PriceFile):
+        reading = Reading(stamps=said.stamps)
+        path = folder / said.file
+        found = rates(path, said.column, said.unit, PRICES, ASK_PRICE, reading, calendar, zone, notes)
+        return found * said.factor + said.add
+    found = np.full(calendar.rows, np.nan)
+    for part in said:
+        holds = np.isnan(found) & part.window.holds(calendar.month, calendar.day_type, calendar.hour)
+        found[holds] = part.price
+    if np.isnan(found).any():
+        at = str(calendar.begin[int(np.argmax(np.isnan(found)))])
+        raise UserError(f"{name}: {what}: no price holds at {at}; add one without hours, days and months at the end")
+    return found
+
+
+def holidays_in(calendar_name: str, calendar: Calendar, name: str) -> Bools:
+    """(T,) whether a row lies on a holiday. Raises UserError: the country or region is not known."""
     import holidays
 
     days = calendar.begin.astype("datetime64[D]")
@@ -195,70 +254,4 @@ def _free_days(calendar_name: str | None, calendar: Calendar, name: str) -> Bool
         raise UserError(
             f"{name}: holidays: {calendar_name} is no country or region known to the library holidays"
         ) from None
-    return free | np.isin(days, np.array(sorted(found), dtype="datetime64[D]"))
-
-
-def _of_file(said: PriceFile, calendar: Calendar, zone: Zone, folder: Path, name: str, notes: list[str]) -> Floats:
-    path = folder / said.file
-    file = open_meter(path, "weather", zone, Reading(column=said.column, stamps=said.stamps), notes)
-    titles = number_columns(file.table, file.times.titles)
-    if said.column is not None:
-        titles = [said.column]
-    if len(titles) != 1:
-        raise UserError(f"{path.name}: which column holds the price? say prices: column: one of {', '.join(titles)}")
-    unit = (said.unit or titles[0]).lower().replace(" ", "").replace("€", "eur")
-    factors = [factor for ending, factor in PER_KWH.items() if ending in unit]
-    if not factors:
-        raise UserError(
-            f"{path.name}: {titles[0]} names no unit of a price; say prices: unit: EUR/MWh (or ct/kWh, EUR/kWh)"
-        )
-    series = with_step(mean_of(file, titles[0]), calendar.seconds, 0, path.name, notes)
-    utc = calendar.utc if calendar.utc is not None else calendar.begin.astype("datetime64[s]")
-    slot = (utc - series.begin[0]).astype(np.int64) // calendar.seconds
-    outside = (slot < 0) | (slot >= len(series.values))
-    if outside.any():
-        at = str(calendar.begin[int(np.argmax(outside))])
-        raise UserError(f"{path.name}: has no price for {int(outside.sum())} rows of the case, first {at}")
-    return np.asarray(series.values[slot] * min(factors) * said.factor + said.add, dtype=np.float64)
-
-
-def urdb(rate: Mapping[str, Any], name: str, notes: list[str]) -> dict[str, Any]:
-    """A rate of OpenEI's database in the form of tariff.yaml. Raises UserError: it has what the bill cannot hold."""
-    try:
-        tiers = rate["energyratestructure"]
-        price = [float(period[0].get("rate", 0.0)) + float(period[0].get("adj", 0.0)) for period in tiers]
-        schedules = {"workdays": rate["energyweekdayschedule"], "weekends": rate["energyweekendschedule"]}
-        energy = [
-            {"price": price[schedule[month][hour]], "hours": [hour], "days": days, "months": [month + 1]}
-            for days, schedule in schedules.items()
-            for month in range(12)
-            for hour in range(24)
-        ]
-        demand = _urdb_demand(rate, name)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{name} is not whole as a rate of OpenEI: {error!r}") from None
-    if any(len(period) > 1 for period in tiers):
-        notes.append(f"{name}: prices that rise with the month's energy are taken at their first tier")
-    if rate.get("fixedchargefirstmeter") or rate.get("fixedmonthlycharge"):
-        notes.append(f"{name}: the standing charge is left out, no controller changes it")
-    return {"currency": "USD", "energy": energy, "demand": demand}
-
-
-def _urdb_demand(rate: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    flat = [float(period[0].get("rate", 0.0)) for period in rate.get("flatdemandstructure", [])]
-    by_month = {flat[period] for period in rate.get("flatdemandmonths", [0] * 12)} if flat else {0.0}
-    timed = [float(period[0].get("rate", 0.0)) for period in rate.get("demandratestructure", [])]
-    schedules = ("demandweekdayschedule", "demandweekendschedule") if timed else ()
-    days = [[timed[period] for period in row] for key in schedules for row in rate[key]]
-    first = days[0] if days else [0.0] * 24
-    changes = len(by_month) > 1 or any(row != first for row in days) or len(set(first)) > 2
-    if changes or (any(first) and by_month != {0.0}):
-        raise UserError(f"{name}: its demand charges differ by season or day, or overlap; {HOLDS}")
-    if any(first):
-        low, high = min(first), max(first)
-        hours = [hour for hour in range(24) if first[hour] == high]
-        if low == high:
-            return [{"price": high}]
-        return [{"price": high, "hours": hours}, {"price": low, "hours": "other"}]
-    charge = by_month.pop()
-    return [{"price": charge}] if charge else []
+    return np.isin(days, np.array(sorted(found), dtype="datetime64[D]"))

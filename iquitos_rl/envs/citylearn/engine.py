@@ -16,7 +16,7 @@ from iquitos_rl.envs.gym.worker import WorkerEnv
 
 def make(wanted: Wanted) -> Made:
     """Whole years, one simulator a process where there are several."""
-    factory = partial(CityLearnSite, [site.path for site in wanted.sites], wanted.task)
+    factory = partial(CityLearnSite, [site.path for site in wanted.sites], wanted.task, wanted.spec)
     simulators = min(wanted.num_envs, psutil.cpu_count(logical=False) or 1)  # one simulator fills one core
     factories: list[Callable[[], Any]] = [factory]
     if simulators > 1:

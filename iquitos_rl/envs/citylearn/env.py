@@ -284,7 +284,7 @@ class CityLearnSite(DescribedEnv):
         self._booked = Booked(self._sim, self._site, self._at_socket)
         self._t = 0
         self._net = torch.zeros((1, self.task.num_buildings), dtype=torch.float64)
-        self._peak = torch.zeros((1, self.task.num_buildings, 2), dtype=torch.float64)
+        self._peak = torch.zeros((1, self.task.num_buildings, self.task.meters), dtype=torch.float64)
         self.flows = None
         with torch.inference_mode():
             return self._look(0), {}
@@ -411,6 +411,7 @@ class CityLearnSite(DescribedEnv):
             "demand_cost": outcome.terms.demand.item(),
             "carbon_cost": outcome.terms.carbon.item(),
             "shortfall_cost": outcome.terms.shortfall.item(),
+            **{name: cost.item() for name, cost in task.tariff_costs(outcome.terms, net).items()},
             **self._thermal_info(outcome),
             "carbon_kg": float((self.flows.net * now.carbon[0].numpy()).clip(min=0).sum()),
             "import_kwh": imported,

@@ -16,6 +16,7 @@ def make(wanted: Wanted) -> Made:
         wanted.sites,
         wanted.num_envs,
         wanted.task,
+        wanted.spec,
         device=wanted.device,
         starts="random",
         episode_steps=wanted.episode_hours,

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from iquitos_rl.cases.schema.reader import read_site
-from iquitos_rl.cases.site import Floats, Site
+from iquitos_rl.cases.site import Site
 from iquitos_rl.envs.district.physics import Flows, Physics, State
 from iquitos_rl.envs.district.states import from_names, named_tensors, put
-from iquitos_rl.envs.task.objective import Tariff, is_month_start, is_peak
+from iquitos_rl.envs.task.objective import idle_peaks
 from iquitos_rl.envs.task.observation import coarse_columns
 from iquitos_rl.envs.task.site_task import Moment, Outcome, SiteTask, TaskSettings
 from iquitos_rl.envs.task.site_vector import SiteVector
@@ -31,29 +31,13 @@ from iquitos_rl.machine.graphs import Graphed, mapped
 Starts = Literal["year", "random"]
 
 
-def idle_peaks(site: Site, tariff: Tariff) -> Floats:
-    """(T, B, 2) highest import in kW of the idle site so far in the month, before each row, peak and off-peak period.
-
-    Where an episode begins in the middle of a month, this is what its meter would have seen.
-    """
-    net = np.stack([building.idle_net for building in site.buildings], axis=-1)
-    demand = np.maximum(net, 0)[..., None] / site.hours_per_step
-    period = is_peak(site, tariff)
-    demand = demand * np.stack([period, ~period], axis=-1)[:, None, :]
-    starts = np.flatnonzero(is_month_start(site))
-    before = np.zeros_like(demand)
-    for first, last in zip(starts, [*starts[1:], site.rows]):
-        before[first + 1 : last] = np.maximum.accumulate(demand[first : last - 1], axis=0)
-    return before
-
-
 class Standing(NamedTuple):
     """Where E environments stand before an action."""
 
     state: State
     now: Moment
     running_peak: Tensor
-    """(E, B, 2) kW."""
+    """(E, B, C) kW, see `Tariff.meters`."""
     net: Tensor
     """(E, B) kWh of the step before."""
 
@@ -296,6 +280,7 @@ class DistrictSite(SiteVector):
             "demand_cost": outcome.terms.demand,
             "carbon_cost": outcome.terms.carbon,
             "shortfall_cost": outcome.terms.shortfall,
+            **task.tariff_costs(outcome.terms, flows.net),
             **self._thermal_info(outcome, flows),
             "carbon_kg": (flows.net * now.carbon).clamp(min=0).sum(-1),
             "import_kwh": imported,
@@ -352,11 +337,11 @@ class DistrictSite(SiteVector):
         return result.clone() if self._captured else result
 
     def _start_tables(self, years: list[Site], trajectory: Trajectory | None) -> tuple[Tensor, Tensor]:
-        """Running peaks (S * T, B, 2) and net consumption (S * T, B) before each row."""
+        """Running peaks (S * T, B, C) and net consumption (S * T, B) before each row."""
         if trajectory is not None:
             self.physics.start_soc = trajectory.battery_soc, trajectory.vehicle_soc
             return trajectory.running_peak, trajectory.net
-        peaks = np.concatenate([idle_peaks(site, self.task.objective.tariff) for site in years])
+        peaks = np.concatenate([idle_peaks(site, tariff) for site, tariff in zip(years, self.task.tariffs)])
         start_peak = torch.from_numpy(peaks).to(self.device, self.physics.dtype)
         return start_peak, torch.zeros_like(start_peak[..., 0])
 

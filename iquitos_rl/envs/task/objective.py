@@ -1,46 +1,30 @@
 """The site's bill, by which agents, rules and the optimum are evaluated in every engine.
 
-The bill has four terms, in currency: energy at its hourly price, demand charges on the month's highest import, a carbon
-price on grid CO2, and a price on every kWh that a vehicle lacks when it leaves. As in CityLearn (`building.py`,
-update_variables) each building has its own meter: imports of one are not netted with exports of another, and exports
-earn nothing.
+The bill has these terms, in currency: energy at its hourly price, demand charges on the month's highest import, a
+carbon price on grid CO2, a price on every kWh that a vehicle lacks when it leaves, what exports earn (below 0), and
+what is paid whatever happens. As in CityLearn (`building.py`, update_variables) each building has its own meter:
+imports of one are not netted with exports of another. The tariff's definition is `cases/tariff.py`; here are the steps
+of a bill, differentiable in the consumption. `baselines/bill.py` has the bill of a whole period; a test has both equal.
 
-Shapes: E environments, B buildings. Demand is charged in two periods: index 0 of a last axis is peak, 1 off peak.
+Shapes: E environments, B buildings, C = P + R highest imports, see `Tariff.meters`.
 """
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from iquitos_rl.cases.site import Site
+from iquitos_rl.cases.site import Floats, Site
+from iquitos_rl.cases.tariff import Tariff as Tariff
+from iquitos_rl.cases.tariff import counted, export_prices, paid_export
+from iquitos_rl.cases.tariff import is_month_start as is_month_start
+from iquitos_rl.cases.tariff import read_tariff as read_tariff
 from iquitos_rl.envs.task.score import SCORES, ScoreWeights
 from iquitos_rl.envs.task.settings import ObjectiveSettings as ObjectiveSettings
-from iquitos_rl.errors import UserError
-from iquitos_rl.machine.inputs import read_json
-
-TARIFF_FILE = "tariff.json"
-
-
-class Tariff(BaseModel):
-    """Charges besides the energy price; `tariff.json` in a case folder."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
-
-    currency: str = "currency"
-    peak_hours: tuple[Annotated[int, Field(ge=0, le=23)], ...] = ()
-    """Clock hours (0 to 23) that belong to the peak period; 18 is the hour from 18:00 to 19:00."""
-    demand_charge_peak: float = Field(0.0, ge=0, le=1e9)
-    """Currency per kW and month, on the highest import in peak hours."""
-    demand_charge_off_peak: float = Field(0.0, ge=0, le=1e9)
-    """Currency per kW and month, on the highest import in the other hours."""
 
 
 class Weights(NamedTuple):
@@ -50,13 +34,16 @@ class Weights(NamedTuple):
     demand: float
     carbon: float
     shortfall: float
+    export: float = 1.0
+    fixed: float = 0.0
+    """What no action changes."""
     comfort: float = 1.0
     unserved: float = 1.0
 
 
 WEIGHTS = {
     "bill": Weights(energy=1.0, demand=1.0, carbon=1.0, shortfall=1.0),
-    "co2": Weights(energy=0.0, demand=0.0, carbon=1.0, shortfall=1.0),
+    "co2": Weights(energy=0.0, demand=0.0, carbon=1.0, shortfall=1.0, export=0.0),
     "balanced": Weights(energy=1.0, demand=1.0, carbon=5.0, shortfall=1.0),
     # With the default price an occupied hour one degree outside of the band costs as much as 5 kWh at 0.20.
     "comfort": Weights(energy=1.0, demand=1.0, carbon=1.0, shortfall=1.0, comfort=5.0, unserved=1.0),
@@ -71,6 +58,8 @@ class Terms(NamedTuple):
     demand: Tensor
     carbon: Tensor
     shortfall: Tensor
+    export: Tensor
+    fixed: Tensor
     comfort: Tensor
     unserved: Tensor
 
@@ -96,55 +85,59 @@ class Objective(NamedTuple):
         return SCORES.get(self.settings.preset)
 
 
-def read_tariff(folder: Path) -> Tariff:
-    """Read `tariff.json` of a case folder; without the file there is no demand charge.
+def meter_rows(site: Site, tariff: Tariff) -> Floats:
+    """(T, K) what each row does to the highest imports of `Tariff.meters`: 1 over the hours of a step where it counts.
 
-    Raises:
-        UserError: the file is not JSON, or a value is not valid.
+    Where charges have ratchets, these are followed by whether each of those is due in the month, and by 0 in the first
+    row of a month, else 1.
     """
-    path = folder / TARIFF_FILE
-    if not os.path.lexists(path):
-        return Tariff()
-    content = read_json(path)
-    try:
-        return Tariff.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(": ".join(map(str, (path, *first["loc"], first["msg"])))) from None
+    found = counted(site, tariff) / site.hours_per_step
+    ratcheted = list(tariff.ratcheted)
+    if not ratcheted:
+        return found
+    due = np.stack([tariff.charges[p].due(site.month) for p in ratcheted], axis=-1)
+    return np.column_stack([found, found[:, ratcheted], due, ~is_month_start(site)])
 
 
-def is_peak(site: Site, tariff: Tariff) -> NDArray[np.bool_]:
-    """(T,) whether a row lies in the peak period of the demand charge."""
-    return np.isin(site.hour, tariff.peak_hours)
+def billed_peaks(running_peak: Tensor, tariff: Tariff) -> Tensor:
+    """(..., P) kW that each charge is due on, from the highest imports (..., P + R), see `Tariff.meters`."""
+    ratchets, ratcheted = tariff.ratchets, tariff.ratcheted
+    if not ratcheted:
+        return running_peak
+    peaks = list(running_peak.unbind(-1))
+    for p, highest in zip(ratcheted, peaks[len(ratchets) :]):
+        peaks[p] = torch.maximum(peaks[p], ratchets[p] * highest)
+    return torch.stack(peaks[: len(ratchets)], dim=-1)
 
 
-def is_month_start(site: Site) -> NDArray[np.bool_]:
-    """(T,) True on the first row of each month, where the running peaks go back to zero."""
-    return np.concatenate([[True], site.month[1:] != site.month[:-1]])
-
-
-def demand_increase(
-    import_kwh: Tensor, running_peak: Tensor, peak_period: Tensor, tariff: Tariff, hours_per_step: float
-) -> tuple[Tensor, Tensor]:
+def demand_increase(import_kwh: Tensor, running_peak: Tensor, meter: Tensor, tariff: Tariff) -> tuple[Tensor, Tensor]:
     """Demand charge for the amount by which a step raises the month's highest import.
 
-    Over a month the steps sum to the month's demand charge.
+    Over a month the steps sum to the month's demand charge. What a ratchet makes of the months before is due in the
+    month's first step.
 
     Args:
         import_kwh: (E, B) energy imported in the step, >= 0.
-        running_peak: (E, B, 2) highest import so far this month in kW, peak and off-peak period.
-        peak_period: (E,) bool, whether the step lies in the peak period.
+        running_peak: (E, B, C) highest imports so far in kW, see `Tariff.meters`.
+        meter: (E, K) the step's row of `meter_rows`.
 
     Returns:
-        The charge (E, B) in currency, and the new running peaks (E, B, 2).
+        The charge (E, B) in currency, and the new running peaks (E, B, C).
     """
-    in_peak = (peak_period.to(import_kwh.dtype) / hours_per_step).unsqueeze(-1)
-    demand = torch.stack([import_kwh * in_peak, import_kwh * (1 / hours_per_step - in_peak)], dim=-1)
+    columns = running_peak.shape[-1]
+    demand = import_kwh.unsqueeze(-1) * meter[..., :columns].unsqueeze(-2)
     new_peak = torch.maximum(running_peak, demand)
-    if not (tariff.demand_charge_peak or tariff.demand_charge_off_peak):
+    rates, ratchets, ratcheted = tariff.rates, tariff.ratchets, tariff.ratcheted
+    if not any(rates):
         return torch.zeros_like(import_kwh), new_peak
-    peak, off_peak = (new_peak - running_peak).unbind(-1)
-    return peak * tariff.demand_charge_peak + off_peak * tariff.demand_charge_off_peak, new_peak
+    raised = (new_peak - running_peak).unbind(-1)
+    cost = [r * rate for r, rate, ratchet in zip(raised, rates, ratchets) if rate and not ratchet]
+    if ratcheted:
+        now, before = billed_peaks(new_peak, tariff), billed_peaks(running_peak, tariff)
+        goes_on = meter[..., -1:]
+        for p, due in zip(ratcheted, meter[..., columns:-1].unbind(-1)):
+            cost.append((now[..., p] - before[..., p] * goes_on) * due.unsqueeze(-1) * rates[p])
+    return sum(cost[1:], cost[0]), new_peak
 
 
 def step_bill(
@@ -153,11 +146,12 @@ def step_bill(
     price: Tensor,
     carbon: Tensor,
     running_peak: Tensor,
-    peak_period: Tensor,
+    meter: Tensor,
     missing_kwh: Tensor,
     hours_per_step: float,
     discomfort: Tensor | None = None,
     unserved_kwh: Tensor | None = None,
+    export_price: Tensor | None = None,
 ) -> tuple[Terms, Tensor]:
     """The bill of one step.
 
@@ -165,29 +159,44 @@ def step_bill(
         net_kwh: (E, B) net consumption of each building, negative where it exports.
         price: (E, B) currency per kWh.
         carbon: (E, B) kg CO2 per kWh.
-        running_peak: (E, B, 2) kW, see `demand_increase`.
-        peak_period: (E,) bool.
+        running_peak: (E, B, C) kW, see `demand_increase`.
+        meter: (E, K) see `demand_increase`.
         missing_kwh: (E,) kWh that vehicles leaving in this step lack.
         discomfort: (E,) degree-hours outside of the comfort band; none by default.
         unserved_kwh: (E,) kWh that devices lacked in an outage, and of appliances that did not run; none by default.
+        export_price: (E, 1) currency per kWh exported; exports earn nothing by default.
 
     Returns:
-        The terms, each (E,), and the new running peaks (E, B, 2).
+        The terms, each (E,), and the new running peaks (E, B, C).
     """
-    import_kwh = net_kwh.clamp(min=0)
-    demand, new_peak = demand_increase(import_kwh, running_peak, peak_period, objective.tariff, hours_per_step)
+    import_kwh, tariff = net_kwh.clamp(min=0), objective.tariff
+    demand, new_peak = demand_increase(import_kwh, running_peak, meter, tariff)
     # CityLearn clips the product net * intensity at zero.
     carbon_kg = (net_kwh * carbon).clamp(min=0)
     nothing = torch.zeros_like(missing_kwh)
+    export = fixed = nothing
+    if export_price is not None:
+        limit = tariff.export_limit_kw
+        exported = (-net_kwh).clamp(min=0, max=None if limit is None else limit * hours_per_step)
+        export = -(exported * export_price).sum(-1)
+    if tariff.fixed:
+        fixed = nothing + standing(tariff, net_kwh.shape[-1], hours_per_step)
     terms = Terms(
         energy=(import_kwh * price).sum(-1),
         demand=demand.sum(-1),
         carbon=objective.settings.carbon_price * carbon_kg.sum(-1),
         shortfall=objective.settings.shortfall_price * missing_kwh,
+        export=export,
+        fixed=fixed,
         comfort=nothing if discomfort is None else objective.settings.comfort_price * discomfort,
         unserved=nothing if unserved_kwh is None else objective.settings.unserved_price * unserved_kwh,
     )
     return terms, new_peak
+
+
+def standing(tariff: Tariff, buildings: int, hours: float) -> float:
+    """Currency that is due for so many hours."""
+    return tariff.standing_per_day * buildings * hours / 24
 
 
 def idle_bill(site: Site, objective: Objective) -> NDArray[np.float64]:
@@ -197,24 +206,41 @@ def idle_bill(site: Site, objective: Objective) -> NDArray[np.float64]:
     reward's variance. Running peaks start with the month, not with the episode.
     """
     net = np.stack([building.idle_net for building in site.buildings], axis=-1)  # (T, B)
-    imported = np.maximum(net, 0)
+    imported, tariff, weights = np.maximum(net, 0), objective.tariff, objective.weights
     price = np.stack([building.price for building in site.buildings], axis=-1)
     carbon = np.stack([building.carbon for building in site.buildings], axis=-1)
-    weights = objective.weights
     bill = weights.energy * (imported * price).sum(-1)
     bill += weights.carbon * objective.settings.carbon_price * np.maximum(net * carbon, 0).sum(-1)
-    month = np.cumsum(is_month_start(site))
-    peak = is_peak(site, objective.tariff)
-    for period, rate in ((peak, objective.tariff.demand_charge_peak), (~peak, objective.tariff.demand_charge_off_peak)):
-        demand = np.where(period[:, None], imported / site.hours_per_step, 0.0)
-        for m in np.unique(month):
-            rows = month == m
-            highest = np.maximum.accumulate(demand[rows], axis=0)
-            bill[rows] += weights.demand * rate * np.diff(highest, axis=0, prepend=0).sum(-1)
+    earned = export_prices(site, tariff)
+    if earned is not None:
+        exported = paid_export(np.maximum(-net, 0), tariff, site.hours_per_step)
+        bill -= weights.export * exported.sum(-1) * earned
+    if any(tariff.rates):
+        tables = imported, idle_peaks(site, tariff), meter_rows(site, tariff)
+        kwh, before, meter = (torch.from_numpy(table) for table in tables)
+        bill += weights.demand * demand_increase(kwh, before, meter, tariff)[0].sum(-1).numpy()
     return bill
 
 
+def idle_peaks(site: Site, tariff: Tariff) -> Floats:
+    """(T, B, C) highest imports in kW of the idle site before each row, see `Tariff.meters`.
+
+    Where an episode begins in the middle of a month, this is what its meter would have seen.
+    """
+    columns = len(tariff.meters)
+    net = np.stack([building.idle_net for building in site.buildings], axis=-1)
+    demand = np.maximum(net, 0)[..., None] * meter_rows(site, tariff)[:, None, :columns]
+    starts = np.flatnonzero(is_month_start(site))
+    before = np.zeros_like(demand)
+    for first, last in zip(starts, [*starts[1:], site.rows]):
+        before[first + 1 : last] = np.maximum.accumulate(demand[first : last - 1], axis=0)
+    kept = len(tariff.charges)
+    before[1:, :, kept:] = np.maximum.accumulate(demand[:-1, :, kept:], axis=0)
+    return before
+
+
 def reward_scale(idle: NDArray[np.float64]) -> float:
-    """Currency amount by which rewards are divided: the idle site's mean bill per step, so that rewards are about 1."""
-    scale = float(idle.mean())
+    """Currency amount by which rewards are divided: the size of the idle site's bill per step, so that rewards are
+    about 1; an hour may also earn."""
+    scale = float(np.abs(idle).mean())
     return scale if scale > 0 else 1.0

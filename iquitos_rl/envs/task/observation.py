@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from iquitos_rl.cases.site import Building, Floats, Ints, Site
+from iquitos_rl.cases.tariff import Tariff, counted, export_prices, is_month_start
 from iquitos_rl.envs.task import appliances, thermal
-from iquitos_rl.envs.task.objective import Tariff, is_month_start, is_peak
 from iquitos_rl.envs.task.settings import Sockets
 from iquitos_rl.envs.task.sockets import EMPTY, SocketTables
 from iquitos_rl.errors import UserError
@@ -125,16 +125,24 @@ def _time_columns(site: Site, tariff: Tariff) -> Series:
         columns[f"{name}_cos"] = np.cos(angle), -1.0, 1.0
     columns["holiday"] = (site.day_type == 8).astype(np.float64), 0.0, 1.0
     columns["month_elapsed"] = _month_elapsed(site), 0.0, 1.0
-    columns["demand_peak_period"] = is_peak(site, tariff).astype(np.float64), 0.0, 1.0
+    counts = counted(site, tariff).astype(np.float64)
+    if not tariff.demand:
+        columns["demand_peak_period"] = counts[:, 0], 0.0, 1.0
+    else:
+        columns |= {f"demand_{n + 1}_period": (counts[:, n], 0.0, 1.0) for n in range(len(tariff.demand))}
+    earned = export_prices(site, tariff)
+    if isinstance(tariff.export_price, tuple) and earned is not None:
+        low, high = HEADROOM * float(earned.min(initial=0)), HEADROOM * float(earned.max(initial=0))
+        columns["export_price"] = earned, low, high
     return columns
 
 
 def _outside_columns(building: Building) -> Series:
     """Prices, carbon intensity and weather from one building's files."""
-    top = HEADROOM * float(building.price.max(initial=0))
-    columns: Series = {"price": (building.price, 0.0, top)}
+    low, top = HEADROOM * float(building.price.min(initial=0)), HEADROOM * float(building.price.max(initial=0))
+    columns: Series = {"price": (building.price, low, top)}
     for lead in range(building.price_predicted.shape[1]):
-        columns[f"price_predicted_{lead + 1}"] = building.price_predicted[:, lead], 0.0, top
+        columns[f"price_predicted_{lead + 1}"] = building.price_predicted[:, lead], low, top
     columns["carbon"] = building.carbon, 0.0, HEADROOM * float(building.carbon.max(initial=0))
     for name, values in building.weather.items():
         base = building.weather[name.split("_predicted_")[0]]
@@ -241,11 +249,11 @@ def exogenous_columns(site: Site, tariff: Tariff, tables: SocketTables, sockets:
     }
 
 
-def endogenous_bounds(site: Site, tables: SocketTables, sockets: Sockets) -> tuple[Column, ...]:
+def endogenous_bounds(site: Site, tariff: Tariff, tables: SocketTables, sockets: Sockets) -> tuple[Column, ...]:
     """Columns that depend on actions, in the order of `SiteTask.observe`."""
     columns = [Column(f"{b.name}/battery_soc", 0, 1) for b in site.buildings if b.battery is not None]
     hours = site.hours_per_step
-    for suffix in ("net", "peak_running", "off_peak_running"):
+    for suffix in ("net", *tariff.meters):
         for building in site.buildings:
             devices = building.battery.nominal_power if building.battery is not None else 0.0
             chargers = sum(charger.max_charging_power for charger in building.chargers)
@@ -275,13 +283,18 @@ def endogenous_bounds(site: Site, tables: SocketTables, sockets: Sockets) -> tup
 
 
 def make_encoding(
-    site: Site, exogenous: Series, tables: SocketTables, sockets: Sockets, extra: tuple[Column, ...] = ()
+    site: Site,
+    tariff: Tariff,
+    exogenous: Series,
+    tables: SocketTables,
+    sockets: Sockets,
+    extra: tuple[Column, ...] = (),
 ) -> Encoding:
     """The encoding of a site with these exogenous columns, with bounds from its data."""
     devices = (*thermal.endogenous(site), *appliances.endogenous(site))
     return Encoding(
         tuple(Column(name, low, high) for name, (_, low, high) in exogenous.items()),
-        endogenous_bounds(site, tables, sockets) + tuple(Column(*own) for own in devices) + extra,
+        endogenous_bounds(site, tariff, tables, sockets) + tuple(Column(*own) for own in devices) + extra,
     )
 
 

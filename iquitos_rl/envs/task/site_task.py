@@ -17,14 +17,17 @@ import torch
 from torch import Tensor
 
 from iquitos_rl.cases.site import Site
+from iquitos_rl.cases.tariff import export_prices
 from iquitos_rl.envs.task import appliances
 from iquitos_rl.envs.task.buildings import KEY, Buildings, buildings_of, carried
 from iquitos_rl.envs.task.objective import (
     Objective,
+    Tariff,
     Terms,
+    billed_peaks,
     idle_bill,
     is_month_start,
-    is_peak,
+    meter_rows,
     read_tariff,
     reward_scale,
     step_bill,
@@ -47,6 +50,8 @@ from iquitos_rl.envs.task.thermal import ThermalTask
 from iquitos_rl.errors import UserError
 from iquitos_rl.machine.inputs import shown
 
+NO_CHARGE = 1e9
+"""kW up to which an import may rise in rows that no demand charge looks at."""
 SERVED_TOLERANCE = 0.05
 """A departure is served if the SOC is at most 0.05 below the wanted SOC, as in CityLearn's `min_acceptable` KPI."""
 
@@ -64,8 +69,8 @@ class Moment(NamedTuple):
     """(E, B) load minus PV, kWh."""
     idle: Tensor
     """(E,) what the reward is counted from: the idle site's bill, or its score."""
-    peak_period: Tensor
-    """(E,) bool."""
+    meter: Tensor
+    """(E, K) see `meter_rows`."""
     steps_left: Tensor
     """(E, N) see `SocketTables`."""
     required_soc: Tensor
@@ -88,7 +93,7 @@ class Outcome(NamedTuple):
     reward: Tensor
     terms: Terms
     running_peak: Tensor
-    """(E, B, 2) kW after the step, not yet reset for a new month."""
+    """(E, B, C) kW after the step, not yet reset for a new month."""
     missing_kwh: Tensor
     departures: Tensor
     served: Tensor
@@ -137,14 +142,17 @@ class SiteTask:
         self.sites, self.settings = tuple(sites), settings
         self.device, self.dtype = torch.device(device), dtype
         self.rows, self.hours = first.rows, first.hours_per_step
-        self.objective = Objective(read_tariff(first.path), settings.objective)
+        self.tariffs = same_meters(sites)
+        """(S,) of each year; they differ in prices alone."""
+        self.objective = Objective(self.tariffs[0], settings.objective)
         weights, band = self.objective.score, settings.objective.comfort_band
         self.score = None if weights is None else Score(sites, weights, band, self.device, dtype)
         """What the reward adds up to instead of the bill."""
-        bills = [idle_bill(site, self.objective) for site in sites] if self.score is None else self.score.idle(sites)
+        each = [(site, self.objective._replace(tariff=tariff)) for site, tariff in zip(sites, self.tariffs)]
+        bills = [idle_bill(*year) for year in each] if self.score is None else self.score.idle(sites)
         tables = [socket_tables(site) for site in sites]
         columns = exogenous_columns(first, self.objective.tariff, tables[0], settings.sockets)
-        self.encoding = make_encoding(first, columns, tables[0], settings.sockets, extra)
+        self.encoding = make_encoding(first, self.objective.tariff, columns, tables[0], settings.sockets, extra)
         self.buildings = None if other_actions else buildings_of(first, self.encoding, settings.sockets)
         """Where each building's columns and actions are; None where CityLearn has actions that we know nothing of."""
         self.reward_scale = reward_scale(bills[0])
@@ -176,12 +184,19 @@ class SiteTask:
         self._month_goes_on = rows([~is_month_start(site) for site in sites])[:, None, None]
         self._scalars = rows([scalars(site, idle) for site, idle in zip(sites, bills)])
         """(S * T, 3 B + 1) in one table, so that `moment` needs one gather."""
-        self._peak_period = rows([is_peak(site, self.objective.tariff) for site in sites], torch.bool)
+        self._meter = rows([meter_rows(site, tariff) for site, tariff in zip(sites, self.tariffs)])
+        """(S * T, K)."""
+        earned = [export_prices(site, tariff) for site, tariff in zip(sites, self.tariffs)]
+        self._export_price = None if earned[0] is None else rows([x for x in earned if x is not None])[:, None]
+        """(S * T, 1)."""
+        self.meters = len(self.objective.tariff.meters)
+        """C highest imports that are kept for each building."""
+        self._billed = len(self.objective.tariff.charges)
         self._schedule = rows([np.concatenate([t.steps_left, t.required_soc], axis=1) for t in tables])
         """(S * T, 2 N) steps left, wanted SOC."""
         observed = [exogenous_table(first, columns, self.encoding)]
-        for site, own in zip(sites[1:], tables[1:]):
-            columns = exogenous_columns(site, self.objective.tariff, own, settings.sockets)
+        for site, tariff, own in zip(sites[1:], self.tariffs[1:], tables[1:]):
+            columns = exogenous_columns(site, tariff, own, settings.sockets)
             observed.append(exogenous_table(site, columns, self.encoding))
         self.table = torch.cat(observed).to(self.device)
         """(S * T, exogenous columns) float32."""
@@ -244,9 +259,9 @@ class SiteTask:
 
     @property
     def peak_price(self) -> Tensor:
-        """(2,) reward per kW of a month's highest import, peak and off-peak period."""
-        tariff, weight = self.objective.tariff, self.objective.weights.demand if self.score is None else 0.0
-        rates = torch.tensor([tariff.demand_charge_peak, tariff.demand_charge_off_peak], dtype=self.dtype)
+        """(P,) reward per kW of a month's highest import, of each demand charge."""
+        weight = self.objective.weights.demand if self.score is None else 0.0
+        rates = torch.tensor(self.objective.tariff.rates, dtype=self.dtype)
         return (weight / self.reward_scale * rates).to(self.device)
 
     @property
@@ -281,7 +296,7 @@ class SiteTask:
             carbon=carbon,
             idle_net=idle_net,
             idle=idle[:, 0],
-            peak_period=self._peak_period.index_select(0, row),
+            meter=self._meter.index_select(0, row),
             steps_left=steps_left,
             required_soc=required_soc,
             gain=gain,
@@ -306,18 +321,16 @@ class SiteTask:
         Args:
             battery_soc: (E, B') SOC of each stationary battery.
             net: (E, B) net consumption of the previous step, kWh; 0 at the start of an episode.
-            running_peak: (E, B, 2) kW, highest import of the month so far in the peak and off-peak period.
+            running_peak: (E, B, C) kW, highest imports so far, see `Tariff.meters`.
             extra: (E, X) values of the `extra` columns.
             thermal: SOCs of tanks (E, B, 3), temperatures (E, B) and set-points (E, B, 2) in C, where the site has
                 thermal devices; no set-points where they are the data's.
             machines: whether a cycle of each appliance waits (E, A), and kWh of those that run (E, A), where there are
                 appliances.
         """
-        peak, off_peak = running_peak.unbind(-1)
         headroom = battery_soc
         if len(self._with_battery):
-            present = torch.lerp(off_peak, peak, now.peak_period.to(self.dtype).unsqueeze(-1))
-            headroom = present - now.idle_net / self.hours
+            headroom = self._free_import(now, running_peak) - now.idle_net / self.hours
             if len(self._with_battery) < self.num_buildings:
                 headroom = headroom.index_select(-1, self._with_battery)
         if self.num_sockets == 0:
@@ -329,9 +342,19 @@ class SiteTask:
             per_socket = [now.socket_soc, urgency(now.needed, now.steps_left)]
         heat = [] if self.thermal is None or thermal is None else [self.thermal.observe(now.row, *thermal)]
         heat += [] if machines is None else [appliances.observe(*machines)]
-        values = torch.cat([battery_soc, net, peak, off_peak, headroom, *per_socket, *heat, extra], dim=-1)
+        highest = running_peak.transpose(1, 2).flatten(1)
+        values = torch.cat([battery_soc, net, highest, headroom, *per_socket, *heat, extra], dim=-1)
         encoded = torch.addcmul(self._offset, values, self._scale).clamp(-1, 1)
         return torch.cat([self.table.index_select(0, now.row), encoded.to(torch.float32)], dim=-1)
+
+    def _free_import(self, now: Moment, running_peak: Tensor) -> Tensor:
+        """(E, B) kW up to which an import raises no demand charge; charges that cost nothing count too."""
+        tariff = self.objective.tariff
+        if not tariff.demand:  # either of two charges counts
+            peak, off_peak = running_peak.unbind(-1)
+            return torch.lerp(off_peak, peak, now.meter[:, :1] * self.hours)
+        counts = (now.meter[:, : self._billed] > 0).unsqueeze(1)
+        return torch.where(counts, billed_peaks(running_peak, tariff), NO_CHARGE).amin(-1)
 
     def device_actions(self, now: Moment, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Split and map an agent's action (E, A) in [-1, 1].
@@ -375,7 +398,7 @@ class SiteTask:
             now: the row that was simulated.
             net: (E, B) net consumption of that step, kWh.
             socket_soc: (E, N) SOC after the action, before departures and standby losses.
-            running_peak: (E, B, 2) before the step.
+            running_peak: (E, B, C) before the step.
             before: (E, B) net consumption of the step before, kWh; 0 at the start of an episode.
             temperature: (E, B) C inside after the step, where the site has thermal devices.
             unserved_kwh: (E,) kWh that devices lacked in an outage, and of appliances that did not run.
@@ -399,11 +422,12 @@ class SiteTask:
             now.price,
             now.carbon,
             running_peak,
-            now.peak_period,
+            now.meter,
             missing,
             self.hours,
             discomfort,
             unserved_kwh,
+            None if self._export_price is None else self._export_price.index_select(0, now.row),
         )
         if self.score is None:
             cost = terms.weighted(self.objective.weights)
@@ -413,8 +437,38 @@ class SiteTask:
         return Outcome(reward.to(torch.float32), terms, new_peak, missing, departures, served)
 
     def next_peak(self, next_row: Tensor, running_peak: Tensor) -> Tensor:
-        """(E, B, 2) running peaks at the start of `next_row`: zero in the first row of a month."""
-        return running_peak * self._month_goes_on.index_select(0, next_row)
+        """(E, B, C) running peaks at the start of `next_row`: those of the month are zero in its first row."""
+        goes_on = self._month_goes_on.index_select(0, next_row)
+        if self.meters == self._billed:
+            return running_peak * goes_on
+        of_month, of_all = running_peak.split([self._billed, self.meters - self._billed], dim=-1)
+        return torch.cat([of_month * goes_on, of_all], dim=-1)
+
+    def tariff_costs(self, terms: Terms, net: Tensor) -> dict[str, Tensor]:
+        """Terms of a bill that only some tariffs have, (E,) each, and what an export limit takes, from (E, B) kWh."""
+        found: dict[str, Tensor] = {}
+        tariff = self.objective.tariff
+        if self._export_price is not None:
+            found["export_cost"] = terms.export
+        if tariff.fixed:
+            found["fixed_cost"] = terms.fixed
+        if tariff.export_limit_kw is not None:
+            found["lost_export_kwh"] = (-net - tariff.export_limit_kw * self.hours).clamp(min=0).sum(-1)
+        return found
+
+
+def same_meters(sites: Sequence[Site]) -> tuple[Tariff, ...]:
+    """The tariff of each year. Raises UserError: they do not charge the same things."""
+    tariffs = tuple(read_tariff(site.path) for site in sites)
+
+    def kinds(tariff: Tariff) -> tuple[object, ...]:
+        fixed = (tariff.export_price is None, tariff.export_limit_kw, tariff.standing_per_day, tariff.currency)
+        return tariff.charges, *fixed
+
+    for site, tariff in zip(sites, tariffs):
+        if kinds(tariff) != kinds(tariffs[0]):
+            raise UserError(f"{site.path}: its tariff charges something else than that of {sites[0].path}")
+    return tariffs
 
 
 def _at(table: Tensor, row: Tensor) -> Tensor:

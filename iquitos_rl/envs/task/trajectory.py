@@ -26,17 +26,20 @@ class Trajectory(NamedTuple):
     vehicle_soc: Tensor
     """(S * T, W) before the row's action, see `physics.State`."""
     running_peak: Tensor
-    """(S * T, B, 2) kW, highest import of the month before this row, peak and off-peak period."""
+    """(S * T, B, C) kW, highest imports before this row, see `Tariff.meters`; those of the month come first."""
     net: Tensor
     """(S * T, B) net consumption of the row before, kWh."""
     reward: Tensor
     """(S * T,) float32, with expected demand charges."""
     peak_ahead: Tensor
-    """(T, S, B, 2) kW, highest import from row t to the month's end in each year; the years share a calendar."""
+    """(G * T, S, B, P) kW, highest import of each demand charge from row t to the month's end in each year, by each of
+    G calendars: years whose months begin in other rows have another one."""
     peak_beyond: Tensor
-    """(T, S, B, 2) the same without row t; 0 in a month's last row."""
+    """(G * T, S, B, P) the same without row t; 0 in a month's last row."""
     peak_price: Tensor
-    """(2,) reward per kW of a month's peak."""
+    """(P,) reward per kW of a month's peak."""
+    place: Tensor
+    """(S * T,) where a row is in `peak_ahead`."""
 
     def expected(self, reward: Tensor, row: Tensor, before: Tensor, after: Tensor) -> Tensor:
         """(E,) rewards in which a step pays for the increase of the expected demand charge at the month's end.
@@ -44,10 +47,11 @@ class Trajectory(NamedTuple):
         Args:
             reward: (E,) of the step, in which it pays for the increase of the charge so far.
             row: (E,) of the step.
-            before: (E, B, 2) running peak before the step, kW.
-            after: (E, B, 2) after it, in the same month.
+            before: (E, B, C) running peak before the step, kW.
+            after: (E, B, C) after it, in the same month.
         """
-        t = row % len(self.peak_ahead)
+        before, after = (peak[..., : len(self.peak_price)] for peak in (before, after))
+        t = self.place.index_select(0, row)
         ahead, beyond = self.peak_ahead.index_select(0, t), self.peak_beyond.index_select(0, t)
         to_come = (beyond - after.unsqueeze(1)).clamp(min=0) - (ahead - before.unsqueeze(1)).clamp(min=0)
         return reward - (to_come.mean(1) * self.peak_price).sum((-1, -2)).to(reward.dtype)

@@ -9,7 +9,8 @@ from schemas import Features, write_schema
 
 from iquitos_rl.agents.ppo import PPO, PPOConfig
 from iquitos_rl.envs.citylearn.env import CityLearnSite
-from iquitos_rl.envs.district.env import DistrictSite, idle_peaks
+from iquitos_rl.envs.district.env import DistrictSite
+from iquitos_rl.envs.task.objective import idle_peaks
 from iquitos_rl.envs.task.site_task import TaskSettings
 
 ROWS = 168

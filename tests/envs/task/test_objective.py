@@ -24,10 +24,11 @@ def test_demand_increases_of_a_month_sum_to_its_highest_import_in_each_period():
     rng = np.random.default_rng(0)
     import_kwh = torch.from_numpy(rng.uniform(0, 900, (200, 3, 2)))  # steps, environments, buildings
     peak = torch.from_numpy(rng.random((200, 3)) < 0.3)
+    meter = torch.stack([peak, ~peak], dim=-1) * 4.0  # quarters of an hour
     running = torch.zeros(3, 2, 2, dtype=torch.float64)
     charged = torch.zeros(3, 2, dtype=torch.float64)
     for step in range(200):
-        cost, running = demand_increase(import_kwh[step], running, peak[step], TARIFF, hours_per_step=0.25)
+        cost, running = demand_increase(import_kwh[step], running, meter[step], TARIFF)
         charged += cost
     for e in range(3):
         in_peak = import_kwh[peak[:, e], e].max(0).values * 4
@@ -44,7 +45,7 @@ def _bill(net, price=0.3, carbon=0.45, running=0.0, peak=True, missing=0.0, **se
         full(price),
         full(carbon),
         full(running).unsqueeze(-1).expand(1, len(net), 2),
-        torch.tensor([peak]),
+        torch.tensor([[float(peak), float(not peak)]], dtype=torch.float64),
         torch.tensor([missing], dtype=torch.float64),
         1.0,
     )
