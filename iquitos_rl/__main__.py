@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from iquitos_rl.machine.unexpected import guarded
+
+if TYPE_CHECKING:
+    from cyclopts import App
 
 COMMANDS = {
     "train": ("train:train", "Train agents and evaluate them on CityLearn."),
@@ -21,14 +25,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that the words name; returns its exit status."""
 
     def body() -> int:
-        from iquitos_rl.cli import make_app, run_app
+        from iquitos_rl.cli import run_app
 
-        app = make_app("iquitos-rl", help="SAC, PPO and A2C controllers for CityLearn energy sites.")
-        for name, (place, help) in COMMANDS.items():
-            app.command(f"iquitos_rl.{place}", name=name, help=help)
-        return run_app(app, argv)
+        return run_app(commands(), argv)
 
     return guarded(body)
+
+
+def commands() -> App:
+    """The parser of all commands."""
+    from iquitos_rl.cli import make_app
+
+    app = make_app("iquitos-rl", help="SAC, PPO, A2C and SHAC controllers for CityLearn energy sites.")
+    for name, (place, help) in COMMANDS.items():
+        app.command(f"iquitos_rl.{place}", name=name, help=help)
+    return app
 
 
 if __name__ == "__main__":

@@ -63,7 +63,8 @@ class Agent:
         device: such as cpu or cuda; auto for CUDA where there is one.
         seed: of everything; None draws one, which is then the agent's `seed`.
         spec: what to know of the environment; taken from `env` where there is one, in the order of this `spec`.
-        actor, critic: networks in place of the algorithm's own.
+        actor: network in place of the algorithm's own.
+        critic: the same.
         features: what the algorithm's own networks read, from the description of the observation's parts to a module
             from rows (B, D) to features (B, F), made for each network; by default a small `CNN` for each image and
             other numbers as they are (`features.py`).

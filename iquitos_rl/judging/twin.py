@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.cases.site import Floats, Site
 from iquitos_rl.cases.thermal import END_USES
 from iquitos_rl.envs.citylearn.env import load_citylearn
+from iquitos_rl.envs.citylearn.precision import computes_in_double
 from iquitos_rl.envs.district.env import DistrictSite
 from iquitos_rl.envs.district.footprint import footprint
 from iquitos_rl.envs.district.physics import Flows, Physics
@@ -41,6 +43,12 @@ LEAST_KWH = 1e-5
 in the other."""
 
 
+PRECISION = {
+    True: "to the bit, CityLearn computes in double precision",
+    False: f"single precision, in which CityLearn computes with numpy {np.__version__}",
+}
+
+
 class Bars(NamedTuple):
     """Largest differences allowed."""
 
@@ -48,12 +56,23 @@ class Bars(NamedTuple):
     """Exact mode: CityLearn's `pow` leaves 1e-16 in an emptied battery."""
     kelvin: float = 2e-5
     """Exact mode."""
+    spacing: float = SPACING
+    """Exact mode: of an energy, in numbers of single precision."""
     fast_kelvin: float = 0.02
     fast_share: float = 1e-4
     """Fast mode: of the sum of an energy, of cost and of emission over all steps."""
     fast_changes: float = 0.01
     """Fast mode: of the set-points, those that differ. An occupant acts or does not: where a drawn number lies within
     the rounding of a temperature, the two modes part until the next change."""
+
+
+SINGLE = Bars(soc=1e-4, spacing=inf)
+"""Where CityLearn computes in single precision. Energies are then held to their sums."""
+
+
+def bars_here() -> Bars:
+    """Those that the installed numpy allows."""
+    return Bars() if computes_in_double() else SINGLE
 
 
 class Actions(NamedTuple):
@@ -94,16 +113,16 @@ class Twin:
     """Steps of all environments of the engine per second of one core, in fast mode, observation and reward included."""
     bytes_per_env: float
 
-    def failures(self, bars: Bars = Bars()) -> list[str]:
-        """What differs by more than allowed, each in a few words."""
-        found = []
+    def failures(self, bars: Bars | None = None) -> list[str]:
+        """What differs by more than allowed, each in a few words; by default than `bars_here`."""
+        bars, found = bars or bars_here(), []
         for name, worst in self.exact.items():
             if name.endswith("SOC") and not worst <= bars.soc:
                 found.append(f"{name} differs by {worst:.3g} in exact mode")
             if name.endswith("C)") and not worst <= bars.kelvin:
                 found.append(f"{name} differs by {worst:.3g} in exact mode")
         for name, worst in self.spacing.items():
-            if not worst <= SPACING:
+            if not worst <= bars.spacing:
                 found.append(f"{name} differs by {self.exact[name]:.3g} in exact mode")
         for name, worst in self.fast.items():
             if name.endswith("C)") and name != SET_POINTS and not worst <= bars.fast_kelvin:
@@ -326,7 +345,7 @@ def engine_speed(site: Site, seed: int) -> tuple[float, float]:
 
 def report(found: Twin) -> list[str]:
     """The comparison as lines to print."""
-    lines = [", ".join(found.features), f"{found.steps:,} steps", ""]
+    lines = [", ".join(found.features), f"{found.steps:,} steps", f"bar: {PRECISION[computes_in_double()]}", ""]
     lines.append(f"{'largest difference':28}{'exact':>12}{'fast':>12}{'of the sum, fast':>20}")
     for name, worst in found.exact.items():
         share = f"{100 * found.totals[name]:.2g} %" if name in found.totals else ""

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from precision import needs_double
 from thermal_schemas import write_thermal_schema
 
 from iquitos_rl.case import main
@@ -61,6 +62,7 @@ def with_another_network(site):
     return replace(site, buildings=tuple(replace(b, dynamics=network(b.dynamics)) for b in site.buildings))
 
 
+@needs_double
 @pytest.mark.parametrize(
     ("change", "named"),
     [

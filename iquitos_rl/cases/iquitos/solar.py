@@ -114,7 +114,7 @@ def sun_position(calendar: Calendar, site: SiteSettings, turbidity: float) -> Su
         middle = pd.DatetimeIndex(calendar.utc.astype("datetime64[s]") + half, tz="UTC")
     position = pvlib.solarposition.get_solarposition(middle, site.latitude, site.longitude, site.altitude)
     zenith = position["apparent_zenith"].to_numpy(float)
-    day_of_year = local.dayofyear.to_numpy().astype(np.int64)
+    day_of_year = local.day_of_year.to_numpy().astype(np.int64)
     airmass, pressure = pvlib.atmosphere.get_relative_airmass(zenith), pvlib.atmosphere.alt2pres(site.altitude)
     airmass = pvlib.atmosphere.get_absolute_airmass(airmass, pressure)
     extra = pvlib.irradiance.get_extra_radiation(day_of_year)

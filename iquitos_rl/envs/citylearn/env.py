@@ -59,8 +59,8 @@ def require_citylearn() -> Any:
         from citylearn import citylearn
     except ImportError as error:
         raise UserError(
-            f"the reference simulator CityLearn is not installed ({error}); it needs Python 3.10 or 3.11: "
-            "pip install citylearn==3.0.2"
+            f"the reference simulator CityLearn is not installed ({error}): pip install 'iquitos_rl[citylearn]' && "
+            "pip install --no-deps citylearn==3.0.2"
         ) from None
     return citylearn
 

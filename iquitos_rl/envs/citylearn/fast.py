@@ -24,6 +24,7 @@ from citylearn.internal.building_ops import BuildingOpsService
 from citylearn.internal.runtime import CityLearnRuntimeService
 from numpy.typing import NDArray
 
+from iquitos_rl.envs.citylearn.precision import computes_in_double
 from iquitos_rl.envs.citylearn.quick_building import CLOCK, DEVICE, STORAGE, quicken_buildings, stored
 from iquitos_rl.envs.citylearn.scalars import on_scalars
 
@@ -65,23 +66,17 @@ def speed_up(env: Any) -> None:
             if type(charger) is Charger:
                 charger.__class__ = QuickCharger
     for battery in [ev.battery for ev in env.electric_vehicles] + [b.electrical_storage for b in env.buildings]:
-        if type(battery) is Battery and _single_precision_is_only_for_storage():
+        if type(battery) is Battery and computes_in_double():
             _quicken(battery)
     if _plain_vehicles(env):
         _advance_only_what_moves(env)
-    if _single_precision_is_only_for_storage():
+    if computes_in_double():
         quicken_buildings(env)
     env._runtime_service.parse_actions = lambda actions: _parse(layouts, actions[0])
 
 
 def _nothing(*args: object, **kwargs: object) -> None:
     return None
-
-
-def _single_precision_is_only_for_storage() -> bool:
-    """True with numpy < 2, which CityLearn 3.0.2 requires: float32 values are then computed with in float64, as
-    Python's floats are."""
-    return isinstance(np.float32(1) * 1.0, np.float64)
 
 
 class QuickCharger(Charger):  # type: ignore[misc]

@@ -5,6 +5,7 @@ import pytest
 import torch
 from citylearn.building import Building, LSTMDynamicsBuilding
 from citylearn.energy_model import HeatPump, StorageTank
+from precision import needs_double
 from schemas import Features, write_schema
 from thermal_schemas import USES, write_thermal_schema
 
@@ -75,6 +76,7 @@ def test_a_second_episode_and_the_kpis_are_those_of_stock_citylearn(tmp_path):
     assert fast.evaluate().equals(stock.evaluate())
 
 
+@needs_double
 def test_occupants_are_those_of_stock_citylearn(tmp_path):
     """In two episodes, where both go on with the demands and temperatures of the first."""
     folder = write_thermal_schema(tmp_path / "site", 5, occupants=True)
@@ -86,6 +88,7 @@ def test_occupants_are_those_of_stock_citylearn(tmp_path):
             np.testing.assert_array_equal(a.occupant.probabilities[kind], values, err_msg=kind)
 
 
+@needs_double
 def test_end_uses_that_a_building_does_not_have_are_left_out(tmp_path):
     """An electrical site has none; its series stay what CityLearn would have computed."""
     folder = write_schema(tmp_path / "site", 0, Features(rows=24))
@@ -104,6 +107,7 @@ def test_nothing_reaches_the_next_simulator(tmp_path):
         assert "next_time_step" not in vars(building)
 
 
+@needs_double
 def test_temperatures_do_not_depend_on_the_callers_gradient_mode(tmp_path):
     """PyTorch's kernel for inference rounds in another way than the one that CityLearn's loop calls."""
     folder = write_thermal_schema(tmp_path / "site", 3)

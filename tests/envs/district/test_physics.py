@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from live import Live
+from precision import needs_double
 from schemas import Features, write_schema
 
 from iquitos_rl.cases.schema.reader import read_site
@@ -24,9 +25,6 @@ ROWS = 100
 TO_THE_BIT = 1e-12
 """CityLearn takes square roots with `pow`, whose last bit may differ: an emptied battery may then keep 1e-16 of SOC."""
 CLOSE = 2e-5
-needs_numpy_1 = pytest.mark.skipif(
-    not np.__version__.startswith("1."), reason="CityLearn computes in single precision on numpy 2"
-)
 
 
 def draw_actions(site: Site, seed: int, steps: int) -> tuple[Floats, Floats]:
@@ -60,7 +58,7 @@ def both(values: Floats) -> torch.Tensor:
     return torch.tensor(np.tile(values, (2, 1)))
 
 
-@needs_numpy_1
+@needs_double
 @pytest.mark.parametrize("seed", range(24))
 def test_agrees_with_citylearn(tmp_path: Path, seed: int) -> None:
     """Exact mode: every SOC to the bit, net within 2 units in the last place. Fast mode: close."""
@@ -113,7 +111,7 @@ def test_the_random_schemas_reach_every_feature(tmp_path: Path) -> None:
     assert False in roams
 
 
-@needs_numpy_1
+@needs_double
 @pytest.mark.parametrize("seed", range(3))
 def test_the_last_row_has_a_state(tmp_path: Path, seed: int) -> None:
     """CityLearn never reaches the last row; simulated one row longer, it shows the state that we give for it."""

@@ -12,6 +12,7 @@ from thermal_schemas import USES, write_thermal_schema
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.envs import CityLearnSite, DistrictSite
 from iquitos_rl.envs.citylearn.env import load_citylearn
+from iquitos_rl.envs.citylearn.precision import computes_in_double
 from iquitos_rl.envs.district.physics import Physics
 
 MOST_KELVIN = 2e-5
@@ -63,8 +64,12 @@ def worst_difference(folder, seed, exact=True):
 def test_a_random_site_equals_citylearn(tmp_path_factory, seed, networks, outages):
     folder = write_thermal_schema(tmp_path_factory.mktemp("site"), seed, networks, outages)
     electrical, kelvin = worst_difference(folder, seed)
-    assert electrical < 1e-12  # CityLearn's `pow` leaves 1e-16 in an emptied battery
-    assert kelvin == 0
+    if computes_in_double():
+        assert electrical < 1e-12  # CityLearn's `pow` leaves 1e-16 in an emptied battery
+        assert kelvin == 0
+    else:
+        assert electrical < 1e-2
+        assert kelvin < 2e-5
 
 
 @pytest.mark.parametrize("seed", range(3))
