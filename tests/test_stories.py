@@ -16,14 +16,23 @@ from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.cases.tariff import read_tariff
 from iquitos_rl.judging import references
 from iquitos_rl.judging.summary import bill_terms
+from iquitos_rl.report import describe
+from iquitos_rl.runs import planning
 
 QUICK = ["--steps", "128", "--num-envs", "2", "--set", "episode_hours=24", "--set", "agent.horizon=32"]
 QUICK += ["--set", "agent.hidden=[16]"]
 
 
+DRAWN = ("german_home", "depot")
+"""Whose cases are drawn too, which takes as long as all the rest."""
+
+
 @pytest.fixture(autouse=True)
-def quick(monkeypatch, without_drawings):
-    """A rule as it is without tuning, which takes most of the time of a short run."""
+def quick(request, monkeypatch, without_drawings):
+    """Without what takes most of the time of a short run: tuning the rule, measuring memory, drawing every case."""
+    monkeypatch.setattr(planning, "process_bytes", lambda device: 0)
+    if request.node.callspec.params["name"] not in DRAWN:
+        monkeypatch.setattr(describe, "render", lambda draw, name: (b"", "<svg></svg>"))
 
     def untuned(name, sites, task, on_share=None):
         return default_settings(name, fit_profiles(sites))
