@@ -121,7 +121,7 @@ def bill_of(site: Site, objective: Objective, net_kwh: Floats) -> Bill:
         demand=np.asarray(demand_cost(site, tariff, imported)),
         carbon=objective.settings.carbon_price * carbon_kg,
         shortfall=np.zeros(()),
-        export=np.zeros(()) if earned is None else -(exported * earned[:count]).sum(),
+        export=np.zeros(()) if earned is None else 0.0 - (exported * earned[:count]).sum(),
         fixed=np.asarray(standing(tariff, buildings, hours * count)),
     )
     return Bill(*map(np.asarray, terms))

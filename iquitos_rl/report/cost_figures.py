@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from iquitos_rl.judging.table import is_year
 from iquitos_rl.report import style
-from iquitos_rl.report.measures import co2_terms, scores, step_hours
+from iquitos_rl.report.measures import Score, co2_terms, scores, step_hours
 from iquitos_rl.report.results import Results
 
 TERMS = {
@@ -107,9 +107,10 @@ def saving(results: Results, names: list[str]) -> Figure:
 
 def above_optimum(results: Results, names: list[str]) -> Figure:
     """How far each controller's bill is above the optimum's of the same year."""
-    return scored_bars(
-        results, names, "above_optimum", style.short, f"thousand {results.currency} above perfect foresight"
+    divisor, unit = money(
+        results, (value for score in scores(results, "above_optimum").values() for value in score[:3])
     )
+    return scored_bars(results, names, "above_optimum", style.short, f"{unit} above perfect foresight", divisor)
 
 
 def gap(results: Results, names: list[str]) -> Figure:
@@ -125,9 +126,14 @@ def below_strongest(results: Results, names: list[str]) -> Figure:
     return scored_bars(results, names, "below_strongest", "{:+.2f}".format, label)
 
 
-def scored_bars(results: Results, names: list[str], key: str, form: Callable[[float], str], label: str) -> Figure:
+def scored_bars(
+    results: Results, names: list[str], key: str, form: Callable[[float], str], label: str, divisor: float = 1.0
+) -> Figure:
     """A score of each controller; in a comparison with its interval and a stroke for each seed and year."""
-    found = scores(results, key)
+    found = {
+        name: Score(score.value / divisor, score.low / divisor, score.high / divisor, [x / divisor for x in score.each])
+        for name, score in scores(results, key).items()
+    }
     figure, (axis,) = style.subplots(0.75 + 0.34 * len(names))
     for row, name in enumerate(names):
         score = found[name]
@@ -149,9 +155,11 @@ def learning(results: Results) -> Figure:
     trainings per agent, only the running means."""
     hours = next(iter(results.hours.values()), None)
     step = 1.0 if hours is None else step_hours(hours)
+    large = max((abs(own.get("bill", 0.0)) for own in results.controllers.values()), default=0.0) >= 1e4
     long = hours is None or is_year(len(hours) * step)
     span, unit = (8760 / step, "site-year") if long else (24 / step, "site-day")
-    divisor, money, mass = (1e3, f"thousand {results.currency}", "t") if long else (1.0, results.currency, "kg")
+    scaled = long and large
+    divisor, money, mass = (1e3, f"thousand {results.currency}", "t") if scaled else (1.0, results.currency, "kg")
     panels = (
         ("episode_return", "return of finished episodes", False),
         ("env/energy_cost", f"energy cost, {money} a {unit}", True),

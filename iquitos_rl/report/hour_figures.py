@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from iquitos_rl.report import style
+from iquitos_rl.report.cost_figures import money
 from iquitos_rl.report.measures import energy_balance, highest_price_hours, months, step_hours
 from iquitos_rl.report.results import Results
 
@@ -27,8 +28,12 @@ def monthly(results: Results) -> Figure:
         hours.demand_cost.any() for hours in results.hours.values() if "demand_cost" in hours
     )
     if charged:
-        titles.append(f"demand charges, thousand {results.currency}")
+        titles.append("")
     found = {name: monthly_peaks(hours, split)[: len(titles)] for name, hours in results.hours.items()}
+    if charged:
+        divisor, unit = money(results, (own[-1].max() for own in found.values() if len(own) == len(titles)))
+        titles[-1] = f"demand charges, {unit}"
+        found = {n: [*own[:-1], own[-1] / divisor] if len(own) == len(titles) else own for n, own in found.items()}
     figure, axes = style.subplots(0.7 + 1.5 * len(titles), (1,) * len(titles), sharex=True)
     for i, (axis, title) in enumerate(zip(axes, titles)):
         monthly_bars(axis, results, {name: series[i] for name, series in found.items() if i < len(series)})
@@ -39,11 +44,11 @@ def monthly(results: Results) -> Figure:
 
 def monthly_peaks(hours: pd.DataFrame, split: bool) -> list[pd.Series[float]]:
     """Each month's highest import, kW (if `split`, one series for the hours of the highest price and one for the
-    others), and its demand charges in thousands if the trace has them."""
+    others), and its demand charges if the trace has them."""
     month, power, highest = months(hours), hours.import_kwh / step_hours(hours), highest_price_hours(hours)
     series = [power.where(highest), power.where(~highest)] if split and highest is not None else [power]
     found = [values.groupby(month).max() for values in series]
-    return found + ([(hours.demand_cost / 1e3).groupby(month).sum()] if "demand_cost" in hours else [])
+    return found + ([hours.demand_cost.groupby(month).sum()] if "demand_cost" in hours else [])
 
 
 def monthly_bars(axis: Any, results: Results, series: Mapping[str, pd.Series[float]]) -> None:

@@ -69,10 +69,10 @@ class Score(NamedTuple):
 SCORES: dict[str, tuple[tuple[str, ...], Callable[..., float]]] = {
     "gap_closed": (("uncontrolled", "optimum"), lambda mine, idle, best: 100 * bill.gap_share(mine, idle, best)),
     "below_strongest": (("strongest",), lambda mine, rule: 100 * (1 - mine / rule) if rule > 0 else math.nan),
-    "above_optimum": (("optimum",), lambda mine, best: (mine - best) / 1e3),
+    "above_optimum": (("optimum",), lambda mine, best: mine - best),
 }
 """Score to the controllers whose bills it needs, and a formula of a bill and theirs. Units: percent of the gap, percent
-of the rule's bill, thousands of the currency."""
+of the rule's bill, currency."""
 
 
 def scores(results: Results, key: str) -> dict[str, Score]:
@@ -99,7 +99,7 @@ def interval(results: Results, name: str, key: str) -> tuple[float, float, float
     standings = results.standings
     own, scale, origin = standings[name].get(key), 100.0 if key == "gap_closed" else 1.0, 0.0
     if key == "above_optimum":
-        own, scale, origin = standings[name]["bill"], 1e-3, standings["optimum"]["bill"]["value"]
+        own, scale, origin = standings[name]["bill"], 1.0, standings["optimum"]["bill"]["value"]
     if own is None:
         return None
     value, low, high = (scale * (own[end] - origin) for end in ("value", "low_whole", "high_whole"))

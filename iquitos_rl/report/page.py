@@ -11,18 +11,20 @@ from typing import Any, NamedTuple
 
 from iquitos_rl.judging.standings import interval
 from iquitos_rl.judging.summary import gap_shares
-from iquitos_rl.judging.table import SMALL_BILL, best_opponent
+from iquitos_rl.judging.table import SMALL_BILL, best_opponent, period
 from iquitos_rl.machine.files import write_text
 from iquitos_rl.report.markup import fill_page
 from iquitos_rl.report.results import Results, read_results
+from iquitos_rl.report.savings import payback
 from iquitos_rl.report.style import display_name
 
 
-def write_report(output: Path) -> Path:
+def write_report(output: Path, battery_cost: float | None = None) -> Path:
     """Write `report.html` and `plots/*.png` into the folder of a finished run.
 
     Args:
         output: holds `simulation_summary.json`, and CSV files next to it or in `<agent>/` if they exist.
+        battery_cost: what the battery cost, in the tariff's currency.
 
     Returns:
         Path of the page, which needs no other file and no network.
@@ -33,7 +35,9 @@ def write_report(output: Path) -> Path:
     results = read_results(output)
     title = f"{results.summary.get('case', output.name)}: " + ", ".join(map(display_name, results.agents))
     title += " compared" if results.standings else ""
-    write_text(output / "report.html", fill_page(results, title, headline(results)))
+    paid = payback(results, battery_cost)
+    sentences = [*headline(results), *([] if paid is None else [paid])]
+    write_text(output / "report.html", fill_page(results, title, sentences))
     return output / "report.html"
 
 
@@ -57,7 +61,11 @@ def headline(results: Results) -> list[str]:
     if opponent is not None:
         than = f"than the best of the others ({display_name(opponent)}): {figure.amount(mine)} against"
         theirs = controllers[opponent][key]
-        said = [f"{display_name(best)} is {mean}{figure.apart(mine, theirs)} {than} {figure.number(theirs)}."]
+        span = period(controllers)
+        said = [
+            f"{span[0].upper()}{span[1:]}, {display_name(best)} is {mean}{figure.apart(mine, theirs)} {than} "
+            f"{figure.number(theirs)}."
+        ]
     if idle is not None and opponent != "uncontrolled":
         said.append(f"It is {figure.apart(mine, idle)} than the uncontrolled site's {what}, {figure.number(idle)}.")
     return [*said, *(compared(results) if results.standings else one_run(results, best)), *failed]

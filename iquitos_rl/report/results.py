@@ -161,7 +161,7 @@ def read_results(folder: Path) -> Results:
         path, traced, served = (find(folder, name, f"{kind}_{name}.csv") for kind in ("timeseries", "trace", "sockets"))
         if path is None:
             continue
-        hours[name] = read_columns(path, HOURLY, ("battery_soc", "curtailed_kwh"))
+        hours[name] = read_columns(path, HOURLY, ("battery_soc", "curtailed_kwh", "cost"))
         if traced is not None:
             booked = read_columns(traced, TRACED)
             if len(booked) != len(hours[name]):

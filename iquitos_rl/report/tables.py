@@ -15,6 +15,7 @@ from iquitos_rl.judging.summary import gap_shares
 from iquitos_rl.judging.table import cell, figure_rows, kpi_rows, listed, score_rows
 from iquitos_rl.report.measures import energy_balance, peak_window, scores, step_hours
 from iquitos_rl.report.results import REFERENCES, Results
+from iquitos_rl.report.savings import savings as savings
 from iquitos_rl.report.style import MONTHS, display_name
 
 Rows = list[list[str]]

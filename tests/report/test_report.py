@@ -27,6 +27,7 @@ from iquitos_rl.report.measures import (
 )
 from iquitos_rl.report.page import write_report
 from iquitos_rl.report.results import read_results
+from iquitos_rl.report.savings import payback, savings
 
 FIGURES = ("bill", "energy_cost", "demand_cost", "carbon_cost", "shortfall_cost", "co2_kg", "import_kwh")
 SCALE = {"CO2, t": 1e3, "import, MWh": 1e3, "export, MWh": 1e3, "EV charging, MWh": 1e3}
@@ -365,11 +366,12 @@ def test_intervals_and_seeds_are_drawn_where_they_are(comparison):
         strokes, interval = axis.lines[1:3]  # after those of the rule, which has no interval
         own, scale, origin = found["sac"].gap_closed, 100, 0
         if draw is cost_figures.above_optimum:
-            own, scale, origin = found["sac"].bill, 1e-3, best
+            thousand = 1e3 if "thousand" in axis.get_xlabel() else 1.0
+            own, scale, origin = found["sac"].bill, 1 / thousand, best
             np.testing.assert_allclose(
-                [bar.get_width() for bar in axis.patches], [(np.mean(bills[name]) - best) / 1e3 for name in names]
+                [bar.get_width() for bar in axis.patches], [(np.mean(bills[name]) - best) / thousand for name in names]
             )
-            expected = [(bill - yearly) / 1e3 for bill, yearly in zip(bills["sac"], 2 * BILLS["optimum"])]
+            expected = [(bill - yearly) / thousand for bill, yearly in zip(bills["sac"], 2 * BILLS["optimum"])]
             np.testing.assert_allclose(strokes.get_xdata(), expected)
         np.testing.assert_allclose(axis.patches[1].get_width(), scale * (own.value - origin))
         np.testing.assert_allclose(
@@ -382,7 +384,8 @@ def test_one_run_has_bars_without_intervals(tmp_path):
     run = write_run(tmp_path / "run", controllers={"optimum": {"bill": 1000.0}})
     results = read_results(run)
     axis = cost_figures.above_optimum(results, ["uncontrolled", "sac"]).axes[0]
-    expected = [(results.controllers[name]["bill"] - 1000) / 1e3 for name in ("uncontrolled", "sac")]
+    thousand = 1e3 if "thousand" in axis.get_xlabel() else 1.0
+    expected = [(results.controllers[name]["bill"] - 1000) / thousand for name in ("uncontrolled", "sac")]
     np.testing.assert_allclose([bar.get_width() for bar in axis.patches], expected)
     assert sum(len(line.get_xdata()) for line in axis.lines[:-1]) == 0
 
@@ -521,3 +524,36 @@ def test_a_percentage_of_no_bill_or_of_an_income_is_left_out(rule):
     assert measures.scores(results, "below_strongest") == {}
     results.controllers["strongest"]["bill"] = 40.0
     assert measures.scores(results, "below_strongest")["sac"].value == pytest.approx(250.0)
+
+
+def test_savings_are_those_of_the_hours_and_a_year_says_what_a_battery_may_cost(tmp_path):
+    run = write_run(tmp_path / "run")
+    summary = json.loads((run / "simulation_summary.json").read_text())
+    bills = {name: own["bill"] for name, own in summary["controllers"].items()}
+    monthly = {}
+    for name, scale in (("uncontrolled", 2.0), ("sac", 1.0)):
+        path = next(run.rglob(f"timeseries_{name}.csv"))
+        hours = pd.read_csv(path)
+        hours["cost"] = scale * hours.import_kwh * hours.price
+        monthly[name] = hours.cost.groupby((hours.month != hours.month.shift()).cumsum()).sum()
+        hours.to_csv(path, index=False)
+    saved = monthly["uncontrolled"] - monthly["sac"]
+    rows = savings(read_results(run))[0]
+    row = next(cells for cells in rows if cells[0] == "SAC")
+    assert float(row[1].replace(",", "")) == pytest.approx(bills["uncontrolled"] - bills["sac"], abs=1)
+    assert [float(x.replace(",", "")) for x in row[3].split(" to ")] == pytest.approx([saved.min(), saved.max()], abs=1)
+    for own in summary["controllers"].values():
+        own["hours"] = 960.0
+    (run / "simulation_summary.json").write_text(json.dumps(summary))
+    with pytest.raises(UserError, match="covers 40 days, and a payback needs a year"):
+        write_report(run, 9000.0)
+    for own in summary["controllers"].values():
+        own["hours"] = 8760.0
+    summary["controllers"]["sac"]["bill"] = bills["uncontrolled"] - 1500.0
+    (run / "simulation_summary.json").write_text(json.dumps(summary))
+    assert "9,000 PEN are paid back in 6.0 years" in payback(read_results(run), 9000.0)
+    assert "costs no more than 15,000 PEN" in payback(read_results(run))
+    assert "costs no more than 15,000 PEN" in unescape(write_report(run).read_text())
+    summary["controllers"]["sac"]["bill"] = bills["uncontrolled"] + 1.0
+    (run / "simulation_summary.json").write_text(json.dumps(summary))
+    assert payback(read_results(run)) is None
