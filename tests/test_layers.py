@@ -39,6 +39,7 @@ LAYERS = (
     ("judging",),
     ("report",),
     ("runs",),
+    ("cluster",),
     ("cli", "options"),
     ("comparison",),
     ("train", "evaluate", "plan", "case", "compare", "report.__main__", "settings"),
