@@ -69,6 +69,10 @@ class RayExecutor:
         """Whether a node has said that it does not see this disk."""
         self._mark = self._folder / f".cluster-{uuid.uuid4().hex[:8]}", uuid.uuid4().hex
 
+    @property
+    def room(self) -> int:
+        return max(1, int(self._ray.cluster_resources().get("CPU", 0)))
+
     def __enter__(self) -> RayExecutor:
         self._folder.mkdir(parents=True, exist_ok=True)
         write_text(*self._mark)

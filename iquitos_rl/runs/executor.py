@@ -38,6 +38,10 @@ class Step(Generic[T]):
 class Executor(Protocol):
     """Carries steps out while this process does something else; leaving the block ends what still runs."""
 
+    @property
+    def room(self) -> int:
+        """How many steps it carries out at the same time, as far as is known now."""
+
     def __enter__(self) -> Executor: ...
 
     def __exit__(self, *_: object) -> None: ...
@@ -70,6 +74,7 @@ class InThisProcess:
     def __init__(self, interrupts: Interrupts, hint: str) -> None:
         self._interrupts, self._hint = interrupts, hint
         self._waiting: dict[str, Step[Any]] = {}
+        self.room = 1
 
     def __enter__(self) -> InThisProcess:
         return self

@@ -38,7 +38,7 @@ class Pool:
     """
 
     def __init__(self, jobs: int, interrupts: Interrupts, hint: str) -> None:
-        self._interrupts, self._hint = interrupts, hint
+        self._interrupts, self._hint, self.room = interrupts, hint, jobs
         context = multiprocessing.get_context("spawn")  # a forked process must not touch the parent's CUDA
         self._stop = context.RawValue("b", 0)  # a byte without a lock, since a signal's handler reads it
         self._executor = ProcessPoolExecutor(jobs, context, _start_process, (self._stop,))  # starts with the first task

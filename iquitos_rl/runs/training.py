@@ -162,8 +162,11 @@ class Training:
             print(f"warning: the checkpoint was written with {', '.join(others)}: the last bits may differ", flush=True)
         return changes
 
-    def run(self) -> dict[str, float]:
+    def run(self, pause: int | None = None) -> dict[str, float]:
         """Train until the budget is spent, save the policy, and return how long it took.
+
+        Args:
+            pause: train to so many steps only; the next run goes on from there, to the bit.
 
         Raises:
             Interrupted: the user asked to stop; the run is saved as it is after the step in flight.
@@ -198,8 +201,9 @@ class Training:
                 self.session.watch()
 
         try:
-            if self.agent.steps < self.total:
-                self.agent.learn(until=self.total, on_log=report, on_step=after_step)
+            if self.agent.steps < min(self.total, pause or self.total):
+                more = None if pause is None else min(pause, self.total) - self.agent.steps
+                self.agent.learn(more, until=self.total, on_log=report, on_step=after_step)
                 self._save(wait=True)
         except UserError as error:
             raise UserError(f"{error}; {self._inspection()}") from error
