@@ -75,9 +75,10 @@ class Comparison:
     @property
     def folders(self) -> dict[str, Path]:
         """Where the folders lie that settings name."""
-        run, first = self.settings.run, next(iter(self.years.values()))
-        own = {} if run.case in PRESETS else {run.case: self.train_years[0]}
-        return own if run.eval_case is None else {**own, run.eval_case: first}
+        runs = [own.run for own in self.settings.agents.values()]
+        cases = [case for run in runs for case in (run.case, run.eval_case, *run.more_cases) if case is not None]
+        found = {case: resolve_case(case).absolute() for case in cases if case not in PRESETS}
+        return found | {run.continue_from: Path(run.continue_from).absolute() for run in runs if run.continue_from}
 
     def run(self, name: str, seed: int) -> Path:
         """Folder of a training run."""

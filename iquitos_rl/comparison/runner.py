@@ -99,7 +99,14 @@ class Runner:
         """Every agent trained with every seed: the seeds that have come to an end."""
         own, seeds = self.comparison, range(self.comparison.seeds)
         steps: dict[str, Step[int]] = {}
-        inputs = (*own.train_years, *own.years.values(), own.cache / RULES_FOLDER, own.cache / REFERENCES_FOLDER)
+        named = own.folders
+        inputs = (
+            *named.values(),
+            *own.train_years,
+            *own.years.values(),
+            own.cache / RULES_FOLDER,
+            own.cache / REFERENCES_FOLDER,
+        )
         for name, settings in own.settings.agents.items():
             config = own.output / f"settings_{name}.yaml"
             write_text(config, write_layer(settings.dump()))
@@ -121,7 +128,7 @@ class Runner:
                     partial(train_task, request, log),
                     reads=(config, *inputs),
                     writes=(run, log),
-                    cases=own.folders,
+                    cases=named,
                     gpus=float(settings.run.device == "cuda"),
                 )
         for label, status in self._run("trained", steps).items():

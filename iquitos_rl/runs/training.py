@@ -21,6 +21,7 @@ from iquitos_rl.envs.gym.worker import WorkerError
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.evaluation import progress_bar
 from iquitos_rl.judging.table import is_year
+from iquitos_rl.machine.elsewhere import place_of
 from iquitos_rl.machine.facts import versions
 from iquitos_rl.machine.inputs import typed
 from iquitos_rl.machine.interrupt import Check, Interrupts
@@ -99,7 +100,7 @@ class Training:
         planned = planned_settings(name, settings.agent, engine.env, device)
         self.agent = AGENTS[name].agent(engine.env, planned, device=device, seed=settings.run.seed)
         if settings.run.continue_from is not None:
-            start_from(self.agent, Path(settings.run.continue_from))
+            start_from(self.agent, place_of(settings.run.continue_from))
             print(f"starting with the networks of {settings.run.continue_from}", flush=True)
         updates = self.agent.updates_by(self.total)
         if updates is not None and updates < FEW_UPDATES:

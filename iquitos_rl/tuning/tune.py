@@ -90,11 +90,14 @@ class Tuning(NamedTuple):
         """Trains a trial to a rung, see `search_for`."""
         settings, folder = self.trial(values), self.folder(number)
         steps = -(-self.steps * RUNGS[rung] // RUNGS[-1])
+        start = settings.run.continue_from
+        starts = {} if start is None else {start: Path(start).absolute()}
         own = (self.request.agent, settings, steps, self.train_years, self.validation, folder, self.cache)
         return Step(
             partial(rung_task, *own),
-            reads=(*self.train_years, *self.validation, self.cache / RULES_FOLDER),
+            reads=(*starts.values(), *self.train_years, *self.validation, self.cache / RULES_FOLDER),
             writes=(folder,),
+            cases=starts,
             gpus=float(settings.run.device == "cuda"),
         )
 
