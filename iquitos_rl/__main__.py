@@ -16,6 +16,7 @@ COMMANDS = {
     "plan": ("plan:plan", "Print what a training will take, and what fits."),
     "case": ("case:APP", "Build the Iquitos case, import metered files, check a schema folder."),
     "compare": ("compare:compare", "Compare agents with rules and the optimum on unseen years."),
+    "tune": ("tune:tune", "Search for an agent's settings on validation years."),
     "report": ("report.__main__:report", "Write the report of a run again."),
     "settings": ("settings:settings", "List every setting with type, default and meaning."),
 }

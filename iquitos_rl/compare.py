@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from iquitos_rl.cli import Words, entry, loading
-from iquitos_rl.options import Case, Config, Device, Episodes, Sets, Steps
+from iquitos_rl.options import Case, Cluster, Config, Device, Episodes, Sets, Steps
 
 
 def compare(
@@ -31,6 +31,7 @@ def compare(
         ),
     ] = (),
     jobs: Annotated[int, Parameter(help="processes that train and simulate at the same time")] = 1,
+    cluster: Cluster = None,
     config: Config = None,
     sets: Sets = (),
     episodes: Episodes = None,
@@ -52,7 +53,9 @@ def compare(
     from iquitos_rl.comparison.plan import ComparisonRequest
 
     return run(
-        ComparisonRequest(agents, seeds, eval_years, eval_cases, jobs, config, flags, sets, output, command=command)
+        ComparisonRequest(
+            agents, seeds, eval_years, eval_cases, jobs, cluster, config, flags, sets, output, command=command
+        )
     )
 
 

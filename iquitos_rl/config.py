@@ -86,6 +86,11 @@ class AgentSettings(NamedTuple):
         """Every effective setting, in the form that `--config` reads."""
         return {**self.run.model_dump(mode="json"), "agent": self.agent.model_dump(mode="json")}
 
+    def flat(self) -> Layer:
+        """The run's own settings and the agent's, by the keys that `--set` takes."""
+        dump = self.dump()
+        return {**dump, **{f"agent.{key}": value for key, value in dump["agent"].items()}}
+
 
 class Settings(NamedTuple):
     """The settings of a command that trains one agent or several."""

@@ -56,6 +56,10 @@ Sets = Annotated[
         help="KEY=VALUE, any setting that `iquitos-rl settings AGENT` lists, e.g. agent.gamma=0.98; may be repeated",
     ),
 ]
+Cluster = Annotated[
+    str | None,
+    Parameter(help="let the nodes of a Ray cluster do it: auto, or HOST:PORT of its head (default: this machine)"),
+]
 Device = Annotated[Literal["auto", "cpu", "cuda"] | None, _setting("device")]
 Engine = Annotated[str | None, _setting("engine")]
 NumEnvs = Annotated[int | None, _WHOLE, _setting("num_envs", OF_AGENT)]

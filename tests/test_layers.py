@@ -39,9 +39,11 @@ LAYERS = (
     ("judging",),
     ("report",),
     ("runs",),
+    ("cluster",),
     ("cli", "options"),
     ("comparison",),
-    ("train", "evaluate", "plan", "case", "compare", "report.__main__", "settings"),
+    ("tuning",),
+    ("train", "tune", "evaluate", "plan", "case", "compare", "report.__main__", "settings"),
     ("__main__",),
 )
 """From the bottom to the top; the longest name that fits a module is its layer."""

@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from iquitos_rl.agents.registry import AgentEntry
 from iquitos_rl.agents.schedules import Schedule
+from iquitos_rl.agents.search import GUIDED, WIDTHS, Between, OneOf, Search
 from iquitos_rl.assignments import MANY
 from iquitos_rl.buffers.registry import Placement, RolloutStorage, Storage
 
@@ -141,7 +142,47 @@ class SHACConfig(AgentConfig):
     scale_rewards: bool = Field(True, description="Divide rewards by the deviation of the discounted return.")
 
 
-SAC = AgentEntry("iquitos_rl.agents.sac:SAC", SACConfig, "SAC", "#0072B2")
-PPO = AgentEntry("iquitos_rl.agents.ppo:PPO", PPOConfig, "PPO", "#D55E00")
-A2C = AgentEntry("iquitos_rl.agents.a2c:A2C", A2CConfig, "A2C", "#56B4E9")
-SHAC = AgentEntry("iquitos_rl.agents.shac:SHAC", SHACConfig, "SHAC", "#882255", differentiates=True)
+ON_POLICY_SEARCH: Search = {
+    "agent.learning_rate": Between(1e-4, 3e-3, log=True),
+    "agent.gamma": Between(0.9, 0.999),
+    "agent.gae_lambda": Between(0.8, 1.0),
+    "agent.horizon": Between(8, 64, log=True),
+    "agent.entropy_coef": Between(0.0, 0.01),
+    "agent.log_std_init": Between(-3.0, 0.0),
+    "agent.hidden": WIDTHS,
+    **GUIDED,
+}
+PPO_SEARCH: Search = {
+    **ON_POLICY_SEARCH,
+    "agent.clip_range": Between(0.1, 0.4),
+    "agent.epochs": Between(1, 10),
+    "agent.batch_size": OneOf((1024, 2048, 4096, 8192)),
+}
+SAC_SEARCH: Search = {
+    "agent.learning_rate": Between(1e-4, 3e-3, log=True),
+    "agent.gamma": Between(0.9, 0.999),
+    "agent.tau": Between(0.001, 0.05, log=True),
+    "agent.n_step": Between(1, 12),
+    "agent.critics": Between(2, 5),
+    "agent.batch_size": OneOf((256, 512, 1024, 2048)),
+    "agent.update_ratio": Between(0.005, 0.1, log=True),
+    "agent.alpha_init": Between(1e-4, 1.0, log=True),
+    "agent.target_entropy_scale": Between(0.1, 2.0, log=True),
+    "agent.hidden": WIDTHS,
+    **GUIDED,
+}
+SHAC_SEARCH: Search = {
+    "agent.learning_rate": Between(3e-4, 1e-2, log=True),
+    "agent.critic_learning_rate": Between(1e-4, 1e-2, log=True),
+    "agent.gamma": Between(0.9, 0.999),
+    "agent.gae_lambda": Between(0.8, 1.0),
+    "agent.horizon": Between(8, 64, log=True),
+    "agent.tau": Between(0.05, 1.0, log=True),
+    "agent.noise": Between(0.01, 0.5, log=True),
+    "agent.hidden": WIDTHS,
+    **GUIDED,
+}
+SAC = AgentEntry("iquitos_rl.agents.sac:SAC", SACConfig, "SAC", "#0072B2", search=SAC_SEARCH)
+PPO = AgentEntry("iquitos_rl.agents.ppo:PPO", PPOConfig, "PPO", "#D55E00", search=PPO_SEARCH)
+A2C = AgentEntry("iquitos_rl.agents.a2c:A2C", A2CConfig, "A2C", "#56B4E9", search=ON_POLICY_SEARCH)
+SHAC = AgentEntry("iquitos_rl.agents.shac:SHAC", SHACConfig, "SHAC", "#882255", differentiates=True, search=SHAC_SEARCH)

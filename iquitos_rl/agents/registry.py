@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import BaseModel
 
+from iquitos_rl.agents.search import Search
 from iquitos_rl.registry import Registry
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ class AgentEntry(NamedTuple):
     """Its colour in figures, #RRGGBB."""
     differentiates: bool = False
     """It goes through the simulation by autograd, so it learns on the district engine alone."""
+    search: Search = {}
+    """What `tune` tries for its settings."""
 
     @property
     def agent(self) -> type[Agent]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from iquitos_rl.cluster.choose import executor
 from iquitos_rl.comparison.plan import Comparison, ComparisonRequest, open_comparison, plan
 from iquitos_rl.comparison.runner import Runner, reference_records
 from iquitos_rl.judging.references import OPTIMUM, copy_hours, kept
@@ -48,8 +49,10 @@ def compare(request: ComparisonRequest) -> int:
         comparison = plan(request)
         open_comparison(comparison)
         choose_threads(1)
-        with lock_output(comparison.output):
-            runner = Runner(comparison, request.jobs, interrupts, request.command)
+        hint = f"stopped; to resume: {request.command}"
+        carriers = executor(request.jobs, request.cluster, comparison.output, interrupts, hint)
+        with lock_output(comparison.output), carriers as carrier:
+            runner = Runner(comparison, carrier)
             references = runner.references()
             records = reference_records(comparison, references)
             records = with_official_scores([*records, *runner.judgements(runner.trainings())])
@@ -62,6 +65,7 @@ def compare(request: ComparisonRequest) -> int:
                 "hours_of_seed": chosen,
                 "command": request.command,
                 "jobs": request.jobs,
+                **({} if request.cluster is None else {"cluster": request.cluster}),
                 "wall_s": round(time.perf_counter() - started, 1),
             }
             write_json(comparison.output / SUMMARY, summary)

@@ -38,6 +38,8 @@ class ComparisonRequest:
     """Schema folders to evaluate on instead."""
     jobs: int = 1
     """Processes that train and simulate at the same time."""
+    cluster: str | None = None
+    """Address of a Ray cluster whose nodes do it instead, or `auto`."""
     config: Path | None = None
     flags: Mapping[str, Any] = field(default_factory=dict)
     sets: tuple[str, ...] = ()
@@ -70,6 +72,14 @@ class Comparison:
         """The bill that all are judged by."""
         return Objective(read_tariff(next(iter(self.years.values()))), self.settings.run.task.objective)
 
+    @property
+    def folders(self) -> dict[str, Path]:
+        """Where the folders lie that settings name."""
+        runs = [own.run for own in self.settings.agents.values()]
+        cases = [case for run in runs for case in (run.case, run.eval_case, *run.more_cases) if case is not None]
+        found = {case: resolve_case(case).absolute() for case in cases if case not in PRESETS}
+        return found | {run.continue_from: Path(run.continue_from).absolute() for run in runs if run.continue_from}
+
     def run(self, name: str, seed: int) -> Path:
         """Folder of a training run."""
         return self.output / f"{name}-seed-{seed}"
@@ -100,7 +110,11 @@ def plan(request: ComparisonRequest) -> Comparison:
     flags = dict(request.flags)
     if request.eval_cases:
         flags["eval_case"] = request.eval_cases[0]
-    if request.jobs > 1:
+    if request.jobs > 1 and request.cluster is not None:
+        raise UserError(
+            "--jobs and --cluster: a cluster's nodes run as many steps as they have cores; give one of them"
+        )
+    if request.jobs > 1 or request.cluster is not None:
         flags["threads"] = 1  # each process has a core
     agents = [name for name in AGENTS if name in request.agents] or shipped_agents()
     settings = load_settings(agents, request.config, flags, request.sets)
@@ -121,7 +135,9 @@ def plan(request: ComparisonRequest) -> Comparison:
         text = "agents are judged on the data that they were trained on; name other data with --eval-cases"
         print(f"warning: {text}", flush=True)
         warnings = (text, *warnings)
-    return Comparison(output, cache, train.name, settings, request.seeds, train.train, years, prints, unseen, warnings)
+    folders = [folder.absolute() for folder in train.train]
+    places = {label: folder.absolute() for label, folder in years.items()}
+    return Comparison(output, cache, train.name, settings, request.seeds, folders, places, prints, unseen, warnings)
 
 
 def _years_to_judge(request: ComparisonRequest, settings: RunSettings, cache: Path) -> dict[str, Path]:

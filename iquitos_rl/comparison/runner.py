@@ -1,4 +1,4 @@
-"""Carrying a comparison out: what is stored already is taken, the rest runs in as many processes as the user wants."""
+"""Carrying a comparison out: what is stored already is taken, an executor does the rest."""
 
 from __future__ import annotations
 
@@ -13,24 +13,34 @@ from iquitos_rl.baselines.registry import CONTROLLERS
 from iquitos_rl.baselines.rule import RuleSettings
 from iquitos_rl.comparison.plan import Comparison
 from iquitos_rl.comparison.tasks import judge_task, own_year, reference_task, stored_year, train_task, tune_task
-from iquitos_rl.judging.references import UNCONTROLLED, Reference, compared, stored
+from iquitos_rl.judging.references import (
+    REFERENCES_FOLDER,
+    RULES_FOLDER,
+    TUNING_YEARS,
+    UNCONTROLLED,
+    Reference,
+    compared,
+    rule_files,
+    store_of,
+    stored,
+)
 from iquitos_rl.judging.standings import Record
 from iquitos_rl.judging.summary import largest
 from iquitos_rl.machine.files import write_text
 from iquitos_rl.machine.inputs import read_bytes
-from iquitos_rl.machine.interrupt import STATUS, Interrupted, Interrupts
-from iquitos_rl.runs.jobs import Task, run_tasks
+from iquitos_rl.runs.executor import Executor, Step, carry_out
 from iquitos_rl.runs.session import LATEST, Request
 
 T = TypeVar("T")
+ORPHAN_SECONDS = 60.0
+"""How long a training waits for one before it that has lost its node, or its parent, and lives on for a moment."""
 
 
 class Runner:
     """Carries a comparison's tasks out and tells how far it is."""
 
-    def __init__(self, comparison: Comparison, jobs: int, interrupts: Interrupts, command: str) -> None:
-        self.comparison, self.jobs, self.interrupts = comparison, jobs, interrupts
-        self.hint = f"stopped; to resume: {command}"
+    def __init__(self, comparison: Comparison, executor: Executor) -> None:
+        self.comparison, self.executor = comparison, executor
         self.failed: dict[str, str] = {}
         """A training that failed, and how."""
         self.audit: dict[str, float] = {}
@@ -38,20 +48,28 @@ class Runner:
         self.left_out: dict[str, str] = {}
         """A reference that this site does not allow, and why."""
 
-    def _run(self, what: str, tasks: Mapping[str, Task[T]]) -> dict[str, T]:
+    def _run(self, what: str, steps: Mapping[str, Step[T]]) -> dict[str, T]:
         found: dict[str, T] = {}
         started = time.perf_counter()
-        for name, outcome in run_tasks(tasks, self.jobs, self.interrupts, self.hint):
+        for name, outcome in carry_out(steps, self.executor):
             found[name] = outcome
             seconds = time.perf_counter() - started
-            print(f"{what}: {name}, {len(found)} of {len(tasks)} after {seconds:,.0f} s", flush=True)
+            print(f"{what}: {name}, {len(found)} of {len(steps)} after {seconds:,.0f} s", flush=True)
         return found
 
     def references(self) -> dict[str, list[Reference]]:
         """Everything that agents are compared with, evaluated and stored: each controller's years in order."""
         own, cache, task = self.comparison, self.comparison.cache, self.comparison.settings.run.task
         names = [name for name in compared() if CONTROLLERS[name].needs != "nothing"]
-        tuned = self._run("tuned", {name: partial(tune_task, name, own.train_years, task, cache) for name in names})
+        tunings = {
+            name: Step(
+                partial(tune_task, name, own.train_years, task, cache),
+                reads=tuple(own.train_years[:TUNING_YEARS]),
+                writes=rule_files(name, own.train_years, task, cache),
+            )
+            for name in names
+        }
+        tuned = self._run("tuned", tunings)
         rules = {name: rule for name, rule in tuned.items() if isinstance(rule, RuleSettings)}
         self.left_out |= {name: reason for name, reason in tuned.items() if isinstance(reason, str)}
         all_years = {
@@ -63,7 +81,11 @@ class Runner:
             if name not in self.left_out
         }
         missing = {
-            f"{name}, {year}": partial(reference_task, reference, cache)
+            f"{name}, {year}": Step(
+                partial(reference_task, reference, cache),
+                reads=(reference.case,),
+                writes=(store_of(reference, cache),),
+            )
             for name, references in all_years.items()
             for year, reference in zip(own.years, references)
             if stored(reference, cache) is None
@@ -76,7 +98,15 @@ class Runner:
     def trainings(self) -> dict[str, list[int]]:
         """Every agent trained with every seed: the seeds that have come to an end."""
         own, seeds = self.comparison, range(self.comparison.seeds)
-        tasks: dict[str, Task[int]] = {}
+        steps: dict[str, Step[int]] = {}
+        named = own.folders
+        inputs = (
+            *named.values(),
+            *own.train_years,
+            *own.years.values(),
+            own.cache / RULES_FOLDER,
+            own.cache / REFERENCES_FOLDER,
+        )
         for name, settings in own.settings.agents.items():
             config = own.output / f"settings_{name}.yaml"
             write_text(config, write_layer(settings.dump()))
@@ -85,11 +115,23 @@ class Runner:
                 if own.is_finished(name, seed):
                     print(f"{run}: trained before", flush=True)
                     continue
-                request = Request(name, config, flags, output=run, resume=LATEST, skip_baseline=True, cache=own.cache)
-                tasks[run.name] = partial(train_task, request, own.output / f"{run.name}.log")
-        for label, status in self._run("trained", tasks).items():
-            if status >= STATUS:
-                raise Interrupted(status - STATUS, self.hint)
+                request = Request(
+                    *(name, config, flags),
+                    output=run,
+                    resume=LATEST,
+                    skip_baseline=True,
+                    cache=own.cache,
+                    patience_s=ORPHAN_SECONDS,
+                )
+                log = own.output / f"{run.name}.log"
+                steps[run.name] = Step(
+                    partial(train_task, request, log),
+                    reads=(config, *inputs),
+                    writes=(run, log),
+                    cases=named,
+                    gpus=float(settings.run.device == "cuda"),
+                )
+        for label, status in self._run("trained", steps).items():
             if status != 0:
                 log = own.output / f"{label}.log"
                 last = (read_bytes(log).decode("utf-8", "replace").strip().splitlines() or ["it said nothing"])[-1]
@@ -103,7 +145,11 @@ class Runner:
         (first, _), *others = own.years.items()
         runs = [(name, seed, own.run(name, seed)) for name, seeds in trained.items() for seed in seeds]
         missing = {
-            f"{run.name}, {year}": partial(judge_task, name, run, year, case, prints[year])
+            f"{run.name}, {year}": Step(
+                partial(judge_task, name, run, year, case, prints[year]),
+                reads=(run / "policy", case),
+                writes=(run / "years" / f"{year}.json",),
+            )
             for name, _, run in runs
             for year, case in others
             if stored_year(run, year, prints[year]) is None

@@ -1,4 +1,4 @@
-"""What a comparison lets processes do: tune, train, judge. Each task stores its result as it finishes."""
+"""The steps of a comparison: tune, train, judge. Each stores its result as it finishes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from iquitos_rl.machine.console import log_to
 from iquitos_rl.machine.facts import versions
 from iquitos_rl.machine.files import write_json
 from iquitos_rl.machine.inputs import TENSOR_BYTES, InputError, read_bytes, read_typed
-from iquitos_rl.machine.interrupt import Interrupts
+from iquitos_rl.machine.interrupt import STATUS, Interrupted, Interrupts
 from iquitos_rl.report.results import read_summary
 from iquitos_rl.runs.evaluation import load_site_agent
 from iquitos_rl.runs.folder import SUMMARY
@@ -46,9 +46,16 @@ def reference_task(reference: Reference, cache: Path, interrupts: Interrupts) ->
 
 
 def train_task(request: Request, log: Path, interrupts: Interrupts) -> int:
-    """Train as the command does, with its output added to a file; returns its exit status."""
+    """Train as the command does, with its output added to a file; returns its exit status.
+
+    Raises:
+        Interrupted: the user asked to stop, or the process is being taken away.
+    """
     with log_to(log):
-        return run_command(lambda: train(request))
+        status = run_command(lambda: train(request))
+    if status >= STATUS:
+        raise Interrupted(status - STATUS, f"{request.output} has stopped")
+    return status
 
 
 class AgentYear(NamedTuple):

@@ -45,6 +45,8 @@ from iquitos_rl.machine.locks import only_process
 from iquitos_rl.registry import plugin_source
 
 UNCONTROLLED, STRONGEST, OPTIMUM = "uncontrolled", "strongest", "optimum"
+RULES_FOLDER, REFERENCES_FOLDER = "rules", "references"
+"""In the cache."""
 TUNING_YEARS = 3
 """Most training years that a rule is tuned on: it has few parameters, and more years take longer."""
 
@@ -88,7 +90,7 @@ def store_of(reference: Reference, cache: Path) -> Path:
     entry = CONTROLLERS.require(reference.name)
     source = plugin_source(entry.make, RULES[reference.name].act if entry.needs == "rule" else None)
     name = digest(SCHEMA_VERSION, reference.name, reference.fingerprint, *settings, guard, rule, used, *source)
-    return cache / "references" / f"{reference.name}-{name[:16]}"
+    return cache / REFERENCES_FOLDER / f"{reference.name}-{name[:16]}"
 
 
 class _Stored(NamedTuple):
@@ -224,12 +226,19 @@ def _stored_rule(path: Path, buildings: int, tell: bool = True) -> RuleSettings 
         return None
 
 
+def rule_files(name: str, train_years: Sequence[Path], task: TaskSettings, cache: Path) -> tuple[Path, ...]:
+    """The file that `learn` stores what it tunes in; none where a controller needs no tuning."""
+    if CONTROLLERS.require(name).needs != "rule":
+        return ()
+    return (_rule_path(name, [read_site(folder) for folder in train_years[:TUNING_YEARS]], task, cache),)
+
+
 def _rule_path(name: str, sites: Sequence[Site], task: TaskSettings, cache: Path) -> Path:
     tariff = read_tariff(sites[0].path).model_dump(mode="json")
     prints = [site.fingerprint for site in sites]
     settings = (RULES[name].ranges, Profiles._fields, prints, tariff, plain_task(task).model_dump(mode="json"))
     key = digest(SCHEMA_VERSION, name, *settings, versions()["iquitos_rl"])
-    return cache / "rules" / f"{name}-{key[:16]}.json"
+    return cache / RULES_FOLDER / f"{name}-{key[:16]}.json"
 
 
 def copy_hours(reference: Reference, cache: Path, output: Path) -> None:

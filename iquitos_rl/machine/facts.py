@@ -6,11 +6,14 @@ import platform
 import sys
 from functools import cache
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 
+from iquitos_rl.machine.files import digest
+from iquitos_rl.machine.inputs import read_text
 from iquitos_rl.version import __version__
 
 PACKAGES = ("torch", "citylearn", "gymnasium", "numpy", "tensordict", "pandas", "pvlib", "pydantic")
@@ -26,6 +29,14 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+@cache
+def code_digest() -> str:
+    """SHA-256 of this package's own modules and their names: two machines with the same run the same code."""
+    root = Path(__file__).parents[1]
+    files = sorted(root.rglob("*.py"))
+    return digest(*((file.relative_to(root).as_posix(), read_text(file)) for file in files))
 
 
 def machine(device: torch.device, threads: int) -> dict[str, Any]:

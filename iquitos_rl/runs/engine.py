@@ -20,6 +20,7 @@ from iquitos_rl.envs.vector import VectorEnv
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.evaluation import share_bar
 from iquitos_rl.judging.references import STRONGEST, find_rule
+from iquitos_rl.machine.elsewhere import place_of
 from iquitos_rl.machine.interrupt import Check
 
 
@@ -77,7 +78,7 @@ def make_engine(
         UserError: the engine asked for by name cannot reproduce the site.
     """
     name, reason = choose_engine(settings.engine, sites)
-    spec = None if settings.continue_from is None else start_spec(Path(settings.continue_from))
+    spec = None if settings.continue_from is None else start_spec(place_of(settings.continue_from))
     trajectory = None if rule is None else record_years(sites, rule, settings.task, device, spec)
     wanted = Wanted(sites, settings.task, settings.num_envs, settings.episode_hours, device, trajectory, spec)
     made = ENGINES.require(name).make(wanted)

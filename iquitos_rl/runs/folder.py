@@ -82,15 +82,18 @@ def latest_run(root: Path, algorithm: str, case: str) -> Run:
     return max(same, key=lambda run: run.created)
 
 
-def lock_output(folder: Path) -> AbstractContextManager[Any]:
+def lock_output(folder: Path, patience_s: float = 0.0) -> AbstractContextManager[Any]:
     """Keep other processes from an output folder. The system holds the lock and drops it with the process, however
     that ends.
+
+    Args:
+        patience_s: how long to wait for another process to leave it.
 
     Raises:
         UserError: another process has it.
     """
     try:
-        return FileLock(folder / LOCK).acquire(timeout=0)
+        return FileLock(folder / LOCK).acquire(timeout=patience_s)
     except Timeout:
         raise UserError(f"{folder}: another process is training there; wait for it or choose another folder") from None
     except OSError as error:

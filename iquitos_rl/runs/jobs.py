@@ -1,4 +1,4 @@
-"""Tasks in other processes: many at once, or one at a time next to what this process does."""
+"""Steps in other processes of this machine: many at once, or one at a time next to what this process does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
@@ -19,10 +19,9 @@ from iquitos_rl.envs.gym.worker import WorkerError
 from iquitos_rl.machine import console
 from iquitos_rl.machine.device import choose_threads
 from iquitos_rl.machine.interrupt import Interrupted, Interrupts, held, release
+from iquitos_rl.runs.executor import Step, Task
 
 T = TypeVar("T")
-Task = Callable[[Interrupts], T]
-"""Called with the interrupts that it should look at now and then; for other processes it must be picklable."""
 POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 1.0
 STOPPED_SECONDS = 30.0
@@ -30,7 +29,7 @@ STOPPED_SECONDS = 30.0
 
 
 class Pool:
-    """Processes that carry out tasks while this one does something else; leaving the block ends what still runs.
+    """An executor of processes, which start as they are needed.
 
     Args:
         jobs: number of processes.
@@ -39,7 +38,7 @@ class Pool:
     """
 
     def __init__(self, jobs: int, interrupts: Interrupts, hint: str) -> None:
-        self._interrupts, self._hint = interrupts, hint
+        self._interrupts, self._hint, self.room = interrupts, hint, jobs
         context = multiprocessing.get_context("spawn")  # a forked process must not touch the parent's CUDA
         self._stop = context.RawValue("b", 0)  # a byte without a lock, since a signal's handler reads it
         self._executor = ProcessPoolExecutor(jobs, context, _start_process, (self._stop,))  # starts with the first task
@@ -59,24 +58,15 @@ class Pool:
                     process.kill()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def submit(self, name: str, task: Task[Any]) -> None:
-        """Have a task done after those submitted before, as soon as a process is free."""
+    def submit(self, name: str, step: Step[Any]) -> None:
         with held():
-            self._running[self._executor.submit(_in_process, task)] = name
+            self._running[self._executor.submit(_in_process, step.task)] = name
 
     def check(self) -> None:
-        """Raise what a task has raised so far, without waiting."""
         for future in [future for future in self._running if future.done()]:
             self._result(future)
 
     def finished(self) -> Iterator[tuple[str, Any]]:
-        """Wait until everything is done; yields each task's name and what it returned, as they finish.
-
-        Raises:
-            Interrupted: the user asked to stop; tasks that were running have stopped.
-            WorkerError: a process died.
-            Whatever a task raises.
-        """
         with held():
             self._executor.submit(
                 os.getpid
@@ -114,25 +104,6 @@ class Pool:
             self._stop.value = 1  # the pool hands a process its next task before it asks for one
             for process in multiprocessing.active_children():
                 process.terminate()
-
-
-def run_tasks(tasks: Mapping[str, Task[T]], jobs: int, interrupts: Interrupts, hint: str) -> Iterator[tuple[str, T]]:
-    """Yield each task's name and what it returned, as they finish; raises what `Pool.finished` does.
-
-    Args:
-        jobs: number of processes; 1 runs them in this one.
-        hint: how to resume, printed when the user interrupts.
-    """
-    if jobs == 1 or len(tasks) < 2:
-        for name, task in tasks.items():
-            interrupts.check(hint)
-            yield name, task(interrupts)
-            interrupts.check(hint)
-        return
-    with Pool(min(jobs, len(tasks)), interrupts, hint) as pool:
-        for name, task in tasks.items():
-            pool.submit(name, task)
-        yield from pool.finished()
 
 
 def cores() -> int:
@@ -180,10 +151,12 @@ def _in_process(task: Task[T]) -> T | None:
     with Interrupts() as interrupts:
         if _stop.value:
             return None
+        stopped = False
         try:
             return task(interrupts)
         except Interrupted:
+            stopped = True
             return None
         finally:
-            if interrupts.number is not None and not _stop.value:
+            if (stopped or interrupts.number is not None) and not _stop.value:
                 os._exit(1)  # not the user's interruption: another process died, and the pool asks nobody twice

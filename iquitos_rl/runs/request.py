@@ -40,6 +40,8 @@ class Request:
     """Take the settings of a first look for what nothing else sets."""
     cache: Path | None = None
     """Where built years and references are kept; next to the output by default."""
+    patience_s: float = 0.0
+    """How long to wait for another process to leave the output folder: one that has lost its node lives for seconds."""
 
     def settings(self, resumed: Mapping[str, dict[str, Any]] | None = None) -> Settings:
         """Settings of each agent to be trained; those of the run that is `resumed` are the defaults."""

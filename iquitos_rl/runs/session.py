@@ -32,6 +32,7 @@ from iquitos_rl.machine.inputs import InputError, read_typed
 from iquitos_rl.machine.interrupt import Interrupted, Interrupts
 from iquitos_rl.report.page import write_report
 from iquitos_rl.runs.evaluation import find_kept, find_reference, store_kept
+from iquitos_rl.runs.executor import Executor, Step
 from iquitos_rl.runs.folder import (
     NO_DIFFERENCE,
     RESULT,
@@ -73,7 +74,7 @@ def train(request: Request) -> int:
         require_case(settings.run.case)
         device = choose_device(settings.run.device)
         folder = found.folder if found else _open_output(request, settings.run.case)
-        with lock_output(folder):
+        with lock_output(folder, request.patience_s):
             run = _describe(request, folder, found, settings)
             if (folder / SUMMARY).is_file():
                 print(f"{folder}: this run is complete; train it further with a larger --steps or --episodes")
@@ -145,7 +146,7 @@ def train_in(run: Run, settings: Settings, device: torch.device, request: Reques
 
 
 def _train_with(
-    helper: Pool | None,
+    helper: Executor | None,
     run: Run,
     settings: Settings,
     device: torch.device,
@@ -175,7 +176,7 @@ def _train_with(
         with timings.phase("references"):
             find_reference(baseline, cache, None, skip, interrupts.check)
     else:
-        helper.submit("references", partial(store_kept, baseline, years.train, cache))
+        helper.submit("references", Step(partial(store_kept, baseline, years.train, cache)))
     resume, watch = request.resume is not None, helper.check if helper else lambda: None
     session = Session(
         interrupts, resume, request.allow_changes, hint, cache, device, years, site.fingerprint, timings, watch

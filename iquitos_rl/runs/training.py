@@ -21,6 +21,7 @@ from iquitos_rl.envs.gym.worker import WorkerError
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.evaluation import progress_bar
 from iquitos_rl.judging.table import is_year
+from iquitos_rl.machine.elsewhere import place_of
 from iquitos_rl.machine.facts import versions
 from iquitos_rl.machine.inputs import typed
 from iquitos_rl.machine.interrupt import Check, Interrupts
@@ -99,7 +100,7 @@ class Training:
         planned = planned_settings(name, settings.agent, engine.env, device)
         self.agent = AGENTS[name].agent(engine.env, planned, device=device, seed=settings.run.seed)
         if settings.run.continue_from is not None:
-            start_from(self.agent, Path(settings.run.continue_from))
+            start_from(self.agent, place_of(settings.run.continue_from))
             print(f"starting with the networks of {settings.run.continue_from}", flush=True)
         updates = self.agent.updates_by(self.total)
         if updates is not None and updates < FEW_UPDATES:
@@ -162,8 +163,11 @@ class Training:
             print(f"warning: the checkpoint was written with {', '.join(others)}: the last bits may differ", flush=True)
         return changes
 
-    def run(self) -> dict[str, float]:
+    def run(self, pause: int | None = None) -> dict[str, float]:
         """Train until the budget is spent, save the policy, and return how long it took.
+
+        Args:
+            pause: train to so many steps only; the next run goes on from there, to the bit.
 
         Raises:
             Interrupted: the user asked to stop; the run is saved as it is after the step in flight.
@@ -198,8 +202,9 @@ class Training:
                 self.session.watch()
 
         try:
-            if self.agent.steps < self.total:
-                self.agent.learn(until=self.total, on_log=report, on_step=after_step)
+            if self.agent.steps < min(self.total, pause or self.total):
+                more = None if pause is None else min(pause, self.total) - self.agent.steps
+                self.agent.learn(more, until=self.total, on_log=report, on_step=after_step)
                 self._save(wait=True)
         except UserError as error:
             raise UserError(f"{error}; {self._inspection()}") from error

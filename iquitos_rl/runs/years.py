@@ -19,12 +19,13 @@ from iquitos_rl.cases.tariff import TARIFF_FILE, read_tariff
 from iquitos_rl.config import RunSettings
 from iquitos_rl.envs.citylearn.env import resolve_case
 from iquitos_rl.errors import UserError
+from iquitos_rl.machine.elsewhere import place_of
 from iquitos_rl.machine.files import digest, folder_digest, move_aside, new_folder, write_json, write_text
 from iquitos_rl.machine.inputs import InputError, read_json, read_text
 from iquitos_rl.machine.interrupt import Check, Interrupts
 from iquitos_rl.machine.locks import only_process
 from iquitos_rl.registry import plugin_source
-from iquitos_rl.runs.jobs import Pool
+from iquitos_rl.runs.executor import Executor, Step
 from iquitos_rl.runs.request import refuse_mistyped
 from iquitos_rl.version import __version__
 
@@ -45,7 +46,7 @@ class Years(NamedTuple):
 
 def require_case(case: str) -> None:
     """Raise UserError where there is no such preset, folder or dataset; a name close to a preset's is taken for it."""
-    if case in PRESETS or os.path.exists(case):
+    if case in PRESETS or os.path.exists(place_of(case)):
         return
     refuse_mistyped(case)
     resolve_case(case)
@@ -104,7 +105,9 @@ def _build(
     return True
 
 
-def prepare_years(settings: RunSettings, cache: Path, check: Check = lambda: None, helper: Pool | None = None) -> Years:
+def prepare_years(
+    settings: RunSettings, cache: Path, check: Check = lambda: None, helper: Executor | None = None
+) -> Years:
     """Find or build the training years and the evaluation year of a run.
 
     Args:
@@ -123,7 +126,8 @@ def prepare_years(settings: RunSettings, cache: Path, check: Check = lambda: Non
         built = preset_folder(settings.case, overrides, cache)
         missing = [seed for seed in seeds if not (built / f"year-{seed}").is_dir()]
         if helper is not None and len(missing) >= MANY_YEARS:
-            helper.submit("years", partial(_build, settings.case, missing[len(missing) // 2 :], overrides, cache))
+            later = missing[len(missing) // 2 :]
+            helper.submit("years", Step(partial(_build, settings.case, later, overrides, cache)))
         year = partial(preset_year, settings.case, overrides=overrides, cache=cache, check=check)
         evaluate = evaluate or year(EVALUATION_YEAR_SEED)
         return Years(settings.case, [year(seed) for seed in seeds], evaluate, unseen=True)

@@ -15,7 +15,8 @@ from iquitos_rl.envs.gym.worker import WorkerError
 from iquitos_rl.errors import UserError
 from iquitos_rl.machine.interrupt import Interrupted, Interrupts, held, release
 from iquitos_rl.runs import jobs
-from iquitos_rl.runs.jobs import Pool, run_tasks
+from iquitos_rl.runs.executor import InThisProcess, Step, carry_out
+from iquitos_rl.runs.jobs import Pool
 
 
 def square(number, interrupts):
@@ -77,8 +78,11 @@ def look_until_it_raises(pool):
 
 
 def run(tasks, processes):
+    steps = {name: Step(task) for name, task in tasks.items()}
     with Interrupts() as interrupts:
-        return dict(run_tasks(tasks, processes, interrupts, "to go on: again"))
+        hint = "to go on: again"
+        with Pool(processes, interrupts, hint) if processes > 1 else InThisProcess(interrupts, hint) as executor:
+            return dict(carry_out(steps, executor))
 
 
 def test_one_process_is_this_one():
@@ -152,12 +156,12 @@ def test_an_interruption_ends_what_runs_and_begins_nothing_more(tmp_path):
 
 def test_what_a_task_has_raised_is_told_at_the_next_look():
     with Interrupts() as interrupts, Pool(1, interrupts, "again") as pool:
-        pool.submit("fine", partial(square, 2))
+        pool.submit("fine", Step(partial(square, 2)))
         ((name, (value, process)),) = pool.finished()
         assert (name, value) == ("fine", 4)
         assert process != os.getpid()
         pool.check()
-        pool.submit("wrong", partial(refuse, 3))
+        pool.submit("wrong", Step(partial(refuse, 3)))
         with pytest.raises(UserError, match="3 is wrong"):
             look_until_it_raises(pool)
 
@@ -167,7 +171,7 @@ def test_leaving_the_block_ends_what_runs(tmp_path):
     """Even a task that never looks at its interrupts."""
     os.mkfifo(pipe := tmp_path / "pipe")
     with Interrupts() as interrupts, Pool(1, interrupts, "again") as pool:
-        pool.submit("long", partial(wait_for_ever, pipe))
+        pool.submit("long", Step(partial(wait_for_ever, pipe)))
         reader = os.open(pipe, os.O_RDONLY)
         assert os.read(reader, 1) == b"x"
     assert select.select([reader], [], [], 120)[0], "alive after two minutes"
@@ -184,7 +188,7 @@ def test_a_process_that_was_stopped_holds_nobody_up(monkeypatch):
     monkeypatch.setattr(jobs, "PATIENCE_SECONDS", 0.1)
     interrupts = Interrupts()
     with Pool(1, interrupts, "hint") as pool:
-        pool.submit("stopped", stop_itself)
+        pool.submit("stopped", Step(stop_itself))
         os.waitid(os.P_ALL, 0, os.WSTOPPED | os.WNOWAIT)
         interrupts.number = signal.SIGINT
         with pytest.raises(Interrupted, match="hint"):
@@ -198,7 +202,7 @@ def test_a_process_that_was_stopped_holds_nobody_up(monkeypatch):
 def test_a_process_that_stays_stopped_counts_as_dead(monkeypatch):
     monkeypatch.setattr(jobs, "STOPPED_SECONDS", 0.0)
     with Pool(1, Interrupts(), "hint") as pool:
-        pool.submit("stopped", stop_itself)
+        pool.submit("stopped", Step(stop_itself))
         with pytest.raises(WorkerError, match="with these not done: stopped"):
             list(pool.finished())
 

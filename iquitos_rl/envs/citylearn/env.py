@@ -35,6 +35,7 @@ from iquitos_rl.envs.described import DescribedEnv, Description
 from iquitos_rl.envs.task.observation import Column, coarse_columns
 from iquitos_rl.envs.task.site_task import Outcome, SiteTask, TaskSettings
 from iquitos_rl.errors import UserError
+from iquitos_rl.machine.elsewhere import place_of
 from iquitos_rl.machine.inputs import read_json, shown
 
 COVERED = {
@@ -120,7 +121,7 @@ def resolve_case(case: str | Path) -> Path:
     Raises:
         UserError: there is no such folder, and no such dataset here, or CityLearn cannot fetch it.
     """
-    path = Path(case)
+    path = place_of(case)
     if path.name == "schema.json" and os.path.isfile(path):
         return path.parent
     if os.path.isfile(path / "schema.json"):
