@@ -41,7 +41,7 @@ LAYERS = (
     ("runs",),
     ("cli", "options"),
     ("comparison",),
-    ("train", "evaluate", "plan", "case", "compare", "report.__main__", "settings"),
+    ("train", "evaluate", "plan", "case", "compare", "size", "report.__main__", "settings"),
     ("__main__",),
 )
 """From the bottom to the top; the longest name that fits a module is its layer."""
