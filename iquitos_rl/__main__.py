@@ -15,6 +15,7 @@ COMMANDS = {
     "evaluate": ("evaluate:evaluate", "Evaluate a saved policy."),
     "plan": ("plan:plan", "Print what a training will take, and what fits."),
     "case": ("case:APP", "Build the Iquitos case, import metered files, check a schema folder."),
+    "size": ("size:size", "What a battery or PV plant of another size would earn."),
     "compare": ("compare:compare", "Compare agents with rules and the optimum on unseen years."),
     "tune": ("tune:tune", "Search for an agent's settings on validation years."),
     "report": ("report.__main__:report", "Write the report of a run again."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from iquitos_rl.assignments import parse_assignments
-from iquitos_rl.cli import loading, make_app, run_app
+from iquitos_rl.cli import Words, loading, make_app, run_app
 from iquitos_rl.machine.inputs import read_json
 
 YearSeed = Annotated[int, Parameter(help="draws whatever is random")]
@@ -101,11 +102,15 @@ def import_files(
     ] = None,
     year_seed: YearSeed = 0,
     sets: Sets = (),
+    interactive: Annotated[bool, Parameter(help="ask what is missing (default: end with the question)")] = False,
+    command: Words = (),
 ) -> int:
     """Write a case from your own files. What you do not give is not there.
 
     Options about a file hold for all of them, or for one: --unit load=W --unit pv=kWh.
     """
+    if interactive:
+        return _interview([word for word in command if word != "--interactive"])
     print("reading the files", flush=True)
     from iquitos_rl.cases.metered.importer import Files, import_case
     from iquitos_rl.cases.metered.reading import readings
@@ -140,6 +145,32 @@ def import_files(
     return 0
 
 
+def _interview(words: list[str]) -> int:
+    """Import with these words, and with the answers to what is asked; ends where nothing is answered."""
+    from cyclopts import CycloptsError
+
+    from iquitos_rl.cases.metered.answers import option_of
+    from iquitos_rl.errors import UserError
+
+    while True:
+        try:
+            _, bound, _ = commands("case").parse_args(["import", *words], exit_on_error=False, print_error=False)
+            status = import_files(*bound.args, **bound.kwargs)
+            print(f"the same without questions: iquitos-rl case import {shlex.join(words)}")
+            return status
+        except (UserError, CycloptsError) as error:
+            print(error, flush=True)
+            question = error if isinstance(error, UserError) else UserError(" ".join(str(error).split()))
+        try:
+            answer = input("answer (or options; nothing to end): ").strip()
+            more = option_of(str(question), answer) if answer else []
+        except (EOFError, ValueError):
+            more = []
+        if not more:
+            raise question
+        words = [*words, *more]
+
+
 def _print_record(folder: Path) -> None:
     record = read_json(folder / "case.json")
     print("\n".join(f"{name}: {value:,}" for name, value in record["figures"].items()))
@@ -161,6 +192,19 @@ def check(folder: Annotated[Path, Parameter(help="a CityLearn schema folder")], 
     verdict = "is valid" if not report.errors else f"has {len(report.errors)} errors"
     print(f"{folder} {verdict}, {len(report.warnings)} warnings")
     return 2 if report.errors else 0
+
+
+def join(
+    folders: Annotated[tuple[Path, ...], Parameter(help="case folders with the same rows and the same tariff")],
+    /,
+    *,
+    output: Output,
+) -> int:
+    """Write several cases as one with a building, and a meter, for each."""
+    from iquitos_rl.cases.schema.join import join as write
+
+    print(f"written to {write(folders, output)}")
+    return 0
 
 
 def describe(
@@ -262,6 +306,7 @@ def commands(name: str) -> App:
     app.command(import_files, name="import")
     app.command(check)
     app.command(describe)
+    app.command(join)
     app.command(parity)
     app.command(upgrade)
     app.command(freeze)

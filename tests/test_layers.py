@@ -43,7 +43,7 @@ LAYERS = (
     ("cli", "options"),
     ("comparison",),
     ("tuning",),
-    ("train", "tune", "evaluate", "plan", "case", "compare", "report.__main__", "settings"),
+    ("train", "tune", "evaluate", "plan", "case", "compare", "size", "report.__main__", "settings"),
     ("__main__",),
 )
 """From the bottom to the top; the longest name that fits a module is its layer."""

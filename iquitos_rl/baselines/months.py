@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iquitos_rl.baselines.bill import BatchController, start_at
+from iquitos_rl.baselines.bill import BatchController, Bill, booked_terms, start_at
+from iquitos_rl.baselines.rule import Rule, RuleSettings
 from iquitos_rl.cases.site import Site
 from iquitos_rl.envs.district.env import DistrictSite
 from iquitos_rl.envs.task.objective import is_month_start
+from iquitos_rl.envs.task.settings import TaskSettings
 from iquitos_rl.envs.vector import StepResult
 
 WARM_UP_HOURS = 168
@@ -54,6 +56,17 @@ def months_of(sites: Sequence[Site]) -> list[Month]:
             if first < end:
                 found.append(Month(year, max(first - warm_up, 0), first, end))
     return found
+
+
+def months_bill(site: Site, rule: RuleSettings, settings: TaskSettings = TaskSettings()) -> Bill:
+    """The bill of a rule's year, its months side by side."""
+    months = months_of([site])
+    env = DistrictSite([site], len(months), settings)
+    total = torch.zeros((len(Bill._fields), len(months)), dtype=torch.float64)
+    with torch.inference_mode():
+        for hour in run_months(env, Rule(env.task, rule), months):
+            total += booked_terms(hour.step.info) * hour.counted
+    return Bill(*(np.asarray(term) for term in total.sum(-1).tolist()))
 
 
 def longest(months: Sequence[Month]) -> int:

@@ -111,13 +111,15 @@ def smart_ev(now: Now, p: Parameters, facts: Facts) -> Decision:
 def strongest(now: Now, p: Parameters, facts: Facts) -> Decision:
     """All of the above: level the expensive hours, hold the others under a cap, fill the battery in the valleys before.
 
-    The cap follows the seasons. Off peak, the battery shaves imports above it, down to a reserve that is kept for the
-    expensive hours. It is charged in the hours before those in which the lowest import is expected, at night only to a
-    set SOC, to leave room for PV. Vehicles wait for room under the cap.
+    The cap follows the seasons; where no demand charge is due it may go down to nothing. Off peak, the battery shaves
+    imports above it, down to a reserve that is kept for the expensive hours. It is charged in the hours before those in
+    which the lowest import is expected, at night only to a set SOC, to leave room for PV. Vehicles wait for room under
+    the cap.
     """
     reference = facts.highest_load_kw * facts.season[now.month - 1]
     least = now.load_kw - now.pv_kw + now.ev_least_kw
-    cap = torch.maximum(now.off_peak_kw, p["cap"] * reference)
+    charged = torch.maximum(now.off_peak_kw, p["cap"] * reference)
+    cap = torch.where(now.limit_kw.isinf(), (p["cap"] - START.low) * reference, charged)
     share = _ev_share(now, torch.where(now.expensive, 0.0, cap - least))
     net = least + share * (now.ev_most_kw - now.ev_least_kw)
     level = _level(now, facts, least, net)

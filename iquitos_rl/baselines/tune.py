@@ -56,6 +56,8 @@ def tune(
     # Stratified: each parameter's range is covered evenly.
     strata = np.stack([rng.permutation(candidates) for _ in ranges], axis=-1)
     drawn = (strata + rng.random(strata.shape)) / candidates
+    if not any(env.task.objective.tariff.rates):
+        drawn[-1] = 0.0  # where nothing is charged by the kW, all parameters at their least are self-consumption
     for done in range(rounds):
         drawn[0] = best
         values = dict(zip(ranges, (low + drawn * (high - low)).T))

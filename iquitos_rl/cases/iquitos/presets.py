@@ -32,6 +32,9 @@ class SiteSettings(Group):
     longitude: float = Field(-73.25, ge=-180, le=180, description="degrees east")
     altitude: float = Field(104.0, ge=-500, le=9000, description="m")
     utc_offset: float = Field(-5.0, ge=-12, le=14, description="hours; America/Lima has no daylight saving")
+    connection_kw: float | None = Field(
+        None, gt=0, le=1e9, description="import that the connection carries; batteries and chargers keep below it"
+    )
 
 
 class LoadSettings(Group):

@@ -209,6 +209,9 @@ def schema(settings: CaseSettings, calendar: Calendar, sockets: Sequence[Socket]
         **(plant if produces else {}),
         "chargers": chargers,
     }
+    if settings.site.connection_kw is not None:
+        limits = {"total": {"import_kw": settings.site.connection_kw}}
+        building["electrical_service"] = {"mode": "single_phase", "limits": limits}
     actions = [
         *(["electrical_storage"] if stores else []),
         *(["electric_vehicle_storage"] if chargers else []),
