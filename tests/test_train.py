@@ -10,7 +10,7 @@ from short_case import shorten
 
 from iquitos_rl import evaluate, train
 from iquitos_rl.agents import AGENTS
-from iquitos_rl.runs import session
+from iquitos_rl.runs import request, session
 
 pytestmark = pytest.mark.usefixtures("without_drawings")
 
@@ -131,7 +131,7 @@ def test_all_goes_on_when_one_agent_fails(week_38, tmp_path, monkeypatch, capsys
             raise FloatingPointError("the loss is NaN")
 
     monkeypatch.setitem(AGENTS._entries, "a2c", AGENTS["a2c"]._replace(place=Broken))
-    monkeypatch.setattr(session, "shipped_agents", lambda: ["a2c", "sac"])
+    monkeypatch.setattr(request, "shipped_agents", lambda: ["a2c", "sac"])
     judged, judge = [], session.evaluate_policy
     monkeypatch.setattr(session, "evaluate_policy", lambda name, *rest: judged.append(rest[0]) or judge(name, *rest))
     output = tmp_path / "all"
