@@ -69,6 +69,9 @@ def test_from_raw_files_to_the_report(name, tmp_path, capsys):
     for own in found.values():
         assert own["bill"] == pytest.approx(sum(own[term] for term in bill_terms(own)), abs=1e-9)
         assert found["optimum"]["bill"] <= own["bill"] + 1e-3
+    assert summary["audit"]["district_largest_net_difference_kwh"] < 1e-3 * max(1.0, building.load.max())
+    assert summary["audit"].get("district_bill_difference_percent", 0.0) < 0.05
+    assert summary["audit"]["demand_charge_booked_minus_defined"] < 1e-6 * max(1.0, abs(found["ppo"]["bill"]))
     assert ("export_cost" in found["ppo"]) == story.earns
     assert (found["uncontrolled"]["demand_cost"] > 0) == story.charged
     assert found["ppo"].get("departures", 0) >= min(story.visits - 1, 1)

@@ -29,6 +29,8 @@ COLUMNS = (
     *("load_kwh", "pv_kwh", "ev_kwh", "departures", "departures_served", "ev_missing_kwh", "self_consumption"),
     *("battery_cycles", "peak_import_kw", "balance_residual_kwh"),
 )
+OF_SOME = ("export_cost", "fixed_cost")
+"""Columns of tariffs that have them."""
 
 
 class Record(NamedTuple):
@@ -118,7 +120,8 @@ def as_csv(records: Iterable[Record]) -> str:
     """One line for each controller, seed and year; a figure that it does not have stays empty."""
     text, records = io.StringIO(), list(records)
     writer = csv.writer(text, lineterminator="\n")
-    judged = dict.fromkeys(key for record in records for key in record.figures if key in SCORES or key.startswith(KPI))
+    known = dict.fromkeys(key for record in records for key in record.figures)
+    judged = [key for key in known if key in SCORES or key in OF_SOME or key.startswith(KPI)]
     columns = (*COLUMNS, *judged)
     writer.writerow(("controller", "seed", "year", *columns))
     for controller, seed, year, own in records:

@@ -15,6 +15,7 @@ from iquitos_rl.cases.tariff import DemandCharge, Tariff, Window
 from iquitos_rl.envs.task.objective import idle_bill
 from iquitos_rl.envs.task.site_task import SiteTask
 
+RATE = st.just(0.0) | st.floats(0.01, 50)
 HOUR, MONTH = st.integers(0, 23), st.integers(1, 12)
 WINDOW = st.builds(
     Window,
@@ -24,15 +25,15 @@ WINDOW = st.builds(
 )
 CHARGE = st.builds(
     DemandCharge,
-    price=st.floats(0, 50),
+    price=RATE,
     when=st.lists(WINDOW, min_size=1, max_size=2).map(tuple),
     ratchet=st.sampled_from([0.0, 0.0, 0.5, 0.8, 1.0]),
 )
 SHORT = st.builds(
     Tariff,
     peak_hours=st.lists(HOUR, max_size=6, unique=True).map(tuple),
-    demand_charge_peak=st.floats(0, 50),
-    demand_charge_off_peak=st.floats(0, 50),
+    demand_charge_peak=RATE,
+    demand_charge_off_peak=RATE,
 )
 LONG = st.builds(
     Tariff,
