@@ -2,11 +2,11 @@
 
     python benchmarks/cluster.py [--kills 20] [--output benchmarks/results]
 
-Two nodes of one core each, and a head without any. A tiny comparison (2 agents, 2 seeds, 2 years of 40 hours) is run
+Two nodes of one core each, and a head without any. A tiny comparison (2 agents, 2 years of 40 hours) is run
 on one machine first, then on the cluster again and again. Each time, at a random moment, one of the nodes is killed
 (SIGKILL to its raylet) and another one joins. Every second time no node sees the driver's disk. References are taken
-over from the first run except three, since they would take most of the time. Rates are of steps that do nothing, and of
-a year of the Iquitos case that travels to a node without the disk.
+over from the first run. Rates are of steps that do nothing, and of a year of the Iquitos case that travels to a node
+without the disk.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ from iquitos_rl.runs.executor import Executor, Step, carry_out
 from iquitos_rl.runs.jobs import Pool
 
 NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
-TINY = ["--steps", "144", "--seeds", "2", "--set", "num_envs=2", "--set", "agent.hidden=[8]", "--set", "threads=1"]
+TINY = ["--steps", "144", "--seeds", "1", "--set", "num_envs=2", "--set", "agent.hidden=[8]", "--set", "threads=1"]
 TINY += ["--set", "agent.horizon=4", "--set", "ppo.agent.batch_size=8", "--set", "episode_hours=20"]
-TINY += ["--set", "checkpoint_minutes=0"]
+TINY += ["--set", "checkpoint_minutes=0.02"]
 STEPS, ROUNDS = 40, 3
 
 
@@ -102,8 +102,8 @@ def without_disk(steps: Any, executor: Any) -> Any:
     return carry_out(steps, executor)
 
 
-def kills(cluster: Cluster, nodes: list[Any], root: Path, count: int) -> dict[str, Any]:
-    """So many comparisons with a node killed in each."""
+def kills(cluster: Cluster, nodes: list[Any], root: Path, count: int) -> Iterator[dict[str, Any]]:
+    """So many comparisons with a node killed in each; yields what is known so far after each."""
     days = build_days(root)
     with patch.object(references, "tune", partial(references.tune, candidates=4, rounds=1)):
         assert compare.main(arguments(days, root / "alone")) == 0
@@ -111,10 +111,6 @@ def kills(cluster: Cluster, nodes: list[Any], root: Path, count: int) -> dict[st
     for n in range(-1, count):  # the first, undisturbed, tells how long it takes
         output, shared = root / f"run-{n}", n % 2 == 0
         shutil.copytree(root / "alone" / "cache", output / "cache")
-        for folder in [
-            p for name in ("uncontrolled", "mpc", "optimum") for p in output.glob(f"cache/references/{name}-*")
-        ]:
-            shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
         moment = random.uniform(0.0, longest)
         began, before = time.monotonic(), set(map(id, nodes))
         carry = carry_out if shared else without_disk
@@ -127,7 +123,7 @@ def kills(cluster: Cluster, nodes: list[Any], root: Path, count: int) -> dict[st
         print(f"run {n}: {rows[-1]}", file=sys.stderr, flush=True)
         longest = longest or seconds
         shutil.rmtree(output)
-    return {"undisturbed": rows[0], "runs": rows[1:]}
+        yield {"undisturbed": rows[0], "runs": rows[1:]}
 
 
 def seconds_of(executor: Executor, steps: dict[str, Step[Any]]) -> float:
@@ -216,12 +212,12 @@ def main() -> None:
             ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
             with patch.object(markup, "save", lambda draw, folder, name: "<svg></svg>"):
                 found["rates"] = rates(cluster, Path(folder))
-                found["kills"] = kills(cluster, nodes, Path(folder), asked.kills)
+                for found["kills"] in kills(cluster, nodes, Path(folder), asked.kills):
+                    write_json(asked.output / "cluster.json", found)
+                    write_text(asked.output / "cluster.md", table(found))
             ray.shutdown()
         finally:
             cluster.shutdown()
-    write_json(asked.output / "cluster.json", found)
-    write_text(asked.output / "cluster.md", table(found))
 
 
 if __name__ == "__main__":

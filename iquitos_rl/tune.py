@@ -48,18 +48,18 @@ def tune(
     an interrupted tuning; `best.yaml` is what it found, for train --config."""
     from iquitos_rl.config import load_settings
     from iquitos_rl.runs.request import refuse_mistyped
-    from iquitos_rl.tuning.study import require_optuna
 
     flags = {
         **{"case": case, "episodes": episodes, "steps": steps},
         **{"device": device, "num_envs": num_envs, "seed": seed},
     }
     refuse_mistyped(load_settings([agent], config, flags, sets).run.case)
-    require_optuna()
     loading()
+    from iquitos_rl.tuning.study import require_optuna
     from iquitos_rl.tuning.tune import TuningRequest
     from iquitos_rl.tuning.tune import tune as run
 
+    require_optuna()  # before years are built
     command = shlex.join(["python", "-m", "iquitos_rl.tune", *words])
     return run(
         TuningRequest(

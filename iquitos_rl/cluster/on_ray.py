@@ -65,6 +65,8 @@ class RayExecutor:
         self._desk = desk.remote()
         self._running: dict[Any, tuple[str, Step[Any]]] = {}
         self._parcels: dict[tuple[Any, ...], Parcel] = {}
+        self._possible: set[float] = set()
+        """Graphics cards a step that some node has had."""
         self._send_files = False
         """Whether a node has said that it does not see this disk."""
         self._mark = self._folder / f".cluster-{uuid.uuid4().hex[:8]}", uuid.uuid4().hex
@@ -86,16 +88,16 @@ class RayExecutor:
             self._ray.shutdown()
 
     def submit(self, name: str, step: Step[Any]) -> None:
-        wanted = {"CPU": 1.0, "GPU": step.gpus, "memory": float(step.memory)}
-        nodes = [found["Resources"] for found in self._ray.nodes() if found["Alive"]]
-        if not any(all(own.get(key, 0.0) >= least for key, least in wanted.items()) for own in nodes):
-            text = ", ".join(f"{amount:g} {key}" for key, amount in wanted.items() if amount)
-            raise UserError(f"no node of the cluster has what {name} takes: {text}")
+        if step.gpus not in self._possible:
+            nodes = [found["Resources"] for found in self._ray.nodes() if found["Alive"]]
+            if not any(own.get("CPU", 0) >= 1 and own.get("GPU", 0) >= step.gpus for own in nodes):
+                cards = f", {step.gpus:g} GPU" if step.gpus else ""
+                raise UserError(f"no node of the cluster has what {name} takes: 1 CPU{cards}")
+            self._possible.add(step.gpus)
         self._send(name, step)
 
     def check(self) -> None:
-        done, _ = self._ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
-        for ref in done:
+        for ref in self._done(0.0):
             self._reply(ref, self._running[ref][0])
 
     def finished(self) -> Iterator[tuple[str, Any]]:
@@ -134,9 +136,7 @@ class RayExecutor:
             step.gpus,
             parcels,
         )
-        placed = self._call.options(
-            name=name, num_cpus=1, num_gpus=step.gpus, memory=step.memory or None, max_retries=TRIES_AGAIN
-        )
+        placed = self._call.options(name=name, num_cpus=1, num_gpus=step.gpus, max_retries=TRIES_AGAIN)
         self._running[placed.remote(order, self._desk)] = name, step
 
     def _parcel(self, path: Path) -> Parcel | None:
@@ -173,10 +173,14 @@ class RayExecutor:
         """Have everything stop, save and come home."""
         print(f"{len(self._running):,} steps stop and save", file=sys.stderr, flush=True)
         self._desk.stop.remote()  # `ray.cancel` would race with steps that end: Ray 2.60 aborts this process then
-        done, _ = self._ray.wait(list(self._running), num_returns=len(self._running), timeout=SAVING_SECONDS)
-        for ref in done:
+        for ref in self._done(SAVING_SECONDS):
             self._reply(ref, self._running[ref][0])
             del self._running[ref]
+
+    def _done(self, seconds: float) -> list[Any]:
+        """What has ended when all have, or after so long."""
+        refs = list(self._running)
+        return list(self._ray.wait(refs, num_returns=len(refs), timeout=seconds)[0]) if refs else []
 
     def _tell_if_idle(self) -> bool:
         """Say why nothing happens, where no node is left that could do anything."""

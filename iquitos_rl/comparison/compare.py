@@ -65,6 +65,7 @@ def compare(request: ComparisonRequest) -> int:
                 "hours_of_seed": chosen,
                 "command": request.command,
                 "jobs": request.jobs,
+                "core_s": runner.core_s,
                 **({} if request.cluster is None else {"cluster": request.cluster}),
                 "wall_s": round(time.perf_counter() - started, 1),
             }

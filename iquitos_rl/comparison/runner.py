@@ -45,6 +45,8 @@ class Runner:
         """A training that failed, and how."""
         self.audit: dict[str, float] = {}
         """The largest of each check over all trainings and years."""
+        self.core_s: dict[str, float] = {}
+        """Seconds of a core, at most, that steps took, by what they did; what was stored before took none."""
         self.left_out: dict[str, str] = {}
         """A reference that this site does not allow, and why."""
 
@@ -55,6 +57,9 @@ class Runner:
             found[name] = outcome
             seconds = time.perf_counter() - started
             print(f"{what}: {name}, {len(found)} of {len(steps)} after {seconds:,.0f} s", flush=True)
+        if steps:
+            share = min(len(steps), self.executor.room) * (time.perf_counter() - started)
+            self.core_s[what] = round(self.core_s.get(what, 0.0) + share, 1)
         return found
 
     def references(self) -> dict[str, list[Reference]]:

@@ -31,8 +31,6 @@ class Step(Generic[T]):
     """Folders that settings name, by these names."""
     gpus: float = 0.0
     """Graphics cards that it takes for itself; a share of one where several steps fit."""
-    memory: int = 0
-    """RAM that it takes, in bytes; 0 where nobody has predicted it."""
 
 
 class Executor(Protocol):
