@@ -30,10 +30,10 @@ def fill_page(results: Results, title: str, headline: list[str]) -> str:
     return page.lstrip()  # of the empty lines between the template's macros
 
 
-def templates() -> Environment:
-    """Where pages are filled from; every value is escaped."""
+def templates(*more: Path) -> Environment:
+    """Where pages are filled from, and `more` folders that are looked into first; every value is escaped."""
     return Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader([*more, Path(__file__).parent]),
         autoescape=True,
         finalize=prose,
         undefined=StrictUndefined,

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -16,7 +15,7 @@ from iquitos_rl.agents.search import Between, Search
 from iquitos_rl.assignments import write_value
 from iquitos_rl.machine.files import write_text
 from iquitos_rl.report import style
-from iquitos_rl.report.markup import prose
+from iquitos_rl.report.markup import captioned, templates
 from iquitos_rl.tuning.study import RUNGS, distributions, inside, require_optuna
 
 FEW = 8
@@ -57,22 +56,17 @@ def write_page(folder: Path, summary: Mapping[str, Any], search: Search) -> Path
             f"Share of each setting in what decides whether {summary['measure']} is low after a ninth of the training."
         )
         figures.append(("importance", f"{text} By PED-ANOVA (Watanabe et al. 2023).", lambda: bars(shares)))
-    environment = Environment(
-        loader=FileSystemLoader([Path(__file__).parent, Path(style.__file__).parent]),
-        autoescape=True,
-        finalize=prose,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    page = environment.get_template("tuning.html").render(
-        summary=summary,
-        name=style.display_name(summary["agent"]),
-        figures=[_figure(folder, *own) for own in figures],
-        rows=table(summary, search),
-        head=["trial", summary["measure"], "of the training", *(_short(key) for key in search)],
-        few=len(reached) < FEW,
+    page = (
+        templates(Path(__file__).parent)
+        .get_template("tuning.html")
+        .render(
+            summary=summary,
+            name=style.display_name(summary["agent"]),
+            figures=[_figure(folder, *own) for own in figures],
+            rows=table(summary, search),
+            head=["trial", summary["measure"], "of the training", *(_short(key) for key in search)],
+            few=len(reached) < FEW,
+        )
     )
     write_text(folder / "report.html", page)
     return folder / "report.html"
@@ -165,8 +159,7 @@ def position(value: Any, space: Any) -> float:
 
 
 def _figure(folder: Path, name: str, caption: str, draw: Callable[[], Figure]) -> Markup:
-    svg = style.save(draw, folder / "plots", name).replace("<svg", f'<svg role="img" aria-label="{escape(caption)}"', 1)
-    return Markup(f"<figure>{svg}<figcaption>{prose(caption)}</figcaption></figure>\n")
+    return captioned(style.save(draw, folder / "plots", name), caption)
 
 
 def _short(key: str) -> str:
