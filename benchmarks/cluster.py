@@ -107,11 +107,11 @@ def kills(cluster: Cluster, nodes: list[Any], root: Path, count: int) -> Iterato
     days = build_days(root)
     with patch.object(references, "tune", partial(references.tune, candidates=4, rounds=1)):
         assert compare.main(arguments(days, root / "alone")) == 0
-    wanted, rows, longest = results(root / "alone"), [], 0.0
-    for n in range(-1, count):  # the first, undisturbed, tells how long it takes
+    wanted, rows, shortest, n = results(root / "alone"), [], 1e6, -1  # the first, undisturbed, tells how long it takes
+    while sum(row["killed_s"] is not None for row in rows) < count:
         output, shared = root / f"run-{n}", n % 2 == 0
         shutil.copytree(root / "alone" / "cache", output / "cache")
-        moment = random.uniform(0.0, longest)
+        moment = random.uniform(0.0, shortest)
         began, before = time.monotonic(), set(map(id, nodes))
         carry = carry_out if shared else without_disk
         with patch.object(runner, "carry_out", carry), killing(cluster, nodes, moment if n >= 0 else 1e6):
@@ -121,7 +121,7 @@ def kills(cluster: Cluster, nodes: list[Any], root: Path, count: int) -> Iterato
         row = {"shared": shared, "killed_s": round(moment, 1) if killed else None, "took_s": round(seconds, 1)}
         rows.append({**row, "status": status, "equal": status == 0 and results(output) == wanted})
         print(f"run {n}: {rows[-1]}", file=sys.stderr, flush=True)
-        longest = longest or seconds
+        shortest, n = min(shortest, seconds), n + 1
         shutil.rmtree(output)
         yield {"undisturbed": rows[0], "runs": rows[1:]}
 
