@@ -95,3 +95,9 @@ def test_around_a_tuned_rule_it_stays_with_its_buildings(folders):
     assert evaluate_policy("ppo", agent, folders / "two", TaskSettings(), None).figures["bill"] > 0
     with pytest.raises(UserError, match="steers around the rule strongest, which was tuned to other buildings"):
         evaluate_policy("ppo", agent, folders / "four", TaskSettings(), None)
+
+
+def test_a_rule_of_other_buildings_is_one_sentence(folders):
+    rule = default_settings("strongest", fit_profiles([read_site(folders / "two")]))
+    with pytest.raises(UserError, match="the rule strongest is of 2 buildings, and this site has 4"):
+        Rule(DistrictSite([folders / "four"]).task, rule)
