@@ -42,8 +42,8 @@ class RunSettings(BaseModel):
     engine: Annotated[str, ENGINES.named("auto")] = Field(
         "auto", description="what simulates the training years: district, citylearn, or auto for the first that can"
     )
-    guide: Literal["auto", "strongest", "none"] = Field(
-        "auto", description="the tuned rule that actions count from, or none; auto takes the rule wherever it can act"
+    guide: Literal["auto", "strongest", "self-consumption", "none"] = Field(
+        "auto", description="the rule that actions count from, or none; auto is strongest, tuned, wherever it can act"
     )
     reach: float = Field(
         0.04,

@@ -61,5 +61,5 @@ def test_types_are_words():
     assert describe_type(sac["gamma"]) == "number, at least 0, at most 1"
     assert describe_type(sac["micro_batch"]) == "whole number or null, at least 1"
     assert describe_type(run["engine"]) == "auto or district or citylearn"
-    assert describe_type(run["guide"]) == "auto or strongest or none"
+    assert describe_type(run["guide"]) == "auto or strongest or self-consumption or none"
     assert describe_type(run["case_settings"]) == "mapping"

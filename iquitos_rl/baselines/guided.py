@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from iquitos_rl.baselines.controller import Controller
-from iquitos_rl.baselines.rule import Rule, RuleSettings
+from iquitos_rl.baselines.profiles import fit_profiles
+from iquitos_rl.baselines.rule import Rule, RuleSettings, default_settings
+from iquitos_rl.baselines.rules import RULES
 from iquitos_rl.envs.task.buildings import KEY, NOWHERE, Buildings
 from iquitos_rl.envs.task.site_task import SiteTask
 from iquitos_rl.envs.task.site_vector import SiteVector
@@ -63,6 +65,19 @@ class Guide:
             return cls(task, RuleSettings.from_json(data["rule"], task.num_buildings), reach, beyond)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"the rule that the policy steers around cannot be read: {error}") from None
+
+    @classmethod
+    def elsewhere(cls, task: SiteTask, data: dict[str, Any]) -> Guide:
+        """The guide of `to_json` on a site with other buildings. Raises UserError: the rule was tuned to those of the
+        training, or the data is not what `to_json` writes."""
+        try:
+            name = data["rule"]["name"]
+            if RULES[name].ranges:
+                raise UserError(f"the policy steers around the rule {name}, which was tuned to other buildings")
+            rule = default_settings(name, fit_profiles(task.sites[:1]))  # whose profiles such a rule does not read
+        except (KeyError, TypeError) as error:
+            raise UserError(f"the rule that the policy steers around cannot be read: {error}") from None
+        return cls.from_json(task, {**data, "rule": rule.to_json()})
 
     def to_json(self) -> dict[str, Any]:
         return {"rule": self.settings.to_json(), "reach": self.reach, "beyond": self.beyond}

@@ -67,16 +67,19 @@ class Rule:
     """A controller for either engine: observations (E, D) to actions (E, A).
 
     Args:
-        task: of the environment to be controlled.
+        task: of the environment to be controlled; with as many buildings as the profiles of the settings.
         candidates: parameter values (E,) by name, one set for each environment, instead of those of the settings.
 
     Raises:
-        UserError: see `SiteView`.
+        UserError: see `SiteView`; or the profiles are of another number of buildings.
     """
 
     def __init__(self, task: SiteTask, settings: RuleSettings, candidates: Mapping[str, Tensor] | None = None) -> None:
         self._act = RULES[settings.name].act
         self.view = view = SiteView(task)
+        tuned_on = settings.profiles.load.shape[-1]
+        if tuned_on != view.buildings:
+            raise UserError(f"the rule {settings.name} is of {tuned_on} buildings, and this site has {view.buildings}")
         profiles = (torch.from_numpy(values).to(view.device, torch.float32) for values in settings.profiles)
         self._facts = known_facts(view.expensive, view.power, view.usable, [*profiles])
         given = candidates or {key: torch.tensor([value]) for key, value in settings.parameters.items()}

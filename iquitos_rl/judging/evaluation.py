@@ -14,7 +14,6 @@ from iquitos_rl.agents.policy_file import PolicySpec
 from iquitos_rl.baselines.guided import Guide, controller
 from iquitos_rl.envs.citylearn.env import CityLearnSite
 from iquitos_rl.envs.task.site_task import SiteTask, TaskSettings
-from iquitos_rl.errors import UserError
 from iquitos_rl.judging.parity import replay
 from iquitos_rl.judging.simulate import simulate_year
 from iquitos_rl.judging.summary import Result, audit_demand, figures
@@ -72,9 +71,8 @@ def at_site(agent: Any, task: SiteTask) -> Any:
     guide = agent.spec.environment.get("guide")
     width = task.obs_dim
     if guide is not None:
-        if task.buildings is None or not task.buildings.same_site(trained):
-            raise UserError("the policy steers around a rule that was tuned to other buildings: train without a guide")
-        found = Guide.from_json(task, guide)
+        at_home = task.buildings is not None and task.buildings.same_site(trained)
+        found = Guide.from_json(task, guide) if at_home else Guide.elsewhere(task, guide)
         described, width = found.spec(described), found.obs_dim
     columns, count = task.action_mask_columns, task.action_dim
     return agent.at(

@@ -106,9 +106,16 @@ def choose_guidance(settings: RunSettings, sites: Sequence[Site], cache: Path, c
         if settings.guide == "auto":
             return Guidance(None, reason)
         raise UserError(f"guide = {settings.guide}: {reason}")
-    with share_bar(f"tune the rule {STRONGEST}", check) as on_share:
-        rule = find_rule(STRONGEST, sites, settings.task, cache, on_share=on_share)
-    return Guidance(rule, "tuned to " + ", ".join(f"{name} {value:.2f}" for name, value in rule.parameters.items()))
+    name = rule_name(settings)
+    with share_bar(f"tune the rule {name}", check) as on_share:
+        rule = find_rule(name, sites, settings.task, cache, on_share=on_share)
+    tuned = ", ".join(f"{name} {value:.2f}" for name, value in rule.parameters.items())
+    return Guidance(rule, f"tuned to {tuned}" if tuned else "asked for")
+
+
+def rule_name(settings: RunSettings) -> str:
+    """The rule that guides where one does, a key of `RULES`."""
+    return STRONGEST if settings.guide == "auto" else settings.guide
 
 
 def obstacle(settings: RunSettings, sites: Sequence[Site]) -> str | None:

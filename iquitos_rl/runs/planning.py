@@ -16,11 +16,10 @@ from iquitos_rl.baselines.rule import default_settings
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.config import AgentSettings
 from iquitos_rl.envs.vector import VectorEnv
-from iquitos_rl.judging.references import STRONGEST
 from iquitos_rl.machine.device import choose_device
 from iquitos_rl.memory.measure import context_bytes, measured_limits, process_bytes
 from iquitos_rl.memory.planner import DoesNotFitError, Limits, Plan, fit
-from iquitos_rl.runs.engine import make_engine, obstacle
+from iquitos_rl.runs.engine import make_engine, obstacle, rule_name
 from iquitos_rl.runs.years import prepare_years
 
 
@@ -83,7 +82,7 @@ def plan_run(name: str, settings: AgentSettings, device_memory: int | None, ram:
         sites = [read_site(year) for year in years.train]
         # The memory that a rule takes does not depend on what it is tuned to.
         guided = settings.run.guide != "none" and obstacle(settings.run, sites) is None
-        rule = default_settings(STRONGEST, fit_profiles(sites[:1])) if guided else None
+        rule = default_settings(rule_name(settings.run), fit_profiles(sites[:1])) if guided else None
         engine = make_engine(settings.run, sites, device, rule)
         env = engine.env
         try:

@@ -2,8 +2,8 @@
 
 A site's observation and action stay flat vectors. The map says where in them each building's own are, under names that
 hold for every building (`load`, `battery_soc`; `battery`, `cooling_storage`), so a policy can be taken to another site:
-its columns are found by name (`Buildings.arranged`). What tells buildings apart is in their facts, numbers without a
-unit such as hours of mean load that the battery holds, so they mean the same on another site.
+its columns are found by name (`Buildings.arranged`). Energies are in units of the building's battery, and so are
+the sizes of its devices (`facts`): the same number means the same on another site.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from iquitos_rl.cases.site import Building, Site
-from iquitos_rl.cases.thermal import END_USES
+from iquitos_rl.cases.site import Building, Floats, Site
+from iquitos_rl.cases.thermal import END_USES, EndUse
 from iquitos_rl.envs.task import appliances, thermal
 from iquitos_rl.envs.task.observation import (
     Column,
@@ -33,8 +33,8 @@ NOWHERE = -1
 KEY = "buildings"
 """Of a `policy_spec`."""
 TINY = 1e-9
-QUARTERS, DAY_PARTS = 4, 4
-"""Of the year and of the day, in which the mean load is a fact."""
+ENERGIES = "load", "pv", "net_consumption", "peak_running", "off_peak_running"
+"""Columns of a building that are measured in its unit, see `units`."""
 
 Place = Annotated[int, Field(ge=NOWHERE, lt=10_000_000)]
 Number = Annotated[float, Field(ge=-1e12, le=1e12)]
@@ -63,10 +63,12 @@ class Buildings(BaseModel):
     """(B, K) of the facts, in [-1, 1]."""
     sizes: tuple[tuple[Number, ...], ...]
     """(B, Z) kWh and kW of the devices: by these and the names a site is known again in another year."""
+    units: tuple[Annotated[float, Field(gt=0, le=1e12)], ...]
+    """(B,) kWh, see `units`."""
 
     @model_validator(mode="after")
     def _fits(self) -> Buildings:
-        b, rows = len(self.names), (self.columns, self.actions, self.values, self.sizes)
+        b, rows = len(self.names), (self.columns, self.actions, self.values, self.sizes, self.units)
         if any(len(table) != b for table in rows) or len({len(sizes) for sizes in self.sizes}) > 1:
             raise ValueError("every table must have a row for each building")
         named = ((self.columns, self.features), (self.actions, self.devices), (self.values, self.facts))
@@ -192,6 +194,7 @@ def buildings_of(site: Site, encoding: Encoding, sockets: Sockets) -> Buildings:
         actions=tuple(tuple(row.get(name, NOWHERE) for name in devices) for row in acting),
         values=tuple(zip(*found.values())),
         sizes=tuple(sizes(building) for building in site.buildings),
+        units=tuple(units(site).tolist()),
     )
 
 
@@ -201,67 +204,81 @@ def _owner(name: str, buildings: Sequence[str]) -> int | None:
     return max(found, key=lambda b: len(buildings[b]), default=None)
 
 
-def carried(here: Encoding, trained: Encoding, site: Site) -> Encoding:
-    """A site's own encoding with the weather on the scale that a policy was trained with.
+def facts(site: Site) -> dict[str, list[float]]:
+    """(B,) of each fact: device sizes in the building's `unit`, mapped from 0 to infinity onto [-1, 1), 1 onto 0.
 
-    A building's columns are shares of its own extremes, here as in training. Degrees and W/m2 mean the same everywhere.
+    Habits, such as the load of a season, are left out: with a handful of buildings a network learns by heart which
+    building has which, and does worse on others (`docs/buildings.md`).
     """
+    table = np.array([sizes(building) for building in site.buildings]) / units(site)[:, None]
+    heat = (f"{use}_{what}" for use in END_USES for what in ("tank", "power"))
+    names = ("battery", "battery_power", *heat, "chargers")
+    return {name: ((x - 1) / (x + 1)).tolist() for name, x in zip(names, table.T)}
+
+
+def units(site: Site) -> Floats:
+    """(B,) kWh of a step at the battery's nominal power, or of the highest load where there is no battery: what loads,
+    generation and imports are measured in, so that the same number asks the same of every battery."""
+    power = np.array([sizes(building)[1] * site.hours_per_step for building in site.buildings])
+    load = np.array([(building.load + building.heat_kwh).max(initial=0.0) for building in site.buildings])
+    found: Floats = np.where(power > TINY, power, load)
+    return np.where(found > TINY, found, 1.0)
+
+
+def in_units(encoding: Encoding, site: Site) -> Encoding:
+    """With the same bounds, in units, for all buildings' columns of a name in `ENERGIES`: the widest."""
+    of = dict(zip((building.name for building in site.buildings), units(site)))
+    widest: dict[str, tuple[float, float]] = {}
+    for column in encoding.columns:
+        building, name = _split(column)
+        if name in ENERGIES and building in of:
+            low, high = widest.get(name, (np.inf, -np.inf))
+            widest[name] = min(low, column.low / of[building]), max(high, column.high / of[building])
+    return _scaled(encoding, widest, of)
+
+
+def carried(here: Encoding, trained: Encoding, site: Site, map_: Buildings) -> Encoding:
+    """A site's encoding for a policy that was trained elsewhere, at a site with this map: energies have the bounds of
+    the training in units, and weather in degrees and W/m2; the rest has the site's own bounds."""
+    before, of = dict(zip(map_.names, map_.units)), dict(zip((b.name for b in site.buildings), units(site)))
+    known: dict[str, tuple[float, float]] = {}
+    for column in trained.columns:
+        building, name = _split(column)
+        if name in ENERGIES and building in before:
+            known[name] = column.low / before[building], column.high / before[building]
     weather = {name for building in site.buildings for name in building.weather}
-    scale = {_feature(column): column for column in reversed(trained.exogenous) if _feature(column) in weather}
-    columns = (scale.get(_feature(own), own)._replace(name=own.name) for own in here.exogenous)
-    return Encoding(tuple(columns), here.endogenous)
+    scale = {_split(column)[1]: column for column in reversed(trained.exogenous) if _split(column)[1] in weather}
+    columns = (scale.get(_split(own)[1], own)._replace(name=own.name) for own in here.exogenous)
+    return _scaled(Encoding(tuple(columns), here.endogenous), known, of)
 
 
-def _feature(column: Column) -> str:
-    return column.name.rsplit("/", 1)[-1]
+def _scaled(encoding: Encoding, bounds: Mapping[str, tuple[float, float]], of: Mapping[str, float]) -> Encoding:
+    """With bounds by name, in units of the buildings."""
+
+    def own(column: Column) -> Column:
+        building, name = _split(column)
+        if name not in bounds or building not in of:
+            return column
+        low, high = (float(bound * of[building]) for bound in bounds[name])
+        return Column(column.name, low, high)
+
+    return Encoding(tuple(map(own, encoding.exogenous)), tuple(map(own, encoding.endogenous)))
+
+
+def _split(column: Column) -> tuple[str, str]:
+    """Building and name of a column; no building for one of the district."""
+    building, _, name = column.name.rpartition("/")
+    return building, name
 
 
 def sizes(building: Building) -> tuple[float, ...]:
     """(Z,) kWh and kW of battery, tanks, thermal devices and chargers."""
     battery = building.battery
+    own = (0.0, 0.0) if battery is None else (battery.capacity, battery.nominal_power)
     uses = dict(zip(END_USES, building.end_uses))
     heat = [x for use in END_USES for x in _heat_sizes(uses.get(use))]
-    power = 0.0 if battery is None else battery.nominal_power
-    return (_capacity(building), power, *heat, sum(c.max_charging_power for c in building.chargers))
+    return (*own, *heat, sum(charger.max_charging_power for charger in building.chargers))
 
 
-def _heat_sizes(use: Any) -> tuple[float, float]:
+def _heat_sizes(use: EndUse | None) -> tuple[float, float]:
     return (0.0, 0.0) if use is None else (float(use.tank.capacity), float(use.device.nominal_power))
-
-
-def _capacity(building: Building) -> float:
-    return 0.0 if building.battery is None else building.battery.capacity
-
-
-def facts(site: Site) -> dict[str, list[float]]:
-    """(B,) of each fact: ratios, mapped from 0 to infinity onto [-1, 1), where 0 is a ratio of 1.
-
-    They are of the site's whole data, as its encoding is: sizes and habits of a building, not what comes next.
-    """
-    loads = [building.load + building.heat_kwh for building in site.buildings]
-    means = np.array([load.mean() for load in loads]).clip(TINY)
-    quarter, part = (site.month - 1) * QUARTERS // 12, site.hour * DAY_PARTS // 24
-    found: dict[str, list[float]] = {}
-
-    def add(name: str, ratios: Sequence[float] | np.ndarray[Any, Any]) -> None:
-        x = np.asarray(ratios, dtype=np.float64)
-        found[name] = ((x - 1) / (x + 1)).tolist()
-
-    hours = site.hours_per_step
-    add("size", means / means.mean())
-    add("highest_load", [load.max() / mean for load, mean in zip(loads, means)])
-    add("pv", [b.pv.mean() / mean for b, mean in zip(site.buildings, means)])
-    add("highest_pv", [b.pv.max() / mean for b, mean in zip(site.buildings, means)])
-    table = np.array([sizes(b) for b in site.buildings])
-    add("battery_hours", table[:, 0] / (means / hours))
-    add("battery_power", table[:, 1] / (means / hours))
-    for u, use in enumerate(END_USES):
-        demand = np.array([b.end_uses[u].demand.mean() if b.end_uses else 0.0 for b in site.buildings])
-        add(f"{use}_tank_hours", table[:, 2 + 2 * u] / np.maximum(demand / hours, TINY) / 24)
-        add(f"{use}_power", table[:, 3 + 2 * u] / (means / hours))
-    add("chargers", table[:, -1] / (means / hours))
-    for name, group, count in (("quarter", quarter, QUARTERS), ("part_of_day", part, DAY_PARTS)):
-        for k in range(count):
-            rows = group == k if (group == k).any() else group >= 0  # data of a month have one quarter
-            add(f"load_in_{name}_{k + 1}", [load[rows].mean() / mean for load, mean in zip(loads, means)])
-    return found

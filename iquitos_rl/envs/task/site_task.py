@@ -19,7 +19,7 @@ from torch import Tensor
 from iquitos_rl.cases.site import Site
 from iquitos_rl.cases.tariff import export_prices
 from iquitos_rl.envs.task import appliances
-from iquitos_rl.envs.task.buildings import KEY, Buildings, buildings_of, carried
+from iquitos_rl.envs.task.buildings import KEY, Buildings, buildings_of, carried, in_units
 from iquitos_rl.envs.task.objective import (
     Objective,
     Tariff,
@@ -153,6 +153,8 @@ class SiteTask:
         tables = [socket_tables(site) for site in sites]
         columns = exogenous_columns(first, self.objective.tariff, tables[0], settings.sockets)
         self.encoding = make_encoding(first, self.objective.tariff, columns, tables[0], settings.sockets, extra)
+        if len(first.buildings) > 1:
+            self.encoding = in_units(self.encoding, first)
         self.buildings = None if other_actions else buildings_of(first, self.encoding, settings.sockets)
         """Where each building's columns and actions are; None where CityLearn has actions that we know nothing of."""
         self.reward_scale = reward_scale(bills[0])
@@ -241,7 +243,7 @@ class SiteTask:
         network for every building."""
         (encoding, self.reward_scale), trained = read_spec(spec), Buildings.read(spec)
         if trained is not None and self.buildings is not None and not self.buildings.same_site(trained):
-            self.encoding = carried(self.encoding, encoding, self.sites[0])
+            self.encoding = carried(self.encoding, encoding, self.sites[0], trained)
             return
         if [column.name for column in encoding.columns] != [column.name for column in self.encoding.columns]:
             raise UserError(f"{self.sites[0].path}: the policy was trained on a site with other observation columns")
