@@ -26,8 +26,8 @@ FLAGS = {
     "device output",
     "case build": "year-seed set output",
     "case import": "load pv weather sessions tariff carbon zone minutes load-column pv-column carbon-column unit "
-    "quantity decimal dates stamps clock start step fill charger-kw discharge-kw vehicle-kwh preset year-seed set output "
-    "interactive",
+    "quantity decimal dates stamps clock start step fill charger-kw discharge-kw vehicle-kwh preset year-seed set "
+    "output interactive",
     "case check": "",
     "case describe": "output",
     "case join": "output",
