@@ -63,7 +63,9 @@ def train(
     AGENT"""
     from iquitos_rl.runs.request import Request, refuse_mistyped
 
-    flags: dict[str, object] = dict(case=case[0], more_cases=case[1:]) if case else {}
+    flags: dict[str, object] = {} if not case else {"case": case[0]}
+    if case[1:]:
+        flags["more_cases"] = case[1:]
     flags |= dict(continue_from=continue_from, eval_case=eval_case, episodes=episodes, steps=steps)
     flags |= dict(device=device, engine=engine, num_envs=num_envs, seed=seed)
     of_agent = {"amp": amp, "compile": compile}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cyclopts import Token
 
-from iquitos_rl import __main__, case, compare, evaluate, options, plan, settings, train, tune
+from iquitos_rl import __main__, case, compare, evaluate, options, plan, settings, size, train, tune
 from iquitos_rl.comparison import compare as comparison
 from iquitos_rl.report import __main__ as report
 from iquitos_rl.runs import session
@@ -17,19 +17,22 @@ from iquitos_rl.runs.session import LATEST, Request
 
 ROOT = Path(__main__.__file__).parents[1]
 FLAGS = {
-    "train": "case eval-case config set episodes steps device engine num-envs seed amp compile output resume "
-    "allow-changes skip-baseline quick cache",
+    "train": "case eval-case config set episodes steps device engine num-envs seed continue-from amp compile output "
+    "resume allow-changes skip-baseline quick cache",
     "evaluate": "case year-seed output",
     "plan": "case config set device num-envs device-memory ram cluster measured sites seeds eval-years",
     "compare": "case agents seeds eval-years eval-cases jobs cluster config set episodes steps device output",
     "tune": "case trials hours validation-years validation-cases jobs cluster config set num-envs seed episodes steps "
     "device output",
     "case build": "year-seed set output",
-    "case import": "load pv weather sessions tariff zone minutes load-column pv-column unit quantity decimal dates "
-    "stamps "
-    "clock start step fill charger-kw discharge-kw vehicle-kwh preset year-seed set output",
+    "case import": "load pv weather sessions tariff carbon zone minutes load-column pv-column carbon-column unit "
+    "quantity decimal dates stamps clock start step fill charger-kw discharge-kw vehicle-kwh preset year-seed set "
+    "output interactive",
     "case check": "",
-    "report": "",
+    "case describe": "output",
+    "case join": "output",
+    "size": "case battery pv battery-hours output",
+    "report": "battery-cost",
     "settings": "case",
 }
 """Every flag of every command: none may go."""
@@ -42,6 +45,9 @@ FUNCTIONS = {
     "case build": case.build,
     "case import": case.import_files,
     "case check": case.check,
+    "case describe": case.describe,
+    "case join": case.join,
+    "size": size.size,
     "report": report.report,
     "settings": settings.settings,
 }
@@ -68,7 +74,9 @@ def test_help_of_training_points_to_the_list_of_settings(capsys, monkeypatch):
     assert "iquitos-rl settings AGENT" in help_of("train", capsys, monkeypatch)
 
 
-@pytest.mark.parametrize("module", ["train", "evaluate", "plan", "compare", "tune", "case", "report", "settings", None])
+@pytest.mark.parametrize(
+    "module", ["train", "evaluate", "plan", "compare", "tune", "case", "size", "report", "settings", None]
+)
 def test_every_module_is_a_command_and_its_help_needs_no_torch(module):
     name = "iquitos_rl" if module is None else f"iquitos_rl.{module}"
     argv = [sys.executable, "-X", "importtime", "-m", name, "--help"]
