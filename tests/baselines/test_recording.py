@@ -55,3 +55,26 @@ def test_an_hour_below_all_that_is_to_come_costs_nothing():
     raised = trajectory.expected(-(low * trajectory.peak_price).sum((-1, -2)), row, torch.zeros_like(low), low)
     untouched = trajectory.expected(nothing, row, torch.zeros_like(low), torch.zeros_like(low))
     torch.testing.assert_close(raised, untouched)
+
+
+def test_expected_charges_sum_to_the_charge_where_months_begin_in_other_rows():
+    """As in a leap year: each year has its own calendar, and looks at all years by it."""
+    ends, demand = (20, 22), some_demand()
+    calendars = [np.isin(np.arange(ROWS), [0, end, 47]) for end in ends]
+    each = [peaks_ahead(demand, own) for own in calendars]
+    ahead, beyond = (torch.cat(peaks, dim=1).transpose(0, 1) for peaks in zip(*each))
+    calendar = torch.arange(YEARS) % 2
+    place = (calendar[:, None] * ROWS + torch.arange(ROWS)).flatten()
+    nothing, price = torch.zeros(0), torch.tensor([2.0, 0.5])
+    trajectory = Trajectory(nothing, nothing, nothing, nothing, nothing, ahead, beyond, price, place)
+    done = some_demand(seed=1)
+    for year in range(YEARS):
+        before, total = torch.zeros(1, BUILDINGS, 2), torch.zeros(1)
+        for t in range(ends[year % 2]):
+            after = torch.maximum(before, done[year : year + 1, t])
+            plain = -((after - before) * price).sum((-1, -2))
+            total += trajectory.expected(plain, torch.tensor([year * ROWS + t]), before, after)
+            before = after
+        charge = (before * price).sum((-1, -2))
+        at_start = (ahead[int(calendar[year]) * ROWS].mean(0) * price).sum()
+        torch.testing.assert_close(total, at_start - charge, atol=1e-3, rtol=0)
