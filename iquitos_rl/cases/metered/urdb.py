@@ -22,6 +22,7 @@ def urdb(rate: Mapping[str, Any], name: str, notes: list[str]) -> dict[str, Any]
         sold = [period[0].get("sell") for period in tiers]
         if any(value is not None for value in sold):
             found["export"] = _by_hour(rate, [float(value or 0.0) for value in sold])
+        _refuse_others(rate, name)
         found["demand"] = _flat_demand(rate, name) + _timed_demand(rate)
         found["standing"] = _standing(rate, name)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
@@ -29,6 +30,8 @@ def urdb(rate: Mapping[str, Any], name: str, notes: list[str]) -> dict[str, Any]
     structures = (*tiers, *rate.get("flatdemandstructure", []), *rate.get("demandratestructure", []))
     if any(len(period) > 1 for period in structures):
         notes.append(f"{name}: prices that change with the amount are taken at their first tier")
+    if any(rate.get(key) for key in ("mincharge", "minmonthlycharge", "annualmincharge")):
+        notes.append(f"{name}: its least charge is left out; compare it with the bill")
     return found
 
 
@@ -63,12 +66,29 @@ def _flat_demand(rate: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
 
 
 def _ratchet(rate: Mapping[str, Any], name: str) -> float:
+    """Share of the highest import of the months before; months that alone are looked at are not known to the bill."""
     share = float(rate.get("lookbackpercent", rate.get("lookbackPercent", 0.0)) or 0.0)
     share = share / 100 if share > 1 else share
     months = rate.get("lookbackrange", rate.get("lookbackRange", LOOKBACK)) or LOOKBACK
+    chosen = [bool(own) for own in rate.get("lookbackmonths", rate.get("lookbackMonths", [])) or []]
     if share and int(months) < LOOKBACK:
         raise UserError(f"{name}: its ratchet looks back {months} months; the bill knows one over the year")
+    if share and any(chosen) and not all(chosen):
+        raise UserError(f"{name}: its ratchet looks at some months alone; the bill knows one over all months")
     return share
+
+
+def _refuse_others(rate: Mapping[str, Any], name: str) -> None:
+    """Raise UserError where a rate charges for what the bill does not measure."""
+    for key in ("demandunits", "demandUnits", "demandrateunit", "demandRateUnit", "flatdemandunit", "flatDemandUnit"):
+        if str(rate.get(key) or "kW") != "kW":
+            raise UserError(f"{name}: {key} is {rate[key]}; the bill knows demand charges per kW and month")
+    for key in ("coincidentratestructure", "coincidentRateStructure"):
+        if rate.get(key):
+            raise UserError(f"{name}: {key}: the bill does not know when the utility's own peak is")
+    ratchets = rate.get("demandratchetpercentage", rate.get("demandRatchetPercentage", [])) or []
+    if any(float(own or 0) for own in ratchets):
+        raise UserError(f"{name}: demandratchetpercentage: say the ratchet in a tariff.yaml, see docs/owners.md")
 
 
 def _timed_demand(rate: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -132,6 +132,12 @@ REFUSED = {
     "no tariff": ("- 1\n", "a tariff is a list of keys"),
     "no country": (TARIFF.replace("holidays: DE", "holidays: XX"), "XX is no country or region"),
     "no hours": (TARIFF.replace("22-6", "22-66"), "hours lie between 0 and 24"),
+    "a ratchet of summer": (
+        urdb(**FLAT, lookbackPercent=0.8, lookbackRange=0, lookbackMonths=[0] * 5 + [1] * 4 + [0] * 3),
+        "looks at some months alone",
+    ),
+    "demand per kVA": (urdb(**FLAT, flatdemandunit="kVA"), "flatdemandunit is kVA"),
+    "the utility's peak": (urdb(coincidentratestructure=[[{"rate": 5.0}]]), "the utility's own peak"),
     "a short ratchet": (urdb(**FLAT, lookbackPercent=80, lookbackRange=3), "looks back 3 months"),
 }
 
