@@ -69,6 +69,9 @@ class SACConfig(AgentConfig):
     storage: Storage = Field("auto", description="Type of stored numbers; auto is uint8 for sites, else float32.")
     placement: Placement | Literal["auto"] = Field("auto", description="Where the replay buffer lies.")
     log_every: int = Field(1_000, ge=1, le=MANY, description="Transitions between two progress reports.")
+    shared: bool = Field(
+        False, description="One network for every building, where a site has several: an update takes longer."
+    )
 
 
 class OnPolicyConfig(AgentConfig):

@@ -21,6 +21,7 @@ SMALL = {
     A2C: {"hidden": (8, 6), "horizon": 12},
     SHAC: {"hidden": (8, 6, 5), "horizon": 6, "batch_size": 32},
     SAC: {
+        "shared": True,
         "hidden": (8, 6),
         "batch_size": 16,
         "learning_starts": 32,
