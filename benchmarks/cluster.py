@@ -2,10 +2,10 @@
 
     python benchmarks/cluster.py [--kills 20] [--output benchmarks/results]
 
-Two nodes of one core each, and a head without any. A tiny comparison (2 agents, 2 years of 40 hours) is run
-on one machine first, then on the cluster again and again. Each time, at a random moment, one of the nodes is killed
-(SIGKILL to its raylet), and the other one goes on alone. Every second time no node sees the driver's disk. References
-are taken over from the first run. Rates are of steps that do nothing, and of a year of the Iquitos case that travels to a node
+Two nodes of one core each, and a head without any. A tiny comparison (2 agents, 2 years of 40 hours) is run on one
+machine first, then on the cluster again and again. Each time, at a random moment, one of the nodes is killed (SIGKILL
+to its raylet), and the other one goes on alone. Every second time no node sees the driver's disk. References are taken
+over from the first run. Rates are of steps that do nothing, and of a year of the Iquitos case that travels to a node
 without the disk.
 """
 
