@@ -2,9 +2,9 @@
 
     python benchmarks/cluster.py [--kills 20] [--output benchmarks/results]
 
-Two nodes of one core each, and a head without any. A tiny comparison (2 agents, 2 years of 40 hours) is run
-on one machine first, then on the cluster again and again. Each time, at a random moment, one of the nodes is killed
-(SIGKILL to its raylet) and another one joins. Every second time no node sees the driver's disk. References are taken
+Two nodes of one core each, and a head without any. A tiny comparison (2 agents, 2 years of 40 hours) is run on one
+machine first, then on the cluster again and again. Each time, at a random moment, one of the nodes is killed (SIGKILL
+to its raylet), and the other one goes on alone. Every second time no node sees the driver's disk. References are taken
 over from the first run. Rates are of steps that do nothing, and of a year of the Iquitos case that travels to a node
 without the disk.
 """
@@ -79,13 +79,13 @@ def results(output: Path) -> Any:
 
 @contextlib.contextmanager
 def killing(cluster: Cluster, nodes: list[Any], after_s: float) -> Iterator[None]:
-    """Kill a node so long after the block begins, and let another join; if the block ends before, nothing dies."""
-    ended = threading.Event()
+    """Kill a node so long after the block begins; another joins when the block has ended. If it ends before, nothing
+    dies."""
+    ended, count = threading.Event(), len(nodes)
 
     def kill() -> None:
         if not ended.wait(after_s):
-            cluster.remove_node(nodes.pop(random.randrange(len(nodes))), allow_graceful=False)
-            nodes.append(cluster.add_node(**NODE))
+            cluster.remove_node(nodes.pop(random.randrange(count)), allow_graceful=False)
 
     thread = threading.Thread(target=kill)
     thread.start()
@@ -94,6 +94,8 @@ def killing(cluster: Cluster, nodes: list[Any], after_s: float) -> Iterator[None
     finally:
         ended.set()
         thread.join()
+        if len(nodes) < count:
+            nodes.append(cluster.add_node(**NODE))  # in the main thread, as Ray sets handlers of signals
 
 
 def without_disk(steps: Any, executor: Any) -> Any:

@@ -42,12 +42,12 @@ def compare(
 ) -> int:
     """Compare agents with rules and the optimum on unseen years. The same command resumes an interrupted comparison:
     finished trainings and evaluated years are reused."""
-    from iquitos_rl.config import load_settings, shipped_agents
+    from iquitos_rl.config import compared_agents, load_settings
     from iquitos_rl.runs.request import refuse_mistyped
 
     flags = {"case": case, "episodes": episodes, "steps": steps, "device": device}
     command = shlex.join(["python", "-m", "iquitos_rl.compare", *words])
-    refuse_mistyped(load_settings(agents or shipped_agents(), config, flags, sets).run.case)
+    refuse_mistyped(load_settings(compared_agents(agents), config, flags, sets).run.case)
     loading()
     from iquitos_rl.comparison.compare import compare as run
     from iquitos_rl.comparison.plan import ComparisonRequest

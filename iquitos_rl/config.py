@@ -129,6 +129,18 @@ def shipped_agents() -> list[str]:
     return [name for name in AGENTS if (config_folder() / f"{name}.yaml").is_file() and not _partial(name)]
 
 
+def compared_agents(names: Sequence[str]) -> list[str]:
+    """The agents that a comparison compares, in the registry's order; no name stands for `shipped_agents`.
+
+    Raises:
+        UserError: there is no agent of a name.
+    """
+    for name in names:
+        if name not in AGENTS:
+            raise UserError(f"--agents {name}: there are {', '.join(AGENTS)}")
+    return [name for name in AGENTS if name in names] or shipped_agents()
+
+
 def _partial(name: str) -> bool:
     return AGENTS[name].differentiates
 

@@ -128,8 +128,7 @@ def carry_out(order: Order, line: Line, root: Path | None = None) -> Reply:
         if line.stopped(0):
             return Reply(node)
         if _sees(order.mark):
-            with _listening(line):
-                return Reply(node, *_attempt(loads(order.task), order.cases))
+            return Reply(node, *_attempt(loads(order.task), order.cases, line))
         if order.parcels is None:
             return Reply(node, needs_files=True)
         folder = _scratch(root) / order.home
@@ -146,8 +145,7 @@ def _apart(node: str, order: Order, line: Line, folder: Path) -> Reply:
     for path in writes:
         place(path).parent.mkdir(parents=True, exist_ok=True)
     cases = {name: str(place(Path(path))) for name, path in order.cases.items()}
-    with _listening(line, Sender(line, writes, place)):
-        value, error = _attempt(loads(order.task, place), cases, home)
+    value, error = _attempt(loads(order.task, place), cases, line, Sender(line, writes, place), home)
     files: Files = {}
     for path in writes:
         files |= pack(path, place)
@@ -156,10 +154,11 @@ def _apart(node: str, order: Order, line: Line, folder: Path) -> Reply:
 
 
 def _attempt(
-    task: Any, cases: Mapping[str, str], home: Place = lambda path: path
+    task: Any, cases: Mapping[str, str], line: Line, sender: Sender | None = None, home: Place = lambda path: path
 ) -> tuple[bytes | None, Exception | None]:
     """What a task returned, see `Reply.value`, or what it raised; neither where the user has interrupted it."""
-    with Interrupts() as interrupts, places({name: Path(path) for name, path in cases.items()}):
+    named = places({name: Path(path) for name, path in cases.items()})
+    with Interrupts() as interrupts, named, _listening(line, sender):
         try:
             found = task(interrupts)
             return None if found is None else dumps(found, home), None
@@ -195,29 +194,33 @@ class Sender:
 
 
 @contextlib.contextmanager
-def _listening(line: Line, sender: Sender | None = None) -> Iterator[None]:
-    """Inside this context the user's interruption reaches the step as Ctrl-C, and what it saves is sent home."""
-    ended = threading.Event()
+def _listening(line: Line, sender: Sender | None) -> Iterator[None]:
+    """Inside this context the user's interruption reaches the step as Ctrl-C, and what it saves is sent home.
+
+    After its end nothing is sent: what came home later would be older than what the step leaves."""
+    ended, busy = threading.Event(), threading.Lock()
 
     def listen() -> None:
         sent = time.monotonic()
         with contextlib.suppress(ConnectionError):  # the driver has gone, and this process will be ended
             while not ended.is_set():
-                if line.stopped(LISTEN_SECONDS):
-                    if not ended.is_set():
+                stopped = line.stopped(LISTEN_SECONDS)
+                with busy:
+                    if ended.is_set():
+                        return
+                    if stopped:
                         _thread.interrupt_main()
-                    return
-                if sender is not None and time.monotonic() - sent >= SEND_SECONDS:
-                    sender.send()
-                    sent = time.monotonic()
+                        return
+                    if sender is not None and time.monotonic() - sent >= SEND_SECONDS:
+                        sender.send()
+                        sent = time.monotonic()
 
-    thread = threading.Thread(target=listen, daemon=True)
-    thread.start()
+    threading.Thread(target=listen, daemon=True).start()
     try:
         yield
     finally:
-        ended.set()
-        thread.join()
+        with busy:
+            ended.set()
 
 
 @cache

@@ -21,7 +21,7 @@ from iquitos_rl.report.results import read_summary
 from iquitos_rl.runs.folder import SUMMARY
 from iquitos_rl.runs.timings import FILE as TIMINGS
 
-STEP_S = 0.02
+STEP_S = 0.01
 """What a step costs beyond its work: `benchmarks/results/cluster.md`, rounded up."""
 
 

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from iquitos_rl.agents.registry import AGENTS
 from iquitos_rl.cases.plausibility import check_case
 from iquitos_rl.cases.presets import PRESETS
 from iquitos_rl.cases.schema.reader import read_site
-from iquitos_rl.config import RunSettings, Settings, load_settings, shipped_agents
+from iquitos_rl.config import RunSettings, Settings, compared_agents, load_settings
 from iquitos_rl.envs.citylearn.env import resolve_case
 from iquitos_rl.envs.task.objective import Objective, read_tariff
 from iquitos_rl.errors import UserError
@@ -101,9 +100,7 @@ def plan(request: ComparisonRequest) -> Comparison:
         UserError: an agent or a setting is unknown, there is to be none of something, the case does not exist, or
             a year's data are wrong.
     """
-    for name in request.agents:
-        if name not in AGENTS:
-            raise UserError(f"--agents {name}: there are {', '.join(AGENTS)}")
+    agents = compared_agents(request.agents)
     for name, most in (("seeds", 10_000), ("eval_years", 1_000), ("jobs", 1_024)):
         if not 1 <= getattr(request, name) <= most:
             raise UserError(f"--{name.replace('_', '-')} {getattr(request, name)}: at least 1 and at most {most}")
@@ -116,7 +113,6 @@ def plan(request: ComparisonRequest) -> Comparison:
         )
     if request.jobs > 1 or request.cluster is not None:
         flags["threads"] = 1  # each process has a core
-    agents = [name for name in AGENTS if name in request.agents] or shipped_agents()
     settings = load_settings(agents, request.config, flags, request.sets)
     first = settings.run
     output = request.output or OUTPUTS / f"compare-{Path(first.case).name}"
