@@ -257,8 +257,8 @@ def test_a_run_interrupted_while_it_is_judged_is_judged_again(undisturbed, week,
 
         hours = 0
 
-        def check(self, message="interrupted"):
-            if "not evaluated" in message:
+        def check(self, message=None):
+            if "not evaluated" in self.message:
                 self.hours += 1
                 if self.hours == 10:
                     os.kill(os.getpid(), signal.SIGINT)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import scipy.sparse as sparse
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linprog
 
 from iquitos_rl.cases.site import Floats, Ints
+from iquitos_rl.machine.aside import aside
 
 GAP = 1e-6
 """Relative distance from the optimum at which a search over switches ends."""
@@ -67,7 +70,8 @@ class Programme:
         row, column, value = (np.concatenate(parts) for parts in zip(*self._entries))
         matrix = sparse.csr_matrix((value, (row, column)), shape=(self.rows_count, self.variables_count))
         columns = np.concatenate(self._columns)
-        result = linprog(
+        solve = partial(
+            linprog,
             columns[:, 0],
             A_ub=matrix[~equal] if (~equal).any() else None,
             b_ub=right[~equal] if (~equal).any() else None,
@@ -78,6 +82,7 @@ class Programme:
             integrality=self._integrality(),
             options={"mip_rel_gap": GAP} if self._whole else None,
         )
+        result = aside(solve)
         if result.status != 0:
             raise SolverError(f"HiGHS: {result.message}")
         return result.x, float(result.fun) + self.constant

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from iquitos_rl.baselines.months import Month, months_of, run_months
+from iquitos_rl.baselines.months import Month, longest, months_of, run_months
 from iquitos_rl.baselines.rule import Rule, RuleSettings
 from iquitos_rl.cases.site import Site
 from iquitos_rl.cases.tariff import counted
@@ -29,6 +29,7 @@ def record_years(
     settings: TaskSettings,
     device: torch.device | str = "cpu",
     spec: dict[str, Any] | None = None,
+    on_share: Callable[[float], None] = lambda share: None,
 ) -> Trajectory:
     """Let a rule run every month of every year, all of them side by side. Raises UserError: the district engine cannot
     reproduce the site, or the rule cannot act with this task.
@@ -37,9 +38,11 @@ def record_years(
         spec: as in `SiteTask`.
     """
     months = months_of(sites)
+    hours = longest(months)
     env = DistrictSite(sites, len(months), settings, spec, device=device)
     rows: list[tuple[Tensor, ...]] = []
-    for hour in run_months(env, Rule(env.task, rule), months):
+    for k, hour in enumerate(run_months(env, Rule(env.task, rule), months), 1):
+        on_share(k / hours)
         assert env.last_flows is not None
         imported = env.last_flows.net.clamp(min=0) / env.task.hours
         rows.append((*(hour.before[name] for name in BEFORE), hour.step.reward, imported))

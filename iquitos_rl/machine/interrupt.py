@@ -1,7 +1,7 @@
-"""Handles Ctrl-C and SIGTERM with a flag that training checks between two steps.
+"""Handles Ctrl-C and SIGTERM with a flag that training checks between two steps, and that stops other work at once.
 
-An exception inside a step could be caught by a simulator or library; a flag cannot. A second signal ends the process
-at once, which is safe because files are written under a temporary name and then renamed.
+A step must come to its end, since what it did is saved. A second signal ends the process, which is safe because files
+are written under a temporary name and then renamed.
 """
 
 from __future__ import annotations
@@ -40,8 +40,11 @@ def release() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
 
-class Interrupted(Exception):
-    """Raised when the run has stopped at the user's request; `status` is the command's exit status."""
+class Interrupted(BaseException):
+    """Raised when the run has stopped at the user's request; `status` is the command's exit status.
+
+    No `Exception`, so that nobody who handles what a library may raise takes it for that.
+    """
 
     def __init__(self, number: int, message: str) -> None:
         super().__init__(message)
@@ -59,6 +62,7 @@ class Interrupts:
         self.saving = saving
         self.message = "interrupted"
         """What the user reads when nothing more precise is known; a run says here how to resume it."""
+        self._at_once = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
@@ -77,10 +81,25 @@ class Interrupts:
         if self.number is not None:
             raise Interrupted(self.number, message or self.message)
 
+    @contextlib.contextmanager
+    def at_once(self, on: bool = True) -> Iterator[None]:
+        """Inside this context a signal raises `Interrupted` where it arrives: for work that takes long between two
+        checks and that may be cut off anywhere, since files are renamed when they are whole. `on=False` for work
+        inside of it that must come to the end of its step."""
+        before, self._at_once = self._at_once, on
+        try:
+            yield
+        finally:
+            self._at_once = before
+        if before:
+            self.check()
+
     def _note(self, number: int, _: FrameType | None) -> None:
         if self.number is not None:
             os._exit(STATUS + number)
         self.number = number
+        if self._at_once:
+            raise Interrupted(number, self.message)
         with contextlib.suppress(OSError):  # nobody may be listening
             # print is not safe in a handler
             os.write(2, f"\n{self.saving}; interrupt again to stop at once\n".encode())

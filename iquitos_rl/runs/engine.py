@@ -66,7 +66,11 @@ def choose_engine(asked: str, sites: Sequence[Site]) -> tuple[str, str]:
 
 
 def make_engine(
-    settings: RunSettings, sites: Sequence[Site], device: torch.device, rule: RuleSettings | None = None
+    settings: RunSettings,
+    sites: Sequence[Site],
+    device: torch.device,
+    rule: RuleSettings | None = None,
+    check: Check = lambda: None,
 ) -> Engine:
     """The training environments that the settings ask for.
 
@@ -79,7 +83,10 @@ def make_engine(
     """
     name, reason = choose_engine(settings.engine, sites)
     spec = None if settings.continue_from is None else start_spec(place_of(settings.continue_from))
-    trajectory = None if rule is None else record_years(sites, rule, settings.task, device, spec)
+    trajectory = None
+    if rule is not None:
+        with share_bar("record the rule's years", check) as on_share:
+            trajectory = record_years(sites, rule, settings.task, device, spec, on_share=on_share)
     wanted = Wanted(sites, settings.task, settings.num_envs, settings.episode_hours, device, trajectory, spec)
     made = ENGINES.require(name).make(wanted)
     env = made.env

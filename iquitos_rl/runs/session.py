@@ -140,8 +140,9 @@ def train_in(run: Run, settings: Settings, device: torch.device, request: Reques
     if request.quick:
         print("quick: a month in the place of a year, to see how a run goes; its figures say little", flush=True)
     if request.skip_baseline or cores() < 2:
-        return _train_with(None, run, settings, device, request, interrupts, hint)
-    with Pool(1, interrupts, interrupts.message) as helper:
+        with interrupts.at_once():
+            return _train_with(None, run, settings, device, request, interrupts, hint)
+    with Pool(1, interrupts, interrupts.message) as helper, interrupts.at_once():
         return _train_with(helper, run, settings, device, request, interrupts, hint)
 
 
@@ -216,15 +217,13 @@ def _train_and_evaluate(name: str, settings: AgentSettings, output: Path, sessio
     training = Training(name, settings, output, session)
     if session.resume and (stored := _stored_result(output, training)) is not None:
         return stored
-    with session.timings.phase("training"):
+    with session.timings.phase("training"), session.interrupts.at_once(False):
         timing = training.run()
     # What was saved is evaluated, on the CPU: one observation at a time is slower on a GPU than the simulator.
     agent: Any = AGENTS[name].agent.load(output / "policy")
 
-    def check() -> None:
-        session.interrupts.check(f"trained, not evaluated yet; to resume: {session.hint}")
-
-    check()
+    session.interrupts.message = f"trained, not evaluated yet; to resume: {session.hint}"
+    check = session.interrupts.check
     with session.timings.phase("evaluation"):
         result = evaluate_policy(name, agent, session.years.evaluate, settings.run.task, output, check)
     result = result._replace(timing=timing)

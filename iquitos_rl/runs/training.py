@@ -87,7 +87,7 @@ class Training:
         with timings.phase("rule"):
             rule, reason = choose_guidance(settings.run, sites, session.cache, session.interrupts.check)
         with timings.phase("engine"):
-            self.engine: Engine = make_engine(settings.run, sites, device, rule)
+            self.engine: Engine = make_engine(settings.run, sites, device, rule, check=session.interrupts.check)
         engine, hours = self.engine, self.engine.steps_per_year
         self.total = settings.run.steps or (settings.run.episodes or 1) * hours
         guide = "no rule" if rule is None else f"the rule {rule.name}"

@@ -19,6 +19,7 @@ from iquitos_rl.cases.tariff import TARIFF_FILE, read_tariff
 from iquitos_rl.config import RunSettings
 from iquitos_rl.envs.citylearn.env import resolve_case
 from iquitos_rl.errors import UserError
+from iquitos_rl.judging.evaluation import share_bar
 from iquitos_rl.machine.elsewhere import place_of
 from iquitos_rl.machine.files import digest, folder_digest, move_aside, new_folder, write_json, write_text
 from iquitos_rl.machine.inputs import InputError, read_json, read_text
@@ -128,9 +129,17 @@ def prepare_years(
         if helper is not None and len(missing) >= MANY_YEARS:
             later = missing[len(missing) // 2 :]
             helper.submit("years", Step(partial(_build, settings.case, later, overrides, cache)))
-        year = partial(preset_year, settings.case, overrides=overrides, cache=cache, check=check)
-        evaluate = evaluate or year(EVALUATION_YEAR_SEED)
-        return Years(settings.case, [year(seed) for seed in seeds], evaluate, unseen=True)
+        wanted = [*([] if evaluate else [EVALUATION_YEAR_SEED]), *seeds]
+        with share_bar("build the years", check) as on_share:
+            found: dict[int, Path] = {}
+            for seed in wanted:
+                if missing:
+                    on_share(len(found) / len(wanted))
+                found[seed] = preset_year(settings.case, seed, overrides, cache, check)
+            if missing:
+                on_share(1.0)
+        evaluate = evaluate or found[EVALUATION_YEAR_SEED]
+        return Years(settings.case, [found[seed] for seed in seeds], evaluate, unseen=True)
     if settings.case_settings:
         raise UserError(f"case_settings belong to the presets {', '.join(PRESETS)}, not to the folder {settings.case}")
     folders = [resolve_case(case) for case in (settings.case, *settings.more_cases)]
