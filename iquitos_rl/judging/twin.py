@@ -38,9 +38,9 @@ ENVIRONMENTS = 256
 MEASURED_SECONDS = 1.0
 SPACING = 2.0
 """Numbers of single precision between two energies that count as equal: CityLearn takes square roots with `pow`."""
-LEAST_KWH = 1e-5
-"""A smaller energy counts as this one there: what an emptied battery still moves is 1e-17 kWh in one engine and nothing
-in the other."""
+LEAST_KWH = 1e-4
+"""A smaller energy counts as this one there. What an emptied battery still moves is 1e-17 kWh in one engine and nothing
+in the other; what a full one still takes is a difference of two numbers near its capacity, and 3e-12 kWh apart."""
 
 
 PRECISION = {
