@@ -60,7 +60,7 @@ def write_page(folder: Path, summary: Mapping[str, Any], search: Search) -> Path
         .get_template("tuning.html")
         .render(
             summary=summary,
-            name=style.display_name(summary["agent"]),
+            title=f"{summary['case']}: {style.display_name(summary['agent'])} tuned",
             figures=[_figure(folder, *own) for own in figures],
             rows=table(summary, search),
             head=["trial", summary["measure"], "of the training", *(_short(key) for key in search)],

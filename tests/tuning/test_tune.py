@@ -1,4 +1,4 @@
-"""The command from end to end on a short site: what it leaves, goes on with, keeps away from, and refuses."""
+"""`tune` from end to end on a short site: the files it leaves, resuming, the years it may not use, what it refuses."""
 
 import json
 import re
