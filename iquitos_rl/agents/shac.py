@@ -138,6 +138,7 @@ class SHAC(Agent):
             self.optimizers["policy"].step()
             self.train_critic(window)
             self.take_in(window)
+            del window  # before the next one is taken
             self.updates += 1
             yield
             if on_step is not None:
@@ -303,10 +304,13 @@ class SHAC(Agent):
         graph = int(graph_bytes(env) * env.num_envs * c.horizon)
 
         def window() -> object:
-            obs = torch.zeros(env.num_envs * c.horizon, self.spec.obs_dim, device=self.device)
-            seen, following = self.policy.normalise(obs), self.policy.normalise(obs.clone())
-            left = torch.empty(graph, dtype=torch.uint8, device=self.device)
-            return left, self.policy.mean(seen).tanh(), self.target(following)
+            left: list[Tensor] = [torch.empty(graph, dtype=torch.uint8, device=self.device)]
+            # Observations follow from actions, so the critic's layers are kept too although its weights rest.
+            obs = torch.zeros(env.num_envs, self.spec.obs_dim, device=self.device, requires_grad=True)
+            for _ in range(c.horizon):
+                left += self.policy.mean(self.policy.normalise(obs)).tanh(), self.target(self.policy.normalise(obs))
+            loss = torch.stack([x.sum() for x in left[1:]]).sum()
+            return torch.autograd.grad(loss, [*self.trained["policy"], obs])
 
         return {**super().moments(), f"a window of {c.horizon} steps": window}
 

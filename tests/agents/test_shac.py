@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from sites import plain_battery, site_of
+from street import street
 from toy import ToyBattery
 
 from iquitos_rl.agents import SHAC, SHACConfig
@@ -196,10 +197,12 @@ def test_a_policy_is_deterministic_inside_the_space_and_found_again(market, tmp_
     assert np.array_equal(SHAC.load(tmp_path / "policy").predict(obs), action)
 
 
-def test_the_plan_is_the_peak(week_38):
-    env = DistrictSite([read_site(week_38)], 64, TaskSettings(), starts="random", episode_steps=48)
+@pytest.mark.parametrize("buildings", [1, 8])
+def test_the_plan_is_the_peak(week_38, tmp_path, buildings):
+    site = read_site(week_38) if buildings == 1 else street(tmp_path / "street", buildings)
+    env = DistrictSite([site], 64, TaskSettings(), starts="random", episode_steps=24)
     env.reset(seed=0)
-    config = SHACConfig(hidden=(32, 32), horizon=12)
+    config = SHACConfig(hidden=(64, 64), horizon=12)
     plan = fit(SHAC, env, config, Limits(None, 1 << 34, 1 << 34), 0)
     with TensorPeak() as taken:
         SHAC(env, plan.config).learn(64 * 12 * 2)

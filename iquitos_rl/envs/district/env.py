@@ -185,11 +185,17 @@ class DistrictSite(SiteVector):
         state, action = self.physics.fresh(row, row), torch.zeros((count, self.action_dim), device=self.device)
         here = self.physics.row_of(state)
         peak, net = self._start_peak.index_select(0, here), self._start_net.index_select(0, here)
-        if traced:
-            state = mapped(lambda x: x.clone().requires_grad_(x.is_floating_point()), state)
-            action, peak, net = (x.clone().requires_grad_() for x in (action, peak, net))
-        now, _ = self._look(state, peak, net)
-        return lambda: self._advance(state, now, peak, net, action)
+        standing = Standing(state, self._look(state, peak, net)[0], peak, net)
+        if traced:  # of what came before, only that has a gradient which follows from an action
+            action.requires_grad_()
+            standing = self._advance(*standing, action).standing
+
+        def work() -> object:
+            found = self._advance(*standing, action)
+            now = found.standing
+            return (found.obs, found.reward, found.info, now.state, now.net) if traced else found
+
+        return work
 
     def detach(self) -> None:
         standing = Standing(self.physics.state, self._now, self._peak, self._net)
