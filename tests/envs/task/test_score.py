@@ -9,7 +9,7 @@ from thermal_schemas import write_thermal_schema
 
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.envs import CityLearnSite, DistrictSite
-from iquitos_rl.envs.task.score import SCORES, Score, ScoreWeights
+from iquitos_rl.envs.task.score import SCORES, Score, ScoreWeights, above
 from iquitos_rl.envs.task.site_task import TaskSettings
 from iquitos_rl.judging.kpis import evaluate
 from iquitos_rl.judging.series import simulated_series
@@ -104,3 +104,31 @@ def test_the_site_itself_has_the_score_of_no_control(tmp_path):
         score = Score([site], weights._replace(ramping=0.0), 1.0, torch.device("cpu"), torch.float64)
         expected = 1 - weights.ramping - weights.discomfort - weights.resilience - weights.unserved
         assert score.idle([site])[0][:-1].mean() == pytest.approx(expected)
+
+
+def test_a_count_has_a_slope_that_points_inside():
+    """The same numbers with and without autograd, also where a bound is infinitely far."""
+    excess = torch.tensor([-np.inf, -40.0, -0.3, 0.0, 0.3, 40.0], dtype=torch.float64)
+    traced = excess.clone().requires_grad_()
+    counted = above(traced)
+    counted.sum().backward()
+    assert above(excess).tolist() == [0, 0, 0, 0, 1, 1]
+    torch.testing.assert_close(counted.detach(), above(excess))
+    slope = traced.grad
+    assert torch.isfinite(slope).all()
+    assert (slope[1:] > 0).all()
+    assert slope.argmax() == 3
+
+
+def test_discomfort_has_a_gradient_into_the_band(tmp_path):
+    site = read_site(folder_of(tmp_path, True))
+    score = Score([site], ScoreWeights(discomfort=1.0), 1.0, torch.device("cpu"), torch.float64)
+    rows = torch.arange(site.rows)
+    middle = np.stack([np.nanmean(building.set_points, axis=1) for building in site.buildings], axis=-1)
+    nothing = torch.zeros(site.rows, len(site.buildings), dtype=torch.float64)
+    for shift in (-6.0, 6.0):
+        inside = torch.from_numpy(middle + shift).requires_grad_()
+        score.step(rows, nothing, nothing, inside, None).sum().backward()
+        felt = inside.grad[torch.isfinite(inside.grad) & (inside.grad != 0)]
+        assert len(felt) > 0
+        assert (felt * shift > 0).all()
