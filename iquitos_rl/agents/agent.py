@@ -78,6 +78,8 @@ class Agent:
     config_type: ClassVar[type[AgentConfig]]
     advice: ClassVar[str]
     """Which settings to lower where memory is short."""
+    holes: ClassVar[float] = 0.0
+    """On a CPU, what the C library's heap takes on top of each byte that the agent's largest moment keeps."""
     not_portable: ClassVar[dict[str, Any]] = {}
     """Settings that say nothing about a policy and may not be possible elsewhere, and what is saved in their place."""
 

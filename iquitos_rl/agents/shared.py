@@ -98,18 +98,20 @@ class Shared(nn.Module):
         own = padded.index_select(1, self.own).view(len(obs), self.count, -1)
         same = padded.index_select(1, self.same)
         facts = ((self.facts - self.mean) * self.scale).clamp(-FACT_CLIP, FACT_CLIP)
-        x = self.times(own, of_columns.index_select(1, self.of_own)) + self.times(facts, of_facts)
-        x = x + (self.times(same, of_columns.index_select(1, self.of_same)) + biases[0]).unsqueeze(1)
+        # What is added in place is never kept twice: neither for the backward pass nor as a hole in the heap.
+        x = self.times(own, of_columns.index_select(1, self.of_own)).add_(self.times(facts, of_facts))
+        x.add_((self.times(same, of_columns.index_select(1, self.of_same)) + biases[0]).unsqueeze(1))
         if more is not None:
-            x = x + self.times(more, of_more)
+            x.add_(self.times(more, of_more))
         x = self.active(x)
         of_each, of_mean = weights[1].chunk(2, 1)
         last = len(weights) - 1
-        y = self.times(x, of_each, last == 1) + (self.times(x.mean(1), of_mean, last == 1) + biases[1]).unsqueeze(1)
+        y = self.times(x, of_each, last == 1)
+        y.add_((self.times(x.mean(1), of_mean, last == 1) + biases[1]).unsqueeze(1))
         for k in range(2, len(weights)):
             if len(self.norms):
                 y = F.layer_norm(y, y.shape[-1:], *self.norms[2 * k - 4 : 2 * k - 2])
-            y = self.times(self.active(y), weights[k], k == last) + biases[k]
+            y = self.times(self.active(y), weights[k], k == last).add_(biases[k])
         return y
 
     def times(self, x: Tensor, weight: Tensor, last: bool = False) -> Tensor:
@@ -119,7 +121,8 @@ class Shared(nn.Module):
         return F.linear(x.to(torch.bfloat16), weight.to(torch.bfloat16)).float()
 
     def active(self, x: Tensor) -> Tensor:
-        return x.relu() if self.activation == "relu" else x.tanh()
+        """In place."""
+        return x.relu_() if self.activation == "relu" else x.tanh_()
 
 
 class SharedActor(nn.Module):

@@ -38,6 +38,7 @@ state that it is joined from, the state before it is scaled) and so many times t
 ENGINE_GRAPHS, GRAPH_STATES = 4, 6
 """Captured functions of the district engine (act, step, reset, observe; see `GuidedSite.capture`), and how many times
 its state they keep together, their arguments included."""
+HOLES = "holes in the heap"
 CHOSEN = "placement", "storage", "buffer_size", "micro_batch"
 """Settings shown below the table, where an agent has them."""
 TITLES: dict[Where, tuple[str, str]] = {
@@ -199,6 +200,8 @@ def _items(
     moments = {**found.moments, STEP: found.moments[STEP] + step}
     largest = max(moments, key=lambda name: moments[name])
     held = {**found.agent.held(), largest: moments[largest]}
+    if not on_gpu:
+        held[HOLES] = int(found.agent.holes * moments[largest])
     if graphs:  # each keeps for itself whatever its capture allocated
         sizes, engine = len(found.agent.batches()), ENGINE_GRAPHS * (state > 0)
         name = f"{sizes * len(found.agent.gradients) + engine} CUDA graphs"

@@ -40,6 +40,7 @@ def plan_agent(
     Raises:
         DoesNotFitError: nothing fits; the closest plan is printed to standard error.
     """
+    agent = AGENTS[algorithm].agent  # before memory is measured: its libraries count as taken
     process = process_bytes(device)
     measured = measured_limits(device, process)
     context = context_bytes(device) if device.type == "cuda" else None
@@ -47,7 +48,7 @@ def plan_agent(
         measured.device if device_memory is None else device_memory, measured.ram if ram is None else ram, measured.disk
     )
     try:
-        return fit(AGENTS[algorithm].agent, env, config, limits, process, context)
+        return fit(agent, env, config, limits, process, context)
     except DoesNotFitError as error:
         print(error.plan.table(), file=sys.stderr, flush=True)
         raise
