@@ -2,10 +2,11 @@
 
     python benchmarks/challenge.py FOLDER [--judge FOLDER ...] --output FOLDER [--agents shac] [--seeds 1]
 
-The objective is the challenge's score, and settings are those of `configs/challenge/`, chosen on the data that is
+The objective is the challenge's score, and settings are those of `configs/challenge/YEAR/`, chosen on the data that is
 trained on. One network acts for every building, so other data sets may have other buildings and another number of
-them; nothing is trained again. Less is better, and 1 is the same site without control. Rows that are in the output
-already are kept.
+them; nothing is trained again. Less is better. Cost, carbon, ramping, load factor and peak are 1 where nothing is
+controlled; discomfort is the share of occupied hours more than the band away from the set-point. Rows that are in the
+output already are kept.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -27,6 +29,7 @@ from iquitos_rl.cases.site import Site
 from iquitos_rl.config import config_folder, load_settings
 from iquitos_rl.envs.task.objective import ObjectiveSettings
 from iquitos_rl.envs.task.site_task import TaskSettings
+from iquitos_rl.judging.challenges import KPIS_2021
 from iquitos_rl.judging.evaluation import evaluate_policy
 from iquitos_rl.judging.references import Reference, judge, learn
 from iquitos_rl.judging.scores import KPI, SCORES, fitting_score
@@ -35,8 +38,9 @@ from iquitos_rl.machine.facts import machine, versions
 from iquitos_rl.machine.files import write_json, write_text
 from iquitos_rl.runs.engine import choose_guidance, make_engine
 
-RULES = ("self-consumption",)
-"""The best of the rules on the data sets of 2022; no control is 1 by definition."""
+RULES = ("uncontrolled", "self-consumption")
+"""What happens by itself, which is 1 by definition where no devices heat or cool, and the best of the rules on the data
+sets of 2022."""
 PRESETS = {"2020": "challenge-2021", "2021": "challenge-2021", "2022": "challenge-2022", "2023": "challenge-2023"}
 PARTS = {
     "cost_total": "cost",
@@ -44,6 +48,8 @@ PARTS = {
     "ramping_average": "ramping",
     "monthly_one_minus_load_factor_average": "1 - load factor",
     "daily_peak_average": "daily peak",
+    "all_time_peak_average": "highest peak",
+    "electricity_consumption_total": "import",
     "discomfort_proportion": "discomfort",
 }
 
@@ -55,7 +61,7 @@ def task_of(site: Site) -> TaskSettings:
 
 
 def train(name: str, site: Site, seed: int, cache: Path) -> tuple[Any, dict[str, float]]:
-    file = config_folder() / "challenge" / f"{name}.yaml"
+    file = config_folder() / "challenge" / str(fitting_score(site)) / f"{name}.yaml"
     settings = load_settings([name], file).agents[name]
     run = settings.run.model_copy(update={"task": task_of(site), "engine": "district"})
     run = run.model_copy(update={"episode_hours": min(run.episode_hours, site.rows - 2)})
@@ -69,8 +75,15 @@ def train(name: str, site: Site, seed: int, cache: Path) -> tuple[Any, dict[str,
 
 
 def row(figures: dict[str, float], **more: float) -> dict[str, float]:
+    if "score_2021" in figures:  # on the scale of no control, without the carbon that 2021 added
+        five = {"score_2020": fmean(figures[f"{KPI}{name}"] for name in KPIS_2021[:5])}
+        figures = {**figures, **five}
     kept = {key: figures[key] for key in ("bill", *SCORES, *(f"{KPI}{part}" for part in PARTS)) if key in figures}
     return {**kept, **more}
+
+
+def mean_of(runs: list[dict[str, float]]) -> dict[str, float]:
+    return {key: fmean(own[key] for own in runs) for key in runs[0]}
 
 
 def as_markdown(result: dict[str, Any]) -> str:
@@ -81,10 +94,11 @@ def as_markdown(result: dict[str, Any]) -> str:
         parts = [part for part in PARTS if any(f"{KPI}{part}" in own for own in found)]
         table = [["controller", "seed", *(SCORES[key] for key in scores), *(PARTS[part] for part in parts), "CPU s"]]
         for name, runs in rows.items():
-            for own in runs:
+            for own in [*runs, *([mean_of(runs)] if len(runs) > 1 else [])]:
                 values = [own.get(key) for key in (*scores, *(f"{KPI}{part}" for part in parts))]
                 cells = ["" if value is None else f"{value:.3f}" for value in values]
                 seed, spent = (f"{own[key]:.0f}" if key in own else "" for key in ("seed", "cpu_s"))
+                seed = seed if len(runs) == 1 or own in runs else f"mean of {len(runs)}"
                 table.append([name, seed, *cells, spent])
         blocks.append(f"## {judged}\n\n{markdown_table(table)}")
     text = __doc__.split("\n\n", 2)[2].strip().replace("\n", " ")
