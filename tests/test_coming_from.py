@@ -51,6 +51,14 @@ def test_cleanrls_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert len(capsys.readouterr().out.splitlines()) == 4
 
 
+def test_buildings_as_agents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, week_38: Path) -> None:
+    pytest.importorskip("pettingzoo")
+    (tmp_path / "my_case").symlink_to(week_38)
+    found = run("PettingZoo", tmp_path, monkeypatch)
+    assert found["actions"]
+    assert set(found["truncations"].values()) == {True}
+
+
 def test_every_setting_that_is_named_exists() -> None:
     named = set(re.findall(r"`([a-z_]+)(?:=[^`]*)?`", "".join(re.findall(r"\|([^|\n]*)\|\n", PAGE))))
     known = {*SACConfig.model_fields, *PPOConfig.model_fields, *A2CConfig.model_fields}
