@@ -59,6 +59,15 @@ def test_buildings_as_agents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, we
     assert set(found["truncations"].values()) == {True}
 
 
+def test_a_recorded_year(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, week_38: Path) -> None:
+    pytest.importorskip("minari")
+    pytest.importorskip("h5py")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
+    (tmp_path / "my_case").symlink_to(week_38)
+    dataset = run("Minari", tmp_path, monkeypatch)["dataset"]
+    assert (dataset.total_episodes, dataset.total_steps) == (1, 167)
+
+
 def test_every_setting_that_is_named_exists() -> None:
     named = set(re.findall(r"`([a-z_]+)(?:=[^`]*)?`", "".join(re.findall(r"\|([^|\n]*)\|\n", PAGE))))
     known = {*SACConfig.model_fields, *PPOConfig.model_fields, *A2CConfig.model_fields}
