@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from iquitos_rl.agents.a2c import A2C
     from iquitos_rl.agents.agent import Agent, load_agent
-    from iquitos_rl.agents.callbacks import Callback, Evaluate, SaveEvery, StopEarly
+    from iquitos_rl.agents.callbacks import Callback, Evaluate, SaveEvery, StopEarly, Write
     from iquitos_rl.agents.configs import A2CConfig, PPOConfig, SACConfig, SHACConfig
     from iquitos_rl.agents.evaluating import Episodes, evaluate_policy, run_episodes
     from iquitos_rl.agents.ppo import PPO
@@ -32,6 +32,7 @@ __all__ = [
     "SHACConfig",
     "SaveEvery",
     "StopEarly",
+    "Write",
     "evaluate_policy",
     "load_agent",
     "run_episodes",
@@ -39,7 +40,7 @@ __all__ = [
 MODULES = {
     "AGENTS": "registry",
     "load_agent": "agent",
-    **dict.fromkeys(("Callback", "Evaluate", "SaveEvery", "StopEarly"), "callbacks"),
+    **dict.fromkeys(("Callback", "Evaluate", "SaveEvery", "StopEarly", "Write"), "callbacks"),
     **dict.fromkeys(("Episodes", "evaluate_policy", "run_episodes"), "evaluating"),
 }
 
