@@ -147,7 +147,7 @@ def compared_agents(names: Sequence[str]) -> list[str]:
 
 
 def _partial(name: str) -> bool:
-    return AGENTS[name].differentiates
+    return AGENTS[name].differentiates or AGENTS[name].named_only
 
 
 def load_settings(
