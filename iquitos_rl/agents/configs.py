@@ -188,7 +188,11 @@ PPO_SEARCH: Search = {
     "agent.epochs": Between(1, 10),
     "agent.batch_size": OneOf((1024, 2048, 4096, 8192)),
 }
-RECURRENT_PPO_SEARCH: Search = {**PPO_SEARCH, "agent.memory": OneOf((32, 64, 128))}
+RECURRENT_PPO_SEARCH: Search = {
+    **PPO_SEARCH,
+    "agent.memory": OneOf((32, 64, 128)),
+    "agent.hidden": OneOf(((32,), (64,), (128,))),
+}
 SAC_SEARCH: Search = {
     "agent.learning_rate": Between(1e-4, 3e-3, log=True),
     "agent.gamma": Between(0.9, 0.999),
