@@ -19,6 +19,7 @@ from iquitos_rl.assignments import MANY, Layer, merge, parse_assignments, read_y
 from iquitos_rl.envs.engines import ENGINES
 from iquitos_rl.envs.task.settings import TaskSettings
 from iquitos_rl.errors import UserError
+from iquitos_rl.writers.registry import WRITERS
 
 ALL = "all"
 """In the place of an agent's name: every agent that has a shipped YAML file."""
@@ -73,6 +74,10 @@ class RunSettings(BaseModel):
     )
     seed: int = Field(0, ge=0, lt=2**31, description="start of every random sequence of the training")
     checkpoint_minutes: float = Field(10, ge=0, le=1e6, description="time between checkpoints; 0 for one at every step")
+    writers: tuple[Annotated[str, WRITERS.named()], ...] = Field(
+        (), description="where metrics go besides metrics.csv and TensorBoard: wandb, mlflow, trackio"
+    )
+    project: str = Field("iquitos_rl", min_length=1, description="the project's name there")
     task: TaskSettings = TaskSettings()
 
 
@@ -142,7 +147,7 @@ def compared_agents(names: Sequence[str]) -> list[str]:
 
 
 def _partial(name: str) -> bool:
-    return AGENTS[name].differentiates
+    return AGENTS[name].differentiates or AGENTS[name].named_only
 
 
 def load_settings(

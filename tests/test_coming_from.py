@@ -35,10 +35,37 @@ def test_the_same_task_in_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert (tmp_path / "best" / "policy.json").is_file()
 
 
+def test_its_agents_on_the_district_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, week_38: Path) -> None:
+    pytest.importorskip("stable_baselines3")
+    monkeypatch.setitem(sys.modules, "gym", None)
+    (tmp_path / "my_case").symlink_to(week_38)
+    model = run("stable-baselines3 on the district engine", tmp_path, monkeypatch)["model"]
+    assert model.num_timesteps == 1_024
+    assert {episode["l"] for episode in model.ep_info_buffer} <= set(range(1, 25))
+    assert len(model.ep_info_buffer) > 16
+
+
 def test_cleanrls_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     agent = run("CleanRL's environments, iquitos_rl's PPO", tmp_path, monkeypatch)["agent"]
     assert agent.steps == 2_048
     assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+def test_buildings_as_agents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, week_38: Path) -> None:
+    pytest.importorskip("pettingzoo")
+    (tmp_path / "my_case").symlink_to(week_38)
+    found = run("PettingZoo", tmp_path, monkeypatch)
+    assert found["actions"]
+    assert set(found["truncations"].values()) == {True}
+
+
+def test_a_recorded_year(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, week_38: Path) -> None:
+    pytest.importorskip("minari")
+    pytest.importorskip("h5py")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
+    (tmp_path / "my_case").symlink_to(week_38)
+    dataset = run("Minari", tmp_path, monkeypatch)["dataset"]
+    assert (dataset.total_episodes, dataset.total_steps) == (1, 167)
 
 
 def test_every_setting_that_is_named_exists() -> None:

@@ -34,6 +34,7 @@ LAYERS = (
     ("memory",),
     ("baselines",),
     ("checkpoints",),
+    ("writers",),
     ("agents",),
     ("config",),
     ("judging",),

@@ -9,7 +9,9 @@ import pytest
 from short_case import shorten
 
 from iquitos_rl import evaluate, train
-from iquitos_rl.agents import AGENTS
+from iquitos_rl.agents import AGENTS, load_agent
+from iquitos_rl.baselines.guided import controller
+from iquitos_rl.envs import CityLearnSite
 from iquitos_rl.runs import request, session
 
 pytestmark = pytest.mark.usefixtures("without_drawings")
@@ -66,6 +68,23 @@ def test_a_run_leaves_everything_it_promises(finished):
     assert metrics.step.iloc[-1] == 167
     assert (finished / "policy" / "policy.safetensors").is_file()
     assert list((finished / "tensorboard").iterdir())
+
+
+def test_a_policy_with_a_memory_is_judged_as_it_acts(finished, week_38):
+    """Trained, evaluated on CityLearn, and stepped by hand: the same hours."""
+    output = finished.parent / "recurrent"
+    sets = [f"--set=agent.{key}" for key in ("horizon=12", "sequence=6", "batch_size=48", "memory=8", "hidden=[8]")]
+    arguments = ["recurrent_ppo", "--case", str(week_38), "--steps", "96", "--num-envs", "4", "--output", str(output)]
+    assert train.main([*arguments, "--skip-baseline", *sets]) == 0
+    agent = load_agent(output / "policy")
+    env = CityLearnSite([week_38], spec=agent.spec.environment)
+    act, (obs, _), actions, ended = controller(agent, env.task), env.reset(), [], False
+    while not ended:
+        actions.append(act(obs))
+        obs, _, _, ended, _ = env.step(actions[-1])
+    trace = pd.read_csv(output / "trace_recurrent_ppo.csv").filter(like="action/")
+    np.testing.assert_allclose(trace.to_numpy(), np.stack(actions), rtol=1e-5, atol=1e-6)
+    assert agent.remembered.abs().max() > 0
 
 
 def test_reductions_follow_from_the_two_columns(finished):

@@ -1,4 +1,4 @@
-"""SAC, PPO, A2C and SHAC."""
+"""SAC, PPO, recurrent PPO, A2C and SHAC."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from iquitos_rl.agents.a2c import A2C
     from iquitos_rl.agents.agent import Agent, load_agent
-    from iquitos_rl.agents.callbacks import Callback, Evaluate, SaveEvery, StopEarly
-    from iquitos_rl.agents.configs import A2CConfig, PPOConfig, SACConfig, SHACConfig
+    from iquitos_rl.agents.callbacks import Callback, Evaluate, SaveEvery, StopEarly, Write
+    from iquitos_rl.agents.configs import A2CConfig, PPOConfig, RecurrentPPOConfig, SACConfig, SHACConfig
     from iquitos_rl.agents.evaluating import Episodes, evaluate_policy, run_episodes
     from iquitos_rl.agents.ppo import PPO
+    from iquitos_rl.agents.recurrent_ppo import RecurrentPPO
     from iquitos_rl.agents.registry import AGENTS
     from iquitos_rl.agents.sac import SAC
     from iquitos_rl.agents.shac import SHAC
@@ -28,18 +29,22 @@ __all__ = [
     "Episodes",
     "Evaluate",
     "PPOConfig",
+    "RecurrentPPO",
+    "RecurrentPPOConfig",
     "SACConfig",
     "SHACConfig",
     "SaveEvery",
     "StopEarly",
+    "Write",
     "evaluate_policy",
     "load_agent",
     "run_episodes",
 ]
 MODULES = {
     "AGENTS": "registry",
+    "RecurrentPPO": "recurrent_ppo",
     "load_agent": "agent",
-    **dict.fromkeys(("Callback", "Evaluate", "SaveEvery", "StopEarly"), "callbacks"),
+    **dict.fromkeys(("Callback", "Evaluate", "SaveEvery", "StopEarly", "Write"), "callbacks"),
     **dict.fromkeys(("Episodes", "evaluate_policy", "run_episodes"), "evaluating"),
 }
 

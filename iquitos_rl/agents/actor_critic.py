@@ -101,6 +101,10 @@ class ActorCritic(nn.Module):
         """Actions (N, A) for raw observations (N, D), the mean ones without a generator. Not clipped, dead ones 0."""
         normalised, live = self.normalise(obs), self.live(obs)
         output = self.mean(normalised) if parts is None else parts.map(self.mean, normalised)
+        return self.chosen(output, live, generator)
+
+    def chosen(self, output: Tensor, live: Tensor | None, generator: Generator | None) -> Tensor:
+        """Actions (N, A) by what `mean` returns, the mean or likeliest ones without a generator."""
         if generator is not None:
             return self.sample(output, live, generator)
         return live_only(output, live) if self.choices is None else categorical.mode(output, self.choices)

@@ -168,8 +168,13 @@ class Agent:
         raise NotImplementedError
 
     def act(self, obs: Tensor, generator: Generator | None) -> Tensor:
-        """Actions (B, A) for observations (B, D), drawn with the generator or, without one, the policy's best."""
+        """Actions (B, A) for observations (B, D), drawn with the generator or, without one, the policy's best. A policy
+        with a memory takes the rows for the same environments as in the call before."""
         raise NotImplementedError
+
+    def forget(self, ended: Tensor | None = None) -> None:
+        """New episodes begin in the environments that `act` is for: those where `ended` (B,) is true, or all. Only
+        policies with a memory need to know."""
 
     def example(self) -> tuple[Any, ...]:
         """Arguments of a gradient's loss that take as much memory as an update's, whatever their values."""
@@ -327,6 +332,9 @@ class Agent:
     @with_own_defaults
     def predict(self, obs: Any, deterministic: bool = True, **unknown: Any) -> Any:
         """What to do in the environment where it shows an observation, or at each of a batch of B.
+
+        An agent with a memory (`RecurrentPPO`) must be asked in every step, and told with `forget` where an episode
+        begins.
 
         Returns:
             The action alone, as the environment takes it and always inside its space: an integer for Discrete, an

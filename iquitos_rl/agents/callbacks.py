@@ -17,6 +17,7 @@ from iquitos_rl.agents.evaluating import Episodes, run_episodes
 from iquitos_rl.agents.progress import Progress
 from iquitos_rl.envs.gym.adapter import as_vector
 from iquitos_rl.errors import UserError
+from iquitos_rl.writers.registry import Writer
 
 if TYPE_CHECKING:
     from iquitos_rl.agents.agent import Agent
@@ -105,6 +106,23 @@ class StopEarly(Callback):
         self._best = max(self._best, episodes.mean)
         if episodes.mean >= self.at_return or (self.patience is not None and self._without >= self.patience):
             agent.stop()
+
+
+class Write(Callback):
+    """Gives every report and evaluation to a writer: `iquitos_rl.writers.wandb.WandB`, `mlflow.MLflow`,
+    `trackio.Trackio`, or `iquitos_rl.report.metrics.MetricsWriter`, which writes CSV and TensorBoard. The writer is the
+    caller's to close."""
+
+    def __init__(self, writer: Writer) -> None:
+        self.writer = writer
+
+    def on_log(self, agent: Agent, progress: Progress) -> None:
+        self.writer.write(progress.steps, {**progress.metrics, "updates": float(progress.updates)})
+
+    def on_evaluation(self, agent: Agent, steps: int, episodes: Episodes) -> None:
+        length = sum(episodes.lengths) / len(episodes.lengths)
+        metrics = {"return": episodes.mean, "return_std": episodes.std, "length": length}
+        self.writer.write(steps, {f"evaluation/{name}": value for name, value in metrics.items()})
 
 
 class SaveEvery(Callback):

@@ -15,7 +15,7 @@ from iquitos_rl.agents.gae import gae
 from iquitos_rl.agents.normalisation import RewardScaler
 from iquitos_rl.agents.progress import EpisodeTracker
 from iquitos_rl.buffers.rollout import Rollout
-from iquitos_rl.envs.vector import VectorEnv, within
+from iquitos_rl.envs.vector import StepResult, VectorEnv, within
 from iquitos_rl.errors import UserError
 from iquitos_rl.memory.recovery import Parts
 
@@ -151,12 +151,13 @@ class Collector:
             assert self.obs is not None
             live = policy.live(self.obs)
             stored = self._encode(self.obs)
-            # Of what is stored: the update starts from a ratio of one.
-            mean = self.parts.map(policy.mean, stored.float())
-            action = policy.sample(mean, live, self.generator)
-            log_prob = policy.log_prob(action, mean, live)
+            output = self.output(stored.float())  # of what is stored: the update starts from a ratio of one
+            action = policy.sample(output, live, self.generator)
+            log_prob = policy.log_prob(action, output, live)
             step = take_step(self.env, within(action, self.env.choices), self.device)
-            rollout.add(stored, action, log_prob, live, step, self._encode(step.next_obs))
+            final = self._encode(step.next_obs)
+            rollout.add(stored, action, log_prob, live, step, final)
+            self.stepped(step, final)
             self.tracker.update(step)
             self.obs = self.receive(step.obs)
             if on_step is not None:
@@ -168,6 +169,13 @@ class Collector:
         batch = self._estimate(last_obs)
         rollout.clear()  # its tensors stay as they are until the next `collect`
         return batch
+
+    def output(self, obs: Tensor) -> Tensor:
+        """What the policy draws actions from, for observations (E, D) as they are stored."""
+        return self.parts.map(self.policy.mean, obs)
+
+    def stepped(self, step: StepResult, final: Tensor) -> None:
+        """Called after each step, with its true successors (E, D) as they are stored."""
 
     @torch.no_grad()
     def rehearse_values(self) -> None:
@@ -215,14 +223,20 @@ class Collector:
         if self.scaler is not None:
             self.scaler.update(reward, rollout.terminated | rollout.truncated)
             reward = self.scaler(reward)
-        value = self._values(rollout.obs.flatten(0, 1)).view_as(reward)
+        value, next_value = self.values(last_obs)
+        advantage = gae(reward, value, next_value, rollout.terminated, rollout.truncated, self.gamma, self.gae_lambda)
+        estimates = {"value": value, "advantage": advantage, "returns": advantage + value}
+        return self.stored()._replace(**{name: x.flatten() for name, x in estimates.items()})
+
+    def values(self, last_obs: Tensor) -> tuple[Tensor, Tensor]:
+        """Of a full rollout's observations and of the actions' true successors, (T, E) each."""
+        rollout = self.rollout
+        value = self._values(rollout.obs.flatten(0, 1)).view_as(rollout.reward)
         next_value = torch.cat([value[1:], self._values(last_obs)[None]])
         final_obs, row = rollout.final_rows()
         if final_obs.shape[0]:
             next_value = torch.where(row >= 0, self._values(final_obs)[row.clamp(min=0)], next_value)
-        advantage = gae(reward, value, next_value, rollout.terminated, rollout.truncated, self.gamma, self.gae_lambda)
-        estimates = {"value": value, "advantage": advantage, "returns": advantage + value}
-        return self.stored()._replace(**{name: x.flatten() for name, x in estimates.items()})
+        return value, next_value
 
     def _values(self, obs: Tensor) -> Tensor:
         return self.value_parts.map(lambda part: self.policy.value(part.float()), obs)

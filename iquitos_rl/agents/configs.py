@@ -115,6 +115,33 @@ class PPOConfig(OnPolicyConfig):
     normalise_advantage: bool = Field(True, description="Zero mean and unit deviation in every minibatch.")
 
 
+class RecurrentPPOConfig(PPOConfig):
+    """Settings of recurrent PPO. Steps are transitions of one environment: a step of E environments counts E."""
+
+    memory: int = Field(64, ge=1, le=65_536, description="Units of the GRU, of actor and critic each.")
+    hidden: Hidden = Field((64,), description="Widths of the layers behind the GRU.")
+    horizon: int = Field(256, ge=1, le=MANY, description="Steps of every environment between updates.")
+    sequence: int | None = Field(
+        32, ge=1, le=MANY, description="Steps that gradients flow back through, a part of horizon; null for all of it."
+    )
+    batch_size: int = Field(128, ge=2, le=MANY, description="Transitions per optimiser step, in whole sequences.")
+    micro_batch: int | None = Field(
+        None, ge=1, le=MANY, description="Most sequences per backward pass; null for the batch."
+    )
+    shared: Literal[False] = Field(False, description="A site is taken as a whole, not building by building.")
+
+    @property
+    def length(self) -> int:
+        """Steps of a sequence."""
+        return self.sequence or self.horizon
+
+    @model_validator(mode="after")
+    def _whole_sequences(self) -> RecurrentPPOConfig:
+        if self.horizon % self.length:
+            raise ValueError(f"horizon {self.horizon} is not a multiple of sequence {self.length}")
+        return self
+
+
 class A2CConfig(OnPolicyConfig):
     """Settings of A2C. Steps are transitions of one environment: a step of E environments counts E."""
 
@@ -161,6 +188,11 @@ PPO_SEARCH: Search = {
     "agent.epochs": Between(1, 10),
     "agent.batch_size": OneOf((1024, 2048, 4096, 8192)),
 }
+RECURRENT_PPO_SEARCH: Search = {
+    **PPO_SEARCH,
+    "agent.memory": OneOf((32, 64, 128)),
+    "agent.hidden": OneOf(((32,), (64,), (128,))),
+}
 SAC_SEARCH: Search = {
     "agent.learning_rate": Between(1e-4, 3e-3, log=True),
     "agent.gamma": Between(0.9, 0.999),
@@ -187,5 +219,13 @@ SHAC_SEARCH: Search = {
 }
 SAC = AgentEntry("iquitos_rl.agents.sac:SAC", SACConfig, "SAC", "#0072B2", search=SAC_SEARCH)
 PPO = AgentEntry("iquitos_rl.agents.ppo:PPO", PPOConfig, "PPO", "#D55E00", search=PPO_SEARCH)
+RECURRENT_PPO = AgentEntry(
+    "iquitos_rl.agents.recurrent_ppo:RecurrentPPO",
+    RecurrentPPOConfig,
+    "recurrent PPO",
+    "#E69F00",
+    named_only=True,
+    search=RECURRENT_PPO_SEARCH,
+)
 A2C = AgentEntry("iquitos_rl.agents.a2c:A2C", A2CConfig, "A2C", "#56B4E9", search=ON_POLICY_SEARCH)
 SHAC = AgentEntry("iquitos_rl.agents.shac:SHAC", SHACConfig, "SHAC", "#882255", differentiates=True, search=SHAC_SEARCH)

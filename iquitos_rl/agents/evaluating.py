@@ -69,6 +69,7 @@ def run_episodes(
         found: list[list[tuple[float, int]]] = [[] for _ in shares]
         running = torch.zeros(2, vector.num_envs, dtype=torch.float64)
         obs = vector.reset(seed_of(seed))
+        acting.forget()
         while any(len(done) < share for done, share in zip(found, shares)):
             action = acting.act(obs.to(agent.device), generator)
             step = vector.step(within(action, vector.choices).to(vector.device))
@@ -78,6 +79,8 @@ def run_episodes(
                 if len(found[i]) < shares[i]:
                     found[i].append((float(running[0, i]), int(running[1, i])))
             running[:, ended] = 0
+            acting.forget(ended.to(agent.device))
+        acting.forget()
     if agent.env is not None and _same(vector, agent.env):
         agent.leave_episodes()
     every = [episode for done in found for episode in done]

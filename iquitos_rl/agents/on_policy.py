@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from iquitos_rl.agents.actor_critic import ActorCritic
 from iquitos_rl.agents.agent import Agent, OnStep, trainable
 from iquitos_rl.agents.collector import ESTIMATE_BYTES, Batch, Collector
-from iquitos_rl.agents.compiled import Gradient, Loss
+from iquitos_rl.agents.compiled import Gradient, Loss, rows_of
 from iquitos_rl.agents.configs import OnPolicyConfig as OnPolicyConfig
 from iquitos_rl.agents.gae import explained_variance
 from iquitos_rl.buffers.placement import Item
@@ -67,7 +67,31 @@ class OnPolicy(Agent):
     def build(self, actor: nn.Module | None, critic: nn.Module | None) -> None:
         """See `Agent.build`."""
         c = self.config
-        self.policy = ActorCritic(
+        self.policy = self.make_policy(actor, critic).to(self.device)
+        self.networks = self.policy
+        self.spawn(*self.random_for)
+        parameters = trainable(self.policy)
+        self.optimizer = self.make_optimizer(parameters)
+        self.optimizers = {"policy": self.optimizer}
+        self.gradients = {"policy": Gradient(self.loss(), parameters, c.compile, self.device)}
+        self._recent: list[tuple[Tensor, Tensor]] = []
+        """Values and returns of the rollouts since the last report."""
+        if self.env is not None:
+            self.collector = self.make_collector(
+                horizon=c.horizon,
+                gamma=c.gamma,
+                gae_lambda=c.gae_lambda,
+                scale_rewards=c.scale_rewards,
+                storage=torch.uint8 if len(self.env.byte_columns) == self.env.obs_dim else storage_type(c.storage),
+                seed=self.seed,
+                generator=self.generators["act"],
+            )
+            self.tracker = self.collector.tracker
+
+    def make_policy(self, actor: nn.Module | None, critic: nn.Module | None) -> ActorCritic:
+        """The networks, of which some may be the user's."""
+        c = self.config
+        return ActorCritic(
             self.spec,
             c.hidden,
             c.activation,
@@ -78,28 +102,11 @@ class OnPolicy(Agent):
             actor=actor,
             critic=critic,
             features=self.features,
-        ).to(self.device)
-        self.networks = self.policy
-        self.spawn(*self.random_for)
-        parameters = trainable(self.policy)
-        self.optimizer = self.make_optimizer(parameters)
-        self.optimizers = {"policy": self.optimizer}
-        self.gradients = {"policy": Gradient(self.loss(), parameters, c.compile, self.device)}
-        self._recent: list[tuple[Tensor, Tensor]] = []
-        """Values and returns of the rollouts since the last report."""
-        if self.env is not None:
-            self.collector = Collector(
-                self.env,
-                self.policy,
-                horizon=c.horizon,
-                gamma=c.gamma,
-                gae_lambda=c.gae_lambda,
-                scale_rewards=c.scale_rewards,
-                storage=torch.uint8 if len(self.env.byte_columns) == self.env.obs_dim else storage_type(c.storage),
-                seed=self.seed,
-                generator=self.generators["act"],
-            )
-            self.tracker = self.collector.tracker
+        )
+
+    def make_collector(self, **settings: Any) -> Collector:
+        """What fills the rollouts."""
+        return Collector(self.environment(), self.policy, **settings)
 
     def rounds(self, total_steps: int, on_step: OnStep) -> Iterator[None]:
         """A rollout, then the updates from it; the step size falls over the announced steps."""
@@ -120,13 +127,13 @@ class OnPolicy(Agent):
         """See `Agent.updates_by`; one for each rollout."""
         return math.ceil(steps / self.round_steps())
 
-    def gradient(self, batch: Batch) -> dict[str, Tensor]:
-        """Set the gradient of a batch's loss, as many transitions at a time as memory allows; returns its metrics."""
-        return self.micro_batch.run(batch.size, partial(self.gradients["policy"].set, (batch,)))
+    def gradient(self, *arguments: Any) -> dict[str, Tensor]:
+        """Set the gradient of the loss of a batch, as many rows at a time as memory allows; returns its metrics."""
+        return self.micro_batch.run(rows_of(arguments), partial(self.gradients["policy"].set, arguments))
 
-    def clipped_gradient(self, batch: Batch) -> dict[str, Tensor]:
+    def clipped_gradient(self, *arguments: Any) -> dict[str, Tensor]:
         """The same, shortened to `max_grad_norm`, and the metrics counted."""
-        metrics = self.gradient(batch)
+        metrics = self.gradient(*arguments)
         nn.utils.clip_grads_with_norm_(self.policy.parameters(), self.config.max_grad_norm, metrics["grad_norm"])
         self.metrics.add(metrics)
         return metrics

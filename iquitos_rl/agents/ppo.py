@@ -57,8 +57,8 @@ def loss(
 
 
 def normalised(advantage: Tensor) -> Tensor:
-    """Advantages (n,) less their mean, over their deviation; a single one is returned as it is, for it has none."""
-    if advantage.shape[0] == 1:
+    """Advantages less their mean, over their deviation; a single one is returned as it is, for it has none."""
+    if advantage.numel() == 1:
         return advantage
     return (advantage - advantage.mean()) / (advantage.std() + 1e-8)
 
@@ -89,13 +89,14 @@ class PPO(OnPolicy):
 
     def updates_by(self, steps: int) -> int:
         """See `Agent.updates_by`; fewer where `target_kl` ends a rollout's epochs."""
-        size = self.config.horizon * self.environment().num_envs
-        return super().updates_by(steps) * self.config.epochs * ceil(size / self.config.batch_size)
+        rows, size = self.rows(self.config.horizon * self.environment().num_envs)
+        return super().updates_by(steps) * self.config.epochs * ceil(rows / size)
 
     def update(self, batch: Batch) -> None:
         """All epochs over a rollout's transitions."""
-        for index in minibatches(batch.size, self.config.batch_size, self.config.epochs, self.generators["shuffle"]):
-            metrics = self.minibatch(batch, index)
+        rows, size = self.rows(batch.size)
+        for index in minibatches(rows, size, self.config.epochs, self.generators["shuffle"]):
+            metrics = self.clipped_gradient(*self.arguments(batch, index))
             # The one place where an update waits for the device, and only where asked to: whether to stop is the
             # host's decision, and asking once per epoch would let through the very steps that this is to prevent.
             if self.config.target_kl is not None and float(metrics["kl"]) > 1.5 * self.config.target_kl:
@@ -103,20 +104,21 @@ class PPO(OnPolicy):
             self.optimizer.step()
             self.updates += 1
 
-    def minibatch(self, batch: Batch, index: Tensor) -> dict[str, Tensor]:
-        """The gradient of some of a rollout's transitions, which are gone before the next ones are taken."""
+    def rows(self, transitions: int) -> tuple[int, int]:
+        """What is shuffled of so many transitions, and how many of that are a minibatch."""
+        return transitions, min(transitions, self.config.batch_size)
+
+    def arguments(self, batch: Batch, index: Tensor) -> tuple[Any, ...]:
+        """Of the loss, for some rows of a rollout."""
         part = batch.take(index)
-        if self.config.normalise_advantage:
-            part = part._replace(advantage=normalised(part.advantage))
-        return self.clipped_gradient(part)
+        return (part._replace(advantage=normalised(part.advantage)) if self.config.normalise_advantage else part,)
 
     def batches(self) -> list[int]:
         """See `Agent.batches`."""
-        steps = self.collector.stored().size
-        size = min(steps, self.config.batch_size)
-        return [size, steps % size] if steps % size else [size]
+        rows, size = self.rows(self.collector.stored().size)
+        return [size, rows % size] if rows % size else [size]
 
     def example(self) -> tuple[Any, ...]:
         """See `Agent.example`."""
         rollout = self.collector.stored()
-        return (rollout.take(torch.arange(min(rollout.size, self.config.batch_size), device=self.device)),)
+        return self.arguments(rollout, torch.arange(self.rows(rollout.size)[1], device=self.device))

@@ -27,6 +27,8 @@ class AgentEntry(NamedTuple):
     """Its colour in figures, #RRGGBB."""
     differentiates: bool = False
     """It goes through the simulation by autograd, so it learns on the district engine alone."""
+    named_only: bool = False
+    """It is trained where it is named, and is no part of `all` or of a comparison that names none."""
     search: Search = {}
     """What `tune` tries for its settings."""
 
@@ -47,5 +49,6 @@ AGENTS: Registry[AgentEntry] = Registry(
         "ppo": "iquitos_rl.agents.configs:PPO",
         "a2c": "iquitos_rl.agents.configs:A2C",
         "shac": "iquitos_rl.agents.configs:SHAC",
+        "recurrent_ppo": "iquitos_rl.agents.configs:RECURRENT_PPO",
     },
 )

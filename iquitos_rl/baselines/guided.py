@@ -127,8 +127,10 @@ class Guide:
 def controller(agent: Any, task: SiteTask) -> Controller:
     """What maps one observation (D,) of a site to its action (A,): the agent's policy, around its guide if it had one.
 
+    It is for one episode, from its start on: a policy with a memory forgets what was before.
+
     Args:
-        agent: has `predict` and `spec`, as SAC, PPO and A2C have, and was trained on a site.
+        agent: has `predict`, `forget` and `spec`, as all agents have, and was trained on a site.
         task: of the environment to be controlled.
 
     Raises:
@@ -137,6 +139,7 @@ def controller(agent: Any, task: SiteTask) -> Controller:
     spec, predict = agent.spec, agent.predict
     if spec.action_dim != task.action_dim or {*spec.action_low} != {-1.0} or {*spec.action_high} != {1.0}:
         raise UserError(f"the policy has {spec.action_dim} actions of another range than this site's {task.action_dim}")
+    agent.forget()
     guide = spec.environment.get("guide")
     control = predict if guide is None else Guide.from_json(task, guide)
     width = task.obs_dim if guide is None else control.obs_dim

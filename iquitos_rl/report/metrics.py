@@ -7,6 +7,7 @@ import io
 import re
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
@@ -44,7 +45,7 @@ class MetricsWriter:
         for row in self._rows:
             self._show(row)
 
-    def write(self, step: int, metrics: Row) -> None:
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Record `metrics` at `step` transitions."""
         row = {"step": float(step), **{plain_name(name): float(value) for name, value in metrics.items()}}
         self._rows.append(row)

@@ -21,7 +21,7 @@ LOCK = ".lock"
 SUMMARY = "simulation_summary.json"
 RESULT = Path("checkpoints") / "result.json"
 """An agent's evaluation, kept until the summary of all is written."""
-NO_DIFFERENCE = ("checkpoint_minutes", "threads")
+NO_DIFFERENCE = ("checkpoint_minutes", "threads", "writers", "project")
 """Settings that change nothing in what is learned."""
 MAY_CHANGE = ("steps", "episodes", *NO_DIFFERENCE)
 """Settings that leave what was learned so far as it is."""

@@ -32,6 +32,8 @@ from iquitos_rl.runs.folder import differences, refuse_changes
 from iquitos_rl.runs.planning import planned_settings
 from iquitos_rl.runs.timings import Timings
 from iquitos_rl.runs.years import Years
+from iquitos_rl.writers.registry import WRITERS
+from iquitos_rl.writers.several import Writers
 
 FOLDER, INSPECTION = "checkpoints", "inspection"
 FEW_UPDATES = 100
@@ -82,6 +84,8 @@ class Training:
     def __init__(self, name: str, settings: AgentSettings, output: Path, session: Session) -> None:
         self.name, self.settings, self.output, self.session = name, settings, output, session
         device, timings = session.device, session.timings
+        for writer in settings.run.writers:  # one that is not installed shows before anything takes time
+            WRITERS.require(writer)
         with timings.phase("reading"):
             sites = [read_site(folder) for folder in session.years.train]
         with timings.phase("rule"):
@@ -175,6 +179,9 @@ class Training:
             WorkerError: a simulator died or hangs; the run is saved as it was before that step.
         """
         writer = MetricsWriter(self.output, self.agent.steps)
+        label = f"{self.output.parent.name}-{self.name}" if self.output.name == self.name else self.output.name
+        run, dump = self.settings.run, self.settings.dump()
+        others = Writers(run.writers, run.project, label, dump, self.output, fresh=not self.session.resume)
         bar, process = progress_bar(self.total, f"train {self.name}", "step"), psutil.Process()
         bar.initial = bar.n = self.step
         start, before = time.perf_counter(), self.seconds
@@ -187,7 +194,9 @@ class Training:
             if "episode_return" in progress.metrics:
                 shown["return"] = f"{progress.metrics['episode_return']:.1f}"
             bar.set_postfix(shown, refresh=False)
-            writer.write(progress.steps, {**progress.metrics, **memory, "updates": float(progress.updates)})
+            metrics = {**progress.metrics, **memory, "updates": float(progress.updates)}
+            for each in (writer, others):
+                each.write(progress.steps, metrics)
             self._keep_best(progress)
 
         def after_step(step: int) -> None:
@@ -215,6 +224,7 @@ class Training:
         finally:
             bar.close()
             writer.close()
+            others.close()
             self.engine.env.close()
         self.agent.save_policy(self.output / "policy")
         saving, seconds = self.checkpoints.seconds, self.seconds

@@ -12,13 +12,14 @@ import torch
 from gymnasium.spaces import Box
 from toy import ToyBattery
 
-from iquitos_rl.agents import A2C, AGENTS, PPO, SAC, A2CConfig, PPOConfig, SACConfig, load_agent
+from iquitos_rl.agents import A2C, AGENTS, PPO, SAC, A2CConfig, PPOConfig, RecurrentPPOConfig, SACConfig, load_agent
 from iquitos_rl.errors import UserError
 
 CONFIGS: dict[str, Any] = {
     "sac": SACConfig(hidden=(8,), batch_size=8, learning_starts=10, buffer_size=500),
     "ppo": PPOConfig(hidden=(8,), horizon=10, batch_size=10, epochs=1),
     "a2c": A2CConfig(hidden=(8,)),
+    "recurrent_ppo": RecurrentPPOConfig(memory=6, hidden=(8,), horizon=10, sequence=5, batch_size=10, epochs=2),
 }
 every = pytest.mark.parametrize("name", CONFIGS)
 
@@ -133,8 +134,10 @@ def test_observations_to_act_on(name: str) -> None:
             agent.predict(wrong)
     with sentence("predict has no argument state"):
         agent.predict(obs, state=None)
+    agent.forget()
     expected = agent.predict(obs)
     for same in (obs[::-1][::-1], obs.astype(">f4"), obs.astype(object), obs.tolist(), obs.astype(np.float64)):
+        agent.forget()
         assert np.array_equal(agent.predict(same), expected)
     assert agent.predict(np.zeros((0, 4))).shape == (0, 1)
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from toy import HOURS, ToyBattery
 
 from iquitos_rl import evaluate_policy
-from iquitos_rl.agents import AGENTS, A2CConfig, PPOConfig, SACConfig, load_agent
+from iquitos_rl.agents import AGENTS, A2CConfig, PPOConfig, RecurrentPPOConfig, SACConfig, load_agent
 from iquitos_rl.agents.callbacks import Callback, Evaluate, SaveEvery, StopEarly
 from iquitos_rl.agents.evaluating import Episodes, run_episodes
 from iquitos_rl.errors import UserError
@@ -24,6 +24,7 @@ CONFIGS: dict[str, Any] = {
     "sac": SACConfig(hidden=(8,), batch_size=8, learning_starts=20, buffer_size=400, log_every=40),
     "ppo": PPOConfig(hidden=(8,), horizon=20, batch_size=20, epochs=1),
     "a2c": A2CConfig(hidden=(8,), log_every=40),
+    "recurrent_ppo": RecurrentPPOConfig(memory=6, hidden=(8,), horizon=10, sequence=5, batch_size=10, epochs=2),
 }
 every = pytest.mark.parametrize("name", CONFIGS)
 

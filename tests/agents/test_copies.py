@@ -16,7 +16,7 @@ import pytest
 import torch
 from toy import ToyBattery
 
-from iquitos_rl.agents import AGENTS, A2CConfig, PPOConfig, SACConfig
+from iquitos_rl.agents import AGENTS, A2CConfig, PPOConfig, RecurrentPPOConfig, SACConfig
 from iquitos_rl.envs.gym.worker import WorkerEnv
 from iquitos_rl.errors import UserError
 
@@ -24,6 +24,7 @@ CONFIGS: dict[str, Any] = {
     "sac": SACConfig(hidden=(8, 8), batch_size=8, learning_starts=10, buffer_size=300, n_step=2, noise_persistence=0.5),
     "ppo": PPOConfig(hidden=(8,), horizon=10, batch_size=8, epochs=2),
     "a2c": A2CConfig(hidden=(8,)),
+    "recurrent_ppo": RecurrentPPOConfig(memory=6, hidden=(8,), horizon=10, sequence=5, batch_size=10, epochs=2),
 }
 every = pytest.mark.parametrize("name", CONFIGS)
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from toy import ToyBattery
 
-from iquitos_rl.agents import AGENTS, SAC, A2CConfig, PPOConfig, SACConfig, load_agent
+from iquitos_rl.agents import AGENTS, SAC, A2CConfig, PPOConfig, RecurrentPPOConfig, SACConfig, load_agent
 from iquitos_rl.checkpoints.state import pack
 from iquitos_rl.errors import UserError
 
@@ -21,6 +21,9 @@ CONFIGS: dict[str, Any] = {
     "sac": SACConfig(hidden=(8, 8), batch_size=8, learning_starts=20, buffer_size=400, noise_persistence=0.5),
     "ppo": PPOConfig(hidden=(8,), horizon=10, batch_size=8, epochs=2, schedule="constant"),
     "a2c": A2CConfig(hidden=(8,), schedule="constant"),
+    "recurrent_ppo": RecurrentPPOConfig(
+        memory=6, hidden=(8,), horizon=10, sequence=5, batch_size=10, epochs=2, schedule="constant"
+    ),
 }
 every = pytest.mark.parametrize("name", CONFIGS)
 

@@ -201,6 +201,7 @@ class Wide(VectorEnv):
 SAC = {"batch_size": 1_000, "learning_starts": 8, "buffer_size": 1_000, "update_ratio": 0.25, "hidden": (20, 20)}
 ROLLOUT = {"horizon": 250, "hidden": (20, 20)}
 PPO = {**ROLLOUT, "batch_size": 500, "epochs": 2}
+RECURRENT = {**ROLLOUT, "horizon": 100, "batch_size": 300, "epochs": 1, "memory": 60, "sequence": 10}
 
 
 @pytest.mark.parametrize(
@@ -228,6 +229,8 @@ PPO = {**ROLLOUT, "batch_size": 500, "epochs": 2}
         ("ppo", 20, 400, PPO),
         ("ppo", 600, 5, PPO),
         ("ppo", 600, 5, {**PPO, "storage": "float16"}),
+        ("recurrent_ppo", 20, 5, {**RECURRENT, "memory": 300}),
+        ("recurrent_ppo", 600, 5, {**RECURRENT, "micro_batch": 16}),
         ("a2c", 20, 5, {**ROLLOUT, "hidden": (300, 400)}),
         ("a2c", 20, 5, {**ROLLOUT, "hidden": (300, 400), "micro_batch": 20}),
         ("a2c", 20, 400, ROLLOUT),
