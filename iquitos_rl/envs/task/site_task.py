@@ -242,10 +242,11 @@ class SiteTask:
         """Encode as in the training of a policy. Raises UserError: it was trained on other columns, and not with one
         network for every building."""
         (encoding, self.reward_scale), trained = read_spec(spec), Buildings.read(spec)
-        if trained is not None and self.buildings is not None and not self.buildings.same_site(trained):
+        alike = [column.name for column in encoding.columns] == [column.name for column in self.encoding.columns]
+        if trained is not None and self.buildings is not None and not (alike and self.buildings.same_site(trained)):
             self.encoding = carried(self.encoding, encoding, self.sites[0], trained)
             return
-        if [column.name for column in encoding.columns] != [column.name for column in self.encoding.columns]:
+        if not alike:
             raise UserError(f"{self.sites[0].path}: the policy was trained on a site with other observation columns")
         self.encoding = encoding
         if trained is not None and self.buildings is not None:

@@ -80,11 +80,16 @@ def action_names(site: Site) -> list[str]:
 
 
 def exogenous(building: Building) -> Series:
-    """Columns that no action changes: demands, set-points, people, outages. Demands and set-points are the data's."""
+    """Columns that no action changes: demands, set-points, people, outages. Demands and set-points are the data's.
+
+    A building that is heated, cooled or without power in one period may not be in another, and a policy is to read the
+    same columns in both: they depend on the devices, and not on whether anything happened.
+    """
     columns: Series = {}
+    simulated = building.dynamics is not None
     for use, own in zip(END_USES, building.end_uses):
-        if own.demand.any():
-            columns[f"{building.name}/{use}_demand"] = own.demand, 0.0, 1.25 * float(own.demand.max())
+        if own.demand.any() or (simulated and own.device.nominal_power > TINY):
+            columns[f"{building.name}/{use}_demand"] = own.demand, 0.0, max(1.25 * float(own.demand.max()), TINY)
     if building.dynamics is not None and building.set_points is not None:
         known = building.set_points[~np.isnan(building.set_points)]
         low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
@@ -95,7 +100,7 @@ def exogenous(building: Building) -> Series:
         columns[f"{building.name}/cools"] = np.isin(building.hvac_mode, (1, 3)).astype(np.float64), 0.0, 1.0
         columns[f"{building.name}/heats"] = np.isin(building.hvac_mode, (2, 3)).astype(np.float64), 0.0, 1.0
         columns[f"{building.name}/occupants"] = building.occupants, 0.0, max(float(np.nanmax(building.occupants)), 1.0)
-    if building.outage is not None and building.outage.any():
+    if building.outage is not None and (simulated or building.outage.any()):
         columns[f"{building.name}/outage"] = building.outage.astype(np.float64), 0.0, 1.0
     return columns
 

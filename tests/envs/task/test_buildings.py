@@ -15,6 +15,7 @@ from iquitos_rl.cases.site import Site
 from iquitos_rl.envs.citylearn.env import CityLearnSite
 from iquitos_rl.envs.district.env import DistrictSite
 from iquitos_rl.envs.task.buildings import NOWHERE, Buildings
+from iquitos_rl.envs.task.thermal import exogenous
 from iquitos_rl.errors import UserError
 
 
@@ -106,3 +107,22 @@ def test_a_map_from_a_file_is_whole_or_refused(tmp_path):
     for damage in ({"actions": [[0], [0]]}, {"columns": [[0]]}, {"values": [[1.0], [1.0]]}, {"names": []}):
         with pytest.raises(UserError, match="map of buildings cannot be read"):
             Buildings.read({"buildings": {**spec["buildings"], **damage}})
+
+
+def test_columns_of_a_heated_site_do_not_depend_on_what_happened(tmp_path):
+    """Without an outage or a demand the same buildings have the same columns, so a policy fits both periods."""
+    site = read_site(write_thermal_schema(tmp_path / "site", 2))
+    quiet = [
+        replace(
+            building,
+            outage=np.zeros_like(building.outage),
+            end_uses=tuple(replace(use, demand=np.zeros_like(use.demand)) for use in building.end_uses),
+        )
+        for building in site.buildings
+    ]
+    for building, without in zip(site.buildings, quiet):
+        simulated = [use.device.nominal_power > 0 for use in building.end_uses]
+        found, other = exogenous(building), exogenous(without)
+        assert building.dynamics is None or (set(found) == set(other) and any(simulated))
+        assert all(low < high for _, low, high in other.values())
+    assert any(building.dynamics is not None for building in site.buildings)
