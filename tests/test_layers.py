@@ -15,6 +15,7 @@ LAYERS = (
     ("machine",),
     ("cases.thermal", "cases.appliance", "cases.occupant"),
     ("cases.site",),
+    ("cases.forecasts",),
     ("cases.tariff",),
     ("cases.schema",),
     ("cases.presets",),
