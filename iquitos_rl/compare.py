@@ -27,7 +27,8 @@ def compare(
         tuple[str, ...],
         Parameter(
             consume_multiple=True,
-            help="schema folders to evaluate on instead (default: the preset's years, or the folder trained on)",
+            help="schema folders or presets (iquitos-38-tenant) to evaluate on instead (default: the years of the "
+            "preset, or the folder, that is trained on)",
         ),
     ] = (),
     jobs: Annotated[int, Parameter(help="processes that train and simulate at the same time")] = 1,

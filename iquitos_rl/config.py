@@ -39,7 +39,9 @@ class RunSettings(BaseModel):
         12, ge=1, le=MANY, description="training years made of a preset, each with a year seed of its own"
     )
     more_cases: tuple[str, ...] = Field((), description="further folders to train on: other years of the same site")
-    eval_case: str | None = Field(None, description="folder to evaluate on; by default a preset's unseen year")
+    eval_case: str | None = Field(
+        None, description="folder or preset to evaluate on; by default the preset's unseen year"
+    )
     engine: Annotated[str, ENGINES.named("auto")] = Field(
         "auto", description="what simulates the training years: district, citylearn, or auto for the first that can"
     )

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from iquitos_rl.cases.iquitos.calendar import Calendar
 from iquitos_rl.cases.iquitos.calibration import horizontal_irradiance
 from iquitos_rl.cases.iquitos.presets import SiteSettings
-from iquitos_rl.cases.iquitos.solar import Calendar, sun_position
+from iquitos_rl.cases.iquitos.solar import sun_position
 from iquitos_rl.cases.schema.reader import Reading, load_json, read_folder
 from iquitos_rl.cases.schema.report import Report
 from iquitos_rl.cases.schema.schedules import ARRIVAL_SOC, DEPARTURE, NONE, REQUIRED, Schedule

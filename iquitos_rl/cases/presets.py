@@ -20,6 +20,8 @@ class Preset(NamedTuple):
     """Writes a schema folder: from a year seed, the empty folder to write into, and what `--set case_settings` says."""
     settings: BaseModel | None = None
     """What case_settings can change, with the preset's values; None where that is nothing."""
+    version: int = 1
+    """Raised when equal arguments give other files than before, so that stored years are built anew."""
 
 
 PRESETS: Registry[Preset] = Registry(
@@ -28,6 +30,11 @@ PRESETS: Registry[Preset] = Registry(
         "iquitos-128": "iquitos_rl.cases.iquitos.build:IQUITOS_128",
         "iquitos-38": "iquitos_rl.cases.iquitos.build:IQUITOS_38",
         "iquitos-38-january": "iquitos_rl.cases.iquitos.build:IQUITOS_38_JANUARY",
+        **{
+            f"iquitos-{sockets}-{shift}": f"iquitos_rl.cases.iquitos.shifts:{size}_{shift.upper()}"
+            for sockets, size in ((38, "SMALL"), (128, "LARGE"))
+            for shift in ("load", "tenant", "inverter", "hours")
+        },
     },
 )
 

@@ -117,7 +117,7 @@ def plan(request: ComparisonRequest) -> Comparison:
     first = settings.run
     output = request.output or OUTPUTS / f"compare-{Path(first.case).name}"
     cache = output.parent / "cache"
-    train, years = prepare_years(first, cache), _years_to_judge(request, first, cache)
+    train, years = prepare_years(first, cache), years_to_judge(request, first, cache)
     unseen = not set(years.values()) & set(train.train)
     if request.eval_cases and not unseen:
         raise UserError("--eval-cases: a year that is trained on cannot judge")
@@ -136,15 +136,19 @@ def plan(request: ComparisonRequest) -> Comparison:
     return Comparison(output, cache, train.name, settings, request.seeds, folders, places, prints, unseen, warnings)
 
 
-def _years_to_judge(request: ComparisonRequest, settings: RunSettings, cache: Path) -> dict[str, Path]:
+def years_to_judge(request: ComparisonRequest, settings: RunSettings, cache: Path) -> dict[str, Path]:
+    """Label to folder of each year to judge on: the folders and the presets' years that were asked for, else the unseen
+    years of the preset that is trained on, or the folder."""
+    numbers = range(EVALUATION_YEAR_SEED, EVALUATION_YEAR_SEED + request.eval_years)
     if request.eval_cases:
-        folders = [resolve_case(case) for case in request.eval_cases]
-        years = {folder.resolve().name: folder for folder in folders}
-        if len(years) < len(folders):
+        presets = [(case, n) for case in request.eval_cases if case in PRESETS for n in numbers]
+        years = {f"{case}-{n}": preset_year(case, n, settings.case_settings, cache) for case, n in presets}
+        folders = [resolve_case(case) for case in request.eval_cases if case not in PRESETS]
+        years |= {folder.resolve().name: folder for folder in folders}
+        if len(years) < len(presets) + len(folders):
             raise UserError("--eval-cases: two folders have the same name, by which years are told apart")
         return years
     if settings.case in PRESETS:
-        numbers = range(EVALUATION_YEAR_SEED, EVALUATION_YEAR_SEED + request.eval_years)
         return {f"year-{n}": preset_year(settings.case, n, settings.case_settings, cache) for n in numbers}
     folder = resolve_case(settings.eval_case or settings.case)
     return {folder.resolve().name: folder}

@@ -55,7 +55,8 @@ def require_case(case: str) -> None:
 
 def preset_folder(preset: str, overrides: Mapping[str, Any], cache: Path) -> Path:
     """Where the years of a preset are built."""
-    version = digest(preset, overrides, __version__, *plugin_source(PRESETS.require(preset).build))[:8]
+    known = PRESETS.require(preset)
+    version = digest(preset, overrides, __version__, known.version, *plugin_source(known.build))[:8]
     return cache / "cases" / f"{preset}-{version}"
 
 
@@ -119,7 +120,7 @@ def prepare_years(
     """
     if settings.years > EVALUATION_YEAR_SEED:
         raise UserError(f"years = {settings.years}: at most {EVALUATION_YEAR_SEED}, later seeds are for evaluation")
-    evaluate = resolve_case(settings.eval_case) if settings.eval_case is not None else None
+    evaluate = judged_year(settings, cache, check) if settings.eval_case is not None else None
     if settings.more_cases and any(case in PRESETS for case in (settings.case, *settings.more_cases)):
         raise UserError("a preset makes its own training years (--set years=); several cases are for folders")
     if settings.case in PRESETS:
@@ -148,6 +149,14 @@ def prepare_years(
     if len(folders) > 1 and len({folder.resolve().parent for folder in folders}) == 1:
         name = folders[0].resolve().parent.name
     return Years(name, train, judged, unseen=judged.resolve() not in [folder.resolve() for folder in folders])
+
+
+def judged_year(settings: RunSettings, cache: Path, check: Check = lambda: None) -> Path:
+    """The folder that `eval_case` names; of a preset, such as one with shifted years, the first year not trained on."""
+    case = str(settings.eval_case)
+    if case in PRESETS:
+        return preset_year(case, EVALUATION_YEAR_SEED, settings.case_settings, cache, check)
+    return resolve_case(case)
 
 
 def equal_years(folders: Sequence[Path], cache: Path) -> list[Path]:

@@ -12,6 +12,8 @@ from iquitos_rl.baselines.rule import default_settings
 from iquitos_rl.baselines.rules import RULES
 from iquitos_rl.cases.presets import PRESETS, Preset
 from iquitos_rl.cases.schema.reader import read_site
+from iquitos_rl.comparison.plan import ComparisonRequest, years_to_judge
+from iquitos_rl.config import RunSettings
 from iquitos_rl.envs.citylearn.env import resolve_case
 from iquitos_rl.envs.task.settings import TaskSettings
 from iquitos_rl.errors import UserError
@@ -19,7 +21,7 @@ from iquitos_rl.judging import references
 from iquitos_rl.judging.references import UNCONTROLLED, Reference, find_rule, store_of, stored
 from iquitos_rl.judging.summary import COMPARED
 from iquitos_rl.machine.files import folder_digest, write_json
-from iquitos_rl.runs.years import preset_year, require_case
+from iquitos_rl.runs.years import EVALUATION_YEAR_SEED, prepare_years, preset_year, require_case
 
 
 def spoil(path, kind, rng):
@@ -65,6 +67,26 @@ def test_a_damaged_year_is_built_again(toy, tmp_path, kind, capsys):
         assert folder_digest(folder) == before
         assert "is damaged; it is built again" in capsys.readouterr().err
     assert toy == [0] * 4
+
+
+def test_a_new_version_of_a_preset_is_built_anew(toy, tmp_path, monkeypatch):
+    before = preset_year("toy", 0, {}, tmp_path)
+    monkeypatch.setitem(PRESETS._entries, "toy", PRESETS["toy"]._replace(version=2))
+    assert preset_year("toy", 0, {}, tmp_path) != before
+    assert toy == [0, 0]
+
+
+def test_a_preset_can_judge_what_was_trained_on_another(toy, tmp_path, monkeypatch):
+    """Such as a preset with shifted years: its first year that none is trained on."""
+    monkeypatch.setitem(PRESETS._entries, "toy-shifted", PRESETS["toy"])
+    found = prepare_years(RunSettings(case="toy", years=2, eval_case="toy-shifted"), tmp_path)
+    assert found.evaluate == preset_year("toy-shifted", EVALUATION_YEAR_SEED, {}, tmp_path)
+    assert found.train == [preset_year("toy", seed, {}, tmp_path) for seed in (0, 1)]
+    assert found.unseen
+    request = ComparisonRequest((), 1, 2, ("toy-shifted", "toy"), 1, None, None, {"case": "toy"}, ("years=2",), None)
+    years = years_to_judge(request, RunSettings(case="toy", years=2), tmp_path)
+    assert list(years) == ["toy-shifted-1000", "toy-shifted-1001", "toy-1000", "toy-1001"]
+    assert years["toy-shifted-1001"] == preset_year("toy-shifted", 1001, {}, tmp_path)
 
 
 @pytest.fixture

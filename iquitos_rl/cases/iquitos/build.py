@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from iquitos_rl.cases.iquitos import solar
-from iquitos_rl.cases.iquitos.presets import IQUITOS, CaseSettings, LoadSettings, Overrides, case_settings
-from iquitos_rl.cases.iquitos.solar import Calendar, Sun, Weather
-from iquitos_rl.cases.iquitos.visits import KINDS, Visits, draw_visits, socket_counts
+from iquitos_rl.cases.iquitos.calendar import YEARS, Calendar, calendar_year, drawn_year
+from iquitos_rl.cases.iquitos.events import draw_events
+from iquitos_rl.cases.iquitos.load import synthetic_load
+from iquitos_rl.cases.iquitos.noise import stream
+from iquitos_rl.cases.iquitos.outlook import weather_columns
+from iquitos_rl.cases.iquitos.presets import (
+    IQUITOS,
+    CaseSettings,
+    Overrides,
+    PvSettings,
+    SiteSettings,
+    case_settings,
+)
+from iquitos_rl.cases.iquitos.solar import Sun, Weather
+from iquitos_rl.cases.iquitos.visits import KINDS, Visits, draw_visits, socket_counts, usual_visits
+from iquitos_rl.cases.iquitos.weather import synthetic_weather
 from iquitos_rl.cases.iquitos.write import preset_sockets, write_case
 from iquitos_rl.cases.presets import Preset
 from iquitos_rl.cases.site import Floats
@@ -19,15 +33,54 @@ from iquitos_rl.machine.files import write_json
 from iquitos_rl.machine.inputs import read_json
 from iquitos_rl.version import __version__
 
-WEATHER_STREAM, FORECAST_STREAM, LOAD_STREAM, VISIT_STREAM = range(4)
 JANUARY_HOURS = 744
-LARGEST_DEVIATION = 0.13
-"""Largest relative deviation. Metered hours exceed their mean day by at most 21 %, seasons included."""
+VERSION = 2
+"""See `Preset.version`."""
 
 
-def stream(year_seed: int, number: int, *more: int) -> np.random.Generator:
-    """One random stream per purpose, so that changing the sockets does not change the weather."""
-    return np.random.default_rng([year_seed, number, *more])
+class Year(NamedTuple):
+    """The series of one synthetic year."""
+
+    calendar: Calendar
+    sun: Sun
+    weather: Weather
+    load: Floats
+    """(T,) kWh."""
+    pv: Floats
+    """(T,) AC kW."""
+    busy: Floats
+    """(days,) visits as a multiple of the mean day's."""
+    warnings: list[str]
+
+
+def draw_year(settings: CaseSettings, year_seed: int) -> Year:
+    """One year of the site; each concept has a random stream of its own."""
+    calendar = drawn_year(stream(year_seed, "calendar"))
+    sun = _sun(calendar, settings.site, settings.weather.linke_turbidity)
+    climate = synthetic_weather(calendar, sun, settings.weather, year_seed)
+    events = draw_events(calendar, settings.load.events, stream(year_seed, "events"))
+    load = synthetic_load(calendar, settings.load, climate.warmth, events, year_seed)
+    sunny = float(climate.weather.ghi.sum()) / 1000 / sum(settings.weather.monthly_ghi)
+    pv, warnings = modelled_pv(climate.weather, sun, settings, share=sunny)
+    pv = np.minimum(pv, working_inverters(calendar, settings.pv))
+    busy = usual_visits(calendar, load.activity, climate.clearness, events.visits)
+    return Year(calendar, sun, climate.weather, load.kwh, pv, busy, warnings)
+
+
+def _sun(calendar: Calendar, site: SiteSettings, turbidity: float) -> Sun:
+    return _known_sun(int(calendar.begin[0].astype("datetime64[Y]").astype(int)) + 1970, site, turbidity)
+
+
+@lru_cache(maxsize=len(YEARS))
+def _known_sun(year: int, site: SiteSettings, turbidity: float) -> Sun:
+    """The sun of a year: there are few of them, and it takes longer than all else."""
+    return solar.sun_position(calendar_year(year), site, turbidity)
+
+
+def working_inverters(calendar: Calendar, pv: PvSettings) -> Floats:
+    """(T,) kW that the inverters can give; some may stand still from May to September."""
+    standing = (calendar.month >= 5) & (calendar.month <= 9)
+    return np.asarray(pv.ac_kw * (1 - standing * min(pv.broken / pv.inverters, 1.0)), dtype=np.float64)
 
 
 def build_case(preset: str, year_seed: int, output: Path, settings: Overrides = None) -> Path:
@@ -47,12 +100,7 @@ def build_case(preset: str, year_seed: int, output: Path, settings: Overrides = 
         raise UserError("setting pv.model: 'metered' needs a PV file, use the import command")
     if year_seed < 0:
         raise UserError(f"year seed {year_seed}: must not be negative")
-    calendar = solar.generic_year()
-    sun = solar.sun_position(calendar, settings.site, settings.weather.linke_turbidity)
-    weather = solar.synthetic_weather(calendar, sun, settings.weather, stream(year_seed, WEATHER_STREAM))
-    load = synthetic_load(calendar, settings.load, stream(year_seed, LOAD_STREAM))
-    pv, warnings = modelled_pv(weather, sun, settings)
-    return finish_case(output, preset, year_seed, settings, calendar, sun, weather, load, pv, warnings)
+    return finish_case(output, preset, year_seed, settings, draw_year(settings, year_seed))
 
 
 def build_january(year_seed: int, output: Path, settings: Overrides = None) -> Path:
@@ -65,41 +113,30 @@ def build_january(year_seed: int, output: Path, settings: Overrides = None) -> P
     return output
 
 
-IQUITOS_128, IQUITOS_38 = (Preset(partial(build_case, name), IQUITOS[name]) for name in ("iquitos-128", "iquitos-38"))
-IQUITOS_38_JANUARY = Preset(build_january, IQUITOS["iquitos-38"])
-
-
-def synthetic_load(calendar: Calendar, settings: LoadSettings, rng: np.random.Generator) -> Floats:
-    """(T,) kWh per hour with the documented monthly sums and mean day, and correlated random variation.
-
-    The 8,760 metered hours of 2024 include 29 February and lack 31 December, so the documented February has 29 days and
-    December 30. The generic year spreads the same energy over 28 and 31 days. The 28 metered hours of zero are outages
-    and are not reproduced.
-    """
-    daily = settings.daily_std * solar.daily_ar1(calendar, rng, 0.57)
-    hourly = settings.hourly_std * solar.ar1(rng, calendar.rows, 0.8)
-    deviation = LARGEST_DEVIATION * np.tanh((daily + hourly) / LARGEST_DEVIATION)
-    shape = np.array(settings.hourly_kw)
-    load = shape[calendar.hour] * (1 + deviation)
-    share = solar.month_share(calendar)
-    by_month = np.array(settings.monthly_mwh) * (settings.annual_kwh / sum(settings.monthly_mwh)) * share
-    by_hour = shape * (by_month.sum() / shape.sum())
-    # Iterative proportional fitting (Deming and Stephan 1940); months are scaled last, so they are met exactly.
-    for _ in range(20):
-        load = load * (by_hour / np.maximum(np.bincount(calendar.hour, load, minlength=24), 1e-9))[calendar.hour]
-        month = calendar.month - 1
-        load = load * (by_month / np.maximum(np.bincount(month, load, minlength=12), 1e-9))[month]
-    return np.asarray(load, dtype=np.float64)
+IQUITOS_128, IQUITOS_38 = (
+    Preset(partial(build_case, name), IQUITOS[name], VERSION) for name in ("iquitos-128", "iquitos-38")
+)
+IQUITOS_38_JANUARY = Preset(build_january, IQUITOS["iquitos-38"], VERSION)
 
 
 def modelled_pv(
-    weather: Weather, sun: Sun, settings: CaseSettings, wind_speed: Floats | None = None
+    weather: Weather,
+    sun: Sun,
+    settings: CaseSettings,
+    wind_speed: Floats | None = None,
+    share: float | None = None,
 ) -> tuple[Floats, list[str]]:
-    """(T,) AC kW by `pv.model`, and warnings. Without a `wind_speed` series (m/s) the mean of the settings is used."""
+    """(T,) AC kW by `pv.model`, and warnings.
+
+    Args:
+        wind_speed: (T,) m/s; the mean of the settings by default.
+        share: of `pv.annual_kwh` that the documented model gives; that of the rows in a year by default.
+    """
     kw = solar.pvwatts_kw(weather, sun, settings.pv, settings.weather.wind_speed if wind_speed is None else wind_speed)
     if settings.pv.model == "pvwatts":
         return kw, []
-    scaled = solar.scaled_to_energy(kw, settings.pv.annual_kwh * (len(kw) / 8760), settings.pv.ac_kw)
+    share = len(kw) / 8760 if share is None else share
+    scaled = solar.scaled_to_energy(kw, settings.pv.annual_kwh * share, settings.pv.ac_kw)
     ratio = performance_ratio(scaled, weather, settings)
     warning = (
         f"pv.model=documented: PV scaled from {kw.sum() / 1e6:.2f} to {scaled.sum() / 1e6:.2f} GWh, the design files' "
@@ -113,34 +150,25 @@ def performance_ratio(pv_kw: Floats, weather: Weather, settings: CaseSettings) -
     return float(pv_kw.sum() / max(settings.pv.dc_kw, 1e-9) / max(weather.ghi.sum() / 1000, 1e-9))
 
 
-def finish_case(
-    output: Path,
-    preset: str,
-    year_seed: int,
-    settings: CaseSettings,
-    calendar: Calendar,
-    sun: Sun,
-    weather: Weather,
-    load: Floats,
-    pv: Floats,
-    warnings: list[str],
-) -> Path:
+def finish_case(output: Path, preset: str, year_seed: int, settings: CaseSettings, year: Year) -> Path:
     """Add forecasts, visits and key figures to the series of a case, and write it."""
-    columns = forecast_columns(calendar, sun, weather, settings, year_seed)
-    visits = drawn_visits(calendar, settings, year_seed)
-    figures = series_figures(calendar, settings, weather, load, pv) | visit_figures(
+    calendar = year.calendar
+    columns = forecast_columns(calendar, year.sun, year.weather, settings, year_seed)
+    visits = drawn_visits(calendar, settings, year_seed, year.busy)
+    figures = series_figures(calendar, settings, year.weather, year.load, year.pv) | visit_figures(
         visits, settings, calendar.rows / 24
     )
     provenance = {
         "preset": preset,
         "year_seed": year_seed,
         "package_version": __version__,
-        "warnings": warnings,
+        "first": str(calendar.begin[0]),
+        "warnings": year.warnings,
         "assumptions": [],
         "figures": figures,
     }
     sockets = preset_sockets(settings, visits, calendar.rows)
-    return write_case(output, settings, calendar, load, pv, columns, sockets, provenance)
+    return write_case(output, settings, calendar, year.load, year.pv, columns, sockets, provenance)
 
 
 def forecast_columns(
@@ -148,13 +176,19 @@ def forecast_columns(
 ) -> dict[str, Floats]:
     """The 16 columns of weather.csv."""
     skills = settings.weather.forecast_skill
-    return solar.weather_columns(calendar, weather, sun, skills, stream(year_seed, FORECAST_STREAM))
+    return weather_columns(calendar, weather, sun, skills, stream(year_seed, "weather forecast"))
 
 
-def drawn_visits(calendar: Calendar, settings: CaseSettings, year_seed: int) -> tuple[Visits, ...]:
-    """Random visits at every kind of socket; on a calendar of hours."""
+def drawn_visits(
+    calendar: Calendar, settings: CaseSettings, year_seed: int, busy: Floats | None = None
+) -> tuple[Visits, ...]:
+    """Random visits at every kind of socket; on a calendar of hours.
+
+    Args:
+        busy: (days,) see `draw_visits`.
+    """
     return tuple(
-        draw_visits(calendar, settings.visits, kind, count, per_socket, stream(year_seed, VISIT_STREAM, number))
+        draw_visits(calendar, settings.visits, kind, count, per_socket, busy, stream(year_seed, "visits", number))
         for number, (kind, (count, _, _, per_socket)) in enumerate(socket_counts(settings).items())
         if kind in KINDS and count > 0
     )

@@ -38,9 +38,9 @@ class SiteSettings(Group):
 
 
 class LoadSettings(Group):
-    """The mall's demand, metered in 2024."""
+    """The mall's demand: the mean of many years, which is that metered in 2024, and how years differ."""
 
-    annual_kwh: float = Field(12_368_653.0, gt=0, le=1e12, description="kWh per year")
+    annual_kwh: float = Field(12_368_653.0, gt=0, le=1e12, description="kWh per year, mean of many years")
     monthly_mwh: Monthly[Positive] = Field(
         (1067, 1017, 1009, 1000, 990, 938, 1005, 1041, 1093, 1103, 1048, 1056),
         description="MWh by month; scaled together to annual_kwh",
@@ -52,8 +52,15 @@ class LoadSettings(Group):
         ),
         description="mean kW in the hour beginning at 0, 1, ... 23; scaled together to annual_kwh",
     )
-    daily_std: float = Field(0.065, ge=0, le=0.5, description="day-to-day variation, share of the mean")
-    hourly_std: float = Field(0.045, ge=0, le=0.5, description="hour-to-hour variation, share of the mean")
+    level_std: float = Field(0.03, ge=0, le=0.2, description="spread of the years' levels, share of the mean")
+    trend_std: float = Field(0.02, ge=0, le=0.2, description="spread of the growth within a year, share of the mean")
+    daily_std: float = Field(0.035, ge=0, le=0.2, description="day-to-day variation, share of the mean")
+    hourly_std: float = Field(
+        0.068, ge=0, le=0.2, description="hour-to-hour variation between 10 and 22 h, share of the mean"
+    )
+    per_kelvin: float = Field(0.03, ge=0, le=0.2, description="rise of the load per K above the usual temperature")
+    events: float = Field(1.0, ge=0, le=10, description="how often something happens, as a multiple of the usual")
+    tenant_kw: float = Field(0.0, ge=0, le=1e6, description="kW of a tenant that moves in on the first of April")
 
 
 class PvSettings(Group):
@@ -74,7 +81,11 @@ class PvSettings(Group):
         -0.0034, ge=-0.02, le=0, description="power change per K of cell temperature"
     )
     inverter_efficiency: float = Field(0.985, gt=0, le=1, description="nominal; AC over DC in the design files")
-    annual_kwh: float = Field(8_040_000.0, gt=0, le=1e12, description="kWh per year that model=documented is scaled to")
+    annual_kwh: float = Field(
+        8_040_000.0, gt=0, le=1e12, description="kWh that model=documented is scaled to, for a year of mean irradiation"
+    )
+    inverters: int = Field(8, ge=1, le=1000, description="how many share ac_kw")
+    broken: int = Field(0, ge=0, le=1000, description="inverters that stand still from the first of May to September")
 
 
 class BessSettings(Group):
@@ -163,7 +174,7 @@ class CarbonSettings(Group):
 
 
 class WeatherSettings(Group):
-    """The typical year and how well it is forecast."""
+    """The mean of many years, how years differ, and how well the weather is forecast."""
 
     monthly_ghi: Monthly[Positive] = Field(
         (141.7, 120.6, 146.6, 130.7, 123.4, 123.2, 130.2, 154.7, 158.2, 162.2, 143.9, 132.8),
@@ -176,13 +187,21 @@ class WeatherSettings(Group):
         ),
         description="mean air temperature in the hour beginning at 0, 1, ... 23, degC",
     )
+    monthly_warmth: Monthly[Annotated[float, Field(ge=-50, le=50)]] = Field(
+        (0.37, 0.83, 0.02, -0.13, -0.27, -0.81, -0.90, -0.08, 0.50, 0.70, 0.20, 0.42),
+        description="K of each month above the mean day, as in the typical year",
+    )
     dew_point: float = Field(22.3, ge=-40, le=40, description="mean dew point, degC; sets the humidity")
     wind_speed: float = Field(0.8, ge=0, le=50, description="m/s, cools the modules")
     linke_turbidity: float = Field(4.0, ge=1, le=10, description="haze of the clear sky")
-    daily_std: float = Field(0.75, ge=0, le=5, description="spread of the daily cloudiness, logit units")
+    yearly_std: float = Field(
+        0.09, ge=0, le=5, description="spread of the years' cloudiness, El Nino and La Nina, logit units"
+    )
+    spell_std: float = Field(0.2, ge=0, le=5, description="spread of spells of about ten days, logit units")
+    daily_std: float = Field(0.5, ge=0, le=5, description="spread of the daily cloudiness, logit units")
     hourly_std: float = Field(0.8, ge=0, le=5, description="spread of the hourly cloudiness, logit units")
     forecast_skill: tuple[Share, Share, Share] = Field(
-        (0.80, 0.65, 0.45),
+        (0.35, 0.30, 0.25),
         description="share of the variance about the mean day that the forecasts 6, 12 and 24 h ahead explain",
     )
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from iquitos_rl.cases.iquitos.calendar import Calendar
 from iquitos_rl.cases.iquitos.presets import CaseSettings, VisitSettings
-from iquitos_rl.cases.iquitos.solar import Calendar
 from iquitos_rl.cases.site import Floats, Ints
 
 KINDS = ("moto", "mototaxi")
@@ -38,21 +38,52 @@ class Visits:
     """True if the visit starts right after the socket's previous one, with no free row between."""
 
 
+WEEK = (0.975, 0.975, 0.975, 0.975, 1.05, 1.10, 0.95)
+"""Visits from Monday to Sunday as a multiple of the mean; assumed, as is what follows."""
+WITH_THE_MALL, WITH_THE_SUN = 0.6, 0.15
+"""By how much visits rise with the mall's activity, and with a clear-sky index higher by 1: rain keeps motos away."""
+
+
+def usual_visits(calendar: Calendar, activity: Floats, clearness: Floats, events: Floats) -> Floats:
+    """(days,) a day's visits as a multiple of the mean, by weekday, the mall's activity, the sun and events.
+
+    Args:
+        activity: (days,) how much busier than usual the mall is, share.
+        clearness: (T,) clear-sky index less its mean.
+        events: (days,) change by events, share.
+    """
+    first = np.flatnonzero(np.diff(calendar.day, prepend=-1))
+    lit = np.maximum(np.bincount(calendar.day, clearness != 0), 1)
+    sun = np.bincount(calendar.day, clearness) / lit
+    return np.asarray(
+        np.array(WEEK)[calendar.weekday[first] - 1] + WITH_THE_MALL * activity + WITH_THE_SUN * sun + events,
+        dtype=np.float64,
+    )
+
+
 def draw_visits(
-    calendar: Calendar, settings: VisitSettings, kind: str, count: int, per_socket: float, rng: np.random.Generator
+    calendar: Calendar,
+    settings: VisitSettings,
+    kind: str,
+    count: int,
+    per_socket: float,
+    busy: Floats | None,
+    rng: np.random.Generator,
 ) -> Visits:
     """Random visits at `count` sockets, within the opening hours of whole days.
 
     The daily number of visits at a socket is random with mean `per_socket`. Two visits are separated by a free row
     where there is room; else some follow each other directly (`Visits.follows`).
+
+    Args:
+        busy: (days,) each day's mean as a multiple of `per_socket`; every day the same by default.
     """
     first_rows = np.flatnonzero((calendar.hour == 0) & (np.arange(calendar.rows) + 24 <= calendar.rows))
     opening = settings.close_hour - settings.open_hour
-    busy = per_socket * np.clip(1 + settings.day_std * rng.standard_normal(len(first_rows)), 0, None)
-    number = np.floor(busy[None, :] + rng.random((count, len(first_rows)))).astype(np.int64)
-    separated = (opening + 1) // (settings.stay_min + 1)
-    most_visits = separated if per_socket <= separated else opening // settings.stay_min
-    number = np.minimum(number, most_visits).ravel()
+    of_day = np.ones(len(first_rows)) if busy is None else busy[calendar.day[first_rows]]
+    mean = per_socket * np.clip(of_day + settings.day_std * rng.standard_normal(len(first_rows)), 0, None)
+    number = np.floor(mean[None, :] + rng.random((count, len(first_rows)))).astype(np.int64)
+    number = np.minimum(number, opening // settings.stay_min).ravel()
     most = int(number.max(initial=0))
     start, stay = _lay_out_days(number, most, opening, settings, rng)
     exists = np.arange(most) < number[:, None]

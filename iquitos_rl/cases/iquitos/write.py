@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from iquitos_rl.cases.iquitos.calendar import Calendar
+from iquitos_rl.cases.iquitos.outlook import LEADS, WEATHER_NAMES
 from iquitos_rl.cases.iquitos.presets import BessSettings, CaseSettings, TariffSettings, VehicleSettings
-from iquitos_rl.cases.iquitos.solar import LEADS, WEATHER_NAMES, Calendar
 from iquitos_rl.cases.iquitos.visits import CHARGER_HEADER, Visits, charger_lines, socket_counts
 from iquitos_rl.cases.site import Floats, Ints
 from iquitos_rl.cases.tariff import Tariff

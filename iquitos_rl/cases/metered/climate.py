@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from iquitos_rl.cases.iquitos import solar
+from iquitos_rl.cases.iquitos.calendar import Calendar
+from iquitos_rl.cases.iquitos.noise import daily_ar1
 from iquitos_rl.cases.iquitos.presets import SiteSettings, WeatherSettings
-from iquitos_rl.cases.iquitos.solar import Calendar, Sun, Weather
+from iquitos_rl.cases.iquitos.solar import Sun, Weather
+from iquitos_rl.cases.iquitos.weather import synthetic_humidity
 from iquitos_rl.cases.site import Floats
 
 LATITUDES = (0, 10, 20, 30, 40, 50, 60, 70)
@@ -45,15 +48,15 @@ def climate_year(
         np.interp(away, LATITUDES, MEAN)
         + np.interp(away, LATITUDES, SEASON) * season
         - DAILY * np.cos(2 * np.pi * (hour - 3) / 24)
-        + 2.0 * solar.daily_ar1(calendar, rng, 0.7)
+        + 2.0 * daily_ar1(calendar, rng, 0.7)
     )
-    humidity = solar.synthetic_humidity(temperature, float(np.mean(temperature)) - 5.0, rng)
+    humidity = synthetic_humidity(temperature, float(np.mean(temperature)) - 5.0, rng)
     return Weather(temperature, humidity, ghi, dhi, dni)
 
 
 def _cloudy(calendar: Calendar, sun: Sun, clearness: Floats, rng: np.random.Generator) -> Floats:
     """(T,) W/m2: the clear sky times an index that varies by day and has the climate's mean."""
     spread = WeatherSettings().daily_std
-    index = 1 / (1 + np.exp(-spread * solar.daily_ar1(calendar, rng, 0.35)))
+    index = 1 / (1 + np.exp(-spread * daily_ar1(calendar, rng, 0.35)))
     index = np.clip(index * clearness / index.mean(), 0.05, solar.CLOUD_EDGE)
     return np.asarray(index * sun.clear_ghi, dtype=np.float64)

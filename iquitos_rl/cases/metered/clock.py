@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from iquitos_rl.cases.iquitos.solar import Times
+from iquitos_rl.cases.iquitos.calendar import Times
 from iquitos_rl.cases.metered.reading import Reading
 from iquitos_rl.cases.metered.time_columns import TimeColumns
 from iquitos_rl.cases.metered.zone import Change, Zone, fixed_zone, repeated, zone_that_changes

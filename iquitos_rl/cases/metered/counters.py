@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pandas as pd
 
-from iquitos_rl.cases.iquitos.solar import Times
+from iquitos_rl.cases.iquitos.calendar import Times
 from iquitos_rl.cases.site import Floats, Ints
 from iquitos_rl.errors import UserError
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from iquitos_rl.cases.iquitos.solar import Times
+from iquitos_rl.cases.iquitos.calendar import Times
 from iquitos_rl.cases.site import Floats, Ints
 from iquitos_rl.errors import UserError
 

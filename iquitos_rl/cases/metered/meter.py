@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from iquitos_rl.cases.iquitos.solar import Times
+from iquitos_rl.cases.iquitos.calendar import Times
 from iquitos_rl.cases.metered import columns as names
 from iquitos_rl.cases.metered.clock import Intervals, intervals
 from iquitos_rl.cases.metered.counters import daily_energy, evenly, kind_of, register_energy

@@ -10,8 +10,8 @@ import numpy as np
 
 from iquitos_rl.cases.iquitos import solar
 from iquitos_rl.cases.iquitos.build import forecast_columns, series_figures
+from iquitos_rl.cases.iquitos.calendar import Calendar
 from iquitos_rl.cases.iquitos.presets import CaseSettings
-from iquitos_rl.cases.iquitos.solar import Calendar
 from iquitos_rl.cases.iquitos.write import Rates, write_case
 from iquitos_rl.cases.metered.own_files import Files, Gathered, zone_of
 from iquitos_rl.cases.metered.own_power import metered_pv, own_load, own_pv

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from iquitos_rl.cases.iquitos.build import modelled_pv, performance_ratio
+from iquitos_rl.cases.iquitos.calendar import Calendar, Times
 from iquitos_rl.cases.iquitos.presets import CaseSettings
-from iquitos_rl.cases.iquitos.solar import Calendar, Sun, Times, Weather
+from iquitos_rl.cases.iquitos.solar import Sun, Weather
 from iquitos_rl.cases.metered.grid import Series, in_other_year
 from iquitos_rl.cases.metered.own_files import Files, Gathered, zone_of
 from iquitos_rl.cases.metered.period import Period, fitted, whole_days

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from iquitos_rl.cases.iquitos.solar import Times
+from iquitos_rl.cases.iquitos.calendar import Times
 from iquitos_rl.cases.metered.grid import Series, with_step
 from iquitos_rl.cases.metered.own_files import Files, Gathered, zone_of
 from iquitos_rl.cases.metered.period import Period, common, days, require_days, whole_days

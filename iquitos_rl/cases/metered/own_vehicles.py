@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from iquitos_rl.cases.iquitos.build import drawn_visits, visit_figures
+from iquitos_rl.cases.iquitos.calendar import Calendar
 from iquitos_rl.cases.iquitos.presets import CaseSettings
-from iquitos_rl.cases.iquitos.solar import Calendar
 from iquitos_rl.cases.iquitos.visits import Visits
 from iquitos_rl.cases.iquitos.write import Socket, preset_sockets
 from iquitos_rl.cases.metered.own_files import Files, Gathered

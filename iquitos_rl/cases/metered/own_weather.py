@@ -7,9 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from iquitos_rl.cases.iquitos import solar
-from iquitos_rl.cases.iquitos.build import WEATHER_STREAM, stream
+from iquitos_rl.cases.iquitos.calendar import Calendar, Times
+from iquitos_rl.cases.iquitos.noise import stream
+from iquitos_rl.cases.iquitos.outlook import WEATHER_NAMES
 from iquitos_rl.cases.iquitos.presets import IQUITOS, CaseSettings
-from iquitos_rl.cases.iquitos.solar import WEATHER_NAMES, Calendar, Sun, Times, Weather
+from iquitos_rl.cases.iquitos.solar import Sun, Weather
+from iquitos_rl.cases.iquitos.weather import synthetic_humidity, synthetic_weather
 from iquitos_rl.cases.metered import climate
 from iquitos_rl.cases.metered.grid import Series, in_other_year, with_step
 from iquitos_rl.cases.metered.own_files import Files
@@ -66,7 +69,7 @@ def own_weather(
     notes: list[str],
 ) -> tuple[Weather, bool]:
     """The files' weather, else that of the preset or of the climate; and whether it is more than nothing."""
-    rng = stream(year_seed, WEATHER_STREAM)
+    rng = stream(year_seed, "weather")
     if "ghi" in found and "temperature" in found:
         ghi = np.maximum(found["ghi"], 0.0)
         if not placed:
@@ -90,12 +93,12 @@ def own_weather(
             humidity = np.clip(found["humidity"], 0, 100)
         else:
             dew = settings.weather.dew_point if preset else float(found["temperature"].mean()) - 5.0
-            humidity = solar.synthetic_humidity(found["temperature"], dew, rng)
+            humidity = synthetic_humidity(found["temperature"], dew, rng)
             notes.append(f"weather: no humidity, made from a dew point about {dew:.3g} degC")
         return Weather(found["temperature"], humidity, ghi, dhi, dni), True
     if preset is not None and calendar.seconds == 3600 and _has_climate(preset, settings):
         notes.append("weather: no file with irradiance and temperature, the preset's synthetic year is used")
-        return solar.synthetic_weather(calendar, sun, settings.weather, rng), True
+        return synthetic_weather(calendar, sun, settings.weather, year_seed).weather, True
     if placed:
         notes.append(climate.NOTE)
         made = climate.climate_year(calendar, sun, settings.site, rng, cloudy=not metered)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from iquitos_rl.cases.iquitos.solar import Times
+from iquitos_rl.cases.iquitos.calendar import Times
 from iquitos_rl.cases.metered.grid import Series
 from iquitos_rl.cases.metered.zone import Zone
 from iquitos_rl.cases.site import Floats

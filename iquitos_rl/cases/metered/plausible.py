@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from iquitos_rl.cases.iquitos.calendar import Calendar
 from iquitos_rl.cases.iquitos.presets import CaseSettings
-from iquitos_rl.cases.iquitos.solar import Calendar, Sun
+from iquitos_rl.cases.iquitos.solar import Sun
 from iquitos_rl.cases.site import Floats
 
 FACTORS = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from iquitos_rl.cases.iquitos.solar import Calendar
+from iquitos_rl.cases.iquitos.calendar import Calendar
 from iquitos_rl.cases.metered.columns import number_columns
 from iquitos_rl.cases.metered.grid import with_step
 from iquitos_rl.cases.metered.meter import mean_of, open_meter

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from iquitos_rl.cases.iquitos.solar import Calendar, Times
+from iquitos_rl.cases.iquitos.calendar import Calendar, Times
 from iquitos_rl.cases.iquitos.visits import Visits, charger_lines
 from iquitos_rl.cases.iquitos.write import Socket
 from iquitos_rl.cases.metered.numerals import decimal_marks, figure, is_missing, looks_like_number, numbers

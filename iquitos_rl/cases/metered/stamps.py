@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from iquitos_rl.cases.iquitos.solar import Times
+from iquitos_rl.cases.iquitos.calendar import Times
 from iquitos_rl.cases.site import Floats, Ints
 from iquitos_rl.errors import UserError
 

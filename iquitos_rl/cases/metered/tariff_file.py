@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from iquitos_rl.assignments import read_value
-from iquitos_rl.cases.iquitos.solar import Calendar
+from iquitos_rl.cases.iquitos.calendar import Calendar
 from iquitos_rl.cases.metered.rate_file import ASK_PRICE, PRICES, rates
 from iquitos_rl.cases.metered.reading import Reading
 from iquitos_rl.cases.metered.urdb import urdb

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from iquitos_rl.cases.iquitos.solar import Times
+from iquitos_rl.cases.iquitos.calendar import Times
 from iquitos_rl.cases.metered.numerals import MISSING
 from iquitos_rl.cases.metered.reading import Reading
 from iquitos_rl.cases.metered.stamps import (

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pvlib
 
-from iquitos_rl.cases.iquitos.solar import Times
+from iquitos_rl.cases.iquitos.calendar import Times
 from iquitos_rl.cases.metered.columns import number_columns, words
 from iquitos_rl.cases.metered.grid import Series, gridded
 from iquitos_rl.cases.metered.meter import MeterFile, mean_of, open_meter
