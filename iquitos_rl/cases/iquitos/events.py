@@ -32,7 +32,7 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    "concert": Kind(6, 17, 6, (1, 1), (0.06, 0.20), 0.15),
+    "concert": Kind(6, 17, 6, (1, 1), (0.04, 0.14), 0.15),
     "late opening": Kind(12, 22, 2, (1, 1), (0.25, 0.65), 0.0),
     "closure": Kind(0.5, 8, 15, (1, 1), (-0.60, -0.40), -0.6),
     "outage of a load": Kind(3, 0, 24, (1, 4), (-0.18, -0.08), 0.0),

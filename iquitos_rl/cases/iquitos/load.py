@@ -42,25 +42,28 @@ WEEK = {
 """Load by hour as a multiple of the week's mean."""
 CLOSED = ((1, 1), (12, 25))
 """Month and day on which the mall is shut."""
-SHUT, SHUT_MORNING, HOLIDAY, HOLIDAY_MORNING, SHOPPING, VACATION = 0.46, 0.68, 1.06, 0.88, 1.11, 1.02
+SHUT, SHUT_MORNING, HOLIDAY, HOLIDAY_MORNING, SHOPPING, VACATION = 0.46, 0.71, 1.06, 0.96, 1.11, 1.02
 """Load as a multiple of a usual day's: on closed days from 10 h and from 6 h, on other holidays the same, on the days
 before Christmas and before the national holidays of July, and in the hours of school vacations; the last is assumed."""
 
 DAY_CORRELATION, DAY_FREEDOM = 0.75, 8.0
-HOUR_CORRELATION, HOUR_FREEDOM = 0.75, 6.0
+HOUR_CORRELATION, HOUR_FREEDOM = 0.8, 4.0
+RESTLESS = 0.4
+"""Spread of the logarithm of how much a day's hours vary."""
 SLOW_CORRELATION, SLOW_STD = 0.97, 0.01
 """Of days: comings and goings of tenants over a month or so."""
-SHAPE_CORRELATION, SHAPE_SHARE = 0.93, 0.65
+SHAPE_CORRELATION, SHAPE_SHARE = 0.9, 0.7
 """How long a part of the day keeps a departure of its own, from day to day, and its share of the hours' variance."""
 WARM_UP = 0.8
 """Share of the building's warmth that is left after an hour."""
-LIMIT = 0.18
-"""Departures level off here, as they do in the metered hours: machines at full load take no more."""
+LIMIT = 0.16
+"""Departures level off here between 10 and 22 h, later at hours that spread more: machines at full load take
+no more."""
 FLOOR = 0.25
 """Least share of the usual load: what never stops."""
 PARTS = ((22, 6), (6, 10), (10, 17), (17, 22))
 """First hour and end of the parts of a day that have one."""
-HOUR_SPREAD = np.array([*(2.0,) * 6, 1.9, 1.35, 1.6, 1.6, *(1.0,) * 12, 1.9, 2.5])
+HOUR_SPREAD = np.array([*(2.2,) * 6, 1.9, 1.3, 1.55, 1.55, *(1.0,) * 12, 2.0, 2.6])
 """Spread of the hours about their day, as a multiple of that between 10 and 22 h."""
 
 
@@ -84,7 +87,8 @@ def synthetic_load(calendar: Calendar, settings: LoadSettings, warmth: Floats, e
     growth = np.linspace(-0.5, 0.5, calendar.rows)
     year = 1 + settings.level_std * level + settings.trend_std * trend * growth
     warm = settings.per_kelvin * np.asarray(lfilter([1 - WARM_UP], [1.0, -WARM_UP], warmth))
-    departure = LIMIT * np.tanh((random_departure(calendar, settings, year_seed) + warm) / LIMIT) + events.load
+    limit = LIMIT * HOUR_SPREAD[calendar.hour] ** 1.5
+    departure = limit * np.tanh((random_departure(calendar, settings, year_seed) + warm) / limit) + events.load
     busy = calendar_factor(calendar) / _expected_factor()[_cell(calendar)] * np.maximum(1 + departure, FLOOR)
     kwh = expected_load(calendar, settings) * year * busy + new_tenant(calendar, settings)
     return Load(np.asarray(kwh, dtype=np.float64), np.bincount(calendar.day, busy) / np.bincount(calendar.day) - 1)
@@ -131,7 +135,8 @@ def random_departure(calendar: Calendar, settings: LoadSettings, year_seed: int)
     slow = daily_ar1(calendar, stream(year_seed, "load of months"), SLOW_CORRELATION)
     rng, hour = stream(year_seed, "load of hours"), calendar.hour
     spread = settings.hourly_std * HOUR_SPREAD[hour]
-    hours = ar1(rng, calendar.rows, HOUR_CORRELATION, HOUR_FREEDOM)
+    restless = np.exp(RESTLESS * daily_ar1(calendar, rng, 0.0) - RESTLESS**2)
+    hours = restless * ar1(rng, calendar.rows, HOUR_CORRELATION, HOUR_FREEDOM)
     shape = np.zeros(calendar.rows)
     for first, end in PARTS:
         inside = (hour - first) % 24 < (end - first) % 24

@@ -54,7 +54,7 @@ class LoadSettings(Group):
     )
     level_std: float = Field(0.03, ge=0, le=0.2, description="spread of the years' levels, share of the mean")
     trend_std: float = Field(0.02, ge=0, le=0.2, description="spread of the growth within a year, share of the mean")
-    daily_std: float = Field(0.035, ge=0, le=0.2, description="day-to-day variation, share of the mean")
+    daily_std: float = Field(0.03, ge=0, le=0.2, description="day-to-day variation, share of the mean")
     hourly_std: float = Field(
         0.068, ge=0, le=0.2, description="hour-to-hour variation between 10 and 22 h, share of the mean"
     )
@@ -188,7 +188,7 @@ class WeatherSettings(Group):
         description="mean air temperature in the hour beginning at 0, 1, ... 23, degC",
     )
     monthly_warmth: Monthly[Annotated[float, Field(ge=-50, le=50)]] = Field(
-        (0.37, 0.83, 0.02, -0.13, -0.27, -0.81, -0.90, -0.08, 0.50, 0.70, 0.20, 0.42),
+        (0.30, 0.76, -0.05, -0.21, -0.34, -0.88, -0.97, -0.15, 0.43, 0.63, 0.12, 0.35),
         description="K of each month above the mean day, as in the typical year",
     )
     dew_point: float = Field(22.3, ge=-40, le=40, description="mean dew point, degC; sets the humidity")
@@ -198,7 +198,7 @@ class WeatherSettings(Group):
         0.09, ge=0, le=5, description="spread of the years' cloudiness, El Nino and La Nina, logit units"
     )
     spell_std: float = Field(0.2, ge=0, le=5, description="spread of spells of about ten days, logit units")
-    daily_std: float = Field(0.5, ge=0, le=5, description="spread of the daily cloudiness, logit units")
+    daily_std: float = Field(0.45, ge=0, le=5, description="spread of the daily cloudiness, logit units")
     hourly_std: float = Field(0.8, ge=0, le=5, description="spread of the hourly cloudiness, logit units")
     forecast_skill: tuple[Share, Share, Share] = Field(
         (0.35, 0.30, 0.25),

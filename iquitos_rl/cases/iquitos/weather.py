@@ -22,11 +22,11 @@ from iquitos_rl.cases.iquitos.solar import CLOUD_EDGE, Sun, Weather, split_irrad
 from iquitos_rl.cases.site import Floats
 from iquitos_rl.errors import UserError
 
-SPELL, DAY, HOUR = 0.9, 0.25, 0.75
+SPELL, DAY, HOUR = 0.9, 0.4, 0.75
 """Correlation of neighbouring days in a spell, of what single days add, and of neighbouring hours."""
 EL_NINO_KELVIN = 0.35
 """K by which a year is warmer, one standard deviation of El Nino up; assumed."""
-SUN_KELVIN, SPELL_KELVIN, NOISE_KELVIN = 6.0, 0.35, 0.5
+SUN_KELVIN, SPELL_KELVIN, NOISE_KELVIN = 8.5, 0.45, 0.35
 """K for a clear-sky index higher by 1 over some hours, and spreads of warm spells and of hours. The typical year's
 daily means have a spread of 0.78 K and a correlation of 0.82 with the day's irradiation (`benchmarks/years.py`)."""
 
