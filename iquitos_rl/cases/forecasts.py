@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter
 
 from iquitos_rl.cases.site import Bools, Floats, Ints, Site
+from iquitos_rl.errors import UserError
 
 Table = NDArray[np.float32]
 Kind = Literal["perfect", "site", "usual"]
 """Everything known; the stated skill; nothing but what is usual at this hour."""
 
 HORIZON_HOURS = 48
+SHORTEST_HOURS = 0.25
 HISTORY = {"workday": 10, "other": 4}
 """Days that the usual value averages over, in effect: of workdays (and of all days of PV), of one other day type."""
 SMOOTH = 0.9
@@ -68,7 +70,12 @@ def site_forecast(site: Site, kind: Kind = "site", horizon_hours: int = HORIZON_
     Args:
         kind: how much is known.
         horizon_hours: the longest lead.
+
+    Raises:
+        UserError: the rows are shorter than a quarter of an hour, for which the tables would be too large.
     """
+    if site.hours_per_step < SHORTEST_HOURS:
+        raise UserError(f"{site.path}: forecasts are made for rows of at least {60 * SHORTEST_HOURS:.0f} minutes")
     leads = np.arange(1, round(horizon_hours / site.hours_per_step) + 1)
     every_day = np.ones(site.rows, dtype=np.int64)
     load: list[Floats] = []

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from iquitos_rl.cases.site import Building, Floats, Site
 from iquitos_rl.cases.thermal import END_USES, EndUse
-from iquitos_rl.envs.task import appliances, thermal
+from iquitos_rl.envs.task import ahead, appliances, thermal
 from iquitos_rl.envs.task.observation import (
     Column,
     Encoding,
@@ -33,7 +33,7 @@ NOWHERE = -1
 KEY = "buildings"
 """Of a `policy_spec`."""
 TINY = 1e-9
-ENERGIES = "load", "pv", "net_consumption", "peak_running", "off_peak_running"
+ENERGIES = ("load", "pv", "net_consumption", "peak_running", "off_peak_running", *ahead.NAMES)
 """Columns of a building that are measured in its unit, see `units`."""
 
 Place = Annotated[int, Field(ge=NOWHERE, lt=10_000_000)]
@@ -165,7 +165,9 @@ def buildings_of(site: Site, encoding: Encoding, sockets: Sockets) -> Buildings:
     names = [building.name for building in site.buildings]
     outside = outside_columns(site)[1]
     place = {column.name: i for i, column in enumerate(encoding.columns)}
-    own: list[dict[str, int]] = [{feature: place[column] for feature, column in mine.items()} for mine in outside]
+    own: list[dict[str, int]] = [
+        {feature: place[column] for feature, column in mine.items() if column in place} for mine in outside
+    ]
     taken = {column for mine in outside for column in mine.values()}
     common: dict[str, int] = {}
     for column, i in place.items():

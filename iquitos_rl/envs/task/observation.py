@@ -22,7 +22,8 @@ from torch import Tensor
 from iquitos_rl.cases.site import Building, Floats, Ints, Site
 from iquitos_rl.cases.tariff import Tariff, counted, export_prices, is_month_start
 from iquitos_rl.envs.task import appliances, thermal
-from iquitos_rl.envs.task.settings import Sockets
+from iquitos_rl.envs.task.ahead import ahead_columns
+from iquitos_rl.envs.task.settings import Forecasts, Sockets
 from iquitos_rl.envs.task.sockets import EMPTY, SocketTables
 from iquitos_rl.errors import UserError
 from iquitos_rl.machine.inputs import shown
@@ -217,6 +218,12 @@ def _socket_columns(site: Site, tables: SocketTables, sockets: Sockets) -> Serie
     return columns
 
 
+def is_weather_forecast(column: str) -> bool:
+    """Whether a column of `outside_columns` is a forecast of the weather."""
+    name = column.split("/")[-1]
+    return "_predicted_" in name and not name.startswith("price_")
+
+
 def outside_columns(site: Site) -> tuple[Series, list[dict[str, str]]]:
     """Prices, carbon intensity and weather of all buildings, and (B,) which column each building's are in.
 
@@ -235,11 +242,19 @@ def outside_columns(site: Site) -> tuple[Series, list[dict[str, str]]]:
     return columns, found
 
 
-def exogenous_columns(site: Site, tariff: Tariff, tables: SocketTables, sockets: Sockets) -> Series:
+def exogenous_columns(
+    site: Site, tariff: Tariff, tables: SocketTables, sockets: Sockets, forecasts: Forecasts = "weather"
+) -> Series:
     """Every column that does not depend on actions, in order."""
-    columns = _time_columns(site, tariff) | outside_columns(site)[0]
-    for building in site.buildings:
+    outside = outside_columns(site)[0]
+    if forecasts != "weather":
+        outside = {name: own for name, own in outside.items() if not is_weather_forecast(name)}
+    columns = _time_columns(site, tariff) | outside
+    ahead = ahead_columns(site, forecasts) if forecasts in ("site", "perfect") else [{} for _ in site.buildings]
+    for building, own in zip(site.buildings, ahead):
         columns |= _building_columns(building, site.hour, site.hours_per_step)
+        for name, values in own.items():
+            columns[f"{building.name}/{name}"] = values, *columns[f"{building.name}/{name.split('_')[0]}"][1:]
         columns |= thermal.exogenous(building)
         columns |= appliances.exogenous(building)
     columns |= _socket_columns(site, tables, sockets)

@@ -9,6 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 Sockets = Literal["each", "fleet"]
 """Whether an agent observes and controls every socket, or each building's sockets together as a fleet."""
 
+Forecasts = Literal["weather", "none", "site", "perfect"]
+"""What agents see of the hours to come: the weather forecasts of the case's files; nothing; the site's forecasts of
+load and PV (`cases/forecasts.py`); or what load and PV will be. Published prices are seen in any case."""
+
 Preset = Literal["bill", "co2", "balanced", "comfort", "challenge-2021", "challenge-2022", "challenge-2023"]
 
 
@@ -43,4 +47,7 @@ class TaskSettings(BaseModel):
     ev_guard: bool = Field(True, description="limit actions so that vehicles reach their wanted SOC in time")
     sockets: Sockets = Field(
         "fleet", description="observe and control each building's sockets together (fleet) or one by one (each)"
+    )
+    forecasts: Forecasts = Field(
+        "weather", description="what agents see of the hours to come: weather, none, load and PV (site), or the truth"
     )

@@ -151,7 +151,7 @@ class SiteTask:
         each = [(site, self.objective._replace(tariff=tariff)) for site, tariff in zip(sites, self.tariffs)]
         bills = [idle_bill(*year) for year in each] if self.score is None else self.score.idle(sites)
         tables = [socket_tables(site) for site in sites]
-        columns = exogenous_columns(first, self.objective.tariff, tables[0], settings.sockets)
+        columns = exogenous_columns(first, self.objective.tariff, tables[0], settings.sockets, settings.forecasts)
         self.encoding = make_encoding(first, self.objective.tariff, columns, tables[0], settings.sockets, extra)
         if len(first.buildings) > 1:
             self.encoding = in_units(self.encoding, first)
@@ -198,7 +198,7 @@ class SiteTask:
         """(S * T, 2 N) steps left, wanted SOC."""
         observed = [exogenous_table(first, columns, self.encoding)]
         for site, tariff, own in zip(sites[1:], self.tariffs[1:], tables[1:]):
-            columns = exogenous_columns(site, tariff, own, settings.sockets)
+            columns = exogenous_columns(site, tariff, own, settings.sockets, settings.forecasts)
             observed.append(exogenous_table(site, columns, self.encoding))
         self.table = torch.cat(observed).to(self.device)
         """(S * T, exogenous columns) float32."""

@@ -4,10 +4,23 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+from iquitos_rl.cases.forecasts import site_forecast
 from iquitos_rl.cases.schema.reader import read_site
+from iquitos_rl.envs.citylearn.env import CityLearnSite
+from iquitos_rl.envs.district.env import DistrictSite
 from iquitos_rl.envs.task.objective import read_tariff
-from iquitos_rl.envs.task.observation import LATELY_HOURS, RATIO_FLOOR, USUAL_DAYS, exogenous_columns, relative, usual
+from iquitos_rl.envs.task.observation import (
+    LATELY_HOURS,
+    RATIO_FLOOR,
+    USUAL_DAYS,
+    exogenous_columns,
+    is_weather_forecast,
+    relative,
+    usual,
+)
+from iquitos_rl.envs.task.settings import TaskSettings
 from iquitos_rl.envs.task.sockets import socket_tables
 
 HOUR = (np.arange(400) + 5) % 24
@@ -61,3 +74,43 @@ def test_the_future_of_load_and_sun_changes_no_earlier_row(week_38, row):
         np.testing.assert_array_equal(ours[0][: row + 1], theirs[0][: row + 1])
         assert not np.array_equal(ours[0], theirs[0])
         assert ours[1:] == theirs[1:], "bounds must not follow the data"
+
+
+@pytest.mark.parametrize("kind", ["weather", "none", "site", "perfect"])
+def test_an_agent_sees_the_forecasts_that_it_is_to_see(week_38, kind):
+    site = read_site(week_38)
+    name = site.buildings[0].name
+    columns = exogenous_columns(site, read_tariff(site.path), socket_tables(site), "fleet", kind)
+    weather = [own for own in columns if is_weather_forecast(own)]
+    ahead = [own for own in columns if "_ahead_" in own]
+    assert len(weather) == (12 if kind == "weather" else 0)
+    assert len(ahead) == (12 if kind in ("site", "perfect") else 0)
+    assert "price_predicted_1" in columns
+    if ahead:
+        planned = site_forecast(site, kind)
+        for what in ("load", "pv"):
+            for hours in (1, 24):
+                seen, low, high = columns[f"{name}/{what}_ahead_{hours}"]
+                np.testing.assert_array_equal(seen, getattr(planned, what)[:, hours - 1, 0])
+                assert (low, high) == columns[f"{name}/{what}"][1:]
+                true = getattr(site.buildings[0], what)[hours : 100 + hours].astype(np.float32)
+                assert (seen[:100] == true).all() == (kind == "perfect")
+
+
+@pytest.mark.parametrize("kind", ["none", "site"])
+def test_both_engines_show_the_same_forecasts(week_38, kind):
+    settings = TaskSettings(forecasts=kind)
+    reference, fast = CityLearnSite([week_38], settings), DistrictSite([week_38], 1, settings, exact=True)
+    assert reference.task.encoding == fast.task.encoding
+    action = np.zeros(reference.task.action_dim, dtype=np.float32)
+    ours, theirs = fast.reset(), reference.reset()[0]
+    for _ in range(5):
+        np.testing.assert_allclose(ours[0].numpy(), theirs, atol=1e-6)
+        ours, theirs = fast.step(torch.from_numpy(action)[None]).obs, reference.step(action)[0]
+
+
+def test_a_map_of_buildings_holds_without_weather_forecasts(week_38):
+    for kind in ("none", "site"):
+        task = DistrictSite([week_38], 1, TaskSettings(forecasts=kind)).task
+        assert task.buildings is not None
+        assert ("load_ahead_3" in task.buildings.features) == (kind == "site")
