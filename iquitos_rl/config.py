@@ -114,7 +114,10 @@ class Settings(NamedTuple):
         return {name: own.dump() for name, own in self.agents.items()}
 
 
-COMMON = ("case", "more_cases", "case_settings", "eval_case", "years", "task.objective", "task.ev_guard")
+COMMON = (
+    *("case", "more_cases", "case_settings", "eval_case", "years"),
+    *("task.objective", "task.ev_guard", "task.present"),
+)
 """What agents that are trained together cannot have each for itself: their results would not be comparable."""
 
 

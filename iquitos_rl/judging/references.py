@@ -75,8 +75,8 @@ def kept() -> list[str]:
 
 
 def plain_task(task: TaskSettings) -> TaskSettings:
-    """The same bill, with the view and the EV guard that rules need."""
-    return TaskSettings(objective=task.objective)
+    """The same bill and the same knowledge of the present, with the view and the EV guard that rules need."""
+    return TaskSettings(objective=task.objective, present=task.present)
 
 
 def store_of(reference: Reference, cache: Path) -> Path:
@@ -89,7 +89,8 @@ def store_of(reference: Reference, cache: Path) -> Path:
     settings = (objective.tariff.model_dump(mode="json"), objective.settings.model_dump(mode="json"))
     entry = CONTROLLERS.require(reference.name)
     source = plugin_source(entry.make, RULES[reference.name].act if entry.needs == "rule" else None)
-    name = digest(SCHEMA_VERSION, reference.name, reference.fingerprint, *settings, guard, rule, used, *source)
+    present = "" if reference.name == OPTIMUM else reference.task.present
+    name = digest(SCHEMA_VERSION, reference.name, reference.fingerprint, *settings, guard, present, rule, used, *source)
     return cache / REFERENCES_FOLDER / f"{reference.name}-{name[:16]}"
 
 

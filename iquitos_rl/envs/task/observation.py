@@ -23,7 +23,7 @@ from iquitos_rl.cases.site import Building, Floats, Ints, Site
 from iquitos_rl.cases.tariff import Tariff, counted, export_prices, is_month_start
 from iquitos_rl.envs.task import appliances, thermal
 from iquitos_rl.envs.task.ahead import ahead_columns
-from iquitos_rl.envs.task.settings import Forecasts, Sockets
+from iquitos_rl.envs.task.settings import Forecasts, Present, Sockets
 from iquitos_rl.envs.task.sockets import EMPTY, SocketTables
 from iquitos_rl.errors import UserError
 from iquitos_rl.machine.inputs import shown
@@ -242,19 +242,45 @@ def outside_columns(site: Site) -> tuple[Series, list[dict[str, str]]]:
     return columns, found
 
 
+def last_row(values: Floats) -> Floats:
+    """(T, ...) what was before each row, for columns of rows that are not known yet; the first row is itself."""
+    return np.concatenate([values[:1], values[:-1]])
+
+
 def exogenous_columns(
-    site: Site, tariff: Tariff, tables: SocketTables, sockets: Sockets, forecasts: Forecasts = "weather"
+    site: Site,
+    tariff: Tariff,
+    tables: SocketTables,
+    sockets: Sockets,
+    forecasts: Forecasts = "weather",
+    present: Present = "known",
 ) -> Series:
-    """Every column that does not depend on actions, in order."""
+    """Every column that does not depend on actions, in order. Where the present is not known, load, PV, weather and
+    forecasts are those of the row before.
+
+    Raises:
+        UserError: the present is not to be known of a site with thermal devices or appliances.
+    """
+    if present == "last" and (site.thermal or site.appliances):
+        raise UserError(f"{site.path}: task.present=last is for sites without thermal devices and appliances")
     outside = outside_columns(site)[0]
+    published = ("price", "carbon")
+    if present == "last":
+        outside = {
+            name: own if name.split("/")[-1].startswith(published) else (last_row(own[0]), *own[1:])
+            for name, own in outside.items()
+        }
     if forecasts != "weather":
         outside = {name: own for name, own in outside.items() if not is_weather_forecast(name)}
     columns = _time_columns(site, tariff) | outside
     ahead = ahead_columns(site, forecasts) if forecasts in ("site", "perfect") else [{} for _ in site.buildings]
     for building, own in zip(site.buildings, ahead):
-        columns |= _building_columns(building, site.hour, site.hours_per_step)
+        mine = _building_columns(building, site.hour, site.hours_per_step)
         for name, values in own.items():
-            columns[f"{building.name}/{name}"] = values, *columns[f"{building.name}/{name.split('_')[0]}"][1:]
+            mine[f"{building.name}/{name}"] = values, *mine[f"{building.name}/{name.split('_')[0]}"][1:]
+        if present == "last":
+            mine = {name: (last_row(values), low, high) for name, (values, low, high) in mine.items()}
+        columns |= mine
         columns |= thermal.exogenous(building)
         columns |= appliances.exogenous(building)
     columns |= _socket_columns(site, tables, sockets)

@@ -13,6 +13,9 @@ Forecasts = Literal["weather", "none", "site", "perfect"]
 """What agents see of the hours to come: the weather forecasts of the case's files; nothing; the site's forecasts of
 load and PV (`cases/forecasts.py`); or what load and PV will be. Published prices are seen in any case."""
 
+Present = Literal["known", "last"]
+"""What is seen of the hour that an action is for: its load, PV and weather, as CityLearn has it, or the last hour's."""
+
 Preset = Literal["bill", "co2", "balanced", "comfort", "challenge-2021", "challenge-2022", "challenge-2023"]
 
 
@@ -50,4 +53,7 @@ class TaskSettings(BaseModel):
     )
     forecasts: Forecasts = Field(
         "weather", description="what agents see of the hours to come: weather, none, load and PV (site), or the truth"
+    )
+    present: Present = Field(
+        "known", description="load, PV and weather that are seen before an action: of its hour, or of the last one"
     )

@@ -38,6 +38,7 @@ from iquitos_rl.envs.task.observation import (
     bounds,
     exogenous_columns,
     exogenous_table,
+    last_row,
     make_encoding,
     socket_names,
     socket_power,
@@ -66,7 +67,7 @@ class Moment(NamedTuple):
     carbon: Tensor
     """(E, B)."""
     idle_net: Tensor
-    """(E, B) load minus PV, kWh."""
+    """(E, B) load minus PV, kWh, as it is known, see `TaskSettings.present`."""
     idle: Tensor
     """(E,) what the reward is counted from: the idle site's bill, or its score."""
     meter: Tensor
@@ -151,7 +152,8 @@ class SiteTask:
         each = [(site, self.objective._replace(tariff=tariff)) for site, tariff in zip(sites, self.tariffs)]
         bills = [idle_bill(*year) for year in each] if self.score is None else self.score.idle(sites)
         tables = [socket_tables(site) for site in sites]
-        columns = exogenous_columns(first, self.objective.tariff, tables[0], settings.sockets, settings.forecasts)
+        seen = settings.sockets, settings.forecasts, settings.present
+        columns = exogenous_columns(first, self.objective.tariff, tables[0], *seen)
         self.encoding = make_encoding(first, self.objective.tariff, columns, tables[0], settings.sockets, extra)
         if len(first.buildings) > 1:
             self.encoding = in_units(self.encoding, first)
@@ -165,12 +167,13 @@ class SiteTask:
             return torch.from_numpy(np.concatenate(values)).to(self.device, kind)
 
         def scalars(site: Site, idle: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-            """(T, 3 B + 1) price, carbon intensity, load minus PV, idle bill or score."""
+            """(T, 3 B + 1) price, carbon intensity, load minus PV as it is known, idle bill or score."""
             price, carbon, net = (
                 np.stack([getattr(b, name) for b in site.buildings], axis=-1)
                 for name in ("price", "carbon", "idle_net")
             )
-            return np.column_stack([price, carbon, net, idle])
+            known = net if settings.present == "known" else last_row(net)
+            return np.column_stack([price, carbon, known, idle])
 
         def per_socket(values: list[np.ndarray[Any, Any]], where_empty: float) -> Tensor:
             """(S * T, N), or (1, N) if each socket has the same value for all its vehicles."""
@@ -198,7 +201,7 @@ class SiteTask:
         """(S * T, 2 N) steps left, wanted SOC."""
         observed = [exogenous_table(first, columns, self.encoding)]
         for site, tariff, own in zip(sites[1:], self.tariffs[1:], tables[1:]):
-            columns = exogenous_columns(site, tariff, own, settings.sockets, settings.forecasts)
+            columns = exogenous_columns(site, tariff, own, *seen)
             observed.append(exogenous_table(site, columns, self.encoding))
         self.table = torch.cat(observed).to(self.device)
         """(S * T, exogenous columns) float32."""

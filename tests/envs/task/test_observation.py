@@ -97,9 +97,50 @@ def test_an_agent_sees_the_forecasts_that_it_is_to_see(week_38, kind):
                 assert (seen[:100] == true).all() == (kind == "perfect")
 
 
-@pytest.mark.parametrize("kind", ["none", "site"])
-def test_both_engines_show_the_same_forecasts(week_38, kind):
-    settings = TaskSettings(forecasts=kind)
+KNOWN = ("hour_", "weekday_", "month_", "holiday", "demand_", "price", "carbon")
+"""Columns that are published, or follow from the calendar."""
+
+
+def test_before_an_hour_is_known_the_last_one_is_seen(week_38):
+    """Every column of load, PV and weather is a row late, whatever it is computed from; nothing else is."""
+    site = read_site(week_38)
+    tables = socket_tables(site), "fleet", "site"
+    known, late = (exogenous_columns(site, read_tariff(site.path), *tables, when) for when in ("known", "last"))
+    assert known.keys() == late.keys()
+    for name, (values, *bounds) in known.items():
+        assert bounds == list(late[name][1:])
+        if name.startswith(KNOWN) or name.endswith("connected"):
+            np.testing.assert_array_equal(late[name][0], values)
+        else:
+            np.testing.assert_array_equal(late[name][0], np.concatenate([values[:1], values[:-1]]))
+
+
+def test_a_rule_sees_and_nobody_is_told_the_present(week_38):
+    """The observation of a row does not depend on that row's load and PV, the bill does."""
+    site, row = read_site(week_38), 40
+    building = site.buildings[0]
+    changed = {
+        name: np.where(np.arange(site.rows) == row, getattr(building, name) * 0.5, getattr(building, name))
+        for name in ("load", "pv")
+    }
+    other = replace(site, buildings=(replace(building, **changed),))
+    for present, same in (("last", True), ("known", False)):
+        settings = TaskSettings(present=present, forecasts="none")
+        one = DistrictSite([site], 1, settings, exact=True)
+        two = DistrictSite([other], 1, settings, spec=one.policy_spec, exact=True)
+        action = torch.zeros((1, one.task.action_dim))
+        ours, theirs = one.reset(), two.reset()
+        for _ in range(row):
+            ours, theirs = one.step(action).obs, two.step(action).obs
+        assert torch.equal(ours, theirs) == same
+        found, wanted = one.step(action), two.step(action)
+        assert not torch.equal(found.next_obs, wanted.next_obs)
+        assert not torch.equal(found.reward, wanted.reward)
+
+
+@pytest.mark.parametrize(("kind", "present"), [("none", "known"), ("site", "known"), ("site", "last")])
+def test_both_engines_show_the_same_forecasts(week_38, kind, present):
+    settings = TaskSettings(forecasts=kind, present=present)
     reference, fast = CityLearnSite([week_38], settings), DistrictSite([week_38], 1, settings, exact=True)
     assert reference.task.encoding == fast.task.encoding
     action = np.zeros(reference.task.action_dim, dtype=np.float32)
