@@ -162,7 +162,7 @@ def finish_case(output: Path, preset: str, year_seed: int, settings: CaseSetting
         "preset": preset,
         "year_seed": year_seed,
         "package_version": __version__,
-        "first": str(calendar.begin[0]),
+        "calendar_year": int(str(calendar.begin[0])[:4]),
         "warnings": year.warnings,
         "assumptions": [],
         "figures": figures,

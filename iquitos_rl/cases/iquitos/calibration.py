@@ -38,7 +38,7 @@ def calibration_table(folder: Path) -> list[CalibrationRow]:
     settings = CaseSettings.model_validate(record["settings"])
     tables = (io.BytesIO(read_bytes(folder / name)) for name in ("Building_1.csv", "weather.csv"))
     building, weather = map(pd.read_csv, tables)
-    calendar = calendar_year(int(record["first"][:4]))
+    calendar = calendar_year(int(record["calendar_year"]))
     sun = sun_position(calendar, settings.site, settings.weather.linke_turbidity)
     load = building["non_shiftable_load"].to_numpy(float)
     temperature = weather["outdoor_dry_bulb_temperature"].to_numpy(float)

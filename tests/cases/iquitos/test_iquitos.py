@@ -22,8 +22,7 @@ from iquitos_rl.errors import UserError
 
 
 def calendar_of(folder: Path) -> Calendar:
-    first = json.loads((folder / "case.json").read_text(encoding="utf-8"))["first"]
-    return calendar_year(int(first[:4]))
+    return calendar_year(json.loads((folder / "case.json").read_text(encoding="utf-8"))["calendar_year"])
 
 
 SMALL = {"sockets.moto_count": 2, "sockets.mototaxi_count": 1}
