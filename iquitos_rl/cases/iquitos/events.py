@@ -11,7 +11,8 @@ from iquitos_rl.cases.site import Floats, Ints
 
 
 class Kind(NamedTuple):
-    """One kind of event. How often, how deep and how long were read off the departures of the metered days of 2024."""
+    """One kind of event. How often, how deep and how long are guesses after the unusual days of 2024, changed by hand
+    with the noise of the load; what happened on those days is not known."""
 
     per_year: float
     first_hour: int

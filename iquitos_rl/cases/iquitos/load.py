@@ -3,8 +3,8 @@
 A year is one draw: its level and trend, warm and slack weeks, days, hours and events are random. Each is independent of
 the calendar and has mean zero, so the documented month sums and mean day hold for the mean over many years.
 
-Weekdays, holidays, spreads, correlations and tails are fitted to the metered hours of 2024 (`benchmarks/years.py`). One
-metered year says nothing about the spread of years: level and trend are assumed.
+Weekdays and holidays are medians and means of the metered hours of 2024; spreads, correlations and tails were set by
+hand to match that year (`benchmarks/years.py`). It says nothing about the spread of years: level and trend are assumed.
 """
 
 from __future__ import annotations
