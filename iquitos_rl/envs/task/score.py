@@ -24,8 +24,9 @@ from torch import Tensor
 from iquitos_rl.cases.site import Building, Floats, Site
 
 TINY = 1e-9
-SLOPE = 0.5
-"""K over which a step of the discomfort is smoothed, for its gradient alone."""
+SLOPE, MARGIN = 0.3, 0.3
+"""K over which a step of the discomfort is smoothed, for its gradient alone, and how far inside the band the slope is
+highest: at the edge itself an agent would settle just outside of it."""
 FAR = 1e3
 
 
@@ -128,13 +129,13 @@ class Score:
 
 
 def above(excess: Tensor) -> Tensor:
-    """1 where a number is above 0, else 0. A count has no slope, so autograd gets one, highest at 0 and never quite
-    gone: an agent that follows gradients is told which way is in (a straight-through estimator, Bengio et al. 2013,
+    """1 where a number is above 0, else 0. A count has no slope, so autograd gets one, highest just below 0 and never
+    quite gone: an agent that follows gradients is told which way is in (a straight-through estimator, Bengio et al. 2013,
     arXiv 1308.3432)."""
     counted = (excess > 0).to(excess.dtype)
     if not excess.requires_grad:
         return counted
-    near = excess.clamp(-FAR, FAR)  # a bound that is not there is infinitely far
+    near = (excess + MARGIN).clamp(-FAR, FAR)  # a bound that is not there is infinitely far
     smooth = 0.5 * near / (SLOPE + near.abs())
     return counted + smooth - smooth.detach()
 
