@@ -129,9 +129,11 @@ class Score:
 
 
 def above(excess: Tensor) -> Tensor:
-    """1 where a number is above 0, else 0. A count has no slope, so autograd gets one, highest just below 0 and never
-    quite gone: an agent that follows gradients is told which way is in (a straight-through estimator, Bengio et al. 2013,
-    arXiv 1308.3432)."""
+    """1 where a number is above 0, else 0.
+
+    A count has no slope, so autograd gets one, highest just below 0 and never quite gone: an agent that follows
+    gradients is told which way is in (a straight-through estimator, Bengio et al. 2013, arXiv 1308.3432).
+    """
     counted = (excess > 0).to(excess.dtype)
     if not excess.requires_grad:
         return counted
