@@ -24,7 +24,7 @@ from torch import Tensor
 from iquitos_rl.cases.site import Building, Floats, Site
 
 TINY = 1e-9
-SLOPE, MARGIN = 0.3, 0.3
+SLOPE, MARGIN = 0.3, 0.6
 """K over which a step of the discomfort is smoothed, for its gradient alone, and how far inside the band the slope is
 highest: at the edge itself an agent would settle just outside of it."""
 FAR = 1e3
