@@ -24,10 +24,9 @@ from torch import Tensor
 from iquitos_rl.cases.site import Building, Floats, Site
 
 TINY = 1e-9
-SLOPE, MARGIN = 0.3, 0.6
-"""K over which a step of the discomfort is smoothed, for its gradient alone, and how far inside the band the slope is
-highest: at the edge itself an agent would settle just outside of it."""
-FAR = 1e3
+MARGIN = 0.3
+"""K inside of the comfort band from which on an agent that follows gradients is pulled back: at the edge itself every
+other hour would be outside."""
 
 
 class ScoreWeights(NamedTuple):
@@ -129,17 +128,17 @@ class Score:
 
 
 def above(excess: Tensor) -> Tensor:
-    """1 where a number is above 0, else 0.
+    """1 where a number of degrees is above 0, else 0.
 
-    A count has no slope, so autograd gets one, highest just below 0 and never quite gone: an agent that follows
-    gradients is told which way is in (a straight-through estimator, Bengio et al. 2013, arXiv 1308.3432).
+    A count has no slope, so autograd gets that of the degrees themselves, from a little below 0 on: an agent that
+    follows gradients is told which way is in, however far out it is (a straight-through estimator, Bengio et al. 2013,
+    arXiv 1308.3432).
     """
     counted = (excess > 0).to(excess.dtype)
     if not excess.requires_grad:
         return counted
-    near = (excess + MARGIN).clamp(-FAR, FAR)  # a bound that is not there is infinitely far
-    smooth = 0.5 * near / (SLOPE + near.abs())
-    return counted + smooth - smooth.detach()
+    degrees = (excess + MARGIN).clamp(min=0)
+    return counted + degrees - degrees.detach()
 
 
 def price_rows(site: Site, weights: ScoreWeights) -> Floats:

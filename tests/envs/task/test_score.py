@@ -108,16 +108,13 @@ def test_the_site_itself_has_the_score_of_no_control(tmp_path):
 
 def test_a_count_has_a_slope_that_points_inside():
     """The same numbers with and without autograd, also where a bound is infinitely far."""
-    excess = torch.tensor([-np.inf, -40.0, -MARGIN, 0.0, 0.3, 40.0], dtype=torch.float64)
+    excess = torch.tensor([-np.inf, -40.0, -2 * MARGIN, -MARGIN / 2, 0.0, 0.3, 40.0], dtype=torch.float64)
     traced = excess.clone().requires_grad_()
     counted = above(traced)
     counted.sum().backward()
-    assert above(excess).tolist() == [0, 0, 0, 0, 1, 1]
+    assert above(excess).tolist() == [0, 0, 0, 0, 0, 1, 1]
     torch.testing.assert_close(counted.detach(), above(excess))
-    slope = traced.grad
-    assert torch.isfinite(slope).all()
-    assert (slope[1:] > 0).all()
-    assert slope.argmax() == 2
+    assert traced.grad.tolist() == [0, 0, 0, 1, 1, 1, 1]
 
 
 def test_discomfort_has_a_gradient_into_the_band(tmp_path):
