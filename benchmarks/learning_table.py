@@ -68,8 +68,8 @@ def intervals(runs: Runs, row: Row) -> dict[str, Interval]:
 
 def table(rows: Sequence[Row], runs: Runs) -> str:
     """Markdown, a line for each row."""
-    head = ["algorithm", "environment", "steps", *LIBRARIES.values(), "ours is", "seconds, ours", "seconds, theirs"]
-    lines = ["| " + " | ".join(head) + " |", "|---|---|---:|---:|---:|---|---:|---:|"]
+    head = ["algorithm", "environment", "steps", *LIBRARIES.values(), "ours is", "published", "seconds, ours"]
+    lines = ["| " + " | ".join([*head, "seconds, theirs"]) + " |", "|---|---|---:|---:|---:|---|---:|---:|---:|"]
     for row in rows:
         found, returns, times = intervals(runs, row), [], []
         for library in LIBRARIES:
@@ -77,7 +77,7 @@ def table(rows: Sequence[Row], runs: Runs) -> str:
             returns.append(figure(found[library], len(runs[row.name, library])) if known else "not measured")
             times.append(seconds(runs[row.name, library]) if known else "")
         outcome = verdict(found["ours"], found["sb3"]) if len(found) == 2 else ""
-        cells = [row.algorithm.upper(), row.env, f"{row.steps:,}", *returns, outcome, *times]
+        cells = [row.algorithm.upper(), row.env, f"{row.steps:,}", *returns, outcome, row.published, *times]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -69,7 +69,7 @@ def test_rows_are_settings_that_exist(row: Row) -> None:
         assert json.loads(json.dumps(settings)) == settings, "as it is compared with a stored run"
 
 
-TINY = Row("a2c", "Pendulum-v1", 20, {"horizon": 5}, {}, "none")
+TINY = Row("a2c", "Pendulum-v1", 20, {"horizon": 5}, {}, "none", "-1.0 ± 2.0 (3k)")
 
 
 def test_a_finished_run_is_not_repeated_until_its_settings_change(tmp_path: Path, monkeypatch: Any) -> None:
@@ -96,7 +96,7 @@ def test_a_row_with_few_seeds_is_not_measured() -> None:
     run = {"returns": [1.0, 2.0], "wall_seconds": 4.0, "cpu_seconds": 3.0}
     runs = {(TINY.name, "ours"): [run] * 5, (TINY.name, "sb3"): [run] * 2}
     assert table([TINY], runs).splitlines()[2] == (
-        "| A2C | Pendulum-v1 | 20 | 1.5 [1.5, 1.5] (5) | not measured |  | 4 (3) |  |"
+        "| A2C | Pendulum-v1 | 20 | 1.5 [1.5, 1.5] (5) | not measured |  | -1.0 ± 2.0 (3k) | 4 (3) |  |"
     )
 
 
