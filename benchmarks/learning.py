@@ -109,7 +109,8 @@ def write_results(output: Path, folder: Path) -> None:
 {table(ROWS, runs)}
 Interquartile mean of the deterministic policy's return over training seeds, its 95 % bootstrap interval
 ({RESAMPLES:,} draws of the seeds), and the number of seeds. A seed's return is the mean of the same {EPISODES} episodes
-in the same version of the environment. "below": the whole interval is lower than the peer's; "level": the two overlap.
+in the same version of the environment. The difference is ours less the peer's, seeds of both drawn independently.
+"level": its whole interval is within the margin; "above", "below": it is on one side of zero; "open": neither.
 "published" is what the zoo says of one agent of its own, with the deviation over episodes, and after how many steps.
 Seconds are the training's mean, of the clock and in brackets of the one core it ran on: other work shared the machine.
 
