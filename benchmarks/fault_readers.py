@@ -175,6 +175,7 @@ class Readers:
             "judged": judged,
             "summary": summary,
             "run": run,
+            "writers": {"wandb": "a1b2", "trackio": "run"},
             "result": {"steps": 0, "result": result._asdict()},
             "settings": settings["ppo"],
         }
@@ -296,6 +297,12 @@ class Readers:
     def read_run(self, data: bytes) -> None:
         (self.work / "run" / "run.json").write_bytes(data)
         read_run(self.work / "run")
+
+    def read_writers(self, data: bytes) -> None:
+        from iquitos_rl.writers.several import FILE, _known
+
+        (self.work / FILE).write_bytes(data)
+        assert all(isinstance(name, str) for name in _known(self.work / FILE).values())
 
     def read_result(self, data: bytes) -> None:
         folder = self.work / "evaluated"

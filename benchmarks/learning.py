@@ -98,8 +98,8 @@ def write_results(output: Path, folder: Path) -> None:
         for library in LIBRARIES:
             found = [stored(path, row, library) for path in sorted(folder.glob(f"{row.name}-{library}-*.json"))]
             runs[row.name, library] = [run for run in found if run is not None]
-    last = next((group[-1] for group in reversed(runs.values()) if group), None)
-    if last is None:
+    made = [run for group in runs.values() for run in group]
+    if not made:
         return
     names = " ".join(row.name for row in ROWS if not row.by_default)
     asked = f"; with `--rows {names}` what takes hours" if names else ""
@@ -109,7 +109,9 @@ def write_results(output: Path, folder: Path) -> None:
 {table(ROWS, runs)}
 Interquartile mean of the deterministic policy's return over training seeds, its 95 % bootstrap interval
 ({RESAMPLES:,} draws of the seeds), and the number of seeds. A seed's return is the mean of the same {EPISODES} episodes
-in the same version of the environment. "below": the whole interval is lower than the peer's; "level": the two overlap.
+in the same version of the environment. The difference is ours less the peer's, seeds of both drawn independently.
+"level": its whole interval is within the margin; "above", "below": it is on one side of zero; "open": neither.
+"published" is what the zoo says of one agent of its own, with the deviation over episodes, and after how many steps.
 Seconds are the training's mean, of the clock and in brackets of the one core it ran on: other work shared the machine.
 
 ![Returns of every seed](learning.png)
@@ -123,12 +125,19 @@ Both libraries' settings, and how ours were chosen, stand in `benchmarks/learnin
 
 Command: `PYTHONPATH=. python benchmarks/learning.py --output DIR`{asked}
 
-Machine: {", ".join(f"{key} {value}" for key, value in last["machine"].items())}
+Machine: {told([run["machine"] for run in made])}
 
-Versions: {", ".join(f"{key} {value}" for key, value in last["versions"].items())}
+Versions: {told([run["versions"] for run in made])}
 """
     write_text(output / "learning.md", page)
     plot(output / "learning.png", ROWS, runs)
+
+
+def told(descriptions: Sequence[dict[str, Any]]) -> str:
+    """Every key with the values that there are of it."""
+    keys = dict.fromkeys(key for one in descriptions for key in one)
+    values = {key: dict.fromkeys(str(one[key]) for one in descriptions if key in one) for key in keys}
+    return ", ".join(f"{key} {' and '.join(found)}" for key, found in values.items())
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -37,9 +37,9 @@ def train(row: Row, seed: int) -> tuple[Policy, int]:
     if normalised:
         gamma = {"gamma": settings["gamma"]} if "gamma" in settings else {}
         envs = vec_env.VecNormalize(envs, **gamma)
-    rate = settings.get("learning_rate")
-    if isinstance(rate, str):
-        settings["learning_rate"] = linear(float(rate.removeprefix("lin_")))
+    for name, value in settings.items():
+        if isinstance(value, str) and value.startswith("lin_"):
+            settings[name] = linear(float(value.removeprefix("lin_")))
     agent = getattr(library, row.algorithm.upper())("MlpPolicy", envs, seed=seed, device="cpu", **settings)
     agent.learn(row.steps)
 

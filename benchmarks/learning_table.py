@@ -1,4 +1,5 @@
-"""The learning benchmark's figures: interquartile means with their intervals, a verdict, a table and a plot."""
+"""The learning benchmark's figures: interquartile means and their difference with intervals, a verdict, a table and a
+plot."""
 
 from __future__ import annotations
 
@@ -43,16 +44,29 @@ def interval(scores: Sequence[float]) -> Interval:
     """Percentile bootstrap over the seeds of one row (Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of
     the Statistical Precipice"); with one task a row, a row is the stratum within which seeds are drawn."""
     values = np.asarray(scores, dtype=np.float64)
-    draws = np.random.default_rng(0).choice(values, (RESAMPLES, len(values)))
-    low, high = np.percentile(interquartile_mean(draws), [2.5, 97.5])
+    low, high = np.percentile(drawn(values, 0), [2.5, 97.5])
     return Interval(float(interquartile_mean(values)), float(low), float(high))
 
 
-def verdict(ours: Interval, theirs: Interval) -> str:
-    """Where our interval lies to the peer's; "level" where they overlap."""
-    if ours.high < theirs.low:
-        return "below"
-    return "above" if ours.low > theirs.high else "level"
+def drawn(scores: np.ndarray[Any, Any], seed: int) -> np.ndarray[Any, Any]:
+    """(RESAMPLES,) interquartile means of draws of the seeds."""
+    return interquartile_mean(np.random.default_rng(seed).choice(scores, (RESAMPLES, len(scores))))
+
+
+def difference(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
+    """Ours less the peer's, the seeds of both drawn independently."""
+    a, b = (np.asarray(scores, dtype=np.float64) for scores in (ours, theirs))
+    low, high = np.percentile(drawn(a, 0) - drawn(b, 1), [2.5, 97.5])
+    return Interval(float(interquartile_mean(a) - interquartile_mean(b)), float(low), float(high))
+
+
+def verdict(found: Interval, margin: float) -> str:
+    """Of a difference: "level" where the whole interval is within the margin, "open" where it says too little."""
+    if -margin <= found.low and found.high <= margin:
+        return "level"
+    if found.low > 0:
+        return "above"
+    return "below" if found.high < 0 else "open"
 
 
 def scores(runs: Sequence[dict[str, Any]]) -> list[float]:
@@ -68,16 +82,24 @@ def intervals(runs: Runs, row: Row) -> dict[str, Interval]:
 
 def table(rows: Sequence[Row], runs: Runs) -> str:
     """Markdown, a line for each row."""
-    head = ["algorithm", "environment", "steps", *LIBRARIES.values(), "ours is", "seconds, ours", "seconds, theirs"]
-    lines = ["| " + " | ".join(head) + " |", "|---|---|---:|---:|---:|---|---:|---:|"]
+    head = ["algorithm", "environment", "steps", *LIBRARIES.values(), "difference", "margin", "ours is", "published"]
+    lines = ["| " + " | ".join([*head, "seconds, ours", "seconds, theirs"]) + " |"]
+    lines.append("|---|---|" + "---:|" * 5 + "---|" + "---:|" * 3)
     for row in rows:
         found, returns, times = intervals(runs, row), [], []
         for library in LIBRARIES:
             known = library in found
             returns.append(figure(found[library], len(runs[row.name, library])) if known else "not measured")
             times.append(seconds(runs[row.name, library]) if known else "")
-        outcome = verdict(found["ours"], found["sb3"]) if len(found) == 2 else ""
-        cells = [row.algorithm.upper(), row.env, f"{row.steps:,}", *returns, outcome, *times]
+        outcome = ["", f"{row.margin:g}", ""]
+        if len(found) == 2:
+            less = difference(*(scores(runs[row.name, library]) for library in LIBRARIES))
+            outcome = [
+                f"{less.mean:+.1f} [{less.low:+.1f}, {less.high:+.1f}]",
+                f"{row.margin:g}",
+                verdict(less, row.margin),
+            ]
+        cells = [row.algorithm.upper(), row.env, f"{row.steps:,}", *returns, *outcome, row.published, *times]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from iquitos_rl.version import __version__
 
-__all__ = ["A2C", "PPO", "SAC", "SHAC", "__version__", "evaluate_policy"]
+__all__ = ["A2C", "PPO", "SAC", "SHAC", "RecurrentPPO", "__version__", "evaluate_policy"]
 
 if TYPE_CHECKING:
-    from iquitos_rl.agents import A2C, PPO, SAC, SHAC, evaluate_policy
+    from iquitos_rl.agents import A2C, PPO, SAC, SHAC, RecurrentPPO, evaluate_policy
 
 
 if sys.argv[:1] == ["-m"]:  # `python -m iquitos_rl.train`, from here to where its command takes over

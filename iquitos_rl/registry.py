@@ -1,4 +1,4 @@
-"""Tables of named things that a user can add to: agents, controllers, engines, codecs, presets.
+"""Tables of named things that a user can add to: agents, controllers, engines, codecs, presets, writers.
 
 A plugin is one module that adds its entries when it is imported. It is found by the entry point group
 `iquitos_rl.plugins`, or by the environment variable `IQUITOS_RL_PLUGINS`: module names or paths of Python files,

@@ -16,8 +16,11 @@ import iquitos_rl
 from iquitos_rl.assignments import parse_assignments, validate
 from iquitos_rl.errors import UserError
 
+OPTIONAL = {"envs.gym.pettingzoo", "envs.gym.stable_baselines3", "writers.mlflow", "writers.trackio", "writers.wandb"}
+"""Modules that need a package which is not installed with this one; they have no model."""
+
 for module in pkgutil.walk_packages(iquitos_rl.__path__, "iquitos_rl."):
-    if not module.name.endswith("__main__"):
+    if not module.name.endswith("__main__") and module.name.removeprefix("iquitos_rl.") not in OPTIONAL:
         importlib.import_module(module.name)
 
 

@@ -24,6 +24,7 @@ from iquitos_rl.cases.presets import PRESETS
 from iquitos_rl.envs.engines import ENGINES
 from iquitos_rl.runs import session
 from iquitos_rl.version import __version__
+from iquitos_rl.writers.registry import WRITERS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").glob("*.md"))]
@@ -58,7 +59,7 @@ def test_blocks_run(page: Path, week_38: Path, tmp_path: Path, monkeypatch: pyte
     if page.name == "coming_from.md":
         pytest.skip("test_coming_from.py runs them side by side")
     monkeypatch.chdir(tmp_path)
-    for table in (AGENTS, CONTROLLERS, CODECS, PRESETS, ENGINES):
+    for table in (AGENTS, CONTROLLERS, CODECS, PRESETS, ENGINES, WRITERS):
         monkeypatch.setattr(table, "_entries", dict(table._entries))  # some blocks add entries
     scope: dict[str, Any] = {"encode": None, "decode": None}  # left out where a codec is shown
     for code in blocks(page, "python"):

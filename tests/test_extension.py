@@ -13,6 +13,7 @@ from iquitos_rl.cases.presets import PRESETS
 from iquitos_rl.envs.engines import ENGINES
 from iquitos_rl.judging import references
 from iquitos_rl.report import style
+from iquitos_rl.writers.registry import WRITERS
 
 pytestmark = pytest.mark.usefixtures("without_drawings", "plugin")
 
@@ -154,7 +155,28 @@ def two_days(year_seed, folder, overrides):
 PRESETS.add("two-days", Preset(two_days))
 """
 
-ADDED = ((AGENTS, "reinforce"), (CODECS, "int4"), (CONTROLLERS, "half"), (ENGINES, "copied"), (PRESETS, "two-days"))
+WRITER = """
+from iquitos_rl.writers.registry import WRITERS
+
+class Lines:
+    seen = []
+
+    def __init__(self, project, name, settings, run_id):
+        self.run_id = run_id or name
+
+    def write(self, step, metrics):
+        self.seen.append((self.run_id, step, sorted(metrics)))
+
+    def close(self):
+        self.seen.append("closed")
+
+WRITERS.add("lines", Lines)
+"""
+
+ADDED = (
+    *((AGENTS, "reinforce"), (CODECS, "int4"), (CONTROLLERS, "half"), (ENGINES, "copied"), (PRESETS, "two-days")),
+    (WRITERS, "lines"),
+)
 HERE = ["--case", "two-days", "--set", "years=2", "--set", "engine=copied", "--device", "cpu"]
 TINY = ["--steps", "96", "--set", "agent.hidden=[8]", "--set", "num_envs=2", "--set", "episode_hours=20"]
 tune = references.tune
@@ -168,7 +190,7 @@ def quick_tune(name, sites, settings, on_share):
 def plugin(tmp_path_factory):
     """The toys as one file, named by the variable."""
     path = tmp_path_factory.mktemp("plugins") / "toys.py"
-    path.write_text("\n".join([AGENT, CODEC, CONTROLLER, ENGINE, PRESET]), encoding="utf-8")
+    path.write_text("\n".join([AGENT, CODEC, CONTROLLER, ENGINE, PRESET, WRITER]), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(registry.VARIABLE, str(path))
         patch.setattr(registry, "_loaded", set())
@@ -184,7 +206,7 @@ def trained(plugin, without_drawings, tmp_path_factory):
     """SAC from a buffer of half bytes, on the copied engine and the preset's years."""
     output = tmp_path_factory.mktemp("outputs") / "run"
     sac = ["--set", "agent.storage=int4", "--set", "agent.learning_starts=50", "--set", "agent.batch_size=32"]
-    assert train.main(["sac", *HERE, *TINY, *sac, "--output", str(output)]) == 0
+    assert train.main(["sac", *HERE, *TINY, *sac, "--set", "writers=[lines]", "--output", str(output)]) == 0
     return output
 
 
@@ -229,6 +251,15 @@ def test_what_an_agent_takes_is_planned(capsys):
         totals.append(sum(mib(table, name) for name in ("networks", "gradients", "optimiser's moments", "an update")))
     activations = 12 * 64 * 4_000 * 4 / 2**20
     assert totals[1] - totals[0] > 2 * activations, "of 12 steps of 64 environments, and their gradients"
+
+
+def test_a_writer_gets_the_metrics_of_a_training(trained):
+    lines = (trained / "metrics.csv").read_text(encoding="utf-8").splitlines()
+    *rows, last = sys.modules["toys"].Lines.seen
+    assert last == "closed"
+    assert [step for _, step, _ in rows] == [int(float(line.split(",")[0])) for line in lines[1:]]
+    assert {name for name, _, _ in rows} == {"run"}
+    assert {"step", *(name for row in rows for name in row[2])} == set(lines[0].split(","))
 
 
 def test_a_codec_stores_what_an_agent_learns_from(trained, capsys):

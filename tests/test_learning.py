@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import learning
 import learning_table
 from learning_rows import ROWS, Row
-from learning_table import Interval, interquartile_mean, interval, table, verdict
+from learning_table import Interval, difference, interquartile_mean, interval, table, verdict
 
 from iquitos_rl.agents import AGENTS
 
@@ -37,10 +37,19 @@ def test_the_interval_covers_the_mean_as_often_as_it_says(monkeypatch: Any) -> N
     assert interval([3.0] * 5) == (3.0, 3.0, 3.0)
 
 
+def test_the_interval_of_a_difference_covers_it_as_often_as_it_says(monkeypatch: Any) -> None:
+    monkeypatch.setattr(learning_table, "RESAMPLES", 1_000)
+    rng = np.random.default_rng(1)
+    samples = zip(rng.normal(5.0, 2.0, size=(200, 30)), rng.normal(4.0, 1.0, size=(200, 20)))
+    found = [difference(ours, theirs) for ours, theirs in samples]
+    assert 0.88 <= np.mean([one.low <= 1.0 <= one.high for one in found]) <= 0.99
+    assert difference([3.0] * 5, [1.0] * 3) == (2.0, 2.0, 2.0)
+
+
 def test_verdicts() -> None:
-    low, middle, high = Interval(1, 0, 2), Interval(2.5, 1.5, 3), Interval(9, 8, 10)
-    assert [verdict(*pair) for pair in ((low, high), (high, low), (low, middle), (low, low))] == [
-        "below", "above", "level", "level"]  # fmt: skip
+    """Small differences are level though they are certain, and large intervals say nothing."""
+    found = {(-1, 4): "level", (1, 4): "level", (-4, -1): "level", (1, 6): "above", (-9, -1): "below", (-9, 1): "open"}
+    assert {bounds: verdict(Interval(0, *bounds), 5.0) for bounds in found} == found
 
 
 def test_every_evaluation_episode_starts_elsewhere_and_alike_for_both_libraries() -> None:
@@ -69,7 +78,7 @@ def test_rows_are_settings_that_exist(row: Row) -> None:
         assert json.loads(json.dumps(settings)) == settings, "as it is compared with a stored run"
 
 
-TINY = Row("a2c", "Pendulum-v1", 20, {"horizon": 5}, {}, "none")
+TINY = Row("a2c", "Pendulum-v1", 20, {"horizon": 5}, {}, "none", 7.5, "-1.0 ± 2.0 (3k)")
 
 
 def test_a_finished_run_is_not_repeated_until_its_settings_change(tmp_path: Path, monkeypatch: Any) -> None:
@@ -96,7 +105,7 @@ def test_a_row_with_few_seeds_is_not_measured() -> None:
     run = {"returns": [1.0, 2.0], "wall_seconds": 4.0, "cpu_seconds": 3.0}
     runs = {(TINY.name, "ours"): [run] * 5, (TINY.name, "sb3"): [run] * 2}
     assert table([TINY], runs).splitlines()[2] == (
-        "| A2C | Pendulum-v1 | 20 | 1.5 [1.5, 1.5] (5) | not measured |  | 4 (3) |  |"
+        "| A2C | Pendulum-v1 | 20 | 1.5 [1.5, 1.5] (5) | not measured |  | 7.5 |  | -1.0 ± 2.0 (3k) | 4 (3) |  |"
     )
 
 

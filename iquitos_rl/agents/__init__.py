@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from iquitos_rl.agents.a2c import A2C
     from iquitos_rl.agents.agent import Agent, load_agent
-    from iquitos_rl.agents.callbacks import Callback, Evaluate, SaveEvery, StopEarly, Write
+    from iquitos_rl.agents.callbacks import Callback, Evaluate, SaveEvery, StopEarly, Video, Write
     from iquitos_rl.agents.configs import A2CConfig, PPOConfig, RecurrentPPOConfig, SACConfig, SHACConfig
     from iquitos_rl.agents.evaluating import Episodes, evaluate_policy, run_episodes
     from iquitos_rl.agents.ppo import PPO
@@ -35,6 +35,7 @@ __all__ = [
     "SHACConfig",
     "SaveEvery",
     "StopEarly",
+    "Video",
     "Write",
     "evaluate_policy",
     "load_agent",
@@ -44,7 +45,7 @@ MODULES = {
     "AGENTS": "registry",
     "RecurrentPPO": "recurrent_ppo",
     "load_agent": "agent",
-    **dict.fromkeys(("Callback", "Evaluate", "SaveEvery", "StopEarly", "Write"), "callbacks"),
+    **dict.fromkeys(("Callback", "Evaluate", "SaveEvery", "StopEarly", "Video", "Write"), "callbacks"),
     **dict.fromkeys(("Episodes", "evaluate_policy", "run_episodes"), "evaluating"),
 }
 

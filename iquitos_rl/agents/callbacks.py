@@ -12,11 +12,14 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import gymnasium
+
 from iquitos_rl.agents.arguments import folder_of, whole
 from iquitos_rl.agents.evaluating import Episodes, run_episodes
 from iquitos_rl.agents.progress import Progress
 from iquitos_rl.envs.gym.adapter import as_vector
 from iquitos_rl.errors import UserError
+from iquitos_rl.machine.optional import optional
 from iquitos_rl.writers.registry import Writer
 
 if TYPE_CHECKING:
@@ -41,7 +44,35 @@ class Callback:
         """At the end of `learn`, also of one that was stopped."""
 
 
-class Evaluate(Callback):
+class Regularly(Callback):
+    """Does something every so many transitions, and at the end; a subclass has `act`."""
+
+    def __init__(self, every: int) -> None:
+        self.every = whole("every", every, 1)
+        self._done: int | None = None
+        self._last = -1
+
+    def act(self, agent: Agent, steps: int) -> None:
+        """What is done."""
+        raise NotImplementedError
+
+    def on_step(self, agent: Agent, steps: int) -> None:
+        if self._done is None:
+            self._done = (steps - 1) // self.every
+        if steps // self.every > self._done:
+            self._done = steps // self.every
+            self._act(agent, steps)
+
+    def on_end(self, agent: Agent) -> None:
+        if self._last != agent.steps:
+            self._act(agent, agent.steps)
+
+    def _act(self, agent: Agent, steps: int) -> None:
+        self._last = steps
+        self.act(agent, steps)
+
+
+class Evaluate(Regularly):
     """Evaluates the policy every so many transitions, in an environment of its own, and tells the other callbacks.
 
     Args:
@@ -55,27 +86,17 @@ class Evaluate(Callback):
     def __init__(
         self, env: Any, every: int = 10_000, episodes: int = 10, best: str | Path | None = None, seed: int = 10_000
     ) -> None:
-        self.env, self.every, self.episodes = env, whole("every", every, 1), whole("episodes", episodes, 1)
+        super().__init__(every)
+        self.env, self.episodes = env, whole("episodes", episodes, 1)
         self.folder = None if best is None else folder_of(best)
         self.seed = whole("seed", seed)
         self.best = -inf
         """The highest mean return so far."""
         self.results: list[tuple[int, Episodes]] = []
         """Transitions, and the episodes evaluated then."""
-        self._done: int | None = None
 
-    def on_step(self, agent: Agent, steps: int) -> None:
-        if self._done is None:
-            self._done = (steps - 1) // self.every
-        if steps // self.every > self._done:
-            self._done = steps // self.every
-            self._evaluate(agent, steps)
-
-    def on_end(self, agent: Agent) -> None:
-        if not self.results or self.results[-1][0] != agent.steps:
-            self._evaluate(agent, agent.steps)
-
-    def _evaluate(self, agent: Agent, steps: int) -> None:
+    def act(self, agent: Agent, steps: int) -> None:
+        """Evaluate, and keep the policy if it is the best."""
         self.env = as_vector(self.env, agent.device)  # once: a list of functions makes environments
         found = run_episodes(agent, self.env, self.episodes, seed=self.seed)
         self.results.append((steps, found))
@@ -85,6 +106,43 @@ class Evaluate(Callback):
                 agent.save_policy(self.folder)
         for callback in agent.callbacks:
             callback.on_evaluation(agent, steps, found)
+
+
+class Video(Regularly):
+    """Records the policy every so many transitions with gymnasium's `RecordVideo`, in a folder
+    for each recording: `step-10000/rl-video-episode-0.mp4`.
+
+    Args:
+        env: a gymnasium environment with `render_mode="rgb_array"`; not the one that is trained on.
+        folder: for the videos.
+        every: transitions between two recordings.
+        episodes: of each recording. All recordings have the same seeds.
+        seed: of the first episode.
+
+    Raises:
+        UserError: the environment does not render, or moviepy, which gymnasium needs, is not installed.
+    """
+
+    def __init__(
+        self, env: Any, folder: str | Path, every: int = 10_000, episodes: int = 1, seed: int = 10_000
+    ) -> None:
+        super().__init__(every)
+        self.env, self.folder, self.episodes = env, folder_of(folder), whole("episodes", episodes, 1)
+        self.seed = whole("seed", seed)
+        optional("moviepy", "video")
+        if getattr(env, "render_mode", None) != "rgb_array":
+            raise UserError('a video needs one environment with render_mode="rgb_array"')
+
+    def act(self, agent: Agent, steps: int) -> None:
+        """Record."""
+        wrappers: Any = gymnasium.wrappers  # which do not all say what they export
+        recorder = wrappers.RecordVideo(
+            self.env,
+            str(self.folder / f"step-{steps}"),
+            episode_trigger=lambda episode: episode < self.episodes,
+            disable_logger=True,
+        )
+        run_episodes(agent, recorder, self.episodes, seed=self.seed)
 
 
 class StopEarly(Callback):

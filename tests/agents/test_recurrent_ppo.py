@@ -23,6 +23,7 @@ from iquitos_rl.agents.recurrent_ppo import loss
 from iquitos_rl.envs.gym.spaces import action_of
 from iquitos_rl.envs.vector import StepResult, VectorEnv
 from iquitos_rl.errors import UserError
+from iquitos_rl.memory import recovery
 
 HORIZON, SEQUENCE, ENVS = 24, 6, 3
 SMALL = RecurrentPPOConfig(memory=5, hidden=(4,), horizon=HORIZON, sequence=SEQUENCE, batch_size=36, epochs=2)
@@ -207,6 +208,37 @@ def test_parts_of_a_minibatch_give_the_same_gradient() -> None:
         found.append([p.grad.clone() for p in agent.policy.parameters()])
     for p, q in zip(*found, strict=True):
         torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-6)
+
+
+def test_captured_as_graphs_it_learns_the_same(graph_device: str) -> None:
+    whole, other = (
+        RecurrentPPO(ScriptedEnv(), RecurrentPPOConfig(**{**SMALL.model_dump(), "compile": mode}), graph_device)
+        for mode in ("off", "graphs")
+    )
+    for agent in (whole, other):
+        agent.learn(3 * HORIZON * ENVS)
+    for p, q in zip(whole.policy.parameters(), other.policy.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-5)
+
+
+def test_it_learns_the_same_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the first two attempts at every gradient."""
+    calm, agent = (RecurrentPPO(ScriptedEnv(), SMALL.model_copy(update={"batch_size": 72})) for _ in range(2))
+    agent.micro_batch.floor = 3
+    calm.learn(3 * HORIZON * ENVS)
+    tried: list[int | None] = []
+
+    def fail(what: str) -> None:
+        if what == "gradient" and agent.micro_batch.size != 3:
+            tried.append(agent.micro_batch.size)
+            raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(recovery, "failure", fail)
+    agent.learn(3 * HORIZON * ENVS)
+    assert tried == [None, 6]
+    assert (agent.steps, agent.updates) == (calm.steps, calm.updates)
+    for p, q in zip(calm.policy.parameters(), agent.policy.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-5)
 
 
 def test_a_horizon_that_is_no_number_of_sequences_is_refused() -> None:

@@ -248,7 +248,7 @@ def test_the_plan_is_the_peak_of_what_training_allocates(algorithm, obs_dim, act
 
     def peak():
         with TensorPeak() as taken:
-            AGENTS[algorithm].agent(env, plan.config).learn(24 if algorithm == "sac" else 2_000)
+            AGENTS[algorithm].agent(env, plan.config).learn({"sac": 24, "recurrent_ppo": 400}.get(algorithm, 2_000))
         return taken.peak
 
     if algorithm == "sac":

@@ -2,7 +2,7 @@
 
 Gymnasium changed its vector API between 0.28 and 1.1; this follows whichever is installed. An environment whose episode
 ends begins the next one in the same step: the observation returned is the new episode's first, and what the last action
-led to stands in `info["final_obs"]` (gymnasium 1) or `info["final_observation"]` (before). From gymnasium 1.1 on
+led to stands in `info["final_obs"]` (gymnasium 1) or `info["final_observation"]` (before). From gymnasium 1.0 on
 `metadata["autoreset_mode"]` says so. Episodes are only ever truncated: bootstrap from the final observation.
 """
 
@@ -46,8 +46,9 @@ class DistrictVectorEnv(Base):  # type: ignore[misc]
         self.render_mode, self.spec, self.closed = None, None, False
         if not GYMNASIUM_1:
             self.is_vector_env, self.viewer = True, None
-        elif hasattr(gymnasium.vector, "AutoresetMode"):
-            self.metadata = {**self.metadata, "autoreset_mode": gymnasium.vector.AutoresetMode.SAME_STEP}
+        else:
+            modes = getattr(gymnasium.vector, "AutoresetMode", None)  # gymnasium 1.0 has none, and our agents read both
+            self.metadata = {**self.metadata, "autoreset_mode": modes.SAME_STEP if modes else "SameStep"}
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         """Start E episodes; one seed determines all of them. Raises UserError: there are options, or a seed for each

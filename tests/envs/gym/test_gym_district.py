@@ -11,7 +11,9 @@ import pytest
 import torch
 from schemas import Features, write_schema
 
+from iquitos_rl.agents import PPO, PPOConfig
 from iquitos_rl.envs import DistrictSite, DistrictVectorEnv
+from iquitos_rl.envs.gym.adapter import as_vector
 from iquitos_rl.envs.gym.district import FINAL_OBS, GYMNASIUM_1
 from iquitos_rl.errors import UserError
 
@@ -100,12 +102,13 @@ def test_the_final_observation_is_what_the_last_action_led_to(folder: Path) -> N
         assert env.metadata["autoreset_mode"] is gymnasium.vector.AutoresetMode.SAME_STEP
 
 
+def wrapper() -> Any:
+    wrappers: Any = gymnasium.wrappers
+    return (wrappers.vector if GYMNASIUM_1 else wrappers).RecordEpisodeStatistics
+
+
 def test_gymnasiums_wrapper_counts_episodes(folder: Path) -> None:
-    if GYMNASIUM_1:
-        from gymnasium.wrappers.vector import RecordEpisodeStatistics
-    else:
-        from gymnasium.wrappers import RecordEpisodeStatistics
-    env = RecordEpisodeStatistics(DistrictVectorEnv(DistrictSite([folder], 2)))
+    env = wrapper()(DistrictVectorEnv(DistrictSite([folder], 2)))
     env.reset(seed=0)
     total = 0.0
     for _ in range(ROWS - 1):
@@ -114,6 +117,32 @@ def test_gymnasiums_wrapper_counts_episodes(folder: Path) -> None:
     assert info["episode"]["l"].tolist() == [ROWS - 1] * 2
     assert info["episode"]["r"][0] == pytest.approx(total, rel=1e-6)
     env.close()
+
+
+def test_agents_see_the_engine_through_gymnasiums_wrapper(folder: Path) -> None:
+    """Every step as the engine gives it, true successors at the ends of episodes included; and the same training."""
+
+    def site() -> DistrictSite:
+        return DistrictSite([folder], 3, starts="random", episode_steps=4)
+
+    def vector() -> Any:
+        return DistrictVectorEnv(site())
+
+    env, engine = as_vector(wrapper()(vector())), site()
+    assert torch.equal(env.reset(5), engine.reset(5))
+    generator, ends = torch.Generator().manual_seed(0), 0
+    for _ in range(20):
+        action = 2 * torch.rand(3, engine.action_dim, generator=generator) - 1
+        found, expected = env.step(action), engine.step(action)
+        for name in ("obs", "next_obs", "terminated", "truncated"):
+            assert torch.equal(getattr(found, name), getattr(expected, name)), name
+        torch.testing.assert_close(found.reward, expected.reward)
+        ends += int(found.truncated.sum())
+    assert ends > 10
+    config = PPOConfig(hidden=(8,), horizon=8, batch_size=24, epochs=1, schedule="constant")
+    wrapped, plain = (PPO(one, config).learn(72) for one in (wrapper()(vector()), vector()))
+    for p, q in zip(wrapped.policy.actor.parameters(), plain.policy.actor.parameters(), strict=True):
+        torch.testing.assert_close(p, q)
 
 
 def test_nothing_returned_is_a_view_of_the_engines_state(folder: Path) -> None:
