@@ -39,7 +39,9 @@ def fit_later_peaks(sites: Sequence[Site], objective: Objective, quantiles: int)
     for m, d in np.unique(np.stack([month, left], axis=-1), axis=0).tolist():
         table[m, d] = np.moveaxis(np.quantile(ahead[(month == m) & (left == d)], share, axis=0), 0, -1)
     known = ~np.isnan(table).any(axis=(2, 3, 4))
-    mean_by_day = np.where(known[..., None, None, None], table, 0).sum(0) / np.maximum(known.sum(0), 1)[:, None, None, None]
+    mean_by_day = (
+        np.where(known[..., None, None, None], table, 0).sum(0) / np.maximum(known.sum(0), 1)[:, None, None, None]
+    )
     return np.where(known[..., None, None, None], table, mean_by_day)
 
 

@@ -18,8 +18,8 @@ from torch import Tensor
 from iquitos_rl.baselines.horizon import controllable, year_horizon
 from iquitos_rl.baselines.later_peaks import days_left
 from iquitos_rl.baselines.outlook import OUTLOOKS
-from iquitos_rl.baselines.planner import Planner
-from iquitos_rl.baselines.rolling import MONTHS, Ahead, RollingPlan
+from iquitos_rl.baselines.planner import KINDS, Planner
+from iquitos_rl.baselines.rolling import MONTHS, Ahead, RollingPlan, Step
 from iquitos_rl.baselines.view import Decision, Now, SiteView
 from iquitos_rl.cases.site import Floats
 from iquitos_rl.envs.task.site_task import SiteTask
@@ -48,10 +48,10 @@ class RecedingHorizon:
         site = task.sites[year]
         if site.thermal:
             raise UserError(f"{site.path}: this controller plans no sites with thermal devices")
-        self._planner, self._year, self._row = planner, year_horizon(site, objective), row
+        self._planner, self._year, self.row = planner, year_horizon(site, objective), row
         self._hour, self._calendar, self._days_left = site.hour, site.month, days_left(site)
         self._hours = site.hours_per_step
-        self._outlook = OUTLOOKS[planner.outlook](site, planner.profiles)
+        self._outlook = OUTLOOKS[KINDS[planner.name].outlook](site, planner.profiles)
         batteries = controllable(site)
         self._capacity = np.array([0.0 if battery is None else battery.capacity for battery in batteries])
         self._charges, weights = objective.tariff.charges, objective.weights
@@ -79,19 +79,29 @@ class RecedingHorizon:
 
     def predict(self, obs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Observation (D,) of the next hour to actions (A,). Raises SolverError: the solver failed."""
-        ahead = self.look_ahead(self._view(torch.from_numpy(obs).unsqueeze(0)))
+        return self.plan(obs)[0]
+
+    def plan(
+        self, obs: NDArray[np.float32], hours: int | None = None, keep: Floats | None = None
+    ) -> tuple[NDArray[np.float32], Step]:
+        """The same with the plan that the actions are from.
+
+        Args:
+            hours: that are planned, of those that can be.
+            keep: (B,) least kWh in the batteries after them.
+        """
+        ahead = self._look_ahead(self._view(torch.from_numpy(obs).unsqueeze(0)), hours, keep)
         step = self._plan.solve(ahead)
-        self._row += 1
+        self.row += 1
         share = np.where(ahead.movable > 1e-6, step.vehicles / np.maximum(ahead.movable, 1e-9), 1.0).clip(0, 1)
         decision = Decision(
             torch.from_numpy(step.battery[None] / self._hours).float(), torch.from_numpy(share[None]).float()
         )
-        return self._view.actions(decision)[0].numpy()
+        return self._view.actions(decision)[0].numpy(), step
 
-    def look_ahead(self, now: Now) -> Ahead:
-        """All that a plan from the present hour on is made of; hours past the year's end cost nothing."""
-        planner, first = self._planner, self._row
-        count = min(planner.steps, len(self._cost) - first)
+    def _look_ahead(self, now: Now, hours: int | None, keep: Floats | None) -> Ahead:
+        planner, first = self._planner, self.row
+        count = min(hours or planner.steps, planner.steps, len(self._cost) - first)
         rows, hour = slice(first, first + count), int(self._hour[first])
         expected = self._outlook(first, count)
         net = expected.load - expected.pv + expected.vehicles
@@ -110,7 +120,9 @@ class RecedingHorizon:
             rate=self._rate[:, None] * due,
             so_far=so_far,
             later=self._later(so_far, first, first + count),
+            active=np.arange(planner.steps) < count,
             stored=_only(now.battery_soc) * self._capacity,
+            keep=np.zeros(len(self._capacity)) if keep is None else keep,
             movable=_only((now.ev_most_kw - now.ev_least_kw).clamp(min=0)) * self._hours,
             stored_price=planner.parameters["stored"] * float(self._cost[rows].mean()),
         )

@@ -31,14 +31,18 @@ class Ahead(NamedTuple):
     """What is known, or expected, of the hours ahead."""
 
     probability: Floats  # (K,) of the scenarios
-    net: Floats  # (K, B, H) load and vehicles less PV, while nothing is stored; the first hour is equal in all scenarios
+    net: (
+        Floats  # (K, B, H) load and vehicles less PV, while nothing is stored; the first hour is equal in all scenarios
+    )
     cost: Floats  # (B, H) of an imported kWh
     earned: Floats  # (B, H) for an exported kWh; below `cost`
     counts: Bools  # (P, M, H) whether a charge looks at the hour, as one of each month
     rate: Floats  # (P, M) currency per kW
     so_far: Floats  # (B, P, M) kW that are billed already
     later: Floats  # (B, P, M, Q) kW that the rest of the month may come to after these hours, equally likely
+    active: Bools  # (H,) whether the hour is planned; batteries rest in the others, which come last
     stored: Floats  # (B,) kWh in the batteries
+    keep: Floats  # (B,) least kWh in the batteries at the end, where they can get there
     movable: Floats  # (B,) kWh that vehicles may take now or leave for the hours after
     stored_price: float  # currency that a kWh is worth that is stored at the end
 
@@ -113,15 +117,14 @@ class RollingPlan:
         programme.put(self._taken[..., None], self._deferred, 1.0)
 
         self._balance = partly_shared(rows)  # stored - what the hour before left - charged + discharged <= 0
-        self._limits = np.zeros((buildings, 3))
-        self._standing = np.zeros(buildings)
+        self._power, self._lowest, self._capacity, self._standing, self._root = np.zeros((5, buildings, 1))
         for b, battery in enumerate(batteries):
             if battery is None:
                 continue
             root, kept = best_root(battery), kept_share(battery, hours_per_step)
             lowest = lowest_soc(battery) * battery.capacity
-            self._limits[b] = best_power(battery) * hours_per_step, lowest, battery.capacity
-            self._standing[b] = (1 - kept) * lowest
+            self._power[b], self._lowest[b] = best_power(battery) * hours_per_step, lowest
+            self._capacity[b], self._standing[b], self._root[b] = battery.capacity, (1 - kept) * lowest, root
             for k in range(scenarios):
                 first = 0 if k == 0 else together
                 at, before = self._balance[k, b, first:], self._stored[k, b, max(first - 1, 0) : -1]
@@ -140,13 +143,7 @@ class RollingPlan:
         self._cost, self._lower = np.zeros((2, programme.variables_count))
         self._upper, self._right = np.full(programme.variables_count, np.inf), np.zeros(programme.rows_count)
         self._upper[self._exported] = export_most
-        for variables, (least, most) in (
-            (self._charge, (0, 0)),
-            (self._discharge, (0, 0)),
-            (self._stored, (1, 2)),
-        ):
-            self._upper[variables] = self._limits[:, most, None]
-            self._lower[variables] = self._limits[:, least, None] if least else 0.0
+        self._upper[self._stored], self._lower[self._stored] = self._capacity, self._lowest
         self._left = np.full(programme.rows_count, -np.inf)
         self._solver = _warm_solver(programme)
         self._columns, self._rows = (np.arange(n, dtype=np.int32) for n in (len(self._cost), len(self._right)))
@@ -171,13 +168,18 @@ class RollingPlan:
         self._upper[self._now] = ahead.movable
         self._right[self._taken] = self._left[self._taken] = ahead.movable
         self._right[self._net] = -ahead.net
-        self._right[self._balance] = self._standing[:, None]
-        self._right[self._balance[0, :, 0]] = np.maximum(ahead.stored, self._limits[:, 1])
+        self._upper[self._charge] = self._upper[self._discharge] = self._power * ahead.active
+        start = np.maximum(ahead.stored[:, None], self._lowest)
+        self._right[self._balance] = self._standing
+        self._right[self._balance[0, :, 0]] = start[:, 0]
+        # A little less than could be reached, so that rounding leaves a plan.
+        most = np.minimum(start + 0.999 * self._root * self._power * ahead.active.sum(), self._capacity)
+        self._lower[self._stored[:, :, -1]] = np.clip(ahead.keep[:, None], self._lowest, most)[:, 0]
         self._right[self._peak] = np.where(ahead.counts, 0.0, np.inf)
         solver = self._solver
         solver.changeColsCost(len(self._columns), self._columns, self._cost)
         solver.changeColsBounds(len(self._columns), self._columns, self._lower, self._upper)
-        solver.changeRowsBounds(len(self._rows), self._rows, self._left, self._right)
+        solver.changeRowsBounds(len(self._rows), self._rows, self._left, self._right)  # type: ignore[attr-defined]
         self._start_an_hour_later()
         solver.run()
         if solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:
@@ -218,7 +220,7 @@ def _warm_solver(programme: Programme) -> highspy.Highs:
     found.a_matrix_.format_ = highspy.MatrixFormat.kColwise
     found.a_matrix_.start_, found.a_matrix_.index_ = matrix.indptr, matrix.indices
     found.a_matrix_.value_ = matrix.data
-    solver = highspy.Highs()
+    solver = highspy.Highs()  # type: ignore[no-untyped-call]
     for option, setting in (("output_flag", False), ("threads", 1), ("presolve", "off")):
         solver.setOptionValue(option, setting)
     solver.passModel(found)

@@ -63,7 +63,8 @@ def _typical(paths: Floats, count: int) -> tuple[Floats, Floats]:
     flat = paths.reshape(len(paths), -1)
     squares = (flat**2).sum(-1)
     distance = np.sqrt(np.maximum(squares[:, None] + squares - 2 * flat @ flat.T, 0))
-    nearest, chosen = np.full(len(flat), np.inf), []
+    nearest = np.full(len(flat), np.inf)
+    chosen: list[int] = []
     for _ in range(min(count, len(flat))):
         left = np.minimum(distance, nearest[:, None]).sum(0)
         left[chosen] = np.inf

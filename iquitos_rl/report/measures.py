@@ -102,5 +102,5 @@ def interval(results: Results, name: str, key: str) -> tuple[float, float, float
         own, scale, origin = standings[name]["bill"], 1.0, standings["optimum"]["bill"]["value"]
     if own is None:
         return None
-    value, low, high = (scale * (own[end] - origin) for end in ("value", "low_whole", "high_whole"))
+    value, low, high = (scale * (own[end] - origin) for end in ("value", "low", "high"))
     return value, low, high

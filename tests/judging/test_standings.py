@@ -34,7 +34,7 @@ def test_standings_compare_within_a_year(records):
     assert sac.gap_closed.value == pytest.approx(sum(shares[1:3]) / 2)
     below = sorted([100 * 5 / 90, 100 * 20 / 160, -100 * 5 / 90, 100 * 30 / 160])
     assert sac.below_strongest.value == pytest.approx(sum(below[1:3]) / 2)
-    assert sac.below_strongest.low_whole <= sac.below_strongest.value <= sac.below_strongest.high_whole
+    assert sac.below_strongest.low <= sac.below_strongest.value <= sac.below_strongest.high
     assert sac.better == 3
     assert sac.served_of_feasible == pytest.approx(0.9)
     assert sac.mean["bill"] == pytest.approx((85 + 140 + 95 + 130) / 4)

@@ -328,9 +328,9 @@ def test_a_comparison_begins_with_its_standings(comparison, undrawn):
     said = page.text[page.text.index(f"{best.upper()} closes") :]
     numbers = [float(text) for text in re.findall(r"-?\d+\.?\d*", said)]
     closed, below = found[best].gap_closed, found[best].below_strongest
-    expected = [100 * end for end in (closed.value, closed.low_whole, closed.high_whole)]
+    expected = [100 * end for end in (closed.value, closed.low, closed.high)]
     np.testing.assert_allclose(numbers[:3], expected, atol=0.0501)
-    expected = [below.value, *sorted((below.low_whole, below.high_whole), key=lambda end: end * np.sign(below.value))]
+    expected = [below.value, *sorted((below.low, below.high), key=lambda end: end * np.sign(below.value))]
     np.testing.assert_allclose(numbers[3:6], np.sign(below.value) * np.array(expected), atol=0.00501)
     assert numbers[6:8] == [found[best].better, 4]
     assert [row[0] for row in page.table("controller")[1:]] == [
@@ -374,9 +374,7 @@ def test_intervals_and_seeds_are_drawn_where_they_are(comparison):
             expected = [(bill - yearly) / thousand for bill, yearly in zip(bills["sac"], 2 * BILLS["optimum"])]
             np.testing.assert_allclose(strokes.get_xdata(), expected)
         np.testing.assert_allclose(axis.patches[1].get_width(), scale * (own.value - origin))
-        np.testing.assert_allclose(
-            interval.get_xdata(), [scale * (end - origin) for end in (own.low_whole, own.high_whole)]
-        )
+        np.testing.assert_allclose(interval.get_xdata(), [scale * (end - origin) for end in (own.low, own.high)])
         assert len(strokes.get_xdata()) == 2 * found["sac"].seeds
 
 
