@@ -38,11 +38,9 @@ def fit_later_peaks(sites: Sequence[Site], objective: Objective, quantiles: int)
     table = np.full((12, DAYS, *ahead.shape[1:], quantiles), np.nan)
     for m, d in np.unique(np.stack([month, left], axis=-1), axis=0).tolist():
         table[m, d] = np.moveaxis(np.quantile(ahead[(month == m) & (left == d)], share, axis=0), 0, -1)
-    known = ~np.isnan(table).any(axis=(2, 3, 4))
-    mean_by_day = (
-        np.where(known[..., None, None, None], table, 0).sum(0) / np.maximum(known.sum(0), 1)[:, None, None, None]
-    )
-    return np.where(known[..., None, None, None], table, mean_by_day)
+    known = ~np.isnan(table)
+    mean_of_months = np.where(known, table, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    return np.where(known, table, mean_of_months)
 
 
 def days_left(site: Site) -> Ints:

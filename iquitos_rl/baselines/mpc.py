@@ -1,7 +1,7 @@
 """Receding horizon: every hour plan the next day and a half over several scenarios, and do the plan's first hour.
 
-It knows the tariff's calendar and, like an agent, the present hour, states of charge and running peaks. What load and PV
-come to is expected by an outlook (`outlook.py`); how far from it they may be is learned on training years
+It knows the tariff's calendar and, like an agent, the present hour, states of charge and running peaks. An outlook
+(`outlook.py`) says what is expected of load and PV; how far from it they may be is learned on training years
 (`scenarios.py`), and so is what the rest of a month may come to (`later_peaks.py`).
 
 A fleet is planned as one: it may take anything between what it must and what it could now, and what it leaves it takes

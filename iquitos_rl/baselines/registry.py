@@ -27,10 +27,11 @@ class ControllerEntry(NamedTuple):
     meaning: str
     """What it is, in one sentence without capital and full stop."""
     make: Callable[[CityLearnSite, Any], Controller] | None
-    """From the year's environment and what was learned, a `Learned` or None; None where no simulator runs it: for a bound, or a sum."""
+    """From the year's environment and what was learned, a `Learned` or None; None where no simulator runs it: for a
+    bound, or a sum."""
     needs: Needs = "nothing"
-    """Of the training years: nothing, the parameters of the rule of that name in `RULES`, or the planner of that name in
-    `KINDS`."""
+    """Of the training years: nothing, the parameters of the rule of that name in `RULES`, or the planner of that name
+    in `KINDS`."""
     kept: bool = False
     """Whether every run evaluates it and keeps its hours for the figures; the others only a comparison does."""
     site: type[CityLearnSite] = CityLearnSite
