@@ -151,8 +151,8 @@ HEAD = (
 )
 EXPLAINED = (
     "Over seeds and years: means of bill and CO2, interquartile means of the two shares; in brackets 95 % bootstrap"
-    " intervals, for which seeds and years are drawn. The gap is that between the uncontrolled site and the optimum with perfect"
-    " foresight, which no simulator runs. Served: within 5 points of the wanted SOC, as a share of the departures that"
+    " intervals, for which seeds and years are drawn. The gap is that between the uncontrolled site and the optimum"
+    " with perfect foresight, which no simulator runs. Served: within 5 points of the wanted SOC, as a share of the departures that"
     " charging on arrival at full power serves, in the worst seed and year."
 )
 
@@ -202,11 +202,7 @@ def markdown(summary: dict[str, Any]) -> str:
         f"# {plain_words(summary['case'])}: controllers on {summary['evaluated_on']}\n",
         f"{summary['currency']} {period(summary['controllers'])}, simulated by {summary['simulator']}. {EXPLAINED}\n",
         markdown_table([HEAD, *table_rows(summary)]),
-        *(
-            [f"{paired.EXPLAINED}\n", markdown_table([paired.HEAD, *found])]
-            if (found := paired.rows(summary["paired"]))
-            else []
-        ),
+        *paired_table(summary["paired"]),
         *kpi_table(summary["controllers"]),
     ]
     lines += [f"* warning: {plain_words(text)}" for text in summary["audit"]["warnings"]]
@@ -218,6 +214,11 @@ def markdown(summary: dict[str, Any]) -> str:
     lines += [f"* wall time of the command, s: {summary['wall_s']}"]
     lines += [f"* {key}: {listed(summary[key])}" for key in ("machine", "versions")]
     return "\n".join(lines) + "\n"
+
+
+def paired_table(found: list[dict[str, Any]]) -> list[str]:
+    """Each agent against each opponent, as Markdown."""
+    return [f"{paired.EXPLAINED}\n", markdown_table([paired.HEAD, *paired.rows(found)])] if found else []
 
 
 def kpi_table(controllers: dict[str, dict[str, float]]) -> list[str]:

@@ -76,8 +76,8 @@ def improvement(mine: Floats, theirs: Floats, resamples: int = RESAMPLES) -> Est
 
 
 def detectable(mine: Floats, theirs: Floats) -> float:
-    """The smallest true difference of `mine` (S, Y) to `theirs` (Z, Y) that so many seeds and years, which vary as these
-    do, show to be one with a probability of 80 %, tested at 5 %; NaN where nothing says how they vary."""
+    """The smallest true difference of `mine` (S, Y) to `theirs` (Z, Y) that so many seeds and years, which vary as
+    these do, show with a probability of 80 % in a test at 5 %; NaN where nothing says how they vary."""
     error, freedom = _paired_spread(mine, theirs)
     if not freedom:
         return float("nan")

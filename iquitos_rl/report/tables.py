@@ -88,9 +88,8 @@ def ranked(controllers: Controllers, *keys: str) -> list[str]:
 
 def paired(results: Results) -> list[str]:
     """Controllers shown next to the strongest rule."""
-    return [
-        name for name in (*results.agents, *opponents()[1:], "optimum") if name in scores(results, "below_strongest")
-    ]
+    shown, known = (*results.agents, *opponents()[1:], "optimum"), scores(results, "below_strongest")
+    return [name for name in shown if name in known]
 
 
 def compared(results: Results, billed: list[str]) -> list[str]:
