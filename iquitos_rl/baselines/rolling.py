@@ -206,7 +206,14 @@ class RollingPlan:
         self._solver.setBasis(basis)
 
 
-def _warm_solver(programme: Programme) -> highspy.Highs:
+class _Quiet(highspy.Highs):
+    """HiGHS without the callbacks that nobody uses here, and whose switching on prints a banner."""
+
+    def __init__(self) -> None:
+        super(highspy.Highs, self).__init__()
+
+
+def _warm_solver(programme: Programme) -> _Quiet:
     """HiGHS with the programme's matrix; costs and bounds are set before each run."""
     row, column, value = programme.entries()
     matrix = sparse.csc_matrix((value, (row, column)), shape=(programme.rows_count, programme.variables_count))
@@ -218,7 +225,7 @@ def _warm_solver(programme: Programme) -> highspy.Highs:
     found.a_matrix_.format_ = highspy.MatrixFormat.kColwise
     found.a_matrix_.start_, found.a_matrix_.index_ = matrix.indptr, matrix.indices
     found.a_matrix_.value_ = matrix.data
-    solver = highspy.Highs()  # type: ignore[no-untyped-call]
+    solver = _Quiet()
     for option, setting in (("output_flag", False), ("threads", 1), ("presolve", "off")):
         solver.setOptionValue(option, setting)
     solver.passModel(found)

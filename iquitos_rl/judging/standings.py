@@ -152,8 +152,8 @@ HEAD = (
 EXPLAINED = (
     "Over seeds and years: means of bill and CO2, interquartile means of the two shares; in brackets 95 % bootstrap"
     " intervals, for which seeds and years are drawn. The gap is that between the uncontrolled site and the optimum"
-    " with perfect foresight, which no simulator runs. Served: within 5 points of the wanted SOC, as a share of the departures that"
-    " charging on arrival at full power serves, in the worst seed and year."
+    " with perfect foresight, which no simulator runs. Served: within 5 points of the wanted SOC, as a share of the"
+    " departures that charging on arrival at full power serves, in the worst seed and year."
 )
 
 
