@@ -24,7 +24,7 @@ def test_they_are_quantiles_of_the_optimums_imports(tmp_path):
     month, left = site.month[: len(imports)], days_left(site)[: len(imports)]
     for m, d, p in ((1, 0, 0), (1, 12, 1), (1, 25, 0), (2, 3, 1)):
         rows = [t for t in range(len(imports)) if month[t] == m and left[t] == d]
-        later = [max((imports[u] * counts[u, p] for u in range(t, len(imports)) if month[u] == m)) for t in rows]
+        later = [max(imports[u] * counts[u, p] for u in range(t, len(imports)) if month[u] == m) for t in rows]
         np.testing.assert_allclose(table[m - 1, d, 0, p], np.quantile(later, [1 / 6, 0.5, 5 / 6]), rtol=1e-9)
     assert (np.diff(table, axis=-1) >= 0).all()
     np.testing.assert_allclose(table[5, 5], (table[0, 5] + table[1, 5]) / 2)
