@@ -21,17 +21,13 @@ class DayAhead:
 
     def __init__(self, task: SiteTask, planner: Planner, year: int = 0, row: int = 0) -> None:
         self._horizon = RecedingHorizon(task, planner, year, row)
-        site = task.sites[year]
-        day = np.cumsum((site.hour == 0) & (np.diff(site.hour, prepend=-1) != 0))
-        self._left = np.searchsorted(day, day, side="right") - np.arange(site.rows)
-        """(T,) steps of the day that are left, with the row's own."""
         self._keep: Floats | None = None
 
     def predict(self, obs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Observation (D,) of the next hour to actions (A,). Raises SolverError: the solver failed."""
         row = self._horizon.row
-        left = int(self._left[row])
-        if self._keep is None or left >= self._left[row - 1]:
+        left = int(self._horizon.left[row])
+        if self._keep is None or left >= self._horizon.left[row - 1]:
             action, step = self._horizon.plan(obs)
             self._keep = step.stored[:, min(left, step.stored.shape[-1]) - 1]
             return action

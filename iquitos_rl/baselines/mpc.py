@@ -1,4 +1,6 @@
-"""Receding horizon: every hour plan the next day and a half over several scenarios, and do the plan's first hour.
+"""Receding horizon: every hour plan today and tomorrow over several scenarios, and do the plan's first hour.
+
+A plan ends when tomorrow does. One that ended in an evening would sell what the rest of that evening needs.
 
 It knows the tariff's calendar and, like an agent, the present hour, states of charge and running peaks. An outlook
 (`outlook.py`) says what is expected of load and PV; how far from it they may be is learned on training years
@@ -51,6 +53,10 @@ class RecedingHorizon:
         self._planner, self._year, self.row = planner, year_horizon(site, objective), row
         self._hour, self._calendar, self._days_left = site.hour, site.month, days_left(site)
         self._hours = site.hours_per_step
+        self._day = round(24 / site.hours_per_step)
+        date = np.cumsum((site.hour == 0) & (np.diff(site.hour, prepend=-1) != 0))
+        self.left = np.searchsorted(date, date, side="right") - np.arange(site.rows)
+        """(T,) steps that are left of each row's day, with its own."""
         self._outlook = OUTLOOKS[KINDS[planner.name].outlook](site, planner.profiles)
         batteries = controllable(site)
         self._capacity = np.array([0.0 if battery is None else battery.capacity for battery in batteries])
@@ -87,7 +93,7 @@ class RecedingHorizon:
         """The same with the plan that the actions are from.
 
         Args:
-            hours: that are planned, of those that can be.
+            hours: that are planned; by default today and tomorrow.
             keep: (B,) least kWh in the batteries after them.
         """
         ahead = self._look_ahead(self._view(torch.from_numpy(obs).unsqueeze(0)), hours, keep)
@@ -101,7 +107,7 @@ class RecedingHorizon:
 
     def _look_ahead(self, now: Now, hours: int | None, keep: Floats | None) -> Ahead:
         planner, first = self._planner, self.row
-        count = min(hours or planner.steps, planner.steps, len(self._cost) - first)
+        count = min(hours or int(self.left[first]) + self._day, planner.steps, len(self._cost) - first)
         rows, hour = slice(first, first + count), int(self._hour[first])
         expected = self._outlook(first, count)
         net = expected.load - expected.pv + expected.vehicles
@@ -125,6 +131,7 @@ class RecedingHorizon:
             keep=np.zeros(len(self._capacity)) if keep is None else keep,
             movable=_only((now.ev_most_kw - now.ev_least_kw).clamp(min=0)) * self._hours,
             stored_price=planner.parameters["stored"] * float(self._cost[rows].mean()),
+            ready_price=planner.parameters["ready"] * float(self._cost[rows].mean()) * self._hours,
         )
 
     def _so_far(self, highest_kw: Floats) -> Floats:

@@ -18,13 +18,14 @@ from iquitos_rl.cases.site import Floats, Site
 from iquitos_rl.envs.task.objective import Objective
 from iquitos_rl.errors import UserError
 
-HOURS = 36
+HOURS = 48
 SCENARIOS = 6
 QUANTILES = 5
 RANGES = {
     "spread": Range(0, 2.5, 1.5),  # of the scenarios, as a multiple of the errors on training years
     "later": Range(0.7, 1.2, 1.0),  # what the rest of a month may come to, the same
     "stored": Range(0, 1.5, 0.75),  # worth of a kWh stored at the end, as a multiple of the mean cost of one imported
+    "ready": Range(0, 0.02, 0.005),  # worth of having a kWh an hour earlier, the same
     "together": Range(1, 8, 3),  # first hours in which all scenarios do the same
 }
 """Parameters of a plan. Scenarios that know everything from the next hour on wait too long and give away too much in
@@ -41,7 +42,7 @@ class Kind(NamedTuple):
     scenarios: int = SCENARIOS
 
 
-ALONE = ("later", "stored")
+ALONE = ("later", "stored", "ready")
 KINDS = {
     "mpc": Kind("persistence", tuple(RANGES)),
     "mpc-forecast": Kind("forecasts", tuple(RANGES)),

@@ -43,6 +43,9 @@ class Ahead(NamedTuple):
     keep: Floats  # (B,) least kWh in the batteries at the end, where they can get there
     movable: Floats  # (B,) kWh that vehicles may take now or leave for the hours after
     stored_price: float  # currency that a kWh is worth that is stored at the end
+    ready_price: (
+        float  # the same for each hour that it is stored, which has a plan charge early among hours that cost alike
+    )
 
 
 class Step(NamedTuple):
@@ -153,7 +156,9 @@ class RollingPlan:
         self._cost[self._imported] = weight * ahead.cost
         if self._exported.size:
             self._cost[self._exported] = -weight * ahead.earned
-        self._cost[self._stored[:, :, -1]] = -ahead.probability[:, None] * ahead.stored_price
+        self._cost[self._stored] = 0.0
+        np.subtract.at(self._cost, self._stored, weight * ahead.ready_price * ahead.active)
+        np.subtract.at(self._cost, self._stored[:, :, -1], weight[:, 0] * ahead.stored_price)
         # A kW above q of the Q equally likely later peaks is paid for with probability q / Q.
         quantiles = ahead.later.shape[-1]
         later = np.sort(np.maximum(ahead.later, ahead.so_far[..., None]), axis=-1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.standings import interval
 from iquitos_rl.judging.table import is_year, money, period
-from iquitos_rl.report.measures import months
+from iquitos_rl.report.measures import apart, months
 from iquitos_rl.report.results import Results
 from iquitos_rl.report.style import display_name
 
@@ -37,11 +37,8 @@ def savings(results: Results) -> tuple[list[list[str]], list[str]]:
 def spread(results: Results, name: str) -> str:
     """The interval of a saving, or its lowest and highest month; empty where neither is known."""
     if results.standings:
-        own, idle = results.standings.get(name), results.standings.get("uncontrolled")
-        if own is None or idle is None:
-            return ""
-        ends = {end: idle["bill"]["value"] - own["bill"][end] for end in ("value", "low", "high")}
-        return interval(ends, 1.0, 0 if abs(ends["value"]) >= 100 else 2)
+        saved = apart(results, "uncontrolled", name)
+        return "" if saved is None else interval(saved._asdict(), 1.0, 0 if abs(saved.value) >= 100 else 2)
     mine, theirs = results.hours.get(name), results.hours.get("uncontrolled")
     if mine is None or theirs is None or "cost" not in mine or "cost" not in theirs or len(mine) != len(theirs):
         return ""

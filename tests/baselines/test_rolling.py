@@ -60,6 +60,7 @@ def figures(rng, scenarios=1, buildings=1, hours=HOURS, next_month=None):
         keep=np.zeros(buildings),
         movable=np.zeros(buildings),
         stored_price=0.0,
+        ready_price=0.01,
     )
 
 
@@ -78,6 +79,7 @@ def by_horizon(ahead):
         running_peak=ahead.so_far[..., 0],
         battery_soc=ahead.stored / 40.0,
         hours_per_step=1.0,
+        readiness=ahead.ready_price,
     )
     nothing = np.zeros(0)
     stays = Stays(*(nothing.astype(np.int64) if i in (0, 1, 2, 3, 4) else nothing for i in range(len(Stays._fields))))
@@ -106,7 +108,7 @@ def test_a_plan_from_the_hour_before_costs_what_a_new_one_costs():
 
 def test_equal_scenarios_cost_what_one_does_and_others_no_less_than_their_mean():
     rng = np.random.default_rng(1)
-    ahead = figures(rng, scenarios=3)
+    ahead = figures(rng, scenarios=3)._replace(stored_price=0.2)
     alone = [plan().solve(ahead._replace(net=ahead.net[k : k + 1], probability=np.ones(1))).cost for k in range(3)]
     equal = ahead._replace(net=np.repeat(ahead.net[:1], 3, axis=0))
     for together in (1, 4, HOURS):
@@ -163,7 +165,7 @@ def test_a_battery_ends_with_what_is_to_be_kept_where_it_can_get_there():
 
 def test_what_is_exported_earns_up_to_its_limit():
     ahead = figures(np.random.default_rng(5), hours=1)._replace(
-        net=np.full((1, 1, 1), -30.0), earned=np.full((1, 1), 0.05), stored=np.array([8.0])
+        net=np.full((1, 1, 1), -30.0), earned=np.full((1, 1), 0.05), stored=np.array([8.0]), ready_price=0.0
     )
     found = plan(export_most=7.0, hours=1)
     assert found.solve(ahead).cost == pytest.approx(-0.05 * 7.0)
