@@ -364,7 +364,8 @@ def test_intervals_and_seeds_are_drawn_where_they_are(comparison):
     }
     for draw in (cost_figures.gap, cost_figures.above_optimum):
         axis = draw(results, names).axes[0]
-        strokes, interval = axis.lines[-3:-1]  # before the line at 0
+        first = next(i for i, line in enumerate(axis.lines) if len(line.get_xdata()) == 4)  # the agent's four bills
+        strokes, interval = axis.lines[first : first + 2]
         own, scale = found["sac"].gap_closed, 100
         if draw is cost_figures.above_optimum:
             thousand = 1e3 if "thousand" in axis.get_xlabel() else 1.0
