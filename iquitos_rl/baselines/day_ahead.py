@@ -21,13 +21,17 @@ class DayAhead:
 
     def __init__(self, task: SiteTask, planner: Planner, year: int = 0, row: int = 0) -> None:
         self._horizon = RecedingHorizon(task, planner, year, row)
+        hour = task.sites[year].hour
+        date = np.cumsum((hour == 0) & (np.diff(hour, prepend=-1) != 0))
+        self._left = np.searchsorted(date, date, side="right") - np.arange(len(hour))
+        """(T,) steps that are left of each row's day, with its own."""
         self._keep: Floats | None = None
 
     def predict(self, obs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Observation (D,) of the next hour to actions (A,). Raises SolverError: the solver failed."""
         row = self._horizon.row
-        left = int(self._horizon.left[row])
-        if self._keep is None or left >= self._horizon.left[row - 1]:
+        left = int(self._left[row])
+        if self._keep is None or left >= self._left[row - 1]:
             action, step = self._horizon.plan(obs)
             self._keep = step.stored[:, min(left, step.stored.shape[-1]) - 1]
             return action

@@ -1,6 +1,4 @@
-"""Receding horizon: every hour plan today and tomorrow over several scenarios, and do the plan's first hour.
-
-A plan ends when tomorrow does. One that ended in an evening would sell what the rest of that evening needs.
+"""Receding horizon: every hour plan the next day and a half over several scenarios, and do the plan's first hour.
 
 It knows the tariff's calendar and, like an agent, the present hour, states of charge and running peaks. An outlook
 (`outlook.py`) says what is expected of load and PV; how far from it they may be is learned on training years
@@ -53,10 +51,6 @@ class RecedingHorizon:
         self._planner, self._year, self.row = planner, year_horizon(site, objective), row
         self._hour, self._calendar, self._days_left = site.hour, site.month, days_left(site)
         self._hours = site.hours_per_step
-        self._day = round(24 / site.hours_per_step)
-        date = np.cumsum((site.hour == 0) & (np.diff(site.hour, prepend=-1) != 0))
-        self.left = np.searchsorted(date, date, side="right") - np.arange(site.rows)
-        """(T,) steps that are left of each row's day, with its own."""
         self._outlook = OUTLOOKS[KINDS[planner.name].outlook](site, planner.profiles)
         batteries = controllable(site)
         self._capacity = np.array([0.0 if battery is None else battery.capacity for battery in batteries])
@@ -93,7 +87,7 @@ class RecedingHorizon:
         """The same with the plan that the actions are from.
 
         Args:
-            hours: that are planned; by default today and tomorrow.
+            hours: that are planned, of those that can be.
             keep: (B,) least kWh in the batteries after them.
         """
         ahead = self._look_ahead(self._view(torch.from_numpy(obs).unsqueeze(0)), hours, keep)
@@ -107,7 +101,7 @@ class RecedingHorizon:
 
     def _look_ahead(self, now: Now, hours: int | None, keep: Floats | None) -> Ahead:
         planner, first = self._planner, self.row
-        count = min(hours or int(self.left[first]) + self._day, planner.steps, len(self._cost) - first)
+        count = min(hours or planner.steps, planner.steps, len(self._cost) - first)
         rows, hour = slice(first, first + count), int(self._hour[first])
         expected = self._outlook(first, count)
         net = expected.load - expected.pv + expected.vehicles

@@ -18,15 +18,15 @@ from iquitos_rl.cases.site import Floats, Site
 from iquitos_rl.envs.task.objective import Objective
 from iquitos_rl.errors import UserError
 
-HOURS = 48
+HOURS = 36
 SCENARIOS = 6
 QUANTILES = 5
 RANGES = {
     "spread": Range(0, 2.5, 1.5),  # of the scenarios, as a multiple of the errors on training years
-    "later": Range(0.7, 1.2, 1.0),  # what the rest of a month may come to, the same
-    "stored": Range(0, 1.5, 0.75),  # worth of a kWh stored at the end, as a multiple of the mean cost of one imported
+    "later": Range(0, 1.2, 0.9),  # what the rest of a month may come to, the same
+    "stored": Range(0, 2, 1.0),  # worth of a kWh stored at the end, as a multiple of the mean cost of one imported
     "ready": Range(0, 0.02, 0.005),  # worth of having a kWh an hour earlier, the same
-    "together": Range(1, 8, 3),  # first hours in which all scenarios do the same
+    "together": Range(1, 12, 6),  # first hours in which all scenarios do the same
 }
 """Parameters of a plan. Scenarios that know everything from the next hour on wait too long and give away too much in
 the first one; a wider spread and more hours together make up for it."""
@@ -117,5 +117,5 @@ def fit_planner(name: str, sites: Sequence[Site], objective: Objective) -> Plann
     steps = min(round(HOURS / sites[0].hours_per_step), sites[0].rows - 1)
     errors = fit_scenarios(sites, OUTLOOKS[kind.outlook], profiles, kind.scenarios, steps)
     later = fit_later_peaks(sites, objective, QUANTILES)
-    parameters = {key: own.default for key, own in RANGES.items()}
+    parameters = {key: float(own.default) for key, own in RANGES.items()}
     return Planner(name, steps, parameters, profiles, errors, later)

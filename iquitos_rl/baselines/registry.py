@@ -85,9 +85,9 @@ for _name, _entry in {
         colour="#000000",
         dashes="--",
     ),
-    "mpc": plan_entry("MPC", "plans today and tomorrow each hour, over scenarios of what was seen so far"),
+    "mpc": plan_entry("MPC", "plans a day and a half ahead each hour, over scenarios of what was seen so far"),
     "mpc-forecast": plan_entry("MPC, forecasts", "the same with forecasts of load and PV, as good as a site gets"),
-    "mpc-perfect": plan_entry("MPC, perfect", "the same with load, PV and visits known up to the end of tomorrow"),
+    "mpc-perfect": plan_entry("MPC, perfect", "the same with load, PV and visits known a day and a half ahead"),
     "day-ahead": plan_entry(
         "day ahead", "plans each day as it begins and corrects the plan each hour, with the same forecasts"
     ),
