@@ -162,7 +162,9 @@ def test_wrong_input_ends_in_one_sentence(finished, days, capsys, more, complain
     assert (finished / "simulation_summary.json").read_bytes() == before
 
 
-def test_a_folder_without_another_year_is_judged_on_itself_and_the_summary_says_so(days, tmp_path, capsys):
+def test_a_folder_without_another_year_is_judged_on_itself_and_the_summary_says_so(days, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(references, "tune", quick_tune)
+    monkeypatch.setattr(references, "tune_planner", quick_planner)
     tables = ["--case", str(days[0]), "--agents", "a2c", "--seeds", "1", *TINY]
     assert compare.main([*tables, "--output", str(tmp_path / "new")]) == 0
     assert "warning: agents are judged on the data that they were trained on" in capsys.readouterr().out

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from short_case import shorten
-from sites import objective_of
+from sites import generated_site, objective_of
 
 from iquitos_rl.baselines.bill import gap_share, run_year
 from iquitos_rl.baselines.optimum import optimum
@@ -23,7 +23,7 @@ def bill_of(env, controller):
 
 @pytest.mark.parametrize("preset", ["iquitos-38", "iquitos-128"])
 def test_they_lie_between_the_uncontrolled_site_and_the_optimum(tmp_path, preset):
-    site = read_site(shorten(build_case(preset, 0, tmp_path / "case"), 10 * 24 + 1))
+    site = read_site(shorten(build_case(preset, 0, tmp_path / "case"), 5 * 24 + 1))
     env = DistrictSite([site])
     best = float(optimum(site, objective_of(site)).bill.total)
     idle = float(run_year(env, Rule(env.task, default_settings("uncontrolled", fit_profiles([site])))).total[0])
@@ -38,8 +38,6 @@ def test_they_lie_between_the_uncontrolled_site_and_the_optimum(tmp_path, preset
 
 
 def test_on_several_buildings_each_has_its_own_plan(tmp_path):
-    from sites import generated_site
-
     site = generated_site(tmp_path / "site", 3)
     env = DistrictSite([site])
     planner = fit_planner("mpc", [site], env.task.objective)
