@@ -17,7 +17,7 @@ from torch import Tensor
 
 from iquitos_rl.baselines.horizon import controllable, year_horizon
 from iquitos_rl.baselines.later_peaks import days_left
-from iquitos_rl.baselines.outlook import OUTLOOKS
+from iquitos_rl.baselines.outlook import OUTLOOKS, Expected
 from iquitos_rl.baselines.planner import KINDS, Planner
 from iquitos_rl.baselines.rolling import MONTHS, Ahead, RollingPlan, Step
 from iquitos_rl.baselines.view import Decision, Now, SiteView
@@ -51,6 +51,8 @@ class RecedingHorizon:
         self._planner, self._year, self.row = planner, year_horizon(site, objective), row
         self._hour, self._calendar, self._days_left = site.hour, site.month, days_left(site)
         self._hours = site.hours_per_step
+        self._late = 1 if task.settings.present == "last" else 0
+        """Rows ago that the outlook is from: one where load and PV of the present row are not known."""
         self._outlook = OUTLOOKS[KINDS[planner.name].outlook](site, planner.profiles)
         batteries = controllable(site)
         self._capacity = np.array([0.0 if battery is None else battery.capacity for battery in batteries])
@@ -101,12 +103,14 @@ class RecedingHorizon:
 
     def _look_ahead(self, now: Now, hours: int | None, keep: Floats | None) -> Ahead:
         planner, first = self._planner, self.row
-        count = min(hours or planner.steps, planner.steps, len(self._cost) - first)
-        rows, hour = slice(first, first + count), int(self._hour[first])
-        expected = self._outlook(first, count)
+        late = self._late if first else 0
+        count = min(hours or planner.steps, planner.steps - late, len(self._cost) - first)
+        rows, hour = slice(first, first + count), int(self._hour[first - late])
+        expected = Expected(*(own[late:] for own in self._outlook(first - late, count + late)))
         net = expected.load - expected.pv + expected.vehicles
-        net[0] = (_only(now.load_kw) - _only(now.pv_kw) + _only(now.ev_least_kw)) * self._hours
-        errors = planner.parameters["spread"] * planner.scenarios.error[hour, :, :count]
+        known = net[0] - expected.vehicles[0] if late else _only(now.load_kw - now.pv_kw) * self._hours
+        net[0] = known + _only(now.ev_least_kw) * self._hours
+        errors = planner.parameters["spread"] * planner.scenarios.error[hour, :, late : late + count]
         within = self._year.month[rows] - self._year.month[first] == np.arange(MONTHS)[:, None]
         counts = self._year.counts[rows].T[:, None] & within
         due = self._year.due[rows][within.argmax(axis=-1)].T & within.any(axis=-1)

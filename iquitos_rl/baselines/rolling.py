@@ -31,7 +31,7 @@ class Ahead(NamedTuple):
     """What is known, or expected, of the hours ahead."""
 
     probability: Floats  # (K,) of the scenarios
-    net: Floats  # (K, B, H) load and vehicles less PV, while nothing is stored; the first hour is known
+    net: Floats  # (K, B, H) load and vehicles less PV, while nothing is stored
     cost: Floats  # (B, H) of an imported kWh
     earned: Floats  # (B, H) for an exported kWh; below `cost`
     counts: Bools  # (P, M, H) whether a charge looks at the hour, as one of each month

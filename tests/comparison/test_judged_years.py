@@ -69,7 +69,7 @@ def test_a_comparison_is_planned_on_the_years_of_the_file(path, tmp_path, monkey
     request = ComparisonRequest(("a2c",), 1, judged=path, flags=flags, output=tmp_path / "out" / "comparison")
     seeds = json.loads(path.read_text(encoding="utf-8"))["seeds"]
     comparison = plan(request)
-    assert list(comparison.years) == [f"year-{seed}" for seed in seeds]
+    assert list(comparison.years) == [f"iquitos-38-{seed}" for seed in seeds]
     assert [seed for seed in built if seed in SEEDS] == seeds
     assert comparison.settings.run.eval_case == str(next(iter(comparison.years.values())))
     assert comparison.warnings == plan(request).warnings, "the same settings once more"
@@ -78,5 +78,8 @@ def test_a_comparison_is_planned_on_the_years_of_the_file(path, tmp_path, monkey
         plan(other)
     told = plan(ComparisonRequest(**{**vars(other), "again": True}))
     assert told.warnings[0].startswith("not the first look")
-    with pytest.raises(UserError, match="--judged and --eval-cases"):
+    shifted = plan(ComparisonRequest(**{**vars(request), "eval_cases": ("iquitos-38-load", "iquitos-38-tenant")}))
+    assert len(shifted.years) == 2 * len(seeds)
+    assert shifted.warnings == comparison.warnings, "other years are another question"
+    with pytest.raises(UserError, match="a is none"):
         plan(ComparisonRequest(**{**vars(request), "eval_cases": ("a",)}))
