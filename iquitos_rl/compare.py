@@ -31,6 +31,11 @@ def compare(
             "preset, or the folder, that is trained on)",
         ),
     ] = (),
+    judged: Annotated[
+        Path | None,
+        Parameter(help="file of year seeds to evaluate on instead, drawn once (benchmarks/draw_years.py)"),
+    ] = None,
+    again: Annotated[bool, Parameter(help="judge on them although it was done with other settings")] = False,
     jobs: Annotated[int, Parameter(help="processes that train and simulate at the same time")] = 1,
     cluster: Cluster = None,
     config: Config = None,
@@ -55,7 +60,19 @@ def compare(
 
     return run(
         ComparisonRequest(
-            agents, seeds, eval_years, eval_cases, jobs, cluster, config, flags, sets, output, command=command
+            agents,
+            seeds,
+            eval_years,
+            eval_cases,
+            judged,
+            again,
+            jobs,
+            cluster,
+            config,
+            flags,
+            sets,
+            output,
+            command=command,
         )
     )
 

@@ -8,8 +8,10 @@ import pytest
 from short_case import shorten
 
 from iquitos_rl import compare
+from iquitos_rl.baselines.planner import fit_planner
 from iquitos_rl.cases.iquitos.build import build_case
 from iquitos_rl.comparison import runner
+from iquitos_rl.envs.task.objective import Objective, read_tariff
 from iquitos_rl.judging import references
 
 pytestmark = pytest.mark.usefixtures("without_drawings")
@@ -36,12 +38,17 @@ def finished(days, tmp_path_factory):
     output = tmp_path_factory.mktemp("outputs") / "comparison"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(references, "tune", quick_tune)
+        patch.setattr(references, "tune_planner", quick_planner)
         assert compare.main(arguments(days, output, "--seeds", "2")) == 0
     return output
 
 
 def quick_tune(name, sites, settings, on_share):
     return tune(name, sites, settings, candidates=4, rounds=1, on_share=on_share)
+
+
+def quick_planner(name, sites, settings, on_share):
+    return fit_planner(name, sites, Objective(read_tariff(sites[0].path), settings.objective))
 
 
 tune, train_task = references.tune, runner.train_task
@@ -155,7 +162,9 @@ def test_wrong_input_ends_in_one_sentence(finished, days, capsys, more, complain
     assert (finished / "simulation_summary.json").read_bytes() == before
 
 
-def test_a_folder_without_another_year_is_judged_on_itself_and_the_summary_says_so(days, tmp_path, capsys):
+def test_a_folder_without_another_year_is_judged_on_itself_and_the_summary_says_so(days, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(references, "tune", quick_tune)
+    monkeypatch.setattr(references, "tune_planner", quick_planner)
     tables = ["--case", str(days[0]), "--agents", "a2c", "--seeds", "1", *TINY]
     assert compare.main([*tables, "--output", str(tmp_path / "new")]) == 0
     assert "warning: agents are judged on the data that they were trained on" in capsys.readouterr().out

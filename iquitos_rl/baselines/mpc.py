@@ -1,146 +1,161 @@
-"""Receding horizon: plan the next two days as a linear programme every hour, and do the plan's first hour.
+"""Receding horizon: every hour plan the next day and a half over several scenarios, and do the plan's first hour.
 
-It knows the tariff's calendar and, like an agent, the present hour, states of charge and running peaks. The hours ahead
-are expected by `Persistence`, or known (`forecast="perfect"`): the difference is what better forecasts could earn.
+It knows the tariff's calendar and, like an agent, the present hour, states of charge and running peaks. An outlook
+(`outlook.py`) says what is expected of load and PV; how far from it they may be is learned on training years
+(`scenarios.py`), and so is what the rest of a month may come to (`later_peaks.py`).
 
 A fleet is planned as one: it may take anything between what it must and what it could now, and what it leaves it takes
-in the next hour. Vehicles that have not come yet are expected to charge on arrival.
+in the hours after. Vehicles that have not come yet are expected to charge on arrival.
 """
 
 from __future__ import annotations
-
-from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from iquitos_rl.baselines.horizon import Horizon, controllable, solve, year_horizon
-from iquitos_rl.baselines.profiles import Profiles, arrival_charging
-from iquitos_rl.baselines.stays import Stays
+from iquitos_rl.baselines.horizon import controllable, year_horizon
+from iquitos_rl.baselines.later_peaks import days_left
+from iquitos_rl.baselines.outlook import OUTLOOKS, Expected
+from iquitos_rl.baselines.planner import KINDS, Planner
+from iquitos_rl.baselines.rolling import MONTHS, Ahead, RollingPlan, Step
 from iquitos_rl.baselines.view import Decision, Now, SiteView
-from iquitos_rl.cases.site import Bools, Floats, Ints
+from iquitos_rl.cases.site import Floats
 from iquitos_rl.envs.task.site_task import SiteTask
 from iquitos_rl.errors import UserError
 
-Forecast = Literal["persistence", "perfect"]
-DAYS = 7  # previous days that count; before there are so many, the mean day of the training years fills their places
-STEPS_AHEAD = 48
-LEVELLING, READINESS = 0.003, 0.0005
-"""See `Horizon`. So small that they only choose between plans that expect the same bill."""
-
-
-class Persistence:
-    """Remembers K quantities hour by hour and expects the same hour of previous days, scaled as the present hour is.
-
-    Args:
-        mean_day: (24, K) what is expected before anything has been seen.
-        scaled: (K,) or one for all: whether an hour above its expectation raises the hours that follow it.
-    """
-
-    def __init__(self, mean_day: Floats, scaled: bool | Bools) -> None:
-        self._days = np.repeat(mean_day[None], DAYS, axis=0)
-        self._scaled = scaled
-        self._highest = mean_day.max(axis=0)
-
-    def observe(self, hour: int, value: Floats) -> None:
-        """Take in the (K,) values of an hour of the day; call once an hour."""
-        column = self._days[:, hour]
-        column[:-1] = column[1:]
-        column[-1] = value
-
-    def ahead(self, hours: Ints) -> Floats:
-        """(H, K) expectation for H hours of the day; the first is the present one, observed last."""
-        expected = self._days.mean(axis=0)
-        now, usual = self._days[-1, hours[0]], expected[hours[0]]
-        # Faint hours, such as the sun's at dawn, say nothing of the hours to come.
-        known = self._scaled & (usual > 0.1 * self._highest)
-        scale = np.where(known, np.clip(now / np.maximum(usual, 1e-9), 0, 2), 1.0)
-        today = np.cumsum(hours == 0) <= (hours[0] == 0)
-        result = expected[hours] * np.where(today[:, None], scale, 1.0)
-        result[0] = now
-        return result
+DEFER = 1
+"""Hours in which vehicles take what they leave now. They may leave it again then; a plan that counts on more hours has
+vehicles leave before it."""
 
 
 class RecedingHorizon:
-    """A controller for one year, to be called from its first hour on, hour by hour.
+    """A controller for one year, to be called hour by hour.
 
     Args:
         task: of the environment to be controlled.
-        profiles: mean day of training years.
-        year: index of the year among the task's sites: its prices are read from there, and with a perfect forecast
-            everything else.
+        planner: what was learned on training years.
+        year: index of the year among the task's sites: its prices and forecasts are read from there.
+        row: of the year, that the first call is in.
 
     Raises:
         UserError: see `SiteView` and `year_horizon`.
     """
 
-    def __init__(self, task: SiteTask, profiles: Profiles, forecast: Forecast = "persistence", year: int = 0) -> None:
-        self._view, self._objective = SiteView(task), task.objective._replace(tariff=task.tariffs[year])
+    def __init__(self, task: SiteTask, planner: Planner, year: int = 0, row: int = 0) -> None:
+        self._view, objective = SiteView(task), task.objective._replace(tariff=task.tariffs[year])
         site = task.sites[year]
         if site.thermal:
             raise UserError(f"{site.path}: this controller plans no sites with thermal devices")
-        self._year = year_horizon(site, self._objective)
-        self._vehicles = arrival_charging(site)[: site.rows - 1]
-        self._hour, self._hours = site.hour, site.hours_per_step
-        self._batteries = controllable(site)
-        self._row, self._outlook = 0, None
-        if forecast == "persistence":
-            mean_day = np.concatenate([profiles.load, profiles.pv, profiles.vehicles], axis=1)
-            # Vehicles that have come early say nothing of those to come.
-            self._outlook = Persistence(mean_day, np.repeat([True, True, False], len(site.buildings)))
+        self._planner, self._year, self.row = planner, year_horizon(site, objective), row
+        self._hour, self._calendar, self._days_left = site.hour, site.month, days_left(site)
+        self._hours = site.hours_per_step
+        self._late = 1 if task.settings.present == "last" else 0
+        """Rows ago that the outlook is from: one where load and PV of the present row are not known."""
+        self._outlook = OUTLOOKS[KINDS[planner.name].outlook](site, planner.profiles)
+        batteries = controllable(site)
+        self._capacity = np.array([0.0 if battery is None else battery.capacity for battery in batteries])
+        self._charges, weights = objective.tariff.charges, objective.weights
+        self._rate = np.array(objective.tariff.rates) * weights.demand
+        self._ratchet = np.array([charge.ratchet for charge in self._charges])
+        self._ratcheted = list(objective.tariff.ratcheted)
+        carbon_price = weights.carbon * objective.settings.carbon_price
+        # Where energy could be wasted, or bought and sold at once, for money, no plan would be the cheapest.
+        self._cost = np.maximum(weights.energy * self._year.price + carbon_price * self._year.carbon, 0.0)
+        paid = np.zeros(len(self._cost)) if self._year.export_price is None else self._year.export_price
+        self._earned = np.clip(weights.export * paid[:, None], 0.0, self._cost)
+        limit_kw = objective.tariff.export_limit_kw
+        limit = np.inf if limit_kw is None else limit_kw * self._hours
+        self._plan = RollingPlan(
+            batteries,
+            scenarios=planner.scenarios.probability.shape[1],
+            hours=planner.steps,
+            hours_per_step=self._hours,
+            together=round(planner.parameters["together"]),
+            defer=min(DEFER, planner.steps - 1),
+            charges=len(self._charges),
+            quantiles=planner.later.shape[-1],
+            export_most=limit if self._earned.any() else None,
+        )
 
     def predict(self, obs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Observation (D,) of the next hour to actions (A,). Raises SolverError: the solver failed."""
-        now = self._view(torch.from_numpy(obs).unsqueeze(0))
-        horizon = self._look_ahead(now)
-        movable = _only((now.ev_most_kw - now.ev_least_kw).clamp(min=0)) * self._hours
-        plan = solve(horizon, self._batteries, _fleets(movable, len(horizon.price)), self._objective)
-        self._row += 1
-        taken = plan.vehicles[0] / np.maximum(movable, 1e-9)
-        decision = Decision(
-            torch.from_numpy(plan.battery[:1] / self._hours).float(),
-            torch.from_numpy(np.where(movable > 1e-6, taken.clip(0, 1), 1.0)[None]).float(),
-        )
-        return self._view.actions(decision)[0].numpy()
+        return self.plan(obs)[0]
 
-    def _look_ahead(self, now: Now) -> Horizon:
-        rows = slice(self._row, min(self._row + STEPS_AHEAD, len(self._year.price)))
-        if self._outlook is None:
-            surplus_load, vehicles = self._year.surplus_load[rows], self._vehicles[rows].copy()
-        else:
-            present = now.load_kw, now.pv_kw, now.ev_most_kw
-            self._outlook.observe(int(now.hour), np.concatenate([_only(kw) for kw in present]))
-            load, pv, vehicles = np.split(self._outlook.ahead(self._hour[rows]), 3, axis=1)
-            surplus_load, vehicles = (load - pv) * self._hours, vehicles * self._hours
-        vehicles[0] = _only(now.ev_least_kw) * self._hours
-        return self._year._replace(
-            surplus_load=surplus_load + vehicles,
-            price=self._year.price[rows],
-            carbon=self._year.carbon[rows],
-            month=self._year.month[rows] - self._year.month[self._row],
-            counts=self._year.counts[rows],
-            due=self._year.due[rows],
-            running_peak=_only(now.highest_kw),
-            export_price=None if self._year.export_price is None else self._year.export_price[rows],
-            battery_soc=_only(now.battery_soc),
-            levelling=LEVELLING,
-            readiness=READINESS,
+    def plan(
+        self, obs: NDArray[np.float32], hours: int | None = None, keep: Floats | None = None
+    ) -> tuple[NDArray[np.float32], Step]:
+        """The same with the plan that the actions are from.
+
+        Args:
+            hours: that are planned, of those that can be.
+            keep: (B,) least kWh in the batteries after them.
+        """
+        ahead = self._look_ahead(self._view(torch.from_numpy(obs).unsqueeze(0)), hours, keep)
+        step = self._plan.solve(ahead)
+        self.row += 1
+        share = np.where(ahead.movable > 1e-6, step.vehicles / np.maximum(ahead.movable, 1e-9), 1.0).clip(0, 1)
+        decision = Decision(
+            torch.from_numpy(step.battery[None] / self._hours).float(), torch.from_numpy(share[None]).float()
         )
+        return self._view.actions(decision)[0].numpy(), step
+
+    def _look_ahead(self, now: Now, hours: int | None, keep: Floats | None) -> Ahead:
+        planner, first = self._planner, self.row
+        late = self._late if first else 0
+        count = min(hours or planner.steps, planner.steps - late, len(self._cost) - first)
+        rows, hour = slice(first, first + count), int(self._hour[first - late])
+        expected = Expected(*(own[late:] for own in self._outlook(first - late, count + late)))
+        net = expected.load - expected.pv + expected.vehicles
+        known = net[0] - expected.vehicles[0] if late else _only(now.load_kw - now.pv_kw) * self._hours
+        net[0] = known + _only(now.ev_least_kw) * self._hours
+        errors = planner.parameters["spread"] * planner.scenarios.error[hour, :, late : late + count]
+        within = self._year.month[rows] - self._year.month[first] == np.arange(MONTHS)[:, None]
+        counts = self._year.counts[rows].T[:, None] & within
+        due = self._year.due[rows][within.argmax(axis=-1)].T & within.any(axis=-1)
+        so_far = self._so_far(_only(now.highest_kw))
+        return Ahead(
+            probability=planner.scenarios.probability[hour],
+            net=_filled((net + errors).swapaxes(1, 2), planner.steps),
+            cost=_filled(self._cost[rows].T, planner.steps),
+            earned=_filled(self._earned[rows].T, planner.steps),
+            counts=_filled(counts, planner.steps) > 0,
+            rate=self._rate[:, None] * due,
+            so_far=so_far,
+            later=self._later(so_far, first, first + count),
+            active=np.arange(planner.steps) < count,
+            stored=_only(now.battery_soc) * self._capacity,
+            keep=np.zeros(len(self._capacity)) if keep is None else keep,
+            movable=_only((now.ev_most_kw - now.ev_least_kw).clamp(min=0)) * self._hours,
+            stored_price=planner.parameters["stored"] * float(self._cost[rows].mean()),
+            ready_price=planner.parameters["ready"] * float(self._cost[rows].mean()) * self._hours,
+        )
+
+    def _so_far(self, highest_kw: Floats) -> Floats:
+        """(B, P, M) kW that are billed already, of highest imports (B, C); see `Tariff.meters`."""
+        charges = len(self._charges)
+        found = np.zeros((len(highest_kw), charges, MONTHS))
+        found[..., 0] = highest_kw[:, :charges]
+        of_months = highest_kw[:, charges:, None] * self._ratchet[self._ratcheted, None]
+        found[:, self._ratcheted] = np.maximum(found[:, self._ratcheted], of_months)
+        return found
+
+    def _later(self, so_far: Floats, first: int, end: int) -> Floats:
+        """(B, P, M, Q) kW that the month in sight last may come to after the plan, which ends before row `end`."""
+        table, month = self._planner.later, self._year.month
+        found = np.repeat(so_far[..., None], table.shape[-1], axis=-1)
+        if end < len(month) and month[end] == month[end - 1]:
+            own = table[self._calendar[end] - 1, self._days_left[end]]
+            found[:, :, month[end] - month[first]] = self._planner.parameters["later"] * own
+        return found
 
 
 def _only(values: Tensor) -> Floats:
-    """(B,) from the one environment."""
+    """(B, ...) from the one environment."""
     return values[0].double().numpy()
 
 
-def _fleets(movable: Floats, steps: int) -> Stays:
-    """The (B,) kWh that each building's vehicles may take now or leave for the next hour, as stays."""
-    count = len(movable)
-    fields: dict[str, Any] = dict.fromkeys(("building", "socket", "vehicle"), np.arange(count))
-    fields |= {"first": np.zeros(count, dtype=np.int64), "last": np.full(count, min(1, steps - 1))}
-    fields |= dict.fromkeys(("arrival", "lowest", "discharge_limit", "most_missing"), np.zeros(count))
-    fields |= dict.fromkeys(("kept", "gain", "drop"), np.ones(count))
-    fields |= dict.fromkeys(("capacity", "charge_limit"), movable)
-    return Stays(**fields, required=(movable > 0).astype(np.float64))
+def _filled(values: Floats, steps: int) -> Floats:
+    """(..., H) of values of fewer steps, with zeros after them."""
+    return np.concatenate([values, np.zeros((*values.shape[:-1], steps - values.shape[-1]))], axis=-1)

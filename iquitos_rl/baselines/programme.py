@@ -62,12 +62,17 @@ class Programme:
         r, v, c = np.broadcast_arrays(rows, variables, np.asarray(values, dtype=np.float64))
         self._entries.append((r.ravel(), v.ravel(), c.ravel()))
 
+    def entries(self) -> tuple[Ints, Ints, Floats]:
+        """Row, variable and value of all that was put, (N,) each."""
+        row, variable, value = (np.concatenate(parts) for parts in zip(*self._entries))
+        return row, variable, value
+
     def solve(self) -> tuple[Floats, float]:
         """The optimal x and its cost. Raises SolverError: the programme is infeasible, unbounded or too hard."""
         right, equal = (np.concatenate(parts) for parts in zip(*self._rows))
         for rows, amount in self._shifts:
             np.add.at(right, rows, amount)
-        row, column, value = (np.concatenate(parts) for parts in zip(*self._entries))
+        row, column, value = self.entries()
         matrix = sparse.csr_matrix((value, (row, column)), shape=(self.rows_count, self.variables_count))
         columns = np.concatenate(self._columns)
         solve = partial(

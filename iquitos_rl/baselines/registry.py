@@ -7,14 +7,16 @@ from typing import Any, Literal, NamedTuple
 
 from iquitos_rl.baselines.citylearn_agents import DeviceSite, citylearn_agent
 from iquitos_rl.baselines.controller import Controller, uncontrolled
-from iquitos_rl.baselines.mpc import RecedingHorizon
+from iquitos_rl.baselines.planner import Planner
 from iquitos_rl.baselines.rule import Rule, RuleSettings
 from iquitos_rl.baselines.rules import RULES
+from iquitos_rl.baselines.tune_planner import planning
 from iquitos_rl.envs.citylearn.env import CityLearnSite
 from iquitos_rl.registry import Registry
 
 GREY = "#6B6B6B"
-Needs = Literal["nothing", "rule", "profiles"]
+Needs = Literal["nothing", "rule", "plan"]
+Learned = RuleSettings | Planner
 
 
 class ControllerEntry(NamedTuple):
@@ -24,10 +26,12 @@ class ControllerEntry(NamedTuple):
     """Its name in tables and figures."""
     meaning: str
     """What it is, in one sentence without capital and full stop."""
-    make: Callable[[CityLearnSite, RuleSettings | None], Controller] | None
-    """From the year's environment and what was learned; None where no simulator runs it: for a bound, or a sum."""
+    make: Callable[[CityLearnSite, Any], Controller] | None
+    """From the year's environment and what was learned, a `Learned` or None; None where no simulator runs it: for a
+    bound, or a sum."""
     needs: Needs = "nothing"
-    """Of the training years: nothing, the parameters of the rule of that name in `RULES`, or the mean day alone."""
+    """Of the training years: nothing, the parameters of the rule of that name in `RULES`, or the planner of that name
+    in `KINDS`."""
     kept: bool = False
     """Whether every run evaluates it and keeps its hours for the figures; the others only a comparison does."""
     site: type[CityLearnSite] = CityLearnSite
@@ -41,17 +45,22 @@ class ControllerEntry(NamedTuple):
 def rule_entry(name: str, label: str | None = None, meaning: str | None = None, **look: Any) -> ControllerEntry:
     """The entry of a rule in `RULES`; its meaning is by default the first line of the function's documentation."""
 
-    def make(env: CityLearnSite, learned: RuleSettings | None) -> Controller:
-        assert learned is not None
+    def make(env: CityLearnSite, learned: Learned | None) -> Controller:
+        assert isinstance(learned, RuleSettings)
         return Rule(env.task, learned).predict
 
     line = (RULES[name].act.__doc__ or name).split("\n")[0].rstrip(".")
     return ControllerEntry(label or name, meaning or line[0].lower() + line[1:], make, "rule", **look)
 
 
-def _mpc(env: CityLearnSite, learned: RuleSettings | None) -> Controller:
-    assert learned is not None
-    return RecedingHorizon(env.task, learned.profiles).predict
+def plan_entry(label: str, meaning: str) -> ControllerEntry:
+    """The entry of a planner in `KINDS`."""
+
+    def make(env: CityLearnSite, learned: Learned | None) -> Controller:
+        assert isinstance(learned, Planner)
+        return planning(env.task, learned).predict
+
+    return ControllerEntry(label, meaning, make, "plan")
 
 
 def _of_citylearn(name: str, meaning: str) -> ControllerEntry:
@@ -76,8 +85,11 @@ for _name, _entry in {
         colour="#000000",
         dashes="--",
     ),
-    "mpc": ControllerEntry(
-        "MPC", "plans two days ahead each hour, with forecasts from what was seen so far", _mpc, needs="profiles"
+    "mpc": plan_entry("MPC", "plans a day and a half ahead each hour, over scenarios of what was seen so far"),
+    "mpc-forecast": plan_entry("MPC, forecasts", "the same with forecasts of load and PV, as good as a site gets"),
+    "mpc-perfect": plan_entry("MPC, perfect", "the same with load, PV and visits known a day and a half ahead"),
+    "day-ahead": plan_entry(
+        "day ahead", "plans each day as it begins and corrects the plan each hour, with the same forecasts"
     ),
     "BusinessAsUsual": _of_citylearn(
         "BusinessAsUsual", "CityLearn's own: stores surplus PV, charges every vehicle until it is full"

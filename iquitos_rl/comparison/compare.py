@@ -10,12 +10,14 @@ import torch
 from iquitos_rl.cluster.choose import executor
 from iquitos_rl.comparison.plan import Comparison, ComparisonRequest, open_comparison, plan
 from iquitos_rl.comparison.runner import Runner, reference_records
-from iquitos_rl.judging.references import OPTIMUM, copy_hours, kept
+from iquitos_rl.judging import paired
+from iquitos_rl.judging.references import OPTIMUM, copy_hours, kept, opponents
 from iquitos_rl.judging.scores import missing_kpis
 from iquitos_rl.judging.standings import (
     Record,
     as_csv,
     as_json,
+    bills_of,
     co2_markdown,
     markdown,
     standings,
@@ -125,6 +127,7 @@ def summarise(comparison: Comparison, records: list[Record], runner: Runner) -> 
         "currency": comparison.objective.tariff.currency,
         "controllers": {name: own.mean for name, own in found.items()},
         "standings": as_json(found),
+        "paired": paired.as_json(paired.pairs(bills_of(records), agents, opponents())),
         "records": [record._asdict() for record in records],
         "failed": runner.failed,
         "left_out": runner.left_out,

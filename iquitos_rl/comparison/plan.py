@@ -10,12 +10,13 @@ from typing import Any
 from iquitos_rl.cases.plausibility import check_case
 from iquitos_rl.cases.presets import PRESETS
 from iquitos_rl.cases.schema.reader import read_site
+from iquitos_rl.comparison.judged_years import JudgedYears, claim
 from iquitos_rl.config import RunSettings, Settings, compared_agents, load_settings
 from iquitos_rl.envs.citylearn.env import resolve_case
 from iquitos_rl.envs.task.objective import Objective, read_tariff
 from iquitos_rl.errors import UserError
 from iquitos_rl.machine.files import write_json
-from iquitos_rl.machine.inputs import InputError, read_json
+from iquitos_rl.machine.inputs import InputError, read_json, read_typed
 from iquitos_rl.runs.folder import NO_DIFFERENCE, SUMMARY, differences, has_failures, read_run
 from iquitos_rl.runs.session import OUTPUTS
 from iquitos_rl.runs.years import EVALUATION_YEAR_SEED, prepare_years, preset_year
@@ -35,6 +36,10 @@ class ComparisonRequest:
     """Years of a preset to evaluate on."""
     eval_cases: tuple[str, ...] = ()
     """Schema folders to evaluate on instead."""
+    judged: Path | None = None
+    """File of years to evaluate on instead, see `judged_years.py`."""
+    again: bool = False
+    """Evaluate on them although it was done with other settings."""
     jobs: int = 1
     """Processes that train and simulate at the same time."""
     cluster: str | None = None
@@ -115,9 +120,15 @@ def plan(request: ComparisonRequest) -> Comparison:
         flags["threads"] = 1  # each process has a core
     settings = load_settings(agents, request.config, flags, request.sets)
     first = settings.run
+    cache = (OUTPUTS if request.output is None else request.output.parent) / "cache"
+    judged = {} if request.judged is None else _judged_years(request, request.judged, first, cache)
+    if judged:
+        # A training evaluates its policy on the first of them, as it does with --eval-cases.
+        flags["eval_case"] = str(next(iter(judged.values())))
+        settings = load_settings(agents, request.config, flags, request.sets)
+        first = settings.run
     output = request.output or OUTPUTS / f"compare-{Path(first.case).name}"
-    cache = output.parent / "cache"
-    train, years = prepare_years(first, cache), years_to_judge(request, first, cache)
+    train, years = prepare_years(first, cache), judged or years_to_judge(request, first, cache)
     unseen = not set(years.values()) & set(train.train)
     if request.eval_cases and not unseen:
         raise UserError("--eval-cases: a year that is trained on cannot judge")
@@ -131,9 +142,22 @@ def plan(request: ComparisonRequest) -> Comparison:
         text = "agents are judged on the data that they were trained on; name other data with --eval-cases"
         print(f"warning: {text}", flush=True)
         warnings = (text, *warnings)
+    if request.judged is not None:
+        own = {name: {**agent.dump(), "eval_case": None} for name, agent in settings.agents.items()}
+        said = claim(request.judged, " ".join((train.name, *request.eval_cases)), own, request.again)
+        warnings = warnings if said is None else (said, *warnings)
     folders = [folder.absolute() for folder in train.train]
     places = {label: folder.absolute() for label, folder in years.items()}
     return Comparison(output, cache, train.name, settings, request.seeds, folders, places, prints, unseen, warnings)
+
+
+def _judged_years(request: ComparisonRequest, path: Path, settings: RunSettings, cache: Path) -> dict[str, Path]:
+    presets, seeds = request.eval_cases or (settings.case,), read_typed(path, JudgedYears).seeds
+    for case in presets:
+        if case not in PRESETS:
+            raise UserError(f"--judged: its years are drawn from a preset, and {case} is none")
+    every = [(case, n) for case in presets for n in seeds]
+    return {f"{case}-{n}": preset_year(case, n, settings.case_settings, cache) for case, n in every}
 
 
 def years_to_judge(request: ComparisonRequest, settings: RunSettings, cache: Path) -> dict[str, Path]:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TypeVar
 
 from iquitos_rl.assignments import write_layer
+from iquitos_rl.baselines.planner import Planner
 from iquitos_rl.baselines.registry import CONTROLLERS
 from iquitos_rl.baselines.rule import RuleSettings
 from iquitos_rl.comparison.plan import Comparison
@@ -75,7 +76,7 @@ class Runner:
             for name in names
         }
         tuned = self._run("tuned", tunings)
-        rules = {name: rule for name, rule in tuned.items() if isinstance(rule, RuleSettings)}
+        rules = {name: rule for name, rule in tuned.items() if isinstance(rule, RuleSettings | Planner)}
         self.left_out |= {name: reason for name, reason in tuned.items() if isinstance(reason, str)}
         all_years = {
             name: [

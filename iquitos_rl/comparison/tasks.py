@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from iquitos_rl.baselines.programme import SolverError
-from iquitos_rl.baselines.rule import RuleSettings
+from iquitos_rl.baselines.registry import Learned
 from iquitos_rl.cli import run_command
 from iquitos_rl.envs.task.settings import TaskSettings
 from iquitos_rl.errors import UserError
@@ -29,11 +29,11 @@ from iquitos_rl.runs.session import Request, train
 
 def tune_task(
     name: str, train_years: list[Path], task: TaskSettings, cache: Path, interrupts: Interrupts
-) -> RuleSettings | str | None:
+) -> Learned | str | None:
     """What a controller needs of the training years, see `learn`; or why it is left out."""
     try:
         return learn(name, train_years, task, cache, on_share=lambda _: interrupts.check())
-    except UserError as error:
+    except (UserError, SolverError) as error:
         return str(error)
 
 

@@ -12,15 +12,17 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from iquitos_rl.baselines.controller import Controller
 from iquitos_rl.baselines.optimum import optimum
-from iquitos_rl.baselines.profiles import Profiles, fit_profiles
-from iquitos_rl.baselines.registry import CONTROLLERS
+from iquitos_rl.baselines.planner import KINDS, RANGES, Planner
+from iquitos_rl.baselines.profiles import Profiles
+from iquitos_rl.baselines.registry import CONTROLLERS, Learned
 from iquitos_rl.baselines.rule import RuleSettings
 from iquitos_rl.baselines.rules import RULES
 from iquitos_rl.baselines.tune import tune
+from iquitos_rl.baselines.tune_planner import tune_planner
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.cases.site import Site
 from iquitos_rl.envs.citylearn.env import CityLearnSite
@@ -47,8 +49,8 @@ from iquitos_rl.registry import plugin_source
 UNCONTROLLED, STRONGEST, OPTIMUM = "uncontrolled", "strongest", "optimum"
 RULES_FOLDER, REFERENCES_FOLDER = "rules", "references"
 """In the cache."""
-TUNING_YEARS = 3
-"""Most training years that a rule is tuned on: it has few parameters, and more years take longer."""
+TUNING_YEARS = 12
+"""Most training years that controllers are tuned on: as many as agents have by default."""
 
 
 class Reference(NamedTuple):
@@ -60,7 +62,7 @@ class Reference(NamedTuple):
     fingerprint: str
     """Of the year's files, see `Site`."""
     task: TaskSettings
-    rule: RuleSettings | None = None
+    rule: Learned | None = None
     """What was learned on training years, see `learn`."""
 
 
@@ -72,6 +74,11 @@ def compared() -> list[str]:
 def kept() -> list[str]:
     """What every run evaluates, with its hours stored next to its figures; the uncontrolled site first."""
     return [name for name, entry in CONTROLLERS.items() if entry.kept]
+
+
+def opponents() -> list[str]:
+    """What agents are to be better than: the strongest rule and every controller that plans."""
+    return [STRONGEST, *(name for name, entry in CONTROLLERS.items() if entry.needs == "plan")]
 
 
 def plain_task(task: TaskSettings) -> TaskSettings:
@@ -171,15 +178,13 @@ def learn(
     cache: Path,
     skip: bool = False,
     on_share: Callable[[float], None] = lambda _: None,
-) -> RuleSettings | None:
-    """What a controller needs of the training years: a tuned rule, see `find_rule`, or only the mean day in it."""
+) -> Learned | None:
+    """What a controller needs of the training years: a tuned rule or planner, see `find_rule` and `find_planner`."""
     needs = CONTROLLERS.require(name).needs
     if needs == "nothing":
         return None
     sites = [read_site(folder) for folder in train_years[:TUNING_YEARS]]
-    if needs == "profiles":
-        return RuleSettings(UNCONTROLLED, {}, fit_profiles(sites))
-    return find_rule(name, sites, task, cache, skip, on_share)
+    return (find_rule if needs == "rule" else find_planner)(name, sites, task, cache, skip, on_share)
 
 
 def find_rule(
@@ -203,42 +208,83 @@ def find_rule(
             or the cache cannot be written to.
     """
     sites = train_years[:TUNING_YEARS]
-    path = _rule_path(name, sites, task, cache)
     buildings = len(sites[0].buildings)
-    rule = _stored_rule(path, buildings)
-    if rule is None:
+
+    def read(data: Any) -> RuleSettings:
+        return RuleSettings.from_json(data, buildings)
+
+    path, settings = _learned_path(name, sites, task, cache), plain_task(task)
+    return _find(path, read, lambda: tune(name, sites, settings, on_share=on_share), skip, on_share)
+
+
+def find_planner(
+    name: str,
+    train_years: Sequence[Site],
+    task: TaskSettings,
+    cache: Path,
+    skip: bool = False,
+    on_share: Callable[[float], None] = lambda _: None,
+) -> Planner:
+    """The same for a planner; `name` is a key of `KINDS`. Raises SolverError as well: a plan was not found."""
+    sites = train_years[:TUNING_YEARS]
+    buildings = len(sites[0].buildings)
+
+    def read(data: Any) -> Planner:
+        return Planner.from_json(data, buildings)
+
+    path, settings = _learned_path(name, sites, task, cache), plain_task(task)
+    return _find(path, read, lambda: tune_planner(name, sites, settings, on_share=on_share), skip, on_share)
+
+
+T = TypeVar("T", RuleSettings, Planner)
+
+
+def _find(
+    path: Path,
+    read: Callable[[Any], T],
+    work: Callable[[], T],
+    skip: bool,
+    on_share: Callable[[float], None],
+) -> T:
+    """What is stored, or what comes of the work, which is then stored."""
+    found = _stored_learned(path, read)
+    if found is None:
         if skip:
-            raise UserError(f"{cache} holds no tuned rule {name} for these inputs, and none is to be worked out")
+            raise UserError(
+                f"{path.parent.parent} holds no tuned {path.stem} for these inputs, and none is to be tuned"
+            )
         with only_process(path, lambda: on_share(0.0)):
-            rule = _stored_rule(path, buildings, tell=False)  # another process may have tuned it
-            if rule is None:
-                rule = tune(name, sites, plain_task(task), on_share=on_share)
-                write_json(path, rule.to_json())
-    return rule
+            found = _stored_learned(path, read, tell=False)  # another process may have tuned it
+            if found is None:
+                found = work()
+                write_json(path, found.to_json())
+    return found
 
 
-def _stored_rule(path: Path, buildings: int, tell: bool = True) -> RuleSettings | None:
-    """A rule that was tuned before; None where there is none, or where it is damaged."""
+def _stored_learned(path: Path, read: Callable[[Any], T], tell: bool = True) -> T | None:
+    """What was tuned before; None where there is nothing, or where it is damaged."""
     try:
-        return RuleSettings.from_json(read_json(path), buildings)
+        return read(read_json(path))
     except UserError as error:
         if tell and os.path.lexists(path):
-            print(f"warning: {path} cannot be used ({error}); the rule is tuned again", file=sys.stderr, flush=True)
+            print(f"warning: {path} cannot be used ({error}); it is tuned again", file=sys.stderr, flush=True)
         return None
 
 
 def rule_files(name: str, train_years: Sequence[Path], task: TaskSettings, cache: Path) -> tuple[Path, ...]:
     """The file that `learn` stores what it tunes in; none where a controller needs no tuning."""
-    if CONTROLLERS.require(name).needs != "rule":
+    if CONTROLLERS.require(name).needs == "nothing":
         return ()
-    return (_rule_path(name, [read_site(folder) for folder in train_years[:TUNING_YEARS]], task, cache),)
+    return (_learned_path(name, [read_site(folder) for folder in train_years[:TUNING_YEARS]], task, cache),)
 
 
-def _rule_path(name: str, sites: Sequence[Site], task: TaskSettings, cache: Path) -> Path:
+def _learned_path(name: str, sites: Sequence[Site], task: TaskSettings, cache: Path) -> Path:
     tariff = read_tariff(sites[0].path).model_dump(mode="json")
     prints = [site.fingerprint for site in sites]
-    settings = (RULES[name].ranges, Profiles._fields, prints, tariff, plain_task(task).model_dump(mode="json"))
-    key = digest(SCHEMA_VERSION, name, *settings, versions()["iquitos_rl"])
+    known = (RULES[name].ranges, Profiles._fields) if name in RULES else (RANGES, KINDS[name])
+    key = digest(
+        SCHEMA_VERSION, name, *known, prints, tariff, plain_task(task).model_dump(mode="json"), versions()["iquitos_rl"]
+    )
     return cache / RULES_FOLDER / f"{name}-{key[:16]}.json"
 
 

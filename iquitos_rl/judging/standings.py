@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from iquitos_rl.baselines.bill import gap_share
+from iquitos_rl.judging import paired
 from iquitos_rl.judging.references import OPTIMUM, STRONGEST, UNCONTROLLED
 from iquitos_rl.judging.scores import KPI, RULE, SCORES, official_2021
 from iquitos_rl.judging.statistics import Estimate, Floats, estimate, mean, percent_below
@@ -105,6 +106,13 @@ def standings(records: Sequence[Record]) -> dict[str, Standing]:
     return found
 
 
+def bills_of(records: Sequence[Record]) -> dict[str, Floats]:
+    """(S, Y) of each controller, of seeds that were judged in every year."""
+    years, names = (list(dict.fromkeys(own)) for own in zip(*((r.year, r.controller) for r in records)))
+    found = {name: _by_seed(records, name, years) for name in names}
+    return {name: _array(rows, "bill") for name, rows in found.items() if rows}
+
+
 def _by_seed(records: Sequence[Record], name: str, years: Sequence[str]) -> list[list[dict[str, float]]]:
     """[seed][year] figures."""
     mine = {(record.seed, record.year): record.figures for record in records if record.controller == name}
@@ -139,13 +147,13 @@ def as_json(found: dict[str, Standing]) -> dict[str, Any]:
 
 HEAD = (
     *("controller", "gap closed, %", "below the strongest rule, %", "better than it", "EVs served, %"),
-    *("bill", "CO2, t", "seeds"),
+    *("bill", "CO2, t", "seeds", "gradient steps", "training, s"),
 )
 EXPLAINED = (
     "Over seeds and years: means of bill and CO2, interquartile means of the two shares; in brackets 95 % bootstrap"
-    " intervals, seeds drawn whole. The gap is that between the uncontrolled site and the optimum with perfect"
-    " foresight, which no simulator runs. Served: within 5 points of the wanted SOC, as a share of the departures that"
-    " charging on arrival at full power serves, in the worst seed and year."
+    " intervals, for which seeds and years are drawn. The gap is that between the uncontrolled site and the optimum"
+    " with perfect foresight, which no simulator runs. Served: within 5 points of the wanted SOC, as a share of the"
+    " departures that charging on arrival at full power serves, in the worst seed and year."
 )
 
 
@@ -170,16 +178,19 @@ def table_rows(summary: dict[str, Any]) -> list[list[str]]:
         pairs = "" if better is None else f"{better} of {own['seeds'] * years}"
         ev = "" if served is None else f"{100 * served:.2f}"
         costs = interval(own["bill"], 1, cents), interval(own["co2_kg"], 1e-3, 0)
-        rows.append([name, *shares, pairs, ev, *costs, str(own["seeds"]) if name in summary["settings"] else ""])
+        seeds = str(own["seeds"]) if name in summary["settings"] else ""
+        taken = summary["timing"].get(name, {})
+        training = (f"{taken[key]:,.0f}" if key in taken else "" for key in ("updates", "train_s"))
+        rows.append([name, *shares, pairs, ev, *costs, seeds, *training])
     return rows
 
 
 def interval(value: dict[str, float] | None, scale: float, digits: int, sign: bool = False) -> str:
-    """The mean and its interval; the mean alone where the two bounds are it."""
+    """The mean and its interval; the mean alone where the two bounds are it, as for one seed and year."""
     if value is None:
         return ""
     form = f"{'+' if sign else ''},.{digits}f"
-    mean, *ends = (round(scale * value[end], digits) + 0.0 for end in ("value", "low_whole", "high_whole"))
+    mean, *ends = (round(scale * value[end], digits) + 0.0 for end in ("value", "low", "high"))
     low, high = sorted(ends)
     return f"{mean:{form}}" + ("" if low == high else f" [{low:{form}}, {high:{form}}]")
 
@@ -191,6 +202,7 @@ def markdown(summary: dict[str, Any]) -> str:
         f"# {plain_words(summary['case'])}: controllers on {summary['evaluated_on']}\n",
         f"{summary['currency']} {period(summary['controllers'])}, simulated by {summary['simulator']}. {EXPLAINED}\n",
         markdown_table([HEAD, *table_rows(summary)]),
+        *paired_table(summary["paired"]),
         *kpi_table(summary["controllers"]),
     ]
     lines += [f"* warning: {plain_words(text)}" for text in summary["audit"]["warnings"]]
@@ -200,9 +212,13 @@ def markdown(summary: dict[str, Any]) -> str:
     ]
     lines += [f"* command: {plain_words(summary['command'])}", f"* years: {plain_words(', '.join(years))}"]
     lines += [f"* wall time of the command, s: {summary['wall_s']}"]
-    lines += [f"* training of {name}, s a seed: {own.get('train_s', '')}" for name, own in summary["timing"].items()]
     lines += [f"* {key}: {listed(summary[key])}" for key in ("machine", "versions")]
     return "\n".join(lines) + "\n"
+
+
+def paired_table(found: list[dict[str, Any]]) -> list[str]:
+    """Each agent against each opponent, as Markdown."""
+    return [f"{paired.EXPLAINED}\n", markdown_table([paired.HEAD, *paired.rows(found)])] if found else []
 
 
 def kpi_table(controllers: dict[str, dict[str, float]]) -> list[str]:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from iquitos_rl.baselines import bill
+from iquitos_rl.judging.standings import Record, bills_of
+from iquitos_rl.judging.statistics import Estimate, difference
 from iquitos_rl.report.results import Results
 
 THERMAL = "cooling, heating, hot water"
@@ -92,15 +94,15 @@ def scores(results: Results, key: str) -> dict[str, Score]:
 
 
 def interval(results: Results, name: str, key: str) -> tuple[float, float, float] | None:
-    """Mean and bounds of a score in a comparison, from the standings.
-
-    The optimum has one bill per year, so the interval of a distance from it is as wide as that of the bill.
-    """
-    standings = results.standings
-    own, scale, origin = standings[name].get(key), 100.0 if key == "gap_closed" else 1.0, 0.0
+    """Mean and bounds of a score in a comparison."""
     if key == "above_optimum":
-        own, scale, origin = standings[name]["bill"], 1.0, standings["optimum"]["bill"]["value"]
-    if own is None:
-        return None
-    value, low, high = (scale * (own[end] - origin) for end in ("value", "low_whole", "high_whole"))
-    return value, low, high
+        return apart(results, name, "optimum")
+    own, scale = results.standings[name].get(key), 100.0 if key == "gap_closed" else 1.0
+    return None if own is None else (scale * own["value"], scale * own["low"], scale * own["high"])
+
+
+def apart(results: Results, name: str, other: str) -> Estimate | None:
+    """What the bills of a controller are above those of another in the same years of a comparison; None where one of
+    them was not judged."""
+    bills = bills_of([Record(**own) for own in results.summary["records"] if "bill" in own["figures"]])
+    return difference(bills[name], bills[other]) if name in bills and other in bills else None

@@ -57,8 +57,8 @@ class Run(BaseModel):
 
 class Interval(BaseModel):
     value: Number
-    low_whole: Number
-    high_whole: Number
+    low: Number
+    high: Number
 
 
 class Standing(BaseModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.standings import interval
 from iquitos_rl.judging.table import is_year, money, period
-from iquitos_rl.report.measures import months
+from iquitos_rl.report.measures import apart, months
 from iquitos_rl.report.results import Results
 from iquitos_rl.report.style import display_name
 
@@ -16,7 +16,7 @@ YEARS = 10
 def savings(results: Results) -> tuple[list[list[str]], list[str]]:
     """Rows and head: how far each controller's bill is below the uncontrolled site's, in all and by month.
 
-    In a comparison the spread is the 95 % interval over seeds, else the lowest and the highest month.
+    In a comparison the spread is the 95 % interval over seeds and years, else the lowest and the highest month.
     """
     controllers = results.controllers
     idle = controllers.get("uncontrolled", {}).get("bill")
@@ -30,18 +30,15 @@ def savings(results: Results) -> tuple[list[list[str]], list[str]]:
         share = f"{100 * saved / idle:.1f} %" if idle > 0 else ""
         rows.append([display_name(name), money(saved, saved), share, spread(results, name)])
     currency, span = results.currency, period(controllers)
-    what = "95 % interval over seeds" if results.standings else "a month, from the worst to the best"
+    what = "95 % interval over seeds and years" if results.standings else "a month, from the worst to the best"
     return rows, ["", f"saved, {currency} {span}", "of the uncontrolled bill", f"{what}, {currency}"]
 
 
 def spread(results: Results, name: str) -> str:
     """The interval of a saving, or its lowest and highest month; empty where neither is known."""
     if results.standings:
-        own, idle = results.standings.get(name), results.standings.get("uncontrolled")
-        if own is None or idle is None:
-            return ""
-        ends = {end: idle["bill"]["value"] - own["bill"][end] for end in ("value", "low_whole", "high_whole")}
-        return interval(ends, 1.0, 0 if abs(ends["value"]) >= 100 else 2)
+        saved = apart(results, "uncontrolled", name)
+        return "" if saved is None else interval(saved._asdict(), 1.0, 0 if abs(saved.value) >= 100 else 2)
     mine, theirs = results.hours.get(name), results.hours.get("uncontrolled")
     if mine is None or theirs is None or "cost" not in mine or "cost" not in theirs or len(mine) != len(theirs):
         return ""

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from iquitos_rl.baselines.registry import CONTROLLERS
-from iquitos_rl.judging.references import kept
+from iquitos_rl.judging.references import kept, opponents
 from iquitos_rl.judging.scores import KPI
 from iquitos_rl.judging.standings import HEAD, table_rows
 from iquitos_rl.judging.summary import gap_shares
@@ -25,6 +25,7 @@ Controllers = Mapping[str, Mapping[str, float]]
 LABELS = {
     "train_s": "training, s",
     "steps": "site-hours trained",
+    "updates": "gradient steps",
     "steps_per_s": "site-hours trained a second",
     "checkpoint_s": "waiting for checkpoints, s",
     "checkpoint_share": "waiting for checkpoints, share of training",
@@ -87,7 +88,8 @@ def ranked(controllers: Controllers, *keys: str) -> list[str]:
 
 def paired(results: Results) -> list[str]:
     """Controllers shown next to the strongest rule."""
-    return [name for name in (*results.agents, "mpc", "optimum") if name in scores(results, "below_strongest")]
+    shown, known = (*results.agents, *opponents()[1:], "optimum"), scores(results, "below_strongest")
+    return [name for name in shown if name in known]
 
 
 def compared(results: Results, billed: list[str]) -> list[str]:

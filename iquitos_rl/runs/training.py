@@ -231,6 +231,7 @@ class Training:
         return {
             "train_s": round(seconds, 1),
             "steps": self.agent.steps,
+            "updates": self.agent.updates,
             "steps_per_s": round(self.agent.steps / seconds, 1) if seconds else 0.0,
             "checkpoint_s": round(saving, 2),
             "checkpoint_share": round(saving / seconds, 5) if seconds else 0.0,

@@ -1,54 +1,71 @@
-"""The receding horizon: its forecasts, and where it stands between the uncontrolled site and the optimum."""
+"""Planning controllers: where they stand between the uncontrolled site and the optimum, and what they never do."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from short_case import shorten
-from sites import objective_of
+from sites import generated_site, objective_of
 
-from iquitos_rl.baselines.bill import gap_share, run_year
-from iquitos_rl.baselines.mpc import DAYS, Persistence, RecedingHorizon
+from iquitos_rl.baselines.bill import gap_share, run_year, start_at
 from iquitos_rl.baselines.optimum import optimum
+from iquitos_rl.baselines.planner import fit_planner
 from iquitos_rl.baselines.profiles import fit_profiles
 from iquitos_rl.baselines.rule import Rule, default_settings
+from iquitos_rl.baselines.tune_planner import planning
 from iquitos_rl.cases.iquitos.build import build_case
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.envs.district.env import DistrictSite
+from iquitos_rl.envs.task.site_task import TaskSettings
 
 
-def test_a_forecast_knows_the_present_and_expects_the_mean_of_the_same_hours():
-    mean_day = np.arange(24.0)[:, None] + 1
-    series = Persistence(mean_day, scaled=False)
-    for day in range(3):
-        for hour in range(24):
-            series.observe(hour, np.array([100.0 * day]))
-    series.observe(0, np.array([7.0]))
-    ahead = series.ahead(np.array([0, 1, 2]))
-    # Hour 1 has seen 0, 100 and 200 beside the mean day, 2, in the places of the other days.
-    assert ahead[:, 0].tolist() == pytest.approx([7.0, (300 + 2 * (DAYS - 3)) / DAYS, (300 + 3 * (DAYS - 3)) / DAYS])
-
-
-def test_a_scaled_forecast_raises_the_rest_of_the_day_but_not_the_next():
-    series = Persistence(np.full((24, 1), 10.0), scaled=True)
-    series.observe(22, np.array([17.0]))
-    expected = (10 * (DAYS - 1) + 17) / DAYS
-    ahead = series.ahead(np.array([22, 23, 0]))[:, 0]
-    assert ahead[0] == 17
-    assert ahead[1] == pytest.approx(10 * 17 / expected)
-    assert ahead[2] == 10
+def bill_of(env, controller):
+    return run_year(env, lambda obs: torch.from_numpy(controller.predict(obs[0].numpy()))[None])
 
 
 @pytest.mark.parametrize("preset", ["iquitos-38", "iquitos-128"])
-def test_it_lies_between_the_uncontrolled_site_and_the_optimum(tmp_path, preset):
-    site = read_site(shorten(build_case(preset, 0, tmp_path / "case"), 10 * 24 + 1))
-    profiles = fit_profiles([site])
+def test_they_lie_between_the_uncontrolled_site_and_the_optimum(tmp_path, preset):
+    site = read_site(shorten(build_case(preset, 0, tmp_path / "case"), 5 * 24 + 1))
     env = DistrictSite([site])
     best = float(optimum(site, objective_of(site)).bill.total)
-    idle = float(run_year(env, Rule(env.task, default_settings("uncontrolled", profiles))).total[0])
+    idle = float(run_year(env, Rule(env.task, default_settings("uncontrolled", fit_profiles([site])))).total[0])
     share = {}
-    for forecast in ("persistence", "perfect"):
-        controller = RecedingHorizon(env.task, profiles, forecast)
-        bill = run_year(env, lambda obs, c=controller: torch.from_numpy(c.predict(obs[0].numpy()))[None])
-        share[forecast] = gap_share(float(bill.total[0]), idle, best)
-    assert share["persistence"] > 0.3
-    assert 0.9 < share["perfect"] < 1
+    for name in ("mpc", "mpc-perfect", "day-ahead"):
+        planner = fit_planner(name, [site], env.task.objective)
+        share[name] = gap_share(float(bill_of(env, planning(env.task, planner)).total[0]), idle, best)
+    assert share["mpc"] > 0.5
+    assert share["day-ahead"] > 0.4
+    assert max(share["mpc"], share["day-ahead"]) < share["mpc-perfect"] < 1
+    assert share["mpc-perfect"] > 0.9
+
+
+def test_before_the_hour_is_known_its_load_changes_nothing(tmp_path):
+    small = {"sockets.moto_count": 2, "sockets.mototaxi_count": 1}
+    site = read_site(shorten(build_case("iquitos-38", 0, tmp_path / "case", small), 13 * 24))
+    start, row, building = 24 * 10, 24 * 10 + 3, site.buildings[0]
+    load = np.where(np.arange(site.rows) == row, 2 * building.load, building.load)
+    other = replace(site, buildings=(replace(building, load=load),))
+    planner, acted = None, {}
+    for present in ("known", "last"):
+        for which, own in (("as it is", site), ("doubled", other)):
+            env = DistrictSite([own], 1, TaskSettings(present=present))
+            planner = planner or fit_planner("mpc", [site], env.task.objective)
+            controller = planning(env.task, planner, row=start)
+            obs = start_at(env, torch.tensor([start]), torch.tensor([0]))
+            for _ in range(start, row):
+                obs = env.step(torch.from_numpy(controller.predict(obs[0].numpy()))[None]).obs
+            acted[present, which] = controller.predict(obs[0].numpy())
+    assert (acted["last", "as it is"] == acted["last", "doubled"]).all()
+    assert (acted["known", "as it is"] != acted["known", "doubled"]).any()
+
+
+def test_on_several_buildings_each_has_its_own_plan(tmp_path):
+    site = generated_site(tmp_path / "site", 3)
+    env = DistrictSite([site])
+    planner = fit_planner("mpc", [site], env.task.objective)
+    controller = planning(env.task, planner)
+    bill = bill_of(env, controller).weighted(env.task.objective.weights)
+    idle = run_year(env, Rule(env.task, default_settings("uncontrolled", planner.profiles)))
+    assert np.isfinite(bill).all()
+    assert bill[0] < idle.weighted(env.task.objective.weights)[0]

@@ -56,7 +56,7 @@ def test_a_year_that_another_run_has_built_meanwhile_is_not_built_again(tmp_path
 
     found, waiting = [], threading.Event()
     monkeypatch.setattr(years, "build_preset", build)
-    folder = tmp_path / "cases" / f"iquitos-38-{years.digest('iquitos-38', {}, years.__version__)[:8]}"
+    folder = years.preset_folder("iquitos-38", {}, tmp_path)
     find = partial(years.preset_year, "iquitos-38", 0, {}, tmp_path, waiting.set)
     thread = threading.Thread(target=lambda: found.append(find()))
     with only_process(folder / "year-0"):
@@ -77,7 +77,7 @@ def test_a_rule_that_another_run_has_tuned_meanwhile_is_not_tuned_again(tmp_path
     site = SimpleNamespace(buildings=[None, None])
     rule = RuleSettings("strongest", dict.fromkeys(RULES["strongest"].ranges, 0.5), profiles)
     monkeypatch.setattr(references, "tune", tune)
-    monkeypatch.setattr(references, "_rule_path", lambda *_: path)
+    monkeypatch.setattr(references, "_learned_path", lambda *_: path)
     find = partial(
         references.find_rule, "strongest", [site], TaskSettings(), tmp_path, on_share=lambda _: waiting.set()
     )

@@ -15,6 +15,7 @@ import pytest
 
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.standings import Record, as_json, standings
+from iquitos_rl.judging.statistics import difference
 from iquitos_rl.judging.summary import gap_shares
 from iquitos_rl.report import cost_figures, dispatch_figures, hour_figures, markup, measures
 from iquitos_rl.report.__main__ import main
@@ -328,9 +329,9 @@ def test_a_comparison_begins_with_its_standings(comparison, undrawn):
     said = page.text[page.text.index(f"{best.upper()} closes") :]
     numbers = [float(text) for text in re.findall(r"-?\d+\.?\d*", said)]
     closed, below = found[best].gap_closed, found[best].below_strongest
-    expected = [100 * end for end in (closed.value, closed.low_whole, closed.high_whole)]
+    expected = [100 * end for end in (closed.value, closed.low, closed.high)]
     np.testing.assert_allclose(numbers[:3], expected, atol=0.0501)
-    expected = [below.value, *sorted((below.low_whole, below.high_whole), key=lambda end: end * np.sign(below.value))]
+    expected = [below.value, *sorted((below.low, below.high), key=lambda end: end * np.sign(below.value))]
     np.testing.assert_allclose(numbers[3:6], np.sign(below.value) * np.array(expected), atol=0.00501)
     assert numbers[6:8] == [found[best].better, 4]
     assert [row[0] for row in page.table("controller")[1:]] == [
@@ -363,20 +364,20 @@ def test_intervals_and_seeds_are_drawn_where_they_are(comparison):
     }
     for draw in (cost_figures.gap, cost_figures.above_optimum):
         axis = draw(results, names).axes[0]
-        strokes, interval = axis.lines[1:3]  # after those of the rule, which has no interval
-        own, scale, origin = found["sac"].gap_closed, 100, 0
+        first = next(i for i, line in enumerate(axis.lines) if len(line.get_xdata()) == 4)  # the agent's four bills
+        strokes, interval = axis.lines[first : first + 2]
+        own, scale = found["sac"].gap_closed, 100
         if draw is cost_figures.above_optimum:
             thousand = 1e3 if "thousand" in axis.get_xlabel() else 1.0
-            own, scale, origin = found["sac"].bill, 1 / thousand, best
+            by_year = (np.reshape(own, (-1, 2)) for own in (bills["sac"], BILLS["optimum"]))
+            own, scale = difference(*by_year), 1 / thousand
             np.testing.assert_allclose(
                 [bar.get_width() for bar in axis.patches], [(np.mean(bills[name]) - best) / thousand for name in names]
             )
             expected = [(bill - yearly) / thousand for bill, yearly in zip(bills["sac"], 2 * BILLS["optimum"])]
             np.testing.assert_allclose(strokes.get_xdata(), expected)
-        np.testing.assert_allclose(axis.patches[1].get_width(), scale * (own.value - origin))
-        np.testing.assert_allclose(
-            interval.get_xdata(), [scale * (end - origin) for end in (own.low_whole, own.high_whole)]
-        )
+        np.testing.assert_allclose(axis.patches[1].get_width(), scale * own.value)
+        np.testing.assert_allclose(interval.get_xdata(), [scale * end for end in (own.low, own.high)])
         assert len(strokes.get_xdata()) == 2 * found["sac"].seeds
 
 
