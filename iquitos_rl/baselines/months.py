@@ -58,6 +58,19 @@ def months_of(sites: Sequence[Site]) -> list[Month]:
     return found
 
 
+def spread_over(months: Sequence[Month], each: int) -> list[Month]:
+    """At most `each` months of the same place in a year, taken from the years in turn, so that all years count."""
+    places: dict[int, list[Month]] = {}
+    in_year: dict[int, int] = {}
+    for month in months:
+        place = in_year[month.year] = in_year.get(month.year, -1) + 1
+        places.setdefault(place, []).append(month)
+    chosen = set()
+    for place, own in places.items():
+        chosen |= {own[(place * each + k) % len(own)] for k in range(min(each, len(own)))}
+    return [month for month in months if month in chosen]
+
+
 def months_bill(site: Site, rule: RuleSettings, settings: TaskSettings = TaskSettings()) -> Bill:
     """The bill of a rule's year, its months side by side."""
     months = months_of([site])

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from iquitos_rl.baselines.bill import Bill, booked_terms
-from iquitos_rl.baselines.months import Month, longest, months_of, run_months
+from iquitos_rl.baselines.months import Month, longest, months_of, run_months, spread_over
 from iquitos_rl.baselines.profiles import fit_profiles
 from iquitos_rl.baselines.rule import Rule, RuleSettings, default_settings
 from iquitos_rl.baselines.rules import RULES
@@ -23,6 +23,9 @@ from iquitos_rl.envs.task.site_task import TaskSettings
 
 ELITE_SHARE = 0.2
 LEAST_SPREAD = 0.01  # standard deviation, as a share of a parameter's range, below which the search does not narrow
+
+EACH = 3
+"""So many Januaries and so on are simulated, each of another year, so twelve years take no longer than three."""
 
 
 def tune(
@@ -35,7 +38,7 @@ def tune(
     device: torch.device | str = "cpu",
     on_share: Callable[[float], None] = lambda _: None,
 ) -> RuleSettings:
-    """Parameters of a rule with the least weighted bill over all of `sites`; equal arguments, equal parameters.
+    """Parameters of a rule with the least weighted bill over months of all `sites`; equal arguments, equal parameters.
 
     Args:
         name: key of `RULES`.
@@ -50,7 +53,7 @@ def tune(
         return start
     low, high, default = np.array([*ranges.values()]).T
     rng = np.random.default_rng(seed)
-    months = months_of(sites)
+    months = spread_over(months_of(sites), EACH)
     env = DistrictSite(sites, candidates * len(months), settings, device=device)
     best = (default - low) / (high - low)
     # Stratified: each parameter's range is covered evenly.

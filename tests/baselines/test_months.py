@@ -8,7 +8,7 @@ import torch
 
 from iquitos_rl.baselines import months
 from iquitos_rl.baselines.bill import run_year, start_years
-from iquitos_rl.baselines.months import months_of, run_months
+from iquitos_rl.baselines.months import Month, months_of, run_months, spread_over
 from iquitos_rl.baselines.profiles import fit_profiles
 from iquitos_rl.baselines.recording import record_years
 from iquitos_rl.baselines.rule import Rule, RuleSettings
@@ -78,3 +78,16 @@ def test_a_few_days_are_enough_to_forget_where_a_month_started(years, monkeypatc
     monkeypatch.setattr(months, "WARM_UP_HOURS", 10_000)
     whole = record_years(years, settings, TaskSettings())
     torch.testing.assert_close(cut.battery_soc, whole.battery_soc, atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("years", [1, 2, 3, 5, 12, 40])
+def test_months_that_are_chosen_are_spread_over_the_years(years):
+    every = [Month(y, 10 * p, 10 * p, 10 * p + 9) for y in range(years) for p in range(12)]
+    found = spread_over(every, 3)
+    assert found == [month for month in every if month in found]
+    for place in range(12):
+        assert len({m.year for m in found if m.first == 10 * place}) == min(3, years)
+    each = [sum(m.year == y for m in found) for y in range(years)]
+    assert sum(each) == 12 * min(3, years)
+    assert max(each) - min(each) <= 3
+    assert min(each) > 0 or years > 36
