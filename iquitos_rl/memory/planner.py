@@ -91,7 +91,7 @@ class Plan(NamedTuple):
         lines = [f"{name:<{width}}" + "".join(f"  {size:>13}" for size in sizes) for name, *sizes in cells]
         values = {name: getattr(self.config, name, None) for name in CHOSEN}
         chosen = ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)
-        return "\n".join([*lines, f"chosen: {chosen}", *self.notes])
+        return "\n".join([*lines, *([f"chosen: {chosen}"] if chosen else []), *self.notes])
 
 
 class DoesNotFitError(UserError):
