@@ -5,7 +5,7 @@
 The objective is the challenge's score, and settings are those of `configs/challenge/YEAR/`, chosen on the data that is
 trained on. One network acts for every building, so other data sets may have other buildings and another number of
 them; nothing is trained again. Less is better. Cost, carbon, ramping, load factor and peak are 1 where nothing is
-controlled; discomfort is the share of occupied hours more than the band away from the set-point. Rows that are in the
+controlled; discomfort is the share of occupied hours more than 2 degrees away from the set-point. Rows that are in the
 output already are kept.
 """
 
