@@ -275,10 +275,10 @@ class Readers:
         Checkpoints(self.work / "checkpoints", 0.0, lambda text: None).load(self.state)
 
     def read_rule(self, data: bytes) -> None:
-        from iquitos_rl.judging.references import _stored_rule
+        from iquitos_rl.judging.references import _stored_learned
 
         (self.work / "rule.json").write_bytes(data)
-        rule = _stored_rule(self.work / "rule.json", 1)
+        rule = _stored_learned(self.work / "rule.json", lambda found: RuleSettings.from_json(found, 1))
         assert rule is None or isinstance(rule, RuleSettings)
 
     def read_judged(self, data: bytes) -> None:

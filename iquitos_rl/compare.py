@@ -33,7 +33,7 @@ def compare(
     ] = (),
     judged: Annotated[
         Path | None,
-        Parameter(help="file of year seeds to evaluate on instead, drawn once (benchmarks/draw_years.py)"),
+        Parameter(help="file of years to evaluate on, drawn once (benchmarks/draw_years.py; default: none)"),
     ] = None,
     again: Annotated[bool, Parameter(help="judge on them although it was done with other settings")] = False,
     jobs: Annotated[int, Parameter(help="processes that train and simulate at the same time")] = 1,

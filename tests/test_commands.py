@@ -21,7 +21,8 @@ FLAGS = {
     "resume allow-changes skip-baseline quick cache",
     "evaluate": "case year-seed output",
     "plan": "case config set device num-envs device-memory ram cluster measured sites seeds eval-years",
-    "compare": "case agents seeds eval-years eval-cases jobs cluster config set episodes steps device output",
+    "compare": "case agents seeds eval-years eval-cases judged again jobs cluster config set episodes steps device "
+    "output",
     "tune": "case trials hours validation-years validation-cases jobs cluster config set num-envs seed episodes steps "
     "device output",
     "case build": "year-seed set output",

@@ -9,6 +9,7 @@ import pytest
 import torch
 from schemas import Features, write_schema
 
+from iquitos_rl.baselines.profiles import fit_profiles
 from iquitos_rl.baselines.rule import RuleSettings
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.config import RunSettings, load_settings, shipped_agents, unguided_settings
@@ -72,7 +73,7 @@ def tuned(monkeypatch):
     def quick(name, sites, settings, on_share):
         calls.append(name)
         parameters = {"cap": 1.0, "reserve": 0.5, "night_soc": 0.5, "patience": 0.0}
-        return RuleSettings(name, parameters, references.fit_profiles(sites))
+        return RuleSettings(name, parameters, fit_profiles(sites))
 
     monkeypatch.setattr(references, "tune", quick)
     return calls

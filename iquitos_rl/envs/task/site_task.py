@@ -246,7 +246,8 @@ class SiteTask:
         network for every building."""
         (encoding, self.reward_scale), trained = read_spec(spec), Buildings.read(spec)
         alike = [column.name for column in encoding.columns] == [column.name for column in self.encoding.columns]
-        if trained is not None and self.buildings is not None and not (alike and self.buildings.same_site(trained)):
+        mine = self.buildings
+        if trained and mine and (not mine.same_site(trained) or (trained.several and not alike)):
             self.encoding = carried(self.encoding, encoding, self.sites[0], trained)
             return
         if not alike:
