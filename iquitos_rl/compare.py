@@ -35,7 +35,9 @@ def compare(
         Path | None,
         Parameter(help="file of years to evaluate on, drawn once (benchmarks/draw_years.py; default: none)"),
     ] = None,
-    again: Annotated[bool, Parameter(help="judge on them although it was done with other settings")] = False,
+    again: Annotated[
+        bool, Parameter(help="judge on them although it was done with other settings (default: no)")
+    ] = False,
     jobs: Annotated[int, Parameter(help="processes that train and simulate at the same time")] = 1,
     cluster: Cluster = None,
     config: Config = None,
