@@ -207,14 +207,7 @@ def find_rule(
         UserError: the district engine cannot reproduce the site, no undamaged rule is stored and it is not to be tuned,
             or the cache cannot be written to.
     """
-    sites = train_years[:TUNING_YEARS]
-    buildings = len(sites[0].buildings)
-
-    def read(data: Any) -> RuleSettings:
-        return RuleSettings.from_json(data, buildings)
-
-    path, settings = _learned_path(name, sites, task, cache), plain_task(task)
-    return _find(path, read, lambda: tune(name, sites, settings, on_share=on_share), skip, on_share)
+    return _find(name, RuleSettings.from_json, tune, train_years, task, cache, skip, on_share)
 
 
 def find_planner(
@@ -226,37 +219,43 @@ def find_planner(
     on_share: Callable[[float], None] = lambda _: None,
 ) -> Planner:
     """The same for a planner; `name` is a key of `KINDS`. Raises SolverError as well: a plan was not found."""
-    sites = train_years[:TUNING_YEARS]
-    buildings = len(sites[0].buildings)
-
-    def read(data: Any) -> Planner:
-        return Planner.from_json(data, buildings)
-
-    path, settings = _learned_path(name, sites, task, cache), plain_task(task)
-    return _find(path, read, lambda: tune_planner(name, sites, settings, on_share=on_share), skip, on_share)
+    return _find(name, Planner.from_json, tune_planner, train_years, task, cache, skip, on_share)
 
 
 T = TypeVar("T", RuleSettings, Planner)
 
 
 def _find(
-    path: Path,
-    read: Callable[[Any], T],
-    work: Callable[[], T],
+    name: str,
+    read: Callable[[Any, int], T],
+    work: Callable[..., T],
+    train_years: Sequence[Site],
+    task: TaskSettings,
+    cache: Path,
     skip: bool,
     on_share: Callable[[float], None],
 ) -> T:
-    """What is stored, or what comes of the work, which is then stored."""
-    found = _stored_learned(path, read)
+    """What is stored, or what is learned, which is then stored.
+
+    Args:
+        read: from JSON data and the number of buildings.
+    """
+    sites, buildings = train_years[:TUNING_YEARS], len(train_years[0].buildings)
+    path = _learned_path(name, sites, task, cache)
+
+    def of_site(data: Any) -> T:
+        return read(data, buildings)
+
+    found = _stored_learned(path, of_site)
     if found is None:
         if skip:
             raise UserError(
                 f"{path.parent.parent} holds no tuned {path.stem} for these inputs, and none is to be tuned"
             )
         with only_process(path, lambda: on_share(0.0)):
-            found = _stored_learned(path, read, tell=False)  # another process may have tuned it
+            found = _stored_learned(path, of_site, tell=False)  # another process may have tuned it
             if found is None:
-                found = work()
+                found = work(name, sites, plain_task(task), on_share=on_share)
                 write_json(path, found.to_json())
     return found
 
