@@ -109,7 +109,7 @@ def tank_site(folder, seed, **limits):
     return replace(site, drift=None, buildings=tuple(map(with_tanks, site.buildings)))
 
 
-@settings(deadline=None, max_examples=8)
+@settings(deadline=None, max_examples=5)
 @given(st.integers(0, 10**6))
 def test_no_controller_beats_it_on_any_site_with_tanks(tmp_path_factory, seed):
     site = tank_site(tmp_path_factory.mktemp("site"), seed)
