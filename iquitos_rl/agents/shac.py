@@ -78,8 +78,8 @@ class SHAC(Agent):
 
     name, config_type = "shac", SHACConfig
     advice = "agent.horizon or num_envs"
-    # A window keeps many small tensors between others that are freed, and the holes are too small for the next ones:
-    # 0.3 to 0.9 on four data sets (`benchmarks/vram.py`).
+    # A window keeps many small tensors between others that are freed, and the holes are too small for the next ones.
+    # An allowance: what they take differs from site to site (`benchmarks/results/vram_sites.md`).
     holes = 0.5
     config: SHACConfig
 

@@ -110,7 +110,7 @@ class VectorEnv(ABC):
         keeps until its end: the planner measures its memory. None where that cannot be done without stepping.
 
         Args:
-            traced: state and actions require a gradient.
+            traced: actions require a gradient, and so does the state that follows from earlier ones.
         """
         return None
 

@@ -58,7 +58,7 @@ class Writers:
         except Exception as error:  # whatever another library, or its server, makes of it
             self.writers.pop(name, None)
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            print(f"warning: {name}: {reason}; the training goes on without it", file=sys.stderr, flush=True)
+            print(f"warning: {name}: {reason}; training continues without it", file=sys.stderr, flush=True)
 
 
 def _known(path: Path) -> dict[str, str]:

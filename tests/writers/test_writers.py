@@ -178,7 +178,7 @@ def test_a_training_goes_on_without_a_writer_that_fails(calls: dict[str, Calls],
         writers.write(step, {"x": 1.0})
     writers.close()
     assert capsys.readouterr().err == (
-        "warning: broken: ConnectionError: no route to host; the training goes on without it\n"
+        "warning: broken: ConnectionError: no route to host; training continues without it\n"
     )
     assert [call[0] for call in calls["wandb"]] == ["init", *["Run.log"] * 3, "Run.finish"]
 
