@@ -8,6 +8,9 @@ The month's highest import so far is an edge: beyond it a unit of action costs m
 critic smooths such a cliff into slopes on either side, and an agent learns to keep away from an edge that it should
 stand on, or to hedge against its own noise. So what a departure adds to the import beyond the edge is scaled down, to
 nothing if wished; the rule's own action stays as it is. Agents see how far below the edge it keeps.
+
+Rules move batteries and vehicles. Tanks, cooling, heating and appliances stay in the agent's hands alone: its action is
+theirs, unscaled, as it is without a guide.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ class Guide:
     Args:
         task: of the environments to be controlled.
         reach: what an action of 1 adds to the rule's: this share of a battery's capacity in an hour, and of the range
-            between the least and the most that vehicles can take.
+            between the least and the most that vehicles can take. What no rule moves has no reach.
         beyond: share of a departure that is left where it takes the import beyond the month's highest, in [0, 1].
 
     Raises:
@@ -51,7 +54,7 @@ class Guide:
         self._widths = task.obs_dim, task.num_buildings, task.action_dim
         self.obs_dim = sum(self._widths)
         view, nothing = self._rule.view, torch.zeros(task.num_buildings, device=task.device)
-        self._reach = reach * view.hourly
+        self._reach = torch.where(view.moved, reach * view.hourly, 1.0)
         self._most = nothing.index_add(0, view.building_of, self._reach * view.most_kw).clamp(min=1e-6)
         """(B,) kW that departures can add to each building's import."""
 

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from iquitos_rl.baselines.fleet import add_fleet, unroll
 from iquitos_rl.baselines.profiles import series
 from iquitos_rl.baselines.programme import Programme
-from iquitos_rl.baselines.stays import Stays, best_power, best_root, kept_share, lowest_soc
+from iquitos_rl.baselines.stays import Stays, best_power, best_root, kept_share
 from iquitos_rl.baselines.tanks import Heat, add_tanks
 from iquitos_rl.cases.site import Battery, Bools, Floats, Ints, Site
 from iquitos_rl.cases.tariff import counted, export_prices, is_month_start
@@ -280,7 +280,7 @@ def _add_battery(
         wasteful: (H,) hours in which it would pay to waste energy. A battery with constant efficiency cannot.
     """
     count, hours = len(net_rows), horizon.hours_per_step
-    root, lowest, kept = best_root(battery), lowest_soc(battery) * battery.capacity, kept_share(battery, hours)
+    root, lowest, kept = best_root(battery), battery.lowest_soc * battery.capacity, kept_share(battery, hours)
     limit = best_power(battery) * hours
     charge, discharge = (programme.variables(count, 0.0, upper=limit) for _ in range(2))
     stored = programme.variables(count, -horizon.readiness * hours, lower=lowest, upper=battery.capacity)

@@ -21,7 +21,7 @@ import numpy as np
 import scipy.sparse as sparse
 
 from iquitos_rl.baselines.programme import Programme, SolverError
-from iquitos_rl.baselines.stays import best_power, best_root, kept_share, lowest_soc
+from iquitos_rl.baselines.stays import best_power, best_root, kept_share
 from iquitos_rl.cases.site import Battery, Bools, Floats, Ints
 
 MONTHS = 2
@@ -123,7 +123,7 @@ class RollingPlan:
             if battery is None:
                 continue
             root, kept = best_root(battery), kept_share(battery, hours_per_step)
-            lowest = lowest_soc(battery) * battery.capacity
+            lowest = battery.lowest_soc * battery.capacity
             self._power[b], self._lowest[b] = best_power(battery) * hours_per_step, lowest
             self._capacity[b], self._standing[b], self._root[b] = battery.capacity, (1 - kept) * lowest, root
             for k in range(scenarios):

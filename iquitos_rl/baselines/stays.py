@@ -65,16 +65,12 @@ def best_power(battery: Battery) -> float:
     return battery.nominal_power * max(best(battery.capacity_power_curve, beyond=True), 0.0)
 
 
-def lowest_soc(battery: Battery) -> float:
-    return min(max(1.0 - battery.depth_of_discharge, 0.0), 1.0)
-
-
 def kept_share(battery: Battery, hours: float) -> float:
     """Share of the SOC above the lowest that one step of standing leaves, at best.
 
     CityLearn's max(soc * kept, lowest) is convex in the SOC; this is the line above it.
     """
-    lowest = lowest_soc(battery)
+    lowest = battery.lowest_soc
     kept = max(min(1.0 - battery.loss_coefficient * hours, 1.0), lowest)
     return (kept - lowest) / (1 - lowest) if lowest < 1 else 1.0
 
@@ -130,7 +126,7 @@ def read_stays(site: Site, guard: bool) -> Stays:
     def from_vehicle(values: list[float]) -> Floats:
         return np.array(values, dtype=np.float64)[vehicle]
 
-    lowest, arrival = from_vehicle([lowest_soc(b) for b in batteries]), tables.arrival_soc[first, socket]
+    lowest, arrival = from_vehicle([b.lowest_soc for b in batteries]), tables.arrival_soc[first, socket]
     begins = np.append(True, vehicle[1:] != vehicle[:-1])[: len(vehicle)] & np.isnan(arrival)
     arrival = np.where(begins, from_vehicle([b.initial_soc for b in batteries]), arrival)
     stays = Stays(

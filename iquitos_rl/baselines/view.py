@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iquitos_rl.baselines.stays import best_power, best_root, lowest_soc
+from iquitos_rl.baselines.stays import best_power, best_root
 from iquitos_rl.cases.site import Bools, Site
 from iquitos_rl.cases.tariff import SATURDAY, Tariff
 from iquitos_rl.envs.task.objective import billed_peaks
@@ -40,7 +40,7 @@ class Now(NamedTuple):
     off_peak_kw: Tensor  # the same in a cheap hour
     highest_kw: Tensor  # (E, B, C) highest imports so far, see `Tariff.meters`
     limit_kw: Tensor  # highest import that raises no demand charge in the present hour; infinite where none is due
-    ev_least_kw: Tensor  # what vehicles must take now to leave charged in time
+    ev_least_kw: Tensor  # what vehicles must take now to leave charged in time; rules discharge none
     ev_most_kw: Tensor  # what they could take
 
 
@@ -97,7 +97,8 @@ class SiteView:
         self._other_actions = task.num_other_actions
 
         self._capacity = numbers(battery.capacity for battery in batteries.values())
-        self._lowest, self._root = (numbers(map(of, batteries.values())) for of in (lowest_soc, best_root))
+        self._lowest = numbers(battery.lowest_soc for battery in batteries.values())
+        self._root = numbers(map(best_root, batteries.values()))
         self.power = numbers(best_power(acting[b]) if b in acting else 0.0 for b in everyone)
         self.nominal = numbers(acting[b].nominal_power if b in acting else 1.0 for b in everyone).clamp(min=1e-6)
         """(B,) kW of each building's battery at its best, 0 where none obeys, and (B,) its nominal power, else 1 kW."""
@@ -111,13 +112,19 @@ class SiteView:
         self._counts = torch.from_numpy(counts).to(self.device)
         """(12, 2, 24, P) whether a charge looks at an hour of a workday, or of a weekend, in each month."""
         self._priced = task.peak_price > 0
-        least, most = self._fleet_kw.chunk(2)
+        _, most = self._fleet_kw.chunk(2)
         of_acting, others = self.nominal[self._acting], self.nominal.new_zeros(self._other_actions)
-        self.most_kw = torch.cat([of_acting, others, (high[most] - low[least]) / 2])
+        self._gives = task.can_discharge
+        self._units = 1 if self._gives else 2
+        """Of an action, from what vehicles must take to what they can take."""
+        self.most_kw = torch.cat([of_acting, others, high[most] / self._units])
         """(A,) kW, more than which one unit of an action never adds to its building's import."""
         kwh = nothing.index_copy(0, self._with_battery, self._capacity)[self._acting]
         self.hourly = torch.cat([kwh / of_acting, others, torch.full_like(high[most], 2.0)])
         """(A,) what an action must be to move a battery's capacity in an hour, or vehicles over their whole range."""
+        known = torch.ones_like(self.hourly, dtype=torch.bool)
+        self.moved = known.index_fill(0, index(range(len(acting), len(acting) + self._other_actions)), False)
+        """(A,) whether rules decide this action; the others they leave at zero."""
         self.building_of = torch.cat([self._acting, self._acting.new_zeros(self._other_actions), self._fleet])
         """(A,) where each action is."""
 
@@ -132,6 +139,7 @@ class SiteView:
         room = (1 - soc).clamp(min=0) * self._capacity / self._root
         soc, stored, room = (nothing.index_copy(1, self._with_battery, x) for x in (soc, stored, room))
         least, most = (nothing.index_copy(1, self._fleet, x) for x in values[:, self._fleet_kw].chunk(2, dim=-1))
+        least = least.clamp(min=0)
         month, expensive = torch.where(month == 0, 12, month), self.expensive[hour].unsqueeze(-1)
         load, pv, highest_kw = load / self.hours, pv / self.hours, torch.stack(highest, dim=-1)
         weekend = ((weekday == 0) | (weekday >= SATURDAY)).long()  # the seventh day has the phase of day 0
@@ -148,14 +156,15 @@ class SiteView:
         """(E, A) kW that one unit of each action adds to the import of its building."""
         place = self._fleet_kw
         least, most = torch.addcmul(self._offset[place], obs[:, place], self._scale[place]).chunk(2, dim=-1)
-        battery = self.nominal[self._acting].expand(len(obs), -1)
-        return torch.cat([battery, battery.new_zeros((len(obs), self._other_actions)), (most - least) / 2], dim=-1)
+        battery, fleet = self.nominal[self._acting].expand(len(obs), -1), (most - least.clamp(min=0)) / self._units
+        return torch.cat([battery, battery.new_zeros((len(obs), self._other_actions)), fleet], dim=-1)
 
     def actions(self, decision: Decision) -> Tensor:
         """(E, A) actions in [-1, 1]."""
         battery = (decision.battery_kw / self.nominal).clamp(-1, 1)[:, self._acting]
         other = battery.new_zeros((len(battery), self._other_actions))
-        return torch.cat([battery, other, decision.ev_share[:, self._fleet] * 2 - 1], dim=-1)
+        share = decision.ev_share[:, self._fleet]
+        return torch.cat([battery, other, share if self._gives else share * 2 - 1], dim=-1)
 
 
 def _phase(columns: Tensor, period: int) -> Tensor:

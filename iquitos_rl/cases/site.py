@@ -41,6 +41,11 @@ class Battery:
     capacity_power_curve: Floats
     """(2, K): SOC, share of nominal power available."""
 
+    @property
+    def lowest_soc(self) -> float:
+        """SOC down to which it can be discharged."""
+        return min(max(1.0 - self.depth_of_discharge, 0.0), 1.0)
+
 
 @dataclass(frozen=True)
 class Charger:

@@ -5,13 +5,16 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from thermal_schemas import write_thermal_schema
 
 from iquitos_rl.baselines.guided import Guide, GuidedSite
+from iquitos_rl.baselines.profiles import fit_profiles
 from iquitos_rl.baselines.recording import record_years
-from iquitos_rl.baselines.rule import Rule
+from iquitos_rl.baselines.rule import Rule, default_settings
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.envs.citylearn.env import CityLearnSite
 from iquitos_rl.envs.district.env import DistrictSite
+from iquitos_rl.envs.task.buildings import action_names
 from iquitos_rl.envs.task.site_task import TaskSettings
 from iquitos_rl.errors import UserError
 
@@ -205,3 +208,21 @@ def test_a_stored_guide_that_is_damaged_is_refused(site, rule, trajectory):
     for broken in ({}, {"rule": {}, "reach": 0.3, "beyond": 0}, {**env.guide.to_json(), "reach": "far"}):
         with pytest.raises(UserError):
             Guide.from_json(env.env.task, broken)
+
+
+def test_what_no_rule_moves_obeys_the_agent_alone(tmp_path):
+    """Tanks, cooling and heating: with a guide as without one, whatever its reach. A guide that held them would leave
+    an agent nothing to do on a site without batteries and vehicles."""
+    site = read_site(write_thermal_schema(tmp_path, seed=2))
+    env = DistrictSite([site], 4)
+    guide = Guide(env.task, default_settings("strongest", fit_profiles([site])), reach=0.01, beyond=0.1)
+    names = action_names(site, "fleet")
+    ruled = [i for i, name in enumerate(names) if name.endswith(("/battery", "/sockets"))]
+    others = [i for i in range(len(names)) if i not in ruled]
+    assert ruled
+    assert others
+    torch.manual_seed(0)
+    action = torch.rand(4, env.action_dim) * 2 - 1
+    acted = guide.act(guide.see(env.reset(seed=1)), action)
+    torch.testing.assert_close(acted[:, others], action[:, others])
+    assert (acted[:, ruled] - action[:, ruled]).abs().amax() > 0.1

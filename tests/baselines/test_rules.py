@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from schemas import Features, write_schema
 from short_case import shorten
 from sites import TARIFF
 
@@ -227,3 +228,18 @@ def test_rules_run_on_sites_with_several_buildings_and_losses(tmp_path):
             assert np.isfinite(bill.total).all()
             ran += 1
     assert ran == 6 * len(RULES)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("name", ["smart-ev", "strongest"])
+def test_rules_discharge_no_vehicle(tmp_path, name, seed):
+    """Whatever other vehicles of the fleet must take in the same hour."""
+    features = Features(rows=60, sockets=(2, 5), v2g=1.0, roaming=0, service=0, constraints=0)
+    site = read_site(write_schema(tmp_path, seed, features))
+    env = DistrictSite([site], 1)
+    rule, obs, drawn = Rule(env.task, default_settings(name, fit_profiles([site]))), env.reset(), 0.0
+    for _ in range(site.rows - 1):
+        obs = env.step(rule(obs)).obs
+        assert env.last_flows.socket_kwh.min() >= 0
+        drawn += env.last_flows.socket_kwh.sum().item()
+    assert drawn > 0

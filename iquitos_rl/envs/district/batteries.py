@@ -104,7 +104,7 @@ def make_batteries(
         available = [curve * [[1.0], [n]] for curve, n in zip(available, nominal)]
     stacked = Batteries(
         capacity=each([b.capacity for b in batteries]),
-        lowest_soc=each([min(max(1.0 - b.depth_of_discharge, 0.0), 1.0) for b in batteries]),
+        lowest_soc=each([b.lowest_soc for b in batteries]),
         nominal_power=each([b.nominal_power for b in batteries]),
         nominal_energy=each(nominal),
         kept=each([1.0 - b.loss_coefficient * hours for b in batteries]),
@@ -117,7 +117,7 @@ def make_batteries(
 
 def initial_soc(batteries: Sequence[Battery], exact: bool, where: torch.device) -> Tensor:
     """(D,) SOC at the start of an episode, rounded to float32 as in CityLearn."""
-    socs = [max(b.initial_soc, min(max(1.0 - b.depth_of_discharge, 0.0), 1.0)) for b in batteries]
+    socs = [max(b.initial_soc, b.lowest_soc) for b in batteries]
     return torch.tensor(socs, dtype=torch.float32, device=where).to(torch.float64 if exact else torch.float32)
 
 

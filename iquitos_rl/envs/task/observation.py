@@ -105,6 +105,11 @@ def socket_power(site: Site) -> Floats:
     return np.array([charger.max_charging_power for _, charger in site.sockets])
 
 
+def discharging_power(site: Site) -> Floats:
+    """(N,) full discharging power of every socket, kW; 0 where a charger cannot discharge."""
+    return np.array([charger.max_discharging_power for _, charger in site.sockets])
+
+
 def _month_elapsed(site: Site) -> Floats:
     """(T,) share of the month that has passed, from the number of its rows in the data."""
     month = np.cumsum(is_month_start(site))
@@ -310,12 +315,13 @@ def endogenous_bounds(site: Site, tariff: Tariff, tables: SocketTables, sockets:
             reach = BATTERY_REACH * building.battery.nominal_power
             columns.append(Column(f"{building.name}/headroom", -reach, reach))
     if sockets == "fleet":
-        power = socket_power(site)
+        power, back = socket_power(site), discharging_power(site)
         for suffix in ("fleet_least", "fleet_most", "fleet_needed"):
             for b, mine in sockets_by_building(site).items():
                 in_batteries = float(tables.capacity[:, mine].max(axis=0).sum())
                 high = in_batteries if suffix == "fleet_needed" else float(power[mine].sum())
-                columns.append(Column(f"{site.buildings[b].name}/{suffix}", 0, high))
+                low = -float(back[mine].sum()) if suffix == "fleet_least" else 0
+                columns.append(Column(f"{site.buildings[b].name}/{suffix}", low, high))
         return tuple(columns)
     names = socket_names(site)
     columns += [Column(f"{name}/soc", 0, 1) for name in names]

@@ -36,6 +36,7 @@ from iquitos_rl.envs.task.observation import (
     Column,
     Encoding,
     bounds,
+    discharging_power,
     exogenous_columns,
     exogenous_table,
     last_row,
@@ -210,6 +211,7 @@ class SiteTask:
         lowest, smallest = tables[0].lowest, tables[0].smallest
         self._lowest = torch.from_numpy(lowest).to(self.device, dtype)
         self._drop = per_socket([t.drop for t in tables], 1.0) if (lowest < 0).any() else None
+        self._floor = per_socket([t.floor for t in tables], 0.0)
         self._smallest = torch.from_numpy(smallest).to(self.device, dtype) if (smallest > 0).any() else None
         low, high = (b.to(self.device, dtype) for b in bounds(self.encoding.endogenous))
         self._scale, self._offset = 2 / (high - low), -low * 2 / (high - low) - 1
@@ -223,7 +225,9 @@ class SiteTask:
         self.num_appliance_actions = len(first.appliances)
         self.num_other_actions = self.num_thermal_actions + self.num_appliance_actions + other_actions
         groups = sockets_by_building(first)
-        self._power = torch.from_numpy(socket_power(first)).to(self.device, dtype)
+        self._power, self._back = (
+            torch.from_numpy(of(first)).to(self.device, dtype) for of in (socket_power, discharging_power)
+        )
         self._fleet = torch.zeros((self.num_sockets, len(groups)), dtype=dtype, device=self.device)
         """(N, F) 1 where a socket belongs to a fleet; a fleet is the sockets of one building."""
         for f, mine in enumerate(groups.values()):
@@ -265,6 +269,11 @@ class SiteTask:
         return torch.tensor(always + self._live_columns, dtype=torch.int64, device=self.device)
 
     @property
+    def can_discharge(self) -> bool:
+        """Whether a socket's vehicles can give energy back."""
+        return self._drop is not None
+
+    @property
     def peak_price(self) -> Tensor:
         """(P,) reward per kW of a month's highest import, of each demand charge."""
         weight = self.objective.weights.demand if self.score is None else 0.0
@@ -294,8 +303,10 @@ class SiteTask:
             needed = steps_needed(soc, required_soc, gain)
             least, most = self._lowest.expand_as(soc), torch.ones_like(soc)
             if self.settings.ev_guard:
-                drop, lowest = (None, None) if self._drop is None else (_at(self._drop, row), self._lowest)
-                least, most = guarded_range(needed, steps_left, gain, drop, lowest, self._smallest)
+                drop = lowest = stored = None
+                if self._drop is not None:
+                    drop, lowest, stored = _at(self._drop, row), self._lowest, (soc, _at(self._floor, row))
+                least, most = guarded_range(needed, steps_left, gain, drop, lowest, self._smallest, stored)
             least, most = least * connected, most * connected
         return Moment(
             row=row,
@@ -344,7 +355,10 @@ class SiteTask:
             per_socket = []
         elif self.settings.sockets == "fleet":
             full_kwh = now.needed.clamp(min=0) * self._power * self.hours
-            per_socket = [x @ self._fleet for x in (now.least * self._power, now.most * self._power, full_kwh)]
+            least = now.least * self._power
+            if self._drop is not None:
+                least = torch.where(now.least < 0, now.least * self._back, least)
+            per_socket = [x @ self._fleet for x in (least, now.most * self._power, full_kwh)]
         else:
             per_socket = [now.socket_soc, urgency(now.needed, now.steps_left)]
         heat = [] if self.thermal is None or thermal is None else [self.thermal.observe(now.row, *thermal)]
@@ -376,7 +390,11 @@ class SiteTask:
             return battery, other, sockets
         if self.settings.sockets == "fleet":
             sockets = sockets.index_select(-1, self._fleet_of)
-        return battery, other, torch.lerp(now.least, now.most, (sockets + 1) / 2)
+        if self._drop is None:
+            return battery, other, torch.lerp(now.least, now.most, (sockets + 1) / 2)
+        held = now.least.clamp(min=0)
+        given = torch.lerp(held, now.least, (-sockets).clamp(min=0))
+        return battery, other, torch.where(sockets < 0, given, torch.lerp(held, now.most, sockets.clamp(min=0)))
 
     def thermal_actions(self, now: Moment, other: Tensor) -> tuple[Tensor, Tensor]:
         """The part of `other` (E, X) that moves tanks (E, B, 3) and cools and heats (E, B, 2), in CityLearn's units."""

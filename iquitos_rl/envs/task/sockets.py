@@ -2,8 +2,10 @@
 
 With the guard on, an agent's action in [-1, 1] chooses *when* to charge, not *whether*. -1 is the smallest power after
 which full power in the remaining steps still reaches the wanted SOC in time; +1 is full power until the wanted SOC is
-reached; between them the power is linear. Without the guard the action spans the charger's whole range. Empty sockets
-get 0, since CityLearn counts a request there against the site's limits (`building_ops.py`, _apply_electrical_service).
+reached; between them the power is linear. Where a charger of the site can discharge, that is what 0 to 1 means, and
+from 0 down to -1 vehicles give back what they can do without. Without the guard the action spans the charger's whole
+range. Empty sockets get 0, since CityLearn counts a request there against the site's limits (`building_ops.py`,
+_apply_electrical_service).
 
 Shapes: T rows, N sockets; a leading E stands for environments.
 """
@@ -75,6 +77,8 @@ class SocketTables:
     """(T, N) SOC lost in one step at full discharge; 1 where empty or where the charger cannot discharge."""
     capacity: Floats
     """(T, N) capacity of the connected vehicle's battery, kWh; 0 where empty."""
+    floor: Floats
+    """(T, N) SOC down to which the connected vehicle can be discharged; 0 where empty."""
     lowest: Floats
     """(N,) lowest action: -1 where the charger can discharge, else 0."""
     smallest: Floats
@@ -92,13 +96,14 @@ def socket_tables(site: Site) -> SocketTables:
     vehicle = column([charger.vehicle for charger in chargers]).astype(np.int64)
     connected = vehicle != EMPTY
     required = column([charger.required_soc for charger in chargers]).astype(np.float64)
-    gain, drop, capacity = np.ones(shape), np.ones(shape), np.zeros(shape)
+    gain, drop, capacity, floor = np.ones(shape), np.ones(shape), np.zeros(shape), np.zeros(shape)
     for n, charger in enumerate(chargers):
         for v in np.unique(vehicle[connected[:, n], n]):
             rows = vehicle[:, n] == v
             battery = site.vehicles[v].battery
             gain[rows, n] = _charge_gain(charger, battery, required[rows, n], site.hours_per_step)
             capacity[rows, n] = battery.capacity
+            floor[rows, n] = battery.lowest_soc
             if charger.max_discharging_power > 0:
                 drop[rows, n] = _discharge_drop(charger, battery, site.hours_per_step)
     departure = column([charger.departure for charger in chargers]).astype(np.float64)
@@ -111,6 +116,7 @@ def socket_tables(site: Site) -> SocketTables:
         gain=np.maximum(gain, 1e-6),
         drop=np.maximum(drop, 1e-6),
         capacity=capacity,
+        floor=floor,
         lowest=np.array([-1.0 if charger.max_discharging_power > 0 else 0.0 for charger in chargers]),
         smallest=np.array([_deadband(charger) * ABOVE_EDGE for charger in chargers]).clip(max=1),
     )
@@ -136,15 +142,19 @@ def guarded_range(
     drop: Tensor | None = None,
     lowest: Tensor | None = None,
     smallest: Tensor | None = None,
+    stored: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Lowest and highest action that reach the wanted SOC in time, as shares of full power, (..., N) each.
 
     The lowest is what this step must charge if all later steps run at full power; if that is negative, a charger that
-    can discharge may discharge by as much. The highest reaches the wanted SOC in this step.
+    can discharge may discharge by as much. The highest reaches the wanted SOC in this step, or a full battery where the
+    charger can discharge: what is above the wish can be taken out again.
 
     Args:
         drop, lowest: see `SocketTables`; both None where no charger can discharge.
         smallest: see `SocketTables`; None where no charger has a deadband.
+        stored: SOC of each vehicle and the lowest that it can be discharged to; with `drop`, so that the range holds
+            nothing that a battery cannot do.
     """
     behind = needed - (steps_left - 1)
     most = needed.clamp(0, 1)
@@ -153,7 +163,12 @@ def guarded_range(
     else:
         least = torch.where(behind >= 0, behind, behind * gain / drop).clamp(max=1)
         least = torch.maximum(least, lowest)
-        most = torch.where(lowest < 0, torch.ones_like(needed), most)
+        full = torch.ones_like(needed)
+        if stored is not None:
+            soc, floor = stored
+            least = torch.maximum(least, (floor - soc).clamp(max=0) / drop)
+            full = ((1 - soc) / gain).clamp(0, 1)
+        most = torch.where(lowest < 0, full, most)
     if smallest is not None:
         # A request inside the deadband would be dropped, so ask for the deadband's edge. A vehicle that is late by
         # rounding alone must not start the charger.

@@ -60,6 +60,29 @@ def test_a_socket_that_can_discharge_may_give_away_only_its_slack():
     assert least.item() == -1.0
 
 
+@given(
+    soc=st.floats(0, 1),
+    required=st.floats(0, 1),
+    gain=st.floats(0.02, 1.5),
+    drop=st.floats(0.02, 1.5),
+    floor=st.floats(0, 0.5),
+    stay=st.integers(1, 12),
+)
+def test_a_socket_that_can_discharge_is_offered_nothing_that_its_battery_cannot_do(
+    soc, required, gain, drop, floor, stay
+):
+    """So that what a fleet's columns show is what it can really take and give."""
+    needed = steps_needed(tensor(soc), tensor(required), tensor(gain))
+    stored = tensor(soc), tensor(floor)
+    bounds = (tensor(drop), tensor(-1.0), None)
+    least, most = (x.item() for x in guarded_range(needed, tensor(stay), tensor(gain), *bounds, stored))
+    assert -1 <= least <= most <= 1
+    assert soc + min(least, 0) * drop >= min(soc, floor) - 1e-9
+    assert soc + max(most, 0) * gain <= 1 + max(least, 0) * gain + 1e-9
+    unlimited, _ = (x.item() for x in guarded_range(needed, tensor(stay), tensor(gain), *bounds))
+    assert least >= unlimited - 1e-12
+
+
 def test_urgency_is_the_share_of_the_remaining_time():
     assert urgency(tensor(2.0, -1.0, 9.0, 0.0), tensor(4.0, 4.0, 4.0, 0.0)).tolist() == [0.5, 0.0, 1.0, 0.0]
 
