@@ -24,7 +24,7 @@ from iquitos_rl.judging.standings import (
     with_official_scores,
 )
 from iquitos_rl.judging.summary import SCHEMA_VERSION, largest
-from iquitos_rl.judging.table import is_year
+from iquitos_rl.judging.table import HOURS, is_year
 from iquitos_rl.machine.device import choose_device, choose_threads
 from iquitos_rl.machine.facts import machine, versions
 from iquitos_rl.machine.files import write_json, write_text
@@ -102,7 +102,7 @@ def copy_median_hours(comparison: Comparison, records: list[Record]) -> dict[str
         seed = bills[(len(bills) - 1) // 2][1]
         assert seed is not None
         chosen[name] = seed
-        for kind in ("timeseries", "trace", "sockets"):
+        for kind in HOURS:
             source = comparison.run(name, seed) / f"{kind}_{name}.csv"
             if source.is_file():
                 write_text(comparison.output / source.name, read_text(source))

@@ -39,6 +39,7 @@ from iquitos_rl.judging.summary import (
     has_costs,
     planned_figures,
 )
+from iquitos_rl.judging.table import HOURS
 from iquitos_rl.judging.timeseries import planned_timeseries, write_csv, write_hours
 from iquitos_rl.machine.facts import versions
 from iquitos_rl.machine.files import digest, write_json, write_text
@@ -293,7 +294,7 @@ def copy_hours(reference: Reference, cache: Path, output: Path) -> None:
     Raises:
         UserError: they are gone, or the folder cannot be written to.
     """
-    for kind in ("timeseries", "trace", "sockets"):
+    for kind in HOURS:
         source = store_of(reference, cache) / f"{kind}.csv"
         try:
             if kind == "timeseries" or source.is_file():

@@ -21,6 +21,17 @@ from iquitos_rl.judging.kpis import Comfort, Series
 Singles = NDArray[np.float32]
 
 
+class Indoors(NamedTuple):
+    """The thermal side of a simulated period, as people inside and a plant's operator see it."""
+
+    temperature: Floats
+    """(K, B) C after each step."""
+    set_points: Floats
+    """(K, B, 2) C for cooling and heating, as occupants left them."""
+    tank_soc: Floats
+    """(K, B, U) after each step; 0 where there is no tank."""
+
+
 class Booked(NamedTuple):
     """What a controller did from the first row on, (..., K, B), kWh per step; U = 3 end uses."""
 
@@ -90,6 +101,21 @@ def simulated_series(simulator: Any) -> Series:
         simulator.seconds_per_time_step / 3600,
         comfort,
     )
+
+
+def indoors(simulator: Any, rows: int) -> Indoors:
+    """What the first rows of the episode that a `CityLearnEnv` has just finished were like inside."""
+
+    def each(read: Callable[[Any], Any]) -> Floats:
+        return np.stack([np.asarray(read(b), dtype=np.float64)[:rows] for b in simulator.buildings], axis=1)
+
+    points = [
+        each(lambda b, use=use: getattr(b.energy_simulation, f"indoor_dry_bulb_temperature_{use}_set_point"))  # type: ignore[misc]
+        for use in END_USES[:2]
+    ]
+    tanks = [each(lambda b, use=use: getattr(b, f"{use}_storage").soc) for use in END_USES]  # type: ignore[misc]
+    inside = each(lambda b: b.energy_simulation.indoor_dry_bulb_temperature)
+    return Indoors(inside, np.stack(points, axis=-1), np.stack(tanks, axis=-1))
 
 
 def site_series(site: Site, booked: Booked) -> Series:

@@ -12,7 +12,7 @@ from iquitos_rl.cases.site import Bools, Floats, Site
 from iquitos_rl.envs.citylearn.env import CityLearnSite, Flows
 from iquitos_rl.errors import Failure
 from iquitos_rl.judging.kpis import Series
-from iquitos_rl.judging.series import simulated_series
+from iquitos_rl.judging.series import Indoors, indoors, simulated_series
 
 BALANCE_TOLERANCE_KWH = 1e-3
 
@@ -38,6 +38,8 @@ class Year:
     """(K,)."""
     series: Series | None = None
     """What KPIs are computed from; None where CityLearn cannot work out its baseline."""
+    inside: Indoors | None = None
+    """None where no temperature is simulated."""
 
     @property
     def hours(self) -> int:
@@ -117,4 +119,6 @@ def simulate_year(
         series = simulated_series(env.simulator)
     except TypeError:
         series = None
-    return Year(site, flows, np.stack(actions), info, np.array(rewards), series)
+    simulated = any(b.dynamics is not None for b in site.buildings)
+    inside = indoors(env.simulator, len(steps)) if simulated else None
+    return Year(site, flows, np.stack(actions), info, np.array(rewards), series, inside)

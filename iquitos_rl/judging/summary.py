@@ -21,7 +21,7 @@ from iquitos_rl.judging.simulate import Year, outages
 from iquitos_rl.judging.table import is_year
 from iquitos_rl.machine.facts import peak_memory, versions
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 DEMAND_AUDIT = "demand_charge_booked_minus_defined"
 TERMS = ("energy_cost", "demand_cost", "carbon_cost", "shortfall_cost")
 """What a bill is the sum of."""

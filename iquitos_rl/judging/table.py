@@ -8,6 +8,8 @@ from typing import Any
 
 from iquitos_rl.judging.scores import KPI, SCORES
 
+HOURS = ("timeseries", "trace", "sockets", "indoors")
+"""Kinds of CSV files of a simulated year, see `judging/timeseries.py`; the last two only where a site has them."""
 RATIO = -1
 """Scale of a number that is shown with four digits."""
 CENTS = -2

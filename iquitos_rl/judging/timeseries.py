@@ -1,4 +1,5 @@
-"""A year as CSV: `timeseries_<agent>.csv` and `trace_<agent>.csv` by the hour, `sockets_<agent>.csv` by the socket."""
+"""A year as CSV: `timeseries_<agent>.csv`, `trace_<agent>.csv` and `indoors_<agent>.csv` by the hour,
+`sockets_<agent>.csv` by the socket."""
 
 from __future__ import annotations
 
@@ -9,11 +10,13 @@ import pandas as pd
 
 from iquitos_rl.baselines.horizon import Plan
 from iquitos_rl.cases.site import Site
+from iquitos_rl.cases.thermal import END_USES
 from iquitos_rl.envs.citylearn.env import CityLearnSite, Flows
 from iquitos_rl.envs.task.appliances import action_names as appliance_names
 from iquitos_rl.envs.task.observation import socket_names
 from iquitos_rl.envs.task.site_task import SERVED_TOLERANCE
 from iquitos_rl.envs.task.sockets import socket_tables
+from iquitos_rl.envs.task.thermal import TINY
 from iquitos_rl.envs.task.thermal import action_names as thermal_names
 from iquitos_rl.judging.simulate import Year, curtailed, outages
 from iquitos_rl.judging.summary import bill_terms, import_co2, planned_flows
@@ -87,6 +90,29 @@ def socket_service(year: Year) -> pd.DataFrame:
     )
 
 
+def indoors(year: Year) -> pd.DataFrame:
+    """One row an hour: of every building whose temperature is simulated, C inside and at the set-points, whether it may
+    be cooled and heated, whether somebody is in and whether the grid is out, and the SOC of its tanks."""
+    inside, site, rows = year.inside, year.site, year.hours
+    assert inside is not None
+    columns: dict[str, object] = {"step": np.arange(rows)}
+    for b, building in enumerate(site.buildings):
+        if building.dynamics is None:
+            continue
+        assert building.occupants is not None
+        assert building.hvac_mode is not None
+        found = {"temperature": inside.temperature[:, b]}
+        found |= {f"{use}_set_point": inside.set_points[:, b, i] for i, use in enumerate(END_USES[:2])}
+        for name, modes in (("cools", (1, 3)), ("heats", (2, 3))):
+            found[name] = 1.0 * np.isin(building.hvac_mode[:rows], modes)
+        found |= {"occupied": 1.0 * (building.occupants[:rows] > 0), "outage": 1.0 * outages(site, rows)[:, b]}
+        for u, use in enumerate(END_USES):
+            if building.end_uses[u].tank.capacity > TINY:
+                found[f"{use}_soc"] = inside.tank_soc[:, b, u]
+        columns |= {f"{building.name}/{name}": values for name, values in found.items()}
+    return pd.DataFrame(columns)
+
+
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
     """Write a frame as UTF-8 CSV, whole or not at all; texts in it are no formulas to a spreadsheet."""
     texts = {str(name): frame[name].map(plain_cell) for name in frame if frame[name].dtype.kind not in "biuf"}
@@ -101,3 +127,5 @@ def write_hours(output: Path, name: str, year: Year, env: CityLearnSite) -> None
     write_csv(output / f"trace{suffix}.csv", trace(year, env))
     if year.site.sockets:
         write_csv(output / f"sockets{suffix}.csv", socket_service(year))
+    if year.inside is not None:
+        write_csv(output / f"indoors{suffix}.csv", indoors(year))

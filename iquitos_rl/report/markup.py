@@ -13,7 +13,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from iquitos_rl.judging.standings import EXPLAINED, kpis_explained
-from iquitos_rl.report import cost_figures, dispatch_figures, hour_figures, tables
+from iquitos_rl.report import cost_figures, dispatch_figures, hour_figures, indoor_figures, tables
 from iquitos_rl.report.results import Results
 from iquitos_rl.report.style import display_name, save
 
@@ -22,7 +22,7 @@ def fill_page(results: Results, title: str, headline: list[str]) -> str:
     """The page, with its figures written to the run's folder."""
     environment = templates()
     environment.filters["named"] = display_name
-    figures = {"cost": cost_figures, "hour": hour_figures, "power": dispatch_figures}
+    figures = {"cost": cost_figures, "hour": hour_figures, "power": dispatch_figures, "indoor": indoor_figures}
     environment.globals.update(results=results, figure=partial(figure, results), tables=tables, **figures)
     page = environment.get_template("page.html").render(
         title=title, headline=headline, explained=EXPLAINED, kpis_explained=f"{kpis_explained(results.vehicles)}."

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from iquitos_rl.envs.task.settings import ObjectiveSettings
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.references import kept
 from iquitos_rl.machine.inputs import InputError, first_problem, read_bytes, read_json
@@ -24,6 +25,7 @@ REFERENCES = ("grid_only", "uncontrolled", "optimum")
 ENERGIES = ("load_kwh", "pv_kwh", "bess_kwh", "ev_kwh", "other_kwh", "net_kwh", "import_kwh", "export_kwh")
 HOURLY = ("month", "hour", *ENERGIES, "price", "co2_kg")
 TRACED = ("demand_cost", "missing_kwh", "departures", "served")
+INDOORS = ("temperature", "cooling_set_point", "heating_set_point", "cools", "heats", "occupied", "outage")
 SOCKETS = ("departures", "served", "missing_kwh", "energy_kwh")
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Numbers = dict[str, Number]
@@ -105,6 +107,8 @@ class Results:
     """Agent to its `metrics.csv`; in a comparison one for each training."""
     sockets: dict[str, pd.DataFrame]
     """Controller to its `sockets_*.csv`."""
+    indoors: dict[str, pd.DataFrame]
+    """Controller to its `indoors_*.csv`, where temperatures are simulated."""
 
     @property
     def controllers(self) -> dict[str, dict[str, float]]:
@@ -123,6 +127,15 @@ class Results:
     def traced(self) -> bool:
         """Whether every controller that a simulator ran has a trace, where it has hours."""
         return all("missing_kwh" in hours for name, hours in self.hours.items() if name != "optimum")
+
+    @property
+    def comfort_band(self) -> float:
+        """Degrees on either side of the set-points that the agents' objective calls comfortable."""
+        settings: dict[str, Any] = next(iter(self.summary.get("settings", {}).values()), {})
+        try:
+            return float(settings["task"]["objective"]["comfort_band"])
+        except (KeyError, TypeError, ValueError):
+            return ObjectiveSettings().comfort_band
 
     @property
     def vehicles(self) -> bool:
@@ -155,7 +168,7 @@ def read_results(folder: Path) -> Results:
     controllers, trained = summary["controllers"], summary.get("settings") or summary.get("timing") or {}
     agents = [name for name in controllers if name in trained and name not in REFERENCES]
     agents.sort(key=lambda name: controllers[name].get("bill", math.inf))
-    hours, sockets = {}, {}
+    hours, sockets, indoors = {}, {}, {}
     first, *others = kept()
     for name in (first, *agents, *others):
         path, traced, served = (find(folder, name, f"{kind}_{name}.csv") for kind in ("timeseries", "trace", "sockets"))
@@ -169,6 +182,8 @@ def read_results(folder: Path) -> Results:
             hours[name] = pd.concat([hours[name], booked], axis=1)
         if served is not None:
             sockets[name] = read_columns(served, SOCKETS)
+        if (climate := find(folder, name, f"indoors_{name}.csv")) is not None:
+            indoors[name] = read_indoors(climate, len(hours[name]))
     metrics = {}
     for name in agents:
         alone = find(folder, name, "metrics.csv", shared=len(trained) > 1)
@@ -176,7 +191,19 @@ def read_results(folder: Path) -> Results:
         found = [pd.DataFrame(rows) for path in files if (rows := read_metrics(path))]
         if found:
             metrics[name] = found
-    return Results(folder, summary, tuple(agents), hours, metrics, sockets)
+    return Results(folder, summary, tuple(agents), hours, metrics, sockets, indoors)
+
+
+def read_indoors(path: Path, rows: int) -> pd.DataFrame:
+    """The temperatures of a controller's hours; every building has the columns that figures need."""
+    head = read_columns(path, ("step",), others=True)
+    named = [str(column).rpartition("/")[0] for column in head if str(column).endswith("/temperature")]
+    needed = [f"{building}/{column}" for building in named for column in INDOORS]
+    if missing := sorted(set(needed) - set(head)):
+        raise UserError(f"{path}: lacks column {missing[0]}")
+    if not named or len(head) != rows:
+        raise UserError(f"{path}: " + (f"{len(head)} rows instead of {rows}" if named else "has no temperature"))
+    return head
 
 
 def read_summary(path: Path) -> dict[str, Any]:
@@ -200,11 +227,11 @@ def find(folder: Path, agent: str, name: str, shared: bool = False) -> Path | No
     return next((path for path in places if path.is_file()), None)
 
 
-def read_columns(path: Path, needed: Iterable[str], wanted: Iterable[str] = ()) -> pd.DataFrame:
-    """The `needed` columns of a CSV file, and those `wanted` columns that it has."""
+def read_columns(path: Path, needed: Iterable[str], wanted: Iterable[str] = (), others: bool = False) -> pd.DataFrame:
+    """The `needed` columns of a CSV file, and those `wanted` columns that it has, or all `others` too."""
     chosen = {*needed, *wanted}
     try:
-        frame = pd.read_csv(io.BytesIO(read_bytes(path)), usecols=lambda column: column in chosen)
+        frame = pd.read_csv(io.BytesIO(read_bytes(path)), usecols=lambda column: others or column in chosen)
     except ValueError as error:  # pandas raises subclasses of ValueError
         raise UserError(f"{path} cannot be read: {error}") from None
     missing = sorted(set(needed) - set(frame))

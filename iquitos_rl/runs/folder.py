@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from iquitos_rl.config import Threads
 from iquitos_rl.errors import UserError
+from iquitos_rl.judging.table import HOURS
 from iquitos_rl.machine.files import write_json
 from iquitos_rl.machine.inputs import InputError, read_json, read_typed
 
@@ -164,7 +165,7 @@ def set_aside(folder: Path, names: list[str]) -> None:
     if not (folder / SUMMARY).is_file():
         return
     old = next(path for number in itertools.count(1) if not (path := folder / f"results-{number}").exists())
-    files = [f"{kind}_{name}.csv" for name in names for kind in ("timeseries", "trace")]
+    files = [f"{kind}_{name}.csv" for name in names for kind in HOURS]
     places = [Path(), *(Path(name) for name in names if (folder / name).is_dir())]
     try:
         for place in places:
