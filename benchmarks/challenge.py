@@ -94,12 +94,12 @@ def as_markdown(result: dict[str, Any]) -> str:
         parts = [part for part in PARTS if any(f"{KPI}{part}" in own for own in found)]
         table = [["controller", "seed", *(SCORES[key] for key in scores), *(PARTS[part] for part in parts), "CPU s"]]
         for name, runs in rows.items():
-            for own in [*runs, *([mean_of(runs)] if len(runs) > 1 else [])]:
+            shown = [(f"{own['seed']:.0f}" if "seed" in own else "", own) for own in runs]
+            shown += [(f"mean of {len(runs)}", mean_of(runs))] if len(runs) > 1 else []
+            for seed, own in shown:
                 values = [own.get(key) for key in (*scores, *(f"{KPI}{part}" for part in parts))]
                 cells = ["" if value is None else f"{value:.3f}" for value in values]
-                seed, spent = (f"{own[key]:.0f}" if key in own else "" for key in ("seed", "cpu_s"))
-                seed = seed if len(runs) == 1 or own in runs else f"mean of {len(runs)}"
-                table.append([name, seed, *cells, spent])
+                table.append([name, seed, *cells, f"{own['cpu_s']:.0f}" if "cpu_s" in own else ""])
         blocks.append(f"## {judged}\n\n{markdown_table(table)}")
     text = __doc__.split("\n\n", 2)[2].strip().replace("\n", " ")
     facts = f"{listed(result['machine'])}; {listed(result['versions'])}"
