@@ -366,7 +366,7 @@ class CityLearnSite(DescribedEnv):
         low, high = self._actions.low[self._actions.other], self._actions.high[self._actions.other]
         if self.thermal:
             self._place_thermal(device, *(x[0].numpy() for x in self.task.thermal_actions(self._now, other)))
-        device[self._actions.appliances] = self.task.appliance_commands(other)[0].numpy()
+        device[self._actions.appliances] = self.task.appliance_commands(self._now, other)[0].numpy()
         rest = other[0, self.task.num_thermal_actions + self.task.num_appliance_actions :].numpy()
         device[self._actions.other] = low + (rest + 1) / 2 * (high - low)
         device[self._actions.sockets] = sockets[0].numpy()[self._moved]

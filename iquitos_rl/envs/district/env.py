@@ -269,7 +269,7 @@ class DistrictSite(SiteVector):
         batteries = action.new_zeros((len(action), physics.buildings)).index_copy(1, self._with_action, battery)
         thermal = task.thermal_actions(now, other) if task.thermal is not None else ()
         tanks, hvac = thermal or (None, None)
-        commands = task.appliance_commands(other) if physics.appliances is not None else None
+        commands = task.appliance_commands(now, other) if physics.appliances is not None else None
         state, flows = physics.advance(state, batteries, sockets, tanks, hvac, commands)
         heat = flows.thermal
         inside, points = (None, None) if heat is None else (heat.temperature, heat.set_points)

@@ -1,10 +1,13 @@
 """Appliances in a site's task: an action of at least 0 starts the cycle that may run, below 0 it waits.
 
-So doing nothing is an ordinary household, whose machines start as soon as they may. E environments, A appliances,
-T rows.
+So doing nothing is an ordinary household, whose machines start as soon as they may. With the guard on, a cycle starts
+in the last row in which it may: an agent decides when a machine runs, not whether. E environments, A appliances, S years
+of T rows.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -44,9 +47,21 @@ def endogenous(site: Site) -> list[tuple[str, float, float]]:
     ]
 
 
-def commands(action: Tensor) -> Tensor:
-    """An agent's actions (E, A) in [-1, 1] as CityLearn's: 1 starts, 0 does not."""
-    return (action >= 0).to(action.dtype)
+def commands(action: Tensor, last_chance: Tensor | None) -> Tensor:
+    """An agent's actions (E, A) in [-1, 1] as CityLearn's: 1 starts, 0 does not.
+
+    Args:
+        last_chance: (E, A) bool, whether a cycle can start in this row for the last time; None without the guard.
+    """
+    starts = action >= 0
+    return (starts if last_chance is None else starts | last_chance).to(action.dtype)
+
+
+def last_chances(sites: Sequence[Site]) -> Tensor | None:
+    """(S * T, A) bool, whether a cycle can start in a row for the last time; None without appliances."""
+    if not sites[0].appliances:
+        return None
+    return torch.from_numpy(np.concatenate([np.stack([own.closes for _, own in s.appliances], -1) for s in sites]))
 
 
 def observe(waiting: Tensor, running_kwh: Tensor) -> Tensor:

@@ -47,7 +47,9 @@ class TaskSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     objective: ObjectiveSettings = ObjectiveSettings()
-    ev_guard: bool = Field(True, description="limit actions so that vehicles reach their wanted SOC in time")
+    ev_guard: bool = Field(
+        True, description="whatever the actions, vehicles reach their wanted SOC in time, and appliances run"
+    )
     sockets: Sockets = Field(
         "fleet", description="observe and control each building's sockets together (fleet) or one by one (each)"
     )

@@ -223,6 +223,8 @@ class SiteTask:
         self.thermal = ThermalTask(sites, settings.objective, self.device, dtype) if first.thermal else None
         self.num_thermal_actions = 0 if self.thermal is None else self.thermal.num_actions
         self.num_appliance_actions = len(first.appliances)
+        last = appliances.last_chances(sites) if settings.ev_guard else None
+        self._last_chance = None if last is None else last.to(self.device)
         self.num_other_actions = self.num_thermal_actions + self.num_appliance_actions + other_actions
         groups = sockets_by_building(first)
         self._power, self._back = (
@@ -401,10 +403,11 @@ class SiteTask:
         assert self.thermal is not None
         return self.thermal.device_actions(now.row, other[..., : self.num_thermal_actions])
 
-    def appliance_commands(self, other: Tensor) -> Tensor:
+    def appliance_commands(self, now: Moment, other: Tensor) -> Tensor:
         """(E, A) the part of `other` (E, X) that starts appliances, in CityLearn's units."""
         first = self.num_thermal_actions
-        return appliances.commands(other[..., first : first + self.num_appliance_actions])
+        last = None if self._last_chance is None else self._last_chance.index_select(0, now.row)
+        return appliances.commands(other[..., first : first + self.num_appliance_actions], last)
 
     def outcome(
         self,

@@ -15,6 +15,7 @@ from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.envs import CityLearnSite, DistrictSite
 from iquitos_rl.envs.district.appliances import Appliances
 from iquitos_rl.envs.district.physics import Physics
+from iquitos_rl.envs.task.settings import TaskSettings
 from iquitos_rl.judging import twin
 
 
@@ -56,16 +57,24 @@ def commands(engine, value):
     return *nothing, *thermal, torch.full((engine.num_envs, len(engine.state.appliances.cycle[0])), value)
 
 
-def test_every_cycle_is_served_or_missed_once(tmp_path):
-    """Energy of all cycles = energy used + energy missed, whatever the commands; nothing refuses a start here."""
-    folder = write_thermal_schema(tmp_path, 4, networks=False, outages=False, appliances=True)
+@pytest.fixture(scope="module")
+def unhindered(tmp_path_factory):
+    """A folder in which nothing refuses the start of a machine."""
+    folder = write_thermal_schema(
+        tmp_path_factory.mktemp("unhindered"), 4, networks=False, outages=False, appliances=True
+    )
     path = folder / "schema.json"
     schema = json.loads(path.read_text(encoding="utf-8"))
     for block in schema["buildings"].values():
         block.pop("electrical_service", None)
         block["inactive_actions"] = [name for name in block["inactive_actions"] if name != "deferrable_appliance"]
     path.write_text(json.dumps(schema), encoding="utf-8")
-    site, engine = physics(folder, 5)
+    return folder
+
+
+def test_every_cycle_is_served_or_missed_once(unhindered):
+    """Energy of all cycles = energy used + energy missed, whatever the commands; nothing refuses a start here."""
+    site, engine = physics(unhindered, 5)
     offered = sum(own.profiles[c].sum() for _, own in site.appliances for c in np.unique(own.cycle) if c != NOTHING)
     assert offered > 0
     used, missed = torch.zeros(5), torch.zeros(5)
@@ -83,7 +92,8 @@ def test_every_cycle_is_served_or_missed_once(tmp_path):
 
 
 def test_both_environments_show_and_pay_the_same(folder):
-    stock, engine = CityLearnSite([folder]), DistrictSite([folder], 1, exact=True)
+    settings = TaskSettings(ev_guard=False)
+    stock, engine = CityLearnSite([folder], settings), DistrictSite([folder], 1, settings, exact=True)
     expected, _ = stock.reset(seed=0)
     assert np.abs(engine.reset(seed=0)[0].numpy() - expected).max() < 5e-7
     rng = np.random.default_rng(0)
@@ -101,8 +111,8 @@ def test_both_environments_show_and_pay_the_same(folder):
 
 
 def test_doing_nothing_starts_a_machine_as_soon_as_it_may(folder):
-    """An action of 0 is an action of 1; below 0 no machine runs."""
-    engine = DistrictSite([folder], 3)
+    """An action of 0 is an action of 1; without the guard no machine runs below 0."""
+    engine = DistrictSite([folder], 3, TaskSettings(ev_guard=False))
     engine.reset()
     first = engine.task.num_battery_actions + engine.task.num_thermal_actions
     action = torch.zeros(3, engine.action_dim)
@@ -115,6 +125,21 @@ def test_doing_nothing_starts_a_machine_as_soon_as_it_may(folder):
     assert used[0] == used[1] > 0
     assert used[2] == 0
     assert missed[0] == missed[1] < missed[2]
+
+
+def test_the_guard_lets_no_cycle_be_missed(unhindered):
+    """Whatever the actions: waiting as long as possible, or at random."""
+    site = read_site(unhindered)
+    engine = DistrictSite([site], 4)
+    engine.reset()
+    generator, missed, used = torch.Generator().manual_seed(0), torch.zeros(4), torch.zeros(4)
+    for _ in range(site.rows - 1):
+        action = torch.rand(4, engine.action_dim, generator=generator) * 2 - 1
+        action[0] = -1
+        missed += engine.step(action).info["missed_cycles_kwh"]
+        used += engine.last_flows.appliance_kwh.sum(-1)
+    assert (missed == 0).all()
+    assert (used > 0).all()
 
 
 @pytest.mark.parametrize("exact", [True, False])
