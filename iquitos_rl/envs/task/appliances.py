@@ -1,8 +1,8 @@
 """Appliances in a site's task: an action of at least 0 starts the cycle that may run, below 0 it waits.
 
 So doing nothing is an ordinary household, whose machines start as soon as they may. With the guard on, a cycle starts
-in the last row in which it may: an agent decides when a machine runs, not whether. E environments, A appliances, S years
-of T rows.
+in the last row in which it may: an agent decides when a machine runs, not whether. E environments, A appliances, S
+years of T rows.
 """
 
 from __future__ import annotations
