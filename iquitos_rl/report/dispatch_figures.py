@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from iquitos_rl.judging.references import kept
 from iquitos_rl.report import style
@@ -16,12 +17,13 @@ from iquitos_rl.report.results import Results
 
 def dispatch(results: Results, name: str, rows: slice) -> Figure:
     """A few days of a controller: sources and uses of power; net, vehicles and SOC compared with other controllers;
-    the price."""
+    the price, where there is one."""
     hours, step = results.hours[name].iloc[rows], step_hours(results.hours[name])
+    priced = bool(results.hours[name].price.any())
     lines = [("net_kwh", 1 / step, "net, kW (negative: export)", 2.0)]
     lines += [("ev_kwh", 1 / step, "vehicles, kW", 1.0)] if results.vehicles else []
     lines += [("battery_soc", 100, "battery SOC, %", 1.0)] if "battery_soc" in hours else []
-    ratios = (3, *(ratio for *_, ratio in lines), 0.8)
+    ratios = (3, *(ratio for *_, ratio in lines), *([0.8] if priced else []))
     figure, axes = style.subplots(1.3 + 0.47 * sum(ratios), ratios, sharex=True)
     time = np.arange(len(hours) + 1) * step / (1 if len(hours) * step <= 24 else 24)
 
@@ -32,13 +34,14 @@ def dispatch(results: Results, name: str, rows: slice) -> Figure:
         for who in (who for who in (*others, name) if key in shown[who]):
             steps(axis, time, shown[who][key] * scale, linewidth=1.3 if who == name else 1, **style.line(who))
         axis.set_title(title)
-    steps(axes[-1], time, hours.price, color=style.VERMILLION)
-    axes[-1].set_title(f"price, {results.currency}/kWh")
-    price_scale(axes[-1], hours.price)
+    if priced:
+        steps(axes[-1], time, hours.price, color=style.VERMILLION)
+        axes[-1].set_title(f"price, {results.currency}/kWh")
+        price_scale(axes[-1], hours.price)
     scaled = {who: shown[who] for who in {*results.controlled, *others}}
     shared_scales(axes, [key for key, *_ in lines], scaled, step)
     time_ticks(axes[-1], hours, int(rows.start * step / 24), time[-1])
-    style.thousands(*(axis.yaxis for axis in axes[:-1]))
+    style.thousands(*(axis.yaxis for axis in axes[: len(lines) + 1]))
     style.legend(figure, axes[:2])
     return figure
 
@@ -110,7 +113,8 @@ def year(results: Results, name: str) -> Figure:
     hours, step = results.hours[name], step_hours(results.hours[name])
     day = np.arange(len(hours)) // round(24 / step)
     daily = hours.assign(out=-hours.bess_kwh.clip(upper=0)).groupby(day)
-    ratios = (2.6, 1.8, 1, 0.8) if "battery_soc" in hours else (2.6, 1.8, 0.8)
+    priced, stored = bool(hours.price.any()), "battery_soc" in hours
+    ratios = (2.6, 1.8, *([1.0] if stored else []), *([0.8] if priced else []))
     figure, axes = style.subplots(1.3 + 0.6 * sum(ratios), ratios, sharex=True)
     lines: tuple[tuple[str, str, str], ...] = (
         ("load_kwh", "load", style.BLACK),
@@ -132,14 +136,16 @@ def year(results: Results, name: str) -> Figure:
     axes[1].set_ylim(0, 1.05 * max(1e-6, *(own.import_kwh.max() / step for own in results.controlled.values())))
     axes[1].set_title("highest import of the day, kW" + (" (grey: uncontrolled)" if name != "uncontrolled" else ""))
     style.thousands(axes[0].yaxis, axes[1].yaxis)
-    if "battery_soc" in hours:
+    if stored:
         soc, days = 100 * daily.battery_soc.agg(["min", "max"]), range(daily.ngroups)
         axes[2].fill_between(days, soc["min"], soc["max"], color=style.SKY)
         axes[2].set(ylim=(0, 100), title="battery SOC, %: lowest to highest")
-    price = daily.price.agg(["min", "max"])
-    axes[-1].fill_between(range(daily.ngroups), price["min"], price["max"], color=style.VERMILLION, alpha=0.5)
-    price_scale(axes[-1], hours.price)
+    if priced:
+        price = daily.price.agg(["min", "max"])
+        axes[-1].fill_between(range(daily.ngroups), price["min"], price["max"], color=style.VERMILLION, alpha=0.5)
+        price_scale(axes[-1], hours.price)
+        axes[-1].set_title(f"price, {results.currency}/kWh: lowest to highest")
     axes[-1].set(xlim=(0, max(daily.ngroups - 1, 1)), xlabel="day of the simulated period")
-    axes[-1].set_title(f"price, {results.currency}/kWh: lowest to highest")
+    axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     style.legend(figure, axes[:1])
     return figure
