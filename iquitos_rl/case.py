@@ -11,7 +11,6 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from iquitos_rl.assignments import parse_assignments
 from iquitos_rl.cli import Words, loading, make_app, run_app
 from iquitos_rl.machine.inputs import read_json
 
@@ -37,6 +36,7 @@ def build(
 ) -> int:
     """Write a year of a preset as a CityLearn schema folder."""
     print(f"building {preset}", flush=True)  # here as below the imports take seconds
+    from iquitos_rl.assignments import parse_assignments
     from iquitos_rl.cases.iquitos.calibration import calibration_table, format_table
     from iquitos_rl.cases.iquitos.presets import IQUITOS
     from iquitos_rl.cases.presets import build_preset
@@ -112,6 +112,7 @@ def import_files(
     if interactive:
         return _interview([word for word in command if word != "--interactive"])
     print("reading the files", flush=True)
+    from iquitos_rl.assignments import parse_assignments
     from iquitos_rl.cases.metered.importer import Files, import_case
     from iquitos_rl.cases.metered.reading import readings
     from iquitos_rl.cases.metered.sessions import ChargerOptions
