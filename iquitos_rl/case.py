@@ -190,9 +190,13 @@ def check(folder: Annotated[Path, Parameter(help="a CityLearn schema folder")], 
         print(f"warning: {text}")
     for text in report.errors:
         print(f"error: {text}", file=sys.stderr)
-    verdict = "is valid" if not report.errors else f"has {len(report.errors)} errors"
-    print(f"{folder} {verdict}, {len(report.warnings)} warnings")
+    verdict = f"has {_count(report.errors, 'error')}" if report.errors else "is valid"
+    print(f"{folder} {verdict}, {_count(report.warnings, 'warning')}")
     return 2 if report.errors else 0
+
+
+def _count(found: list[str], what: str) -> str:
+    return f"{len(found)} {what}{'' if len(found) == 1 else 's'}"
 
 
 def join(

@@ -53,7 +53,7 @@ Sets = Annotated[
     tuple[str, ...],
     Parameter(
         name="--set",
-        help="KEY=VALUE, any setting that `iquitos-rl settings AGENT` lists, e.g. agent.gamma=0.98; may be repeated",
+        help="KEY=VALUE, any setting that `iquitos-rl settings AGENT` lists, e.g. agent.gamma=0.95; may be repeated",
     ),
 ]
 Cluster = Annotated[

@@ -155,7 +155,7 @@ def test_a_comparison_knows_the_command_that_resumes_it(main, asked):
     assert main(["--agents", "a2c", "ppo", "--seeds", "2", "--set", "agent.hidden=[8, 8]"]) == 0
     (request,) = asked
     assert (request.agents, request.seeds) == (("a2c", "ppo"), 2)
-    expected = "python -m iquitos_rl.compare --agents a2c ppo --seeds 2 --set 'agent.hidden=[8, 8]'"
+    expected = "python -m iquitos_rl compare --agents a2c ppo --seeds 2 --set 'agent.hidden=[8, 8]'"
     assert request.command == expected
 
 

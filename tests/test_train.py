@@ -1,7 +1,9 @@
 """The command from end to end on a short case, and what it says when its input is wrong."""
 
 import json
+import shlex
 import shutil
+import signal
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,7 @@ from iquitos_rl import evaluate, train
 from iquitos_rl.agents import AGENTS, load_agent
 from iquitos_rl.baselines.guided import controller
 from iquitos_rl.envs import CityLearnSite
-from iquitos_rl.runs import request, session
+from iquitos_rl.runs import evaluation, request, session
 
 pytestmark = pytest.mark.usefixtures("without_drawings")
 
@@ -101,6 +103,23 @@ def test_a_saved_policy_is_judged_alike_again(finished, week_38, tmp_path):
     again = json.loads((tmp_path / "again" / "simulation_summary.json").read_text(encoding="utf-8"))
     for name in ("grid_only", "uncontrolled", "optimum", "sac"):
         assert again["controllers"][name] == first["controllers"][name]
+
+
+def test_a_stopped_evaluation_leaves_nothing_and_says_how_to_repeat_it(
+    finished, week_38, tmp_path, monkeypatch, capsys
+):
+    words, write = [str(finished), "--case", str(week_38), "--output", str(tmp_path / "again")], evaluation.write_json
+
+    def stopped(*_):
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(evaluation, "write_json", stopped)
+    assert evaluate.main(words) == 143
+    expected = shlex.join(["python", "-m", "iquitos_rl", "evaluate", *words])
+    assert capsys.readouterr().err.endswith(f"stopped; to start it again: {expected}\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+    monkeypatch.setattr(evaluation, "write_json", write)
+    assert evaluate.main(words) == 0
 
 
 def test_a_second_process_finds_the_same_references(finished, week_38, tmp_path, monkeypatch, capsys):

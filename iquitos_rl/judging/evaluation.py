@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,8 +25,35 @@ from iquitos_rl.judging.timeseries import write_hours
 
 def progress_bar(total: int, text: str, unit: str) -> tqdm[Any]:
     """A bar that any console can show, and that does not fill a log file with one line a second."""
-    interval = 0.5 if sys.stdout.isatty() else 30.0
-    return tqdm(total=total, unit=unit, desc=text, file=sys.stdout, ascii=True, mininterval=interval)
+    shown = sys.stdout.isatty()
+    interval = 0.5 if shown else 30.0
+    width = (
+        shutil.get_terminal_size().columns if shown else None
+    )  # where a terminal does not know it, tqdm shows nothing
+    return tqdm(total=total, unit=unit, desc=text, file=sys.stdout, ascii=True, mininterval=interval, ncols=width)
+
+
+@contextlib.contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """Say what takes long inside this context and cannot tell how far it is; a terminal counts the seconds."""
+    print(text, end="" if sys.stdout.isatty() else "\n", flush=True)
+    over = threading.Event()
+
+    def count() -> None:
+        started = time.monotonic()
+        while not over.wait(1.0):
+            print(f"\r{text}: {time.monotonic() - started:.0f} s", end="", flush=True)
+
+    thread = threading.Thread(target=count, daemon=True)
+    if sys.stdout.isatty():
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        if thread.ident is not None:
+            thread.join()
+            print(flush=True)
 
 
 @contextlib.contextmanager
@@ -105,7 +135,8 @@ def evaluate_policy(
     act = controller(at_site(agent, env.task), env.task)
     with hour_bar(f"evaluate {name}", env.task.rows - 1, check) as advance:
         year = simulate_year(env, act, on_hour=advance)
-    if output is not None:
-        write_hours(output, name, year, env)
-    parity = replay(year, env.task.settings)
+    with waiting(f"compare the hours of {name} with the engine"):
+        if output is not None:
+            write_hours(output, name, year, env)
+        parity = replay(year, env.task.settings)
     return Result(figures(year), audit_demand(year, env.task.objective), parity=parity)
