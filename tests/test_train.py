@@ -41,7 +41,7 @@ def finished(week_38, tmp_path_factory):
 def test_a_run_leaves_everything_it_promises(finished):
     summary = json.loads((finished / "simulation_summary.json").read_text(encoding="utf-8"))
     assert list(summary["controllers"]) == ["grid_only", "uncontrolled", "strongest", "optimum", "sac"]
-    assert summary["schema_version"] == 3
+    assert summary["schema_version"] == 4
     assert summary["left_out"] == {}
     bills = {name: found["bill"] for name, found in summary["controllers"].items()}
     assert bills["optimum"] < bills["strongest"] < bills["uncontrolled"]

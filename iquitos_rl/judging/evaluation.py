@@ -27,9 +27,7 @@ def progress_bar(total: int, text: str, unit: str) -> tqdm[Any]:
     """A bar that any console can show, and that does not fill a log file with one line a second."""
     shown = sys.stdout.isatty()
     interval = 0.5 if shown else 30.0
-    width = (
-        shutil.get_terminal_size().columns if shown else None
-    )  # where a terminal does not know it, tqdm shows nothing
+    width = shutil.get_terminal_size().columns if shown else None  # some terminals do not tell: then 80
     return tqdm(total=total, unit=unit, desc=text, file=sys.stdout, ascii=True, mininterval=interval, ncols=width)
 
 
