@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from iquitos_rl.agents.policy_file import PolicySpec
 from iquitos_rl.baselines.guided import Guide, controller
@@ -21,68 +14,7 @@ from iquitos_rl.judging.parity import replay
 from iquitos_rl.judging.simulate import simulate_year
 from iquitos_rl.judging.summary import Result, audit_demand, figures
 from iquitos_rl.judging.timeseries import write_hours
-
-
-def progress_bar(total: int, text: str, unit: str) -> tqdm[Any]:
-    """A bar that any console can show, and that does not fill a log file with one line a second."""
-    shown = sys.stdout.isatty()
-    interval = 0.5 if shown else 30.0
-    width = shutil.get_terminal_size().columns if shown else None  # some terminals do not tell: then 80
-    return tqdm(total=total, unit=unit, desc=text, file=sys.stdout, ascii=True, mininterval=interval, ncols=width)
-
-
-@contextlib.contextmanager
-def waiting(text: str) -> Iterator[None]:
-    """Say what takes long inside this context and cannot tell how far it is; a terminal counts the seconds."""
-    print(text, end="" if sys.stdout.isatty() else "\n", flush=True)
-    over = threading.Event()
-
-    def count() -> None:
-        started = time.monotonic()
-        while not over.wait(1.0):
-            print(f"\r{text}: {time.monotonic() - started:.0f} s", end="", flush=True)
-
-    thread = threading.Thread(target=count, daemon=True)
-    if sys.stdout.isatty():
-        thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        if thread.ident is not None:
-            thread.join()
-            print(flush=True)
-
-
-@contextlib.contextmanager
-def hour_bar(text: str, hours: int, check: Callable[[], None] = lambda: None) -> Iterator[Callable[[int], None]]:
-    """A progress bar over a year; yields what to call with the number of hours done, which calls `check` too."""
-    with progress_bar(hours, text, "h") as bar:
-
-        def advance(hour: int) -> None:
-            bar.update(hour - bar.n)
-            check()
-
-        yield advance
-
-
-@contextlib.contextmanager
-def share_bar(text: str, check: Callable[[], None] = lambda: None) -> Iterator[Callable[[float], None]]:
-    """A bar in percent; yields what to call with the share done, 0 to 1, which shows the bar and calls `check` too."""
-    bar: tqdm[Any] | None = None
-
-    def advance(share: float) -> None:
-        nonlocal bar
-        if bar is None:
-            bar = progress_bar(100, text, "%")
-        bar.update(int(100 * share) - bar.n)
-        check()
-
-    try:
-        yield advance
-    finally:
-        if bar is not None:
-            bar.close()
+from iquitos_rl.machine.bars import hour_bar, waiting
 
 
 def at_site(agent: Any, task: SiteTask) -> Any:

@@ -21,10 +21,11 @@ from iquitos_rl.envs.task.objective import Objective, read_tariff
 from iquitos_rl.envs.task.settings import TaskSettings
 from iquitos_rl.envs.task.site_task import read_spec
 from iquitos_rl.errors import UserError
-from iquitos_rl.judging.evaluation import evaluate_policy, hour_bar, share_bar, waiting
+from iquitos_rl.judging.evaluation import evaluate_policy
 from iquitos_rl.judging.references import OPTIMUM, UNCONTROLLED, Reference, copy_hours, judge, kept, learn, stored
 from iquitos_rl.judging.summary import Judged, make_summary
 from iquitos_rl.judging.table import comparison_table
+from iquitos_rl.machine.bars import hour_bar, share_bar, waiting
 from iquitos_rl.machine.device import choose_device, choose_threads
 from iquitos_rl.machine.files import new_folder, write_json
 from iquitos_rl.machine.inputs import first_problem

@@ -19,10 +19,11 @@ from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.config import AgentSettings, Settings
 from iquitos_rl.envs.task.objective import Objective, read_tariff
 from iquitos_rl.errors import UserError
-from iquitos_rl.judging.evaluation import evaluate_policy, waiting
+from iquitos_rl.judging.evaluation import evaluate_policy
 from iquitos_rl.judging.references import UNCONTROLLED, Reference
 from iquitos_rl.judging.summary import Result, has_costs, make_summary
 from iquitos_rl.judging.table import comparison_table
+from iquitos_rl.machine.bars import waiting
 from iquitos_rl.machine.command import command
 from iquitos_rl.machine.device import choose_device, choose_threads
 from iquitos_rl.machine.facts import machine
@@ -136,7 +137,7 @@ def train_in(run: Run, settings: Settings, device: torch.device, request: Reques
     hint = command("train", run.algorithm, "--resume", str(run.folder))
     interrupts.message = f"stopped; to resume: {hint}"
     if request.quick:
-        print("quick: a month in the place of a year, to see how a run goes; its figures say little", flush=True)
+        print("quick: little training, to see how a run goes; its figures say little", flush=True)
     if request.skip_baseline or cores() < 2:
         with interrupts.at_once():
             return _train_with(None, run, settings, device, request, interrupts, hint)
