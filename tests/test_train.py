@@ -4,13 +4,14 @@ import json
 import shlex
 import shutil
 import signal
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 from short_case import shorten
 
-from iquitos_rl import evaluate, train
+from iquitos_rl import __main__, evaluate, train
 from iquitos_rl.agents import AGENTS, load_agent
 from iquitos_rl.baselines.guided import controller
 from iquitos_rl.envs import CityLearnSite
@@ -324,6 +325,15 @@ def test_results_are_never_overwritten(tmp_path, capsys):
     assert train.main(["sac", "--output", str(tmp_path)]) == 2
     assert "never overwritten" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "compare"])
+def test_without_citylearn_nothing_is_begun(finished, week_38, tmp_path, capsys, monkeypatch, command):
+    monkeypatch.setitem(sys.modules, "citylearn", None)  # importing it fails
+    words = {"train": ["sac"], "evaluate": [str(finished)], "compare": ["--agents", "a2c"]}[command]
+    assert __main__.main([command, *words, "--case", str(week_38), "--output", str(tmp_path / "out")]) == 2
+    assert "pip install --no-deps citylearn" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_gpu_is_said_plainly(tmp_path, capsys, monkeypatch):

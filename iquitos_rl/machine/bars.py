@@ -17,12 +17,20 @@ TICK_SECONDS = 1.0
 
 def progress_bar(total: int, text: str, unit: str) -> tqdm[Any]:
     """A bar that any console can show, and that does not fill a log file with one line a second."""
-    shape: dict[str, int] = {}
+    interval, columns, lines = 30.0, None, None
     if sys.stdout.isatty():
-        terminal = shutil.get_terminal_size()  # tqdm shows nothing on a terminal that says 0 for what it does not know
-        shape = {"ncols": terminal.columns - 1, "nrows": terminal.lines - 1}
-    interval = 0.5 if shape else 30.0
-    return tqdm(total=total, unit=unit, desc=text, file=sys.stdout, ascii=True, mininterval=interval, **shape)
+        # tqdm shows nothing on a terminal that says 0 for what it does not know.
+        interval, (columns, lines) = 0.5, shutil.get_terminal_size()
+    return tqdm(
+        total=total,
+        unit=unit,
+        desc=text,
+        file=sys.stdout,
+        ascii=True,
+        mininterval=interval,
+        ncols=None if columns is None else columns - 1,
+        nrows=lines,
+    )
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from iquitos_rl.baselines.programme import SolverError
 from iquitos_rl.baselines.registry import CONTROLLERS
 from iquitos_rl.cases.presets import PRESETS
 from iquitos_rl.cases.schema.reader import read_site
-from iquitos_rl.envs.citylearn.env import resolve_case
+from iquitos_rl.envs.citylearn.env import require_citylearn, resolve_case
 from iquitos_rl.envs.task.objective import Objective, read_tariff
 from iquitos_rl.envs.task.settings import TaskSettings
 from iquitos_rl.envs.task.site_task import read_spec
@@ -133,6 +133,7 @@ def evaluate_run(run: Path, case: str, year_seed: int | None, output: Path) -> s
         AuditError: a simulated year contradicts itself.
     """
     year_seed = EVALUATION_YEAR_SEED if year_seed is None else year_seed
+    require_citylearn()
     saved = policy_folder(run)
     choose_threads(1)
     name = load_policy(saved)[0]["algorithm"]

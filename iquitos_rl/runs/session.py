@@ -17,6 +17,7 @@ from iquitos_rl.assignments import write_layer
 from iquitos_rl.cases.plausibility import check_case
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.config import AgentSettings, Settings
+from iquitos_rl.envs.citylearn.env import require_citylearn
 from iquitos_rl.envs.task.objective import Objective, read_tariff
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.evaluation import evaluate_policy
@@ -72,6 +73,7 @@ def train(request: Request) -> int:
         found = _find_run(request)
         settings = request.settings(found.settings if found else None)
         require_case(settings.run.case)
+        require_citylearn()  # before anything is written, and before the minutes until it is needed
         device = choose_device(settings.run.device)
         folder = found.folder if found else _open_output(request, settings.run.case)
         with lock_output(folder, request.patience_s):
