@@ -17,19 +17,16 @@ TICK_SECONDS = 1.0
 
 def progress_bar(total: int, text: str, unit: str) -> tqdm[Any]:
     """A bar that any console can show, and that does not fill a log file with one line a second."""
-    interval, columns, lines = 30.0, None, None
+    interval = 30.0
+    columns: int | None = None
+    lines: int | None = None
     if sys.stdout.isatty():
-        # tqdm shows nothing on a terminal that says 0 for what it does not know.
-        interval, (columns, lines) = 0.5, shutil.get_terminal_size()
+        interval = 0.5
+        columns, lines = shutil.get_terminal_size()  # 80, 24 on one that says 0, where tqdm alone would show nothing
+        columns -= 1
+    out = sys.stdout
     return tqdm(
-        total=total,
-        unit=unit,
-        desc=text,
-        file=sys.stdout,
-        ascii=True,
-        mininterval=interval,
-        ncols=None if columns is None else columns - 1,
-        nrows=lines,
+        total=total, unit=unit, desc=text, file=out, ascii=True, mininterval=interval, ncols=columns, nrows=lines
     )
 
 
