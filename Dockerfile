@@ -1,5 +1,8 @@
 # docker build -t iquitos_rl .
-# docker run -v "$PWD/outputs:/work/outputs" iquitos_rl train sac --quick
+# mkdir -p outputs
+# docker run -it --user "$(id -u):$(id -g)" -v "$PWD/outputs:/work/outputs" iquitos_rl train sac --quick
+#
+# Docker would make a missing folder as root, and the image's user could not write to it.
 #
 # The image has PyTorch for CUDA and runs without a GPU too; with one, add `--gpus all` to `docker run`. For the smaller
 # PyTorch for CPUs add `--build-arg TORCH_INDEX=ADDRESS`, the address that PyTorch's page of installation gives for it.
@@ -13,7 +16,9 @@ COPY iquitos_rl iquitos_rl
 RUN pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch \
     && pip install --no-cache-dir ".[citylearn]" \
     && pip install --no-cache-dir --no-deps citylearn==3.0.2 \
-    && useradd --create-home --uid 1000 user && mkdir /work && chown user /work
+    && useradd --uid 1000 user && mkdir /work && chown user /work
+# Whoever --user names has no home and no name in the image.
+ENV HOME=/tmp LOGNAME=user
 USER user
 WORKDIR /work
 ENTRYPOINT ["iquitos-rl"]

@@ -11,7 +11,6 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from iquitos_rl.assignments import parse_assignments
 from iquitos_rl.cli import Words, loading, make_app, run_app
 from iquitos_rl.machine.inputs import read_json
 
@@ -37,6 +36,7 @@ def build(
 ) -> int:
     """Write a year of a preset as a CityLearn schema folder."""
     print(f"building {preset}", flush=True)  # here as below the imports take seconds
+    from iquitos_rl.assignments import parse_assignments
     from iquitos_rl.cases.iquitos.calibration import calibration_table, format_table
     from iquitos_rl.cases.iquitos.presets import IQUITOS
     from iquitos_rl.cases.presets import build_preset
@@ -112,6 +112,7 @@ def import_files(
     if interactive:
         return _interview([word for word in command if word != "--interactive"])
     print("reading the files", flush=True)
+    from iquitos_rl.assignments import parse_assignments
     from iquitos_rl.cases.metered.importer import Files, import_case
     from iquitos_rl.cases.metered.reading import readings
     from iquitos_rl.cases.metered.sessions import ChargerOptions
@@ -189,9 +190,13 @@ def check(folder: Annotated[Path, Parameter(help="a CityLearn schema folder")], 
         print(f"warning: {text}")
     for text in report.errors:
         print(f"error: {text}", file=sys.stderr)
-    verdict = "is valid" if not report.errors else f"has {len(report.errors)} errors"
-    print(f"{folder} {verdict}, {len(report.warnings)} warnings")
+    verdict = f"has {_count(report.errors, 'error')}" if report.errors else "is valid"
+    print(f"{folder} {verdict}, {_count(report.warnings, 'warning')}")
     return 2 if report.errors else 0
+
+
+def _count(found: list[str], what: str) -> str:
+    return f"{len(found)} {what}{'' if len(found) == 1 else 's'}"
 
 
 def join(

@@ -21,8 +21,9 @@ from rich.box import MINIMAL
 
 from iquitos_rl.errors import Failure, UserError
 from iquitos_rl.machine import console, unexpected
+from iquitos_rl.machine.command import command as shown
 from iquitos_rl.machine.inputs import is_text
-from iquitos_rl.machine.interrupt import Interrupted
+from iquitos_rl.machine.interrupt import Interrupted, Interrupts
 
 Words = Annotated[tuple[str, ...], Parameter(parse=False)]
 """A command's parameter of this type is given the words after the command's name."""
@@ -65,6 +66,8 @@ def entry(module: str, command: Callable[..., int]) -> Callable[..., int]:
 def run_app(app: App, argv: Sequence[str] | None = None) -> int:
     """Parse the words, sys.argv's by default, and run the command that they name; returns its exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
+    name = app.name[0].removeprefix("iquitos-rl").removeprefix("python -m iquitos_rl.")
+    again = f"stopped; to start it again: {shown(*name.split(), *words)}"
     if "--traceback" in words:
         words = [word for word in words if word != "--traceback"]
         os.environ[unexpected.SHOW] = "1"
@@ -89,7 +92,24 @@ def run_app(app: App, argv: Sequence[str] | None = None) -> int:
             return 0 if {"--help", "-h"} & set(words) else 2
         return int(status)
 
-    return run_command(body)
+    return run_command(stoppable(body, again))
+
+
+def stoppable(body: Callable[[], int], message: str) -> Callable[[], int]:
+    """A command's body that Ctrl-C and SIGTERM stop where it is, with this message. Commands that save what they have
+    done have `Interrupts` of their own inside."""
+
+    def run() -> int:
+        with Interrupts() as interrupts:
+            interrupts.message = message
+            try:
+                with interrupts.at_once():
+                    return body()
+            except Exception:
+                interrupts.check()  # a library took the interruption for an error
+                raise
+
+    return run
 
 
 def run_command(body: Callable[[], int]) -> int:

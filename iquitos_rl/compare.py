@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from iquitos_rl.cli import Words, entry, loading
+from iquitos_rl.machine.command import command
 from iquitos_rl.options import Case, Cluster, Config, Device, Episodes, Sets, Steps
 
 
@@ -54,7 +54,6 @@ def compare(
     from iquitos_rl.runs.request import refuse_mistyped
 
     flags = {"case": case, "episodes": episodes, "steps": steps, "device": device}
-    command = shlex.join(["python", "-m", "iquitos_rl.compare", *words])
     refuse_mistyped(load_settings(compared_agents(agents), config, flags, sets).run.case)
     loading()
     from iquitos_rl.comparison.compare import compare as run
@@ -74,7 +73,7 @@ def compare(
             flags,
             sets,
             output,
-            command=command,
+            command=command("compare", *words),
         )
     )
 

@@ -19,6 +19,7 @@ from iquitos_rl.assignments import MANY, Layer, merge, parse_assignments, read_y
 from iquitos_rl.envs.engines import ENGINES
 from iquitos_rl.envs.task.settings import TaskSettings
 from iquitos_rl.errors import UserError
+from iquitos_rl.meanings import RUN
 from iquitos_rl.writers.registry import WRITERS
 
 ALL = "all"
@@ -28,23 +29,24 @@ QUICK = "quick"
 """The shipped YAML file of `--quick`."""
 
 
+def _run_field(name: str, **limits: Any) -> Any:
+    """A field whose default and meaning `meanings.RUN` holds."""
+    return Field(RUN[name].default, description=RUN[name].text, **limits)
+
+
 class RunSettings(BaseModel):
     """Everything about a training run that is not the agent's own."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
-    case: str = Field("iquitos-38", description="a preset's name, a schema folder, or a CityLearn dataset's name")
+    case: str = _run_field("case")
     case_settings: dict[str, Any] = Field({}, description="overrides of a preset, e.g. {pv: {model: documented}}")
     years: int = Field(
         12, ge=1, le=MANY, description="training years made of a preset, each with a year seed of its own"
     )
     more_cases: tuple[str, ...] = Field((), description="further folders to train on: other years of the same site")
-    eval_case: str | None = Field(
-        None, description="folder or preset to evaluate on; by default the preset's unseen year"
-    )
-    engine: Annotated[str, ENGINES.named("auto")] = Field(
-        "auto", description="what simulates the training years: district, citylearn, or auto for the first that can"
-    )
+    eval_case: str | None = _run_field("eval_case")
+    engine: Annotated[str, ENGINES.named("auto")] = _run_field("engine")
     guide: Literal["auto", "strongest", "self-consumption", "none"] = Field(
         "auto", description="the rule that actions count from, or none; auto is strongest, tuned, wherever it can act"
     )
@@ -60,27 +62,23 @@ class RunSettings(BaseModel):
     continue_from: str | None = Field(
         None, description="a run or policy folder whose networks training starts with; its optimiser starts fresh"
     )
-    num_envs: int = Field(1, ge=1, le=MANY, description="environments stepped together")
+    num_envs: int = _run_field("num_envs", ge=1, le=MANY)
     episode_hours: int = Field(
         720, ge=1, le=MANY, description="length of the district engine's episodes, from random hours on"
     )
-    episodes: int | None = Field(None, ge=1, le=MANY, description="site-years to train on in all; instead of steps")
-    steps: int | None = Field(
-        None, ge=1, le=1000 * MANY, description="site-hours to train on in all; instead of episodes"
-    )
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="where the agent learns; auto takes a GPU if there is one"
-    )
+    episodes: int | None = _run_field("episodes", ge=1, le=MANY)
+    steps: int | None = _run_field("steps", ge=1, le=1000 * MANY)
+    device: Literal["auto", "cpu", "cuda"] = _run_field("device")
     threads: Threads | Literal["auto"] = Field(
         "auto", description="CPU threads of PyTorch; auto measures which is faster"
     )
-    seed: int = Field(0, ge=0, lt=2**31, description="start of every random sequence of the training")
+    seed: int = _run_field("seed", ge=0, lt=2**31)
     checkpoint_minutes: float = Field(10, ge=0, le=1e6, description="time between checkpoints; 0 for one at every step")
     writers: tuple[Annotated[str, WRITERS.named()], ...] = Field(
         (), description="where metrics go besides metrics.csv and TensorBoard: wandb, mlflow, trackio"
     )
     project: str = Field("iquitos_rl", min_length=1, description="the project's name there")
-    task: TaskSettings = TaskSettings()
+    task: TaskSettings = Field(default_factory=TaskSettings)
 
 
 class AgentSettings(NamedTuple):

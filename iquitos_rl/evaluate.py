@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from iquitos_rl.cli import entry, loading
+from iquitos_rl.machine.command import command
 
 
 def evaluate(
@@ -28,6 +29,7 @@ def evaluate(
     from iquitos_rl.runs.evaluation import evaluate_run
 
     print(evaluate_run(run, case, year_seed, output), flush=True)
+    print(f"results in {output}; a page of them: {command('report', str(output))}", flush=True)
     return 0
 
 

@@ -10,18 +10,19 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter, Token
 from cyclopts.validators import mutually_exclusive
 
-from iquitos_rl.assignments import read_value
-from iquitos_rl.config import RunSettings
+from iquitos_rl.meanings import RUN
 
 
 def _setting(name: str, default: str | None = None) -> Parameter:
     """An option that sets a run setting; None, what it is without the option, leaves it to the layers of settings."""
-    field = RunSettings.model_fields[name]
-    return Parameter(help=f"{field.description} (default: {field.default if default is None else default})")
+    own, text = RUN[name]
+    return Parameter(help=f"{text} (default: {own if default is None else default})")
 
 
 def _whole(_: Any, tokens: Sequence[Token]) -> int:
     """A whole number as `--set` reads it, and `20k` or `1.5M`: `1e5` is one."""
+    from iquitos_rl.assignments import read_value  # `--help` does without YAML
+
     text = tokens[-1].value
     number = text.rstrip("kM")
     value = read_value(number)
@@ -43,8 +44,7 @@ Cases = Annotated[
     tuple[str, ...],
     Parameter(
         name="--case",
-        help=f"{RunSettings.model_fields['case'].description}; several folders for several years of one site "
-        f"(default: {RunSettings().case})",
+        help=f"{RUN['case'].text}; several folders for several years of one site (default: {RUN['case'].default})",
     ),
 ]
 EvalCase = Annotated[str | None, _setting("eval_case", "a preset's unseen year, else the case itself")]
@@ -53,7 +53,7 @@ Sets = Annotated[
     tuple[str, ...],
     Parameter(
         name="--set",
-        help="KEY=VALUE, any setting that `iquitos-rl settings AGENT` lists, e.g. agent.gamma=0.98; may be repeated",
+        help="KEY=VALUE, any setting that `iquitos-rl settings AGENT` lists, e.g. agent.gamma=0.95; may be repeated",
     ),
 ]
 Cluster = Annotated[

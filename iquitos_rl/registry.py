@@ -16,12 +16,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar
-
-from pydantic import AfterValidator
-from pydantic_core import PydanticCustomError
 
 from iquitos_rl.errors import UserError
 from iquitos_rl.machine.inputs import read_bytes, shown
@@ -99,6 +95,8 @@ class Registry(Mapping[str, T], Generic[T]):
         def choices() -> list[str]:  # an entry is imported only where something of it is asked for
             return [*more, *(name for name in self if only is None or only(self[name]))]
 
+        from pydantic import AfterValidator
+
         return AfterValidator(Names(self.kind, choices))
 
 
@@ -113,6 +111,8 @@ class Names:
     def __call__(self, name: str) -> str:
         """The name itself; a pydantic error where it is none of the choices."""
         if name not in (choices := self.choices()):
+            from pydantic_core import PydanticCustomError
+
             raise PydanticCustomError("unknown_name", f"there is no such {self.kind}; there are {', '.join(choices)}")
         return name
 
@@ -154,6 +154,8 @@ def plugin_source(*functions: Any) -> list[str]:
 
 @cache
 def _installed() -> list[str]:
+    from importlib.metadata import entry_points  # as long to import as all of this module's others
+
     return [point.value for point in entry_points(group=GROUP)]
 
 

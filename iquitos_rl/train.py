@@ -36,7 +36,8 @@ def train(
         Parameter(help="CUDA graphs, or default for torch.compile (default: auto, graphs on a GPU)"),
     ] = None,
     quick: Annotated[
-        bool, Parameter(help="a first look in a minute: a month instead of a year, little training (default: no)")
+        bool,
+        Parameter(help="a first look: little training and, without --case, a month instead of a year (default: no)"),
     ] = False,
     output: Annotated[
         Path | None, Parameter(help="new folder for the results (default: outputs/<case>-<agent>-<time>)")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from iquitos_rl.cli import Words, entry, loading
+from iquitos_rl.machine.command import command
 from iquitos_rl.options import Case, Cluster, Config, Device, Episodes, NumEnvs, Seed, Sets, Steps
 
 
@@ -60,7 +60,6 @@ def tune(
     from iquitos_rl.tuning.tune import tune as run
 
     require_optuna()  # before years are built
-    command = shlex.join(["python", "-m", "iquitos_rl.tune", *words])
     return run(
         TuningRequest(
             *(
@@ -75,7 +74,7 @@ def tune(
                 jobs,
                 cluster,
                 output,
-                command,
+                command("tune", *words),
             )
         )
     )

@@ -50,7 +50,7 @@ def test_check_lists_errors_and_returns_2(tmp_path: Path, capsys: pytest.Capture
     assert main(["check", str(folder)]) == 2
     printed = capsys.readouterr()
     assert printed.err == "error: weather.csv, line 5: outdoor_dry_bulb_temperature: the cell is blank\n"
-    assert "has 1 errors" in printed.out
+    assert "has 1 error" in printed.out
 
 
 def test_import_prints_its_assumptions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from iquitos_rl import __main__
 from iquitos_rl.cli import run_command
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.simulate import AuditError
+from iquitos_rl.report import page
 
 
 def raising(error):
@@ -77,6 +79,21 @@ def test_hostile_words_end_in_one_sentence(words, capsys, tmp_path, monkeypatch)
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert [path for path in tmp_path.iterdir() if path.name not in ("cache", "outputs")] == []
+
+
+@pytest.mark.parametrize("error", [None, ImportError])
+def test_a_stopped_command_says_how_to_start_it_again(monkeypatch, capsys, error):
+    def stopped(*_):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except BaseException:
+            if error is None:
+                raise
+        raise error  # as an import does that was cut off
+
+    monkeypatch.setattr(page, "write_report", stopped)
+    assert __main__.main(["report", "a run"]) == 130
+    assert capsys.readouterr().err == "stopped; to start it again: python -m iquitos_rl report 'a run'\n"
 
 
 HEAVY = ("torch", "pandas", "scipy", "citylearn", "matplotlib", "gymnasium")

@@ -76,7 +76,7 @@ def test_a_comparison_leaves_everything_it_promises(finished):
     assert (table.bill >= table.year.map(best) * (1 - 1e-6)).all()
     text = (finished / "comparison.md").read_text(encoding="utf-8")
     assert all(f"| {name} |" in text for name in summary["controllers"])
-    assert "python -m iquitos_rl.compare" in text
+    assert "python -m iquitos_rl compare" in text
     assert "| a2c |" in (finished / "co2_comparison.md").read_text(encoding="utf-8")
     for name in ("uncontrolled", "strongest", "optimum", "a2c", "ppo"):
         assert len(pd.read_csv(finished / f"timeseries_{name}.csv")) == 39

@@ -9,7 +9,7 @@ import iquitos_rl
 
 ROOT = Path(iquitos_rl.__file__).parent
 LAYERS = (
-    ("errors", "version"),
+    ("errors", "version", "meanings"),
     ("machine.inputs",),
     ("assignments", "registry"),
     ("machine",),

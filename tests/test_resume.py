@@ -225,7 +225,7 @@ def test_an_interrupted_command_ends_as_an_undisturbed_one(algorithm, undisturbe
         assert train.main(arguments(algorithm, week, tmp_path / "run")) == 143
     error = capsys.readouterr().err
     assert f"saved at step {7 * ENVS} of {TOTAL}; to resume: " in error  # the step in flight was finished, and no other
-    assert f"python -m iquitos_rl.train {algorithm} --resume {tmp_path / 'run'}" in error
+    assert f"python -m iquitos_rl train {algorithm} --resume {tmp_path / 'run'}" in error
     with monkeypatch.context() as patch:
         signal_at(patch, step=15)
         assert train.main([algorithm, "--resume", str(tmp_path / "run")]) == 130
@@ -240,7 +240,7 @@ def test_three_agents_go_on_where_the_second_was_interrupted(week, tmp_path, mon
     with monkeypatch.context() as patch:
         signal_at(patch, step=60 // ENVS + 7)
         assert train.main(["all", *budget, *sets, "--output", str(tmp_path / "run")]) == 130
-    hint = f"saved at step {7 * ENVS} of 60; to resume: python -m iquitos_rl.train all --resume {tmp_path / 'run'}"
+    hint = f"saved at step {7 * ENVS} of 60; to resume: python -m iquitos_rl train all --resume {tmp_path / 'run'}"
     assert hint in capsys.readouterr().err
     with monkeypatch.context() as patch:
         patch.setattr(AGENTS["sac"].agent, "collect", None)  # whoever trains SAC again fails

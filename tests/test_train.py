@@ -1,18 +1,21 @@
 """The command from end to end on a short case, and what it says when its input is wrong."""
 
 import json
+import shlex
 import shutil
+import signal
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 from short_case import shorten
 
-from iquitos_rl import evaluate, train
+from iquitos_rl import __main__, evaluate, train
 from iquitos_rl.agents import AGENTS, load_agent
 from iquitos_rl.baselines.guided import controller
 from iquitos_rl.envs import CityLearnSite
-from iquitos_rl.runs import request, session
+from iquitos_rl.runs import evaluation, request, session
 
 pytestmark = pytest.mark.usefixtures("without_drawings")
 
@@ -39,7 +42,7 @@ def finished(week_38, tmp_path_factory):
 def test_a_run_leaves_everything_it_promises(finished):
     summary = json.loads((finished / "simulation_summary.json").read_text(encoding="utf-8"))
     assert list(summary["controllers"]) == ["grid_only", "uncontrolled", "strongest", "optimum", "sac"]
-    assert summary["schema_version"] == 3
+    assert summary["schema_version"] == 4
     assert summary["left_out"] == {}
     bills = {name: found["bill"] for name, found in summary["controllers"].items()}
     assert bills["optimum"] < bills["strongest"] < bills["uncontrolled"]
@@ -101,6 +104,23 @@ def test_a_saved_policy_is_judged_alike_again(finished, week_38, tmp_path):
     again = json.loads((tmp_path / "again" / "simulation_summary.json").read_text(encoding="utf-8"))
     for name in ("grid_only", "uncontrolled", "optimum", "sac"):
         assert again["controllers"][name] == first["controllers"][name]
+
+
+def test_a_stopped_evaluation_leaves_nothing_and_says_how_to_repeat_it(
+    finished, week_38, tmp_path, monkeypatch, capsys
+):
+    words, write = [str(finished), "--case", str(week_38), "--output", str(tmp_path / "again")], evaluation.write_json
+
+    def stopped(*_):
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(evaluation, "write_json", stopped)
+    assert evaluate.main(words) == 143
+    expected = shlex.join(["python", "-m", "iquitos_rl", "evaluate", *words])
+    assert capsys.readouterr().err.endswith(f"stopped; to start it again: {expected}\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+    monkeypatch.setattr(evaluation, "write_json", write)
+    assert evaluate.main(words) == 0
 
 
 def test_a_second_process_finds_the_same_references(finished, week_38, tmp_path, monkeypatch, capsys):
@@ -305,6 +325,15 @@ def test_results_are_never_overwritten(tmp_path, capsys):
     assert train.main(["sac", "--output", str(tmp_path)]) == 2
     assert "never overwritten" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "compare"])
+def test_without_citylearn_nothing_is_begun(finished, week_38, tmp_path, capsys, monkeypatch, command):
+    monkeypatch.setitem(sys.modules, "citylearn", None)  # importing it fails
+    words = {"train": ["sac"], "evaluate": [str(finished)], "compare": ["--agents", "a2c"]}[command]
+    assert __main__.main([command, *words, "--case", str(week_38), "--output", str(tmp_path / "out")]) == 2
+    assert "pip install --no-deps citylearn" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_gpu_is_said_plainly(tmp_path, capsys, monkeypatch):

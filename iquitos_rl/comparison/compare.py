@@ -10,6 +10,7 @@ import torch
 from iquitos_rl.cluster.choose import executor
 from iquitos_rl.comparison.plan import Comparison, ComparisonRequest, open_comparison, plan
 from iquitos_rl.comparison.runner import Runner, reference_records
+from iquitos_rl.envs.citylearn.env import require_citylearn
 from iquitos_rl.judging import paired
 from iquitos_rl.judging.references import OPTIMUM, copy_hours, kept, opponents
 from iquitos_rl.judging.scores import missing_kpis
@@ -48,6 +49,7 @@ def compare(request: ComparisonRequest) -> int:
     """
     started = time.perf_counter()
     with Interrupts("finishing the step and saving") as interrupts:
+        require_citylearn()
         comparison = plan(request)
         open_comparison(comparison)
         choose_threads(1)

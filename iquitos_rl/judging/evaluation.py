@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from iquitos_rl.agents.policy_file import PolicySpec
 from iquitos_rl.baselines.guided import Guide, controller
@@ -18,43 +14,7 @@ from iquitos_rl.judging.parity import replay
 from iquitos_rl.judging.simulate import simulate_year
 from iquitos_rl.judging.summary import Result, audit_demand, figures
 from iquitos_rl.judging.timeseries import write_hours
-
-
-def progress_bar(total: int, text: str, unit: str) -> tqdm[Any]:
-    """A bar that any console can show, and that does not fill a log file with one line a second."""
-    interval = 0.5 if sys.stdout.isatty() else 30.0
-    return tqdm(total=total, unit=unit, desc=text, file=sys.stdout, ascii=True, mininterval=interval)
-
-
-@contextlib.contextmanager
-def hour_bar(text: str, hours: int, check: Callable[[], None] = lambda: None) -> Iterator[Callable[[int], None]]:
-    """A progress bar over a year; yields what to call with the number of hours done, which calls `check` too."""
-    with progress_bar(hours, text, "h") as bar:
-
-        def advance(hour: int) -> None:
-            bar.update(hour - bar.n)
-            check()
-
-        yield advance
-
-
-@contextlib.contextmanager
-def share_bar(text: str, check: Callable[[], None] = lambda: None) -> Iterator[Callable[[float], None]]:
-    """A bar in percent; yields what to call with the share done, 0 to 1, which shows the bar and calls `check` too."""
-    bar: tqdm[Any] | None = None
-
-    def advance(share: float) -> None:
-        nonlocal bar
-        if bar is None:
-            bar = progress_bar(100, text, "%")
-        bar.update(int(100 * share) - bar.n)
-        check()
-
-    try:
-        yield advance
-    finally:
-        if bar is not None:
-            bar.close()
+from iquitos_rl.machine.bars import hour_bar, waiting
 
 
 def at_site(agent: Any, task: SiteTask) -> Any:
@@ -105,7 +65,8 @@ def evaluate_policy(
     act = controller(at_site(agent, env.task), env.task)
     with hour_bar(f"evaluate {name}", env.task.rows - 1, check) as advance:
         year = simulate_year(env, act, on_hour=advance)
-    if output is not None:
-        write_hours(output, name, year, env)
-    parity = replay(year, env.task.settings)
+    with waiting(f"compare the hours of {name} with the engine"):
+        if output is not None:
+            write_hours(output, name, year, env)
+        parity = replay(year, env.task.settings)
     return Result(figures(year), audit_demand(year, env.task.objective), parity=parity)

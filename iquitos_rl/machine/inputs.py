@@ -11,11 +11,12 @@ import math
 import os
 import stat
 from pathlib import Path
-from typing import Any, TypeVar
-
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from iquitos_rl.errors import UserError
+
+if TYPE_CHECKING:  # every command reads files, and most of `--help` is the time that pydantic takes
+    from pydantic import ValidationError
 
 T = TypeVar("T")
 MIB = 1 << 20
@@ -124,6 +125,8 @@ def typed(content: Any, kind: type[T]) -> T:
     Raises:
         ValueError: it has another; the message says where, in one line.
     """
+    from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
     try:
         if issubclass(kind, BaseModel):
             return kind.model_validate(content)

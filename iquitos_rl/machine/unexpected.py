@@ -7,7 +7,6 @@ import contextlib
 import os
 import platform
 import sys
-import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -30,6 +29,8 @@ def sentence(error: BaseException) -> str:
     if os.environ.get(SHOW):
         return f"unexpected error: {text}\n{_details(error)}"
     try:
+        import tempfile  # no command needs it before something fails
+
         handle, path = tempfile.mkstemp(prefix="iquitos-rl-error-", suffix=".txt")
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(_details(error))

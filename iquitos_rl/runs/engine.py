@@ -18,8 +18,8 @@ from iquitos_rl.envs.engines import ENGINES, Wanted
 from iquitos_rl.envs.task.site_vector import SiteVector
 from iquitos_rl.envs.vector import VectorEnv
 from iquitos_rl.errors import UserError
-from iquitos_rl.judging.evaluation import share_bar
 from iquitos_rl.judging.references import STRONGEST, find_rule
+from iquitos_rl.machine.bars import share_bar
 from iquitos_rl.machine.elsewhere import place_of
 from iquitos_rl.machine.interrupt import Check
 

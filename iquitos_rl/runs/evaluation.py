@@ -16,20 +16,21 @@ from iquitos_rl.baselines.programme import SolverError
 from iquitos_rl.baselines.registry import CONTROLLERS
 from iquitos_rl.cases.presets import PRESETS
 from iquitos_rl.cases.schema.reader import read_site
-from iquitos_rl.envs.citylearn.env import resolve_case
+from iquitos_rl.envs.citylearn.env import require_citylearn, resolve_case
 from iquitos_rl.envs.task.objective import Objective, read_tariff
 from iquitos_rl.envs.task.settings import TaskSettings
 from iquitos_rl.envs.task.site_task import read_spec
 from iquitos_rl.errors import UserError
-from iquitos_rl.judging.evaluation import evaluate_policy, hour_bar, share_bar
+from iquitos_rl.judging.evaluation import evaluate_policy
 from iquitos_rl.judging.references import OPTIMUM, UNCONTROLLED, Reference, copy_hours, judge, kept, learn, stored
 from iquitos_rl.judging.summary import Judged, make_summary
 from iquitos_rl.judging.table import comparison_table
+from iquitos_rl.machine.bars import hour_bar, share_bar, waiting
 from iquitos_rl.machine.device import choose_device, choose_threads
-from iquitos_rl.machine.files import write_json
+from iquitos_rl.machine.files import new_folder, write_json
 from iquitos_rl.machine.inputs import first_problem
 from iquitos_rl.machine.interrupt import Check, Interrupts
-from iquitos_rl.runs.folder import SUMMARY, make_output
+from iquitos_rl.runs.folder import SUMMARY
 from iquitos_rl.runs.years import EVALUATION_YEAR_SEED, preset_year
 
 
@@ -50,8 +51,8 @@ def find_reference(
         text = f"{cache} holds no baseline for these inputs; run once without --skip-baseline"
         raise UserError(f"--skip-baseline: {text}")
     if found is None and reference.name == OPTIMUM:
-        print("the optimum: one linear programme over the whole period", flush=True)
-        found = judge(reference, cache)
+        with waiting("the optimum: one linear programme over the whole period"):
+            found = judge(reference, cache)
     if found is None:
         with hour_bar(f"evaluate {reference.name}", read_site(reference.case).rows - 1, check) as advance:
             found = judge(reference, cache, advance)
@@ -125,18 +126,26 @@ def evaluate_run(run: Path, case: str, year_seed: int | None, output: Path) -> s
         run: output folder of a training, or a policy's folder.
         case: a preset's name or a schema folder.
         year_seed: the year of a preset, by default the first that is never trained on.
-        output: a new folder.
+        output: a new folder; it appears when everything is written, so that a stopped evaluation can be repeated.
 
     Raises:
         UserError: the policy or the case cannot be used, or the folder holds something.
         AuditError: a simulated year contradicts itself.
     """
     year_seed = EVALUATION_YEAR_SEED if year_seed is None else year_seed
-    folder = policy_folder(run)
+    require_citylearn()
+    saved = policy_folder(run)
     choose_threads(1)
-    name = load_policy(folder)[0]["algorithm"]
-    agent, task = load_site_agent(name, folder)
-    cache = make_output(output).parent / "cache"
+    name = load_policy(saved)[0]["algorithm"]
+    agent, task = load_site_agent(name, saved)
+    with new_folder(output) as folder:
+        return _evaluate_in(folder, output.parent / "cache", agent, name, task, case, year_seed)
+
+
+def _evaluate_in(
+    output: Path, cache: Path, agent: Any, name: str, task: TaskSettings, case: str, year_seed: int
+) -> str:
+    """Evaluate an agent in a folder that appears when all is written; returns the table."""
     preset = case in PRESETS
     year = preset_year(case, year_seed, {}, cache) if preset else resolve_case(case)
     site = read_site(year)

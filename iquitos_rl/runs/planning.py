@@ -16,6 +16,7 @@ from iquitos_rl.baselines.rule import default_settings
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.config import AgentSettings
 from iquitos_rl.envs.vector import VectorEnv
+from iquitos_rl.machine.bars import waiting
 from iquitos_rl.machine.device import choose_device
 from iquitos_rl.memory.measure import context_bytes, measured_limits, process_bytes
 from iquitos_rl.memory.planner import DoesNotFitError, Limits, Plan, fit
@@ -60,8 +61,9 @@ def planned_settings(algorithm: str, config: BaseModel, env: VectorEnv, device: 
     Raises:
         DoesNotFitError: nothing fits.
     """
-    plan = plan_agent(algorithm, config, env, device)
-    print(f"memory plan\n{plan.table()}", flush=True)
+    with waiting("memory plan"):
+        plan = plan_agent(algorithm, config, env, device)
+    print(plan.table(), flush=True)
     return plan.config
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import subprocess
 import sys
 import time
 import traceback
@@ -19,12 +17,15 @@ from iquitos_rl.assignments import write_layer
 from iquitos_rl.cases.plausibility import check_case
 from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.config import AgentSettings, Settings
+from iquitos_rl.envs.citylearn.env import require_citylearn
 from iquitos_rl.envs.task.objective import Objective, read_tariff
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.evaluation import evaluate_policy
 from iquitos_rl.judging.references import UNCONTROLLED, Reference
 from iquitos_rl.judging.summary import Result, has_costs, make_summary
 from iquitos_rl.judging.table import comparison_table
+from iquitos_rl.machine.bars import waiting
+from iquitos_rl.machine.command import command
 from iquitos_rl.machine.device import choose_device, choose_threads
 from iquitos_rl.machine.facts import machine
 from iquitos_rl.machine.files import write_json, write_text
@@ -72,6 +73,7 @@ def train(request: Request) -> int:
         found = _find_run(request)
         settings = request.settings(found.settings if found else None)
         require_case(settings.run.case)
+        require_citylearn()  # before anything is written, and before the minutes until it is needed
         device = choose_device(settings.run.device)
         folder = found.folder if found else _open_output(request, settings.run.case)
         with lock_output(folder, request.patience_s):
@@ -134,11 +136,10 @@ def _describe(request: Request, folder: Path, found: Run | None, settings: Setti
 
 def train_in(run: Run, settings: Settings, device: torch.device, request: Request, interrupts: Interrupts) -> int:
     """Train and evaluate every agent in the run's folder, and write the summary."""
-    words = ["python", "-m", "iquitos_rl.train", run.algorithm, "--resume", str(run.folder)]
-    hint = subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
+    hint = command("train", run.algorithm, "--resume", str(run.folder))
     interrupts.message = f"stopped; to resume: {hint}"
     if request.quick:
-        print("quick: a month in the place of a year, to see how a run goes; its figures say little", flush=True)
+        print("quick: little training, to see how a run goes; its figures say little", flush=True)
     if request.skip_baseline or cores() < 2:
         with interrupts.at_once():
             return _train_with(None, run, settings, device, request, interrupts, hint)
@@ -188,9 +189,9 @@ def _train_with(
         results = {name: _attempt(name, own, output / name, session) for name, own in settings.agents.items()}
     with timings.phase("references"):
         if helper is not None:
-            print("waiting for what the agents are compared with", flush=True)
-            for _ in helper.finished():  # each stores what it finds
-                pass
+            with waiting("waiting for what the agents are compared with"):
+                for _ in helper.finished():  # each stores what it finds
+                    pass
         references = {UNCONTROLLED: find_reference(baseline, cache, output, skip, interrupts.check)}
         others, left_out = find_kept(baseline, years.train, cache, output, skip, interrupts.check)
     objective, warnings = Objective(read_tariff(years.evaluate), task.objective), list(report.warnings)

@@ -19,8 +19,8 @@ from iquitos_rl.checkpoints.checkpoint import Checkpoints, generator_states, set
 from iquitos_rl.config import AgentSettings, unguided_settings
 from iquitos_rl.envs.gym.worker import WorkerError
 from iquitos_rl.errors import UserError
-from iquitos_rl.judging.evaluation import progress_bar
 from iquitos_rl.judging.table import is_year
+from iquitos_rl.machine.bars import progress_bar
 from iquitos_rl.machine.elsewhere import place_of
 from iquitos_rl.machine.facts import versions
 from iquitos_rl.machine.inputs import typed

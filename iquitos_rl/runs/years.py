@@ -19,7 +19,7 @@ from iquitos_rl.cases.tariff import TARIFF_FILE, read_tariff
 from iquitos_rl.config import RunSettings
 from iquitos_rl.envs.citylearn.env import resolve_case
 from iquitos_rl.errors import UserError
-from iquitos_rl.judging.evaluation import share_bar
+from iquitos_rl.machine.bars import share_bar
 from iquitos_rl.machine.elsewhere import place_of
 from iquitos_rl.machine.files import digest, folder_digest, move_aside, new_folder, write_json, write_text
 from iquitos_rl.machine.inputs import InputError, read_json, read_text

@@ -17,7 +17,7 @@ from iquitos_rl.cases.schema.reader import read_site
 from iquitos_rl.cluster.choose import executor
 from iquitos_rl.comparison.tasks import tune_task
 from iquitos_rl.config import AgentSettings, load_settings
-from iquitos_rl.envs.citylearn.env import resolve_case
+from iquitos_rl.envs.citylearn.env import require_citylearn, resolve_case
 from iquitos_rl.errors import UserError
 from iquitos_rl.judging.references import RULES_FOLDER, STRONGEST, TUNING_YEARS, rule_files
 from iquitos_rl.machine.device import choose_threads
@@ -191,6 +191,7 @@ def tune(request: TuningRequest) -> int:
         Interrupted: the user asked to stop; the same request goes on.
     """
     with Interrupts("finishing the step and saving") as interrupts:
+        require_citylearn()
         tuning = plan(request)
         _open(tuning)
         choose_threads(1)

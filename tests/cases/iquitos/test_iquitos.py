@@ -300,4 +300,5 @@ def test_january_is_the_first_month_of_the_year_of_the_same_seed(tmp_path: Path,
     assert (site.rows, set(site.month.tolist())) == (744, {1})
     assert whole.month[744] == 2
     np.testing.assert_array_equal(site.buildings[0].load, whole.buildings[0].load[:744])
-    assert check_case(site.path).errors == []
+    report = check_case(site.path)
+    assert (report.errors, report.warnings) == ([], [])
