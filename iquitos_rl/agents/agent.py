@@ -326,10 +326,15 @@ class Agent:
         """Set a gradient to that of the loss of a batch, as many rows at a time as memory allows; returns its metrics.
         Where there are several processes, each gives an equal share of the batch."""
         gradient = self.gradients[name]
-        metrics = self.micro_batch.run(rows_of(arguments), partial(gradient.set, arguments))
-        if self.processes > 1:  # after what may be repeated: each process recovers from a lack of memory alone
-            metrics = parallel.averaged(gradient.parameters, metrics)
-            metrics["grad_norm"] = norm_of(gradient.parameters)
+        return self.united(name, self.micro_batch.run(rows_of(arguments), partial(gradient.set, arguments)))
+
+    def united(self, name: str, metrics: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Make a gradient that is set, and its metrics, those of all processes. This comes after what may be repeated:
+        each process recovers from a lack of memory alone."""
+        if self.processes > 1:
+            parameters = self.gradients[name].parameters
+            metrics = parallel.averaged(parameters, metrics)
+            metrics["grad_norm"] = norm_of(parameters)
         return metrics
 
     def environment(self) -> VectorEnv:

@@ -275,8 +275,8 @@ class SAC(Agent):
     def update(self, batch: Batch, noise: Tensor) -> None:
         """A gradient step of the critics, then one of actor and temperature; noise (2, B, A): next and own actions."""
         fields = {name: batch[name] for name in FIELDS}
-        for name, eps in zip(self.gradients, noise):
-            metrics = self.take_gradient(name, (fields, eps))
+        for (name, gradient), eps in zip(self.gradients.items(), noise):
+            metrics = self.united(name, self.micro_batch.run(len(eps), partial(gradient.set, (fields, eps))))
             metrics[f"{name}_grad_norm"] = metrics.pop("grad_norm")
             self.metrics.add(metrics)
             self.optimizers[name].step()
