@@ -24,6 +24,7 @@ from iquitos_rl.machine import console, unexpected
 from iquitos_rl.machine.command import command as shown
 from iquitos_rl.machine.inputs import is_text
 from iquitos_rl.machine.interrupt import Interrupted, Interrupts
+from iquitos_rl.machine.launched import launched
 
 Words = Annotated[tuple[str, ...], Parameter(parse=False)]
 """A command's parameter of this type is given the words after the command's name."""
@@ -86,6 +87,8 @@ def run_app(app: App, argv: Sequence[str] | None = None) -> int:
         except CycloptsError as error:
             sentence = " ".join(str(error).split()).removesuffix(".")
             raise UserError(sentence[:1].lower() + sentence[1:]) from None
+        if launched() > 1:
+            raise UserError("torchrun starts programs that train an agent in Python, and no command: docs/cluster.md")
         own: dict[str, Any] = {name: tuple(app.parse_commands(words)[2]) for name in unparsed}
         status = command(*bound.args, **bound.kwargs, **own)
         if status is None:  # help was printed; without the word for it, a command is missing

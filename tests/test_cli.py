@@ -32,6 +32,13 @@ def test_what_went_wrong_decides_the_exit_status(capsys):
     assert capsys.readouterr().err.splitlines()[:2] == ["error: row 3 is broken", "audit failed: hour 5"]
 
 
+def test_torchrun_starts_no_command(monkeypatch, capsys):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert __main__.main(["settings", "ppo"]) == 2
+    assert capsys.readouterr().err.startswith("error: torchrun starts programs that train an agent in Python")
+
+
 def test_a_cp1252_console_does_not_end_a_run(monkeypatch):
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="cp1252", write_through=True))

@@ -41,6 +41,7 @@ class A2C(OnPolicy):
     """An A2C agent; see `OnPolicy`."""
 
     name, config_type = "a2c", A2CConfig
+    shareable = True
     config: A2CConfig
 
     def build(self, actor: nn.Module | None, critic: nn.Module | None) -> None:

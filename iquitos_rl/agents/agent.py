@@ -5,6 +5,7 @@ An algorithm is a subclass with settings, losses and `rounds`: experience, and t
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,9 +19,10 @@ from pydantic import ValidationError
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
+from iquitos_rl.agents import parallel
 from iquitos_rl.agents.arguments import callable_of, config_of, device_of, folder_of, network_of, seed_of, whole
 from iquitos_rl.agents.callbacks import Callback, callbacks_of
-from iquitos_rl.agents.compiled import Gradient, elsewhere, join_graphs, rows_of
+from iquitos_rl.agents.compiled import Gradient, elsewhere, join_graphs, norm_of, rows_of
 from iquitos_rl.agents.configs import AgentConfig as AgentConfig
 from iquitos_rl.agents.features import Features
 from iquitos_rl.agents.kept import LEARNING, load_learning, save_learning
@@ -51,6 +53,9 @@ class Agent:
     CPU, glibc's thresholds for returning memory are fixed for the process (`machine/heap.py`). An agent can be copied
     and pickled where its environment can, and the copy goes on learning the same.
 
+    Inside a process group of `torch.distributed`, all processes make and train one agent together, each in environments
+    of its own (`parallel.py`). They all call the same methods in the same order.
+
     Any `nn.Module` can be the network `actor` or `critic`; each algorithm says what these map to what. A module is used
     as it is: what it was initialised with is its maker's choice, `hidden`, `layer_norm`, `activation` and `amp` are not
     applied to it, and all of its parameters that require a gradient are trained. Dropout and batch statistics are not
@@ -80,6 +85,8 @@ class Agent:
     """Which settings to lower where memory is short."""
     holes: ClassVar[float] = 0.0
     """On a CPU, what the C library's heap takes on top of each byte that the agent's largest moment keeps."""
+    shareable: ClassVar[bool] = False
+    """Several processes can train one such agent (`parallel.py`). Each class says so for itself."""
     not_portable: ClassVar[dict[str, Any]] = {}
     """Settings that say nothing about a policy and may not be possible elsewhere, and what is saved in their place."""
 
@@ -136,15 +143,33 @@ class Agent:
             self.callbacks: tuple[Callback, ...] = ()
             """Those of the `learn` that is running."""
             self._stopping = False
+            self.processes = parallel.processes()
+            """That train this agent together; transitions count over all of them."""
             advice = f"python -m iquitos_rl.plan {self.name} shows what each setting needs; lower {self.advice}"
             self.micro_batch = Parts("gradient", self.device, self.config.micro_batch, partial(str, advice))
             self.acting = Parts("policy", self.device, advice=partial(str, advice))
             self.build(**networks)
             self.metrics = Metrics(self.optimizers.values(), self.device)
+            if self.processes > 1 and self.env is not None and self.device.type != "meta":
+                self._unite()
+
+    def _unite(self) -> None:
+        """Make sure that all processes train the same agent. Raises UserError: they do not, or cannot."""
+        if not type(self).__dict__.get("shareable", False):
+            raise UserError(f"{self.name} cannot be trained by several processes: train it in one")
+        parallel.refuse_without_cpu()
+        facts = {"algorithm": self.name, "seed": self.seed, "number of environments": self.environment().num_envs}
+        spaces = hashlib.sha256(self.spec.model_dump_json().encode()).hexdigest()[:12]
+        settings = self.config.model_dump(exclude={"micro_batch", "placement"})  # what a process's own memory decides
+        named = {f"agent.{name}": value for name, value in settings.items()}
+        parallel.refuse_differences({**facts, **named, "spaces (digest)": spaces})
+        parallel.copy_first(list(self.networks.state_dict().values()))  # a network that was given is each process's own
 
     def spawn(self, *names: str) -> None:
-        """Make a generator on the device for each name, all seeded from the agent's seed; `predict` is one of them."""
-        seeds: list[int] = torch.randint(2**62, (len(names),), generator=self.init, device="cpu").tolist()
+        """Make a generator on the device for each name, all seeded from the agent's seed and, where there are several
+        processes, different in each; `predict` is one of them."""
+        every = torch.randint(2**62, (self.processes, len(names)), generator=self.init, device="cpu")
+        seeds: list[int] = every[parallel.rank()].tolist()
         device = "cpu" if self.device.type == "meta" else self.device  # where there are no generators
         self.generators = {name: Generator(device).manual_seed(seed) for name, seed in zip(names, seeds)}
 
@@ -230,14 +255,18 @@ class Agent:
                 callback.on_step(self, now)
 
         for _ in self.rounds(goal, stepped if step or self.callbacks else None):
+            self._agree_to_stop()
             due = self.steps // self.log_every > before // self.log_every
             if due or self.steps >= goal or self._stopping:
                 metrics = self.metrics.means() | self.report() | self.tracker.collect()
+                if self.processes > 1:  # devices of different kinds may round differently
+                    parallel.refuse_differences({"networks (sum of all weights)": self._sum_of_weights()})
                 progress = Progress(self.steps, self.updates, self.tracker.episodes, metrics)
                 for told in [log, *(partial(callback.on_log, self) for callback in self.callbacks)]:
                     if told is not None:
                         told(progress)
             before = self.steps
+            self._agree_to_stop()  # a report may have led to it
             if self._stopping:
                 break
         for callback in self.callbacks:
@@ -249,6 +278,13 @@ class Agent:
         """End the `learn` that is running after its present round; for callbacks."""
         self._stopping = True
 
+    def _agree_to_stop(self) -> None:
+        """What one process wants to end ends in all."""
+        self._stopping = bool(parallel.largest(self._stopping)[0])
+
+    def _sum_of_weights(self) -> float:
+        return float(torch.stack([x.sum(dtype=torch.float64) for x in self.networks.state_dict().values()]).sum())
+
     def _plan(self, steps: float | None, until: float | None) -> int:
         """The transitions at which a `learn` ends; sets `span`."""
         self.environment()
@@ -256,6 +292,9 @@ class Agent:
             raise UserError("learn needs steps, how many more, or until, how many in all")
         more = None if steps is None else whole("steps", steps, 1)
         last = self.steps + (more or 0) if until is None else whole("until", until, 1)
+        if self.processes != parallel.processes():
+            raise UserError(f"this agent was made for {self.processes} processes, and there are {parallel.processes()}")
+        parallel.refuse_differences({"steps to learn": (self.steps, more, last)})
         self.span = (self.steps if until is None else 0, last)
         goal = last if more is None else min(last, self.steps + more)
         if self.steps < goal < self.steps + self.round_steps():
@@ -277,7 +316,26 @@ class Agent:
 
     def round_steps(self) -> int:
         """Transitions of the shortest piece of training."""
-        return self.environment().num_envs
+        return self.environment().num_envs * self.processes
+
+    def episode_seed(self) -> int:
+        """What environments that start now are seeded with: as if all processes' were in one row."""
+        return self.seed + self.steps + self.environment().num_envs * parallel.rank()
+
+    def take_gradient(self, name: str, arguments: tuple[Any, ...]) -> dict[str, Tensor]:
+        """Set a gradient to that of the loss of a batch, as many rows at a time as memory allows; returns its metrics.
+        Where there are several processes, each gives an equal share of the batch."""
+        gradient = self.gradients[name]
+        return self.united(name, self.micro_batch.run(rows_of(arguments), partial(gradient.set, arguments)))
+
+    def united(self, name: str, metrics: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Make a gradient that is set, and its metrics, those of all processes. This comes after what may be repeated:
+        each process recovers from a lack of memory alone."""
+        if self.processes > 1:
+            parameters = self.gradients[name].parameters
+            metrics = parallel.averaged(parameters, metrics)
+            metrics["grad_norm"] = norm_of(parameters)
+        return metrics
 
     def environment(self) -> VectorEnv:
         """The environments.
@@ -372,20 +430,24 @@ class Agent:
         return self
 
     def save_policy(self, directory: str | Path) -> None:
-        """Write networks and settings, all that acting needs.
+        """Write networks and settings, all that acting needs. Of several processes only the first writes.
 
         Raises:
             UserError: a network's number is not finite, or the directory cannot be written.
         """
+        if parallel.rank():
+            return
         folder = folder_of(directory)
         config = self.config.model_copy(update={"compile": elsewhere(self.config.compile), **self.not_portable})
         spec, tensors = self.spec.model_dump(), self.networks.state_dict()
-        shutil.rmtree(folder / LEARNING, ignore_errors=True)  # of the policy that was there
+        for learning in (folder / LEARNING, *folder.glob(f"{LEARNING}-*")):  # of the policy that was there
+            shutil.rmtree(learning, ignore_errors=True)
         save_policy(folder, algorithm=self.name, config=config, spec=spec, tensors=tensors, networks=self.given)
 
     @with_own_defaults
     def save(self, directory: str | Path, buffer: bool = False) -> None:
-        """Write the policy, and what `load` needs to go on learning: optimisers, counters, statistics, generators.
+        """Write the policy, and what `load` needs to go on learning: optimisers, counters, statistics, generators. All
+        processes that train the agent call this, and as many must load it; one process alone can load it to predict.
 
         Args:
             buffer: with the stored transitions, so that learning goes on exactly. Without, a loaded agent first fills
@@ -397,7 +459,9 @@ class Agent:
         folder = folder_of(directory)
         self.save_policy(folder)
         if self.env is not None:
+            parallel.barrier()  # the policy is there, which the state of learning names
             save_learning(folder, self.learning_state(buffer), self.steps, self.env.num_envs)
+            parallel.barrier()
 
     @classmethod
     def load(

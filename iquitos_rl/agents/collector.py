@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor
 
+from iquitos_rl.agents import parallel
 from iquitos_rl.agents.actor_critic import ActorCritic
 from iquitos_rl.agents.agent import take_step
 from iquitos_rl.agents.gae import gae
@@ -118,8 +119,8 @@ class Collector:
         """Act until there are T steps of every environment, and estimate the advantages of what was done.
 
         Args:
-            on_step: called after every step with the transitions so far, `taken` and those of this rollout. What it
-                raises leaves a state that can be resumed.
+            on_step: called after every step with the transitions so far, `taken` and those of this rollout, of all
+                processes. What it raises leaves a state that can be resumed.
 
         Raises:
             UserError: an observation or a reward is not finite, or too large for the storage type; nothing has been
@@ -161,11 +162,11 @@ class Collector:
             self.tracker.update(step)
             self.obs = self.receive(step.obs)
             if on_step is not None:
-                on_step(taken + rollout.steps * rollout.num_envs)
+                on_step(taken + rollout.steps * rollout.num_envs * parallel.processes())
         assert self.obs is not None
         last_obs = self._encode(self.obs)
         if found := rollout.not_finite(last_obs):
-            raise UserError(f"{found[1]} at step {taken + found[0] * rollout.num_envs}")
+            raise UserError(f"{found[1]} at step {taken + found[0] * rollout.num_envs * parallel.processes()}")
         batch = self._estimate(last_obs)
         rollout.clear()  # its tensors stay as they are until the next `collect`
         return batch

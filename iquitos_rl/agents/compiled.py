@@ -131,9 +131,14 @@ class Gradient:
                 for p, g in zip(self.parameters, gradient):
                     p.grad = share * g if p.grad is None else p.grad.add_(g, alpha=share)
             del gradient, g  # gone before the next part's is there
-        norms = torch._foreach_norm([p.grad for p in self.parameters])  # type: ignore[misc]
-        metrics["grad_norm"] = torch.linalg.vector_norm(torch.stack(norms))
+        metrics["grad_norm"] = norm_of(self.parameters)
         return metrics
+
+
+def norm_of(parameters: list[Tensor]) -> Tensor:
+    """The Euclidean norm of all gradients together, a scalar."""
+    norms = torch._foreach_norm([p.grad for p in parameters])  # type: ignore[misc]
+    return torch.linalg.vector_norm(torch.stack(norms))
 
 
 def rows_of(arguments: tuple[Any, ...]) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from iquitos_rl.agents import parallel
+
 
 def gae(
     reward: Tensor,
@@ -32,6 +34,8 @@ def gae(
 def explained_variance(value: Tensor, returns: Tensor) -> Tensor:
     """1 - Var(returns - value) / Var(returns), a scalar: 1 is a perfect critic, 0 no better than a constant.
 
-    NaN where the returns do not vary at all.
+    NaN where the returns do not vary at all. Of all processes' values.
     """
-    return 1.0 - (returns - value).var(correction=0) / returns.var(correction=0)
+    if parallel.processes() == 1:
+        return 1.0 - (returns - value).var(correction=0) / returns.var(correction=0)
+    return 1.0 - parallel.moments_of(returns - value)[2] / parallel.moments_of(returns)[2]

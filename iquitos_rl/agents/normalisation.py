@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from iquitos_rl.agents import parallel
 from iquitos_rl.envs.spaces import ObservationSpace
 
 CLIP = 10.0
@@ -20,7 +21,8 @@ MIN_VARIANCE = 1e-8
 
 
 class RunningMoments(nn.Module):
-    """Exact mean and variance, elementwise, of everything given to `update` (Chan et al. 1979), in float64."""
+    """Exact mean and variance, elementwise, of everything given to `update` (Chan et al. 1979), in float64; of all that
+    the processes of a training are given."""
 
     count: Tensor
     mean: Tensor
@@ -37,10 +39,15 @@ class RunningMoments(nn.Module):
     def update(self, samples: Tensor) -> None:
         """Take in samples (N, *shape)."""
         samples = samples.to(torch.float64)
-        n, mean = samples.shape[0], samples.mean(dim=0)
-        total, delta = self.count + n, mean - self.mean
-        self.squares += (samples - mean).square().sum(dim=0) + delta.square() * (self.count * n / total)
-        self.mean += delta * (n / total)
+        mean = samples.mean(dim=0)
+        self._add(samples.shape[0], mean, (samples - mean).square().sum(dim=0))
+
+    def _add(self, n: int, mean: Tensor, squares: Tensor) -> None:
+        """Take in n samples of this process, by their mean and sum of squared deviations, and those of the others."""
+        count, mean, squares = parallel.moments(n, mean, squares)
+        total, delta = self.count + count, mean - self.mean
+        self.squares += squares + delta.square() * (self.count * count / total)
+        self.mean += delta * (count / total)
         self.count.copy_(total)
 
     def std(self) -> Tensor:

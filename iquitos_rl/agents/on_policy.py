@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -14,7 +13,7 @@ from torch.optim import Optimizer
 from iquitos_rl.agents.actor_critic import ActorCritic
 from iquitos_rl.agents.agent import Agent, OnStep, trainable
 from iquitos_rl.agents.collector import ESTIMATE_BYTES, Batch, Collector
-from iquitos_rl.agents.compiled import Gradient, Loss, rows_of
+from iquitos_rl.agents.compiled import Gradient, Loss
 from iquitos_rl.agents.configs import OnPolicyConfig as OnPolicyConfig
 from iquitos_rl.agents.gae import explained_variance
 from iquitos_rl.buffers.placement import Item
@@ -83,7 +82,7 @@ class OnPolicy(Agent):
                 gae_lambda=c.gae_lambda,
                 scale_rewards=c.scale_rewards,
                 storage=torch.uint8 if len(self.env.byte_columns) == self.env.obs_dim else storage_type(c.storage),
-                seed=self.seed,
+                seed=self.episode_seed(),
                 generator=self.generators["act"],
             )
             self.tracker = self.collector.tracker
@@ -113,7 +112,7 @@ class OnPolicy(Agent):
         while self.steps < total_steps:
             self.optimizer.param_groups[0]["lr"] = self.config.learning_rate * self.left()
             batch = self.collector.collect(on_step, self.steps)
-            self.steps += batch.size
+            self.steps += batch.size * self.processes
             self.metrics.at_step(self.steps)
             self.update(batch)
             self._recent.append((batch.value, batch.returns))
@@ -121,7 +120,7 @@ class OnPolicy(Agent):
 
     def round_steps(self) -> int:
         """See `Agent.round_steps`."""
-        return self.config.horizon * self.environment().num_envs
+        return self.config.horizon * self.environment().num_envs * self.processes
 
     def updates_by(self, steps: int) -> int:
         """See `Agent.updates_by`; one for each rollout."""
@@ -129,7 +128,7 @@ class OnPolicy(Agent):
 
     def gradient(self, *arguments: Any) -> dict[str, Tensor]:
         """Set the gradient of the loss of a batch, as many rows at a time as memory allows; returns its metrics."""
-        return self.micro_batch.run(rows_of(arguments), partial(self.gradients["policy"].set, arguments))
+        return self.take_gradient("policy", arguments)
 
     def clipped_gradient(self, *arguments: Any) -> dict[str, Tensor]:
         """The same, shortened to `max_grad_norm`, and the metrics counted."""

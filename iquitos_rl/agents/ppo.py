@@ -15,6 +15,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Adam
 
+from iquitos_rl.agents import parallel
 from iquitos_rl.agents.actor_critic import ActorCritic
 from iquitos_rl.agents.collector import Batch
 from iquitos_rl.agents.compiled import Loss
@@ -57,7 +58,11 @@ def loss(
 
 
 def normalised(advantage: Tensor) -> Tensor:
-    """Advantages less their mean, over their deviation; a single one is returned as it is, for it has none."""
+    """Advantages less their mean, over their deviation; a single one is returned as it is, for it has none. Mean and
+    deviation are of all processes' advantages."""
+    if parallel.processes() > 1:
+        n, mean, squares = parallel.moments_of(advantage)
+        return (advantage - mean) / ((squares / (n - 1)).sqrt() + 1e-8)
     if advantage.numel() == 1:
         return advantage
     return (advantage - advantage.mean()) / (advantage.std() + 1e-8)
@@ -75,6 +80,7 @@ class PPO(OnPolicy):
     """A PPO agent; see `OnPolicy`."""
 
     name, config_type = "ppo", PPOConfig
+    shareable = True
     random_for = ("act", "shuffle", "predict")
     config: PPOConfig
 
@@ -105,8 +111,8 @@ class PPO(OnPolicy):
             self.updates += 1
 
     def rows(self, transitions: int) -> tuple[int, int]:
-        """What is shuffled of so many transitions, and how many of that are a minibatch."""
-        return transitions, min(transitions, self.config.batch_size)
+        """What is shuffled of so many transitions of this process, and how many of that are its part of a minibatch."""
+        return transitions, min(transitions, parallel.share("agent.batch_size", self.config.batch_size))
 
     def arguments(self, batch: Batch, index: Tensor) -> tuple[Any, ...]:
         """Of the loss, for some rows of a rollout."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from iquitos_rl.agents import parallel
 from iquitos_rl.envs.vector import StepResult
 
 
@@ -52,10 +53,14 @@ class EpisodeTracker:
 
     def collect(self) -> dict[str, float]:
         """Figures since the last call: `episode_return` and `episode_length` (means over the episodes that finished,
-        absent where none did) and `env/<name>`, each info summed over steps and environments."""
+        absent where none did) and `env/<name>`, each info summed over steps and environments. Of all processes."""
         returns, lengths, count, *sums = torch.cat([self._finished, *self._info.values()]).tolist()
+        infos = list(zip([name for names in self._info for name in names], sums, strict=True))
+        if parallel.processes() > 1:
+            returns, lengths, count = (sum(own) for own in zip(*parallel.gather((returns, lengths, count))))
+            infos = [info for own in parallel.gather(infos) for info in own]
         metrics = {"episode_return": returns / count, "episode_length": lengths / count} if count else {}
-        for name, total in zip([name for names in self._info for name in names], sums, strict=True):
+        for name, total in infos:
             metrics[f"env/{name}"] = metrics.get(f"env/{name}", 0.0) + total
         self.episodes += int(count)
         self._finished.zero_()

@@ -18,7 +18,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Adam
 
-from iquitos_rl.agents import categorical, discrete_sac, shared, squashed_gaussian
+from iquitos_rl.agents import categorical, discrete_sac, parallel, shared, squashed_gaussian
 from iquitos_rl.agents.agent import Agent, OnStep, take_step, trainable
 from iquitos_rl.agents.compiled import Gradient
 from iquitos_rl.agents.configs import SACConfig as SACConfig
@@ -125,6 +125,7 @@ class SAC(Agent):
     """
 
     name, config_type = "sac", SACConfig
+    shareable = True
     advice = "agent.hidden or agent.buffer_size"
     not_portable = {"placement": "auto"}
     config: SACConfig
@@ -172,9 +173,12 @@ class SAC(Agent):
         self.waited = 0
         """Transitions without updates, since the buffer had to be filled again."""
         if self.env is not None:
-            self._exploration = torch.randn(self.env.num_envs, a, generator=self.init).to(self.device)  # not zero
+            every = torch.randn(self.processes, self.env.num_envs, a, generator=self.init)  # not zero
+            self._exploration = every[parallel.rank()].to(self.device)
             self.tracker = EpisodeTracker(self.env.num_envs, self.device)
-            sizes, seed = (c.buffer_size, self.env.num_envs, d, a), self.generators["buffer"].initial_seed()
+            self.batch_size = parallel.share("agent.batch_size", c.batch_size)
+            capacity = c.buffer_size // self.processes
+            sizes, seed = (capacity, self.env.num_envs, d, a), self.generators["buffer"].initial_seed()
             kind: dict[str, Any] = {name: getattr(c, name) for name in ("gamma", "n_step", "storage", "placement")}
             kind |= {name: getattr(self.env, name) for name in ("exogenous", "episode_steps", "byte_columns")}
             kind["choices"] = self.env.choices is not None
@@ -197,7 +201,7 @@ class SAC(Agent):
 
     def reset(self) -> None:
         """Start new episodes; those still open count as truncated where they are."""
-        self._obs = self.environment().reset(self.seed + self.steps).to(self.device)
+        self._obs = self.environment().reset(self.episode_seed()).to(self.device)
         self.buffer.start(self._obs, self.environment().exogenous)
         self.receive(self._obs)
         self.tracker.abandon_episodes()
@@ -216,7 +220,7 @@ class SAC(Agent):
         self.receive(step.obs)
         self.tracker.update(step)
         self._obs = step.obs
-        self.steps += len(action)
+        self.steps += len(action) * self.processes
 
     def receive(self, obs: Tensor) -> None:
         """Take observations (E, D), which the buffer has found finite, into the statistics."""
@@ -264,7 +268,7 @@ class SAC(Agent):
 
     def fetch(self, count: int) -> Iterator[tuple[Batch, Tensor]]:
         """Freshly sampled batches, each with noise (2, B, A) for `update`."""
-        size, a = self.config.batch_size, self.spec.action_dim
+        size, a = self.batch_size, self.spec.action_dim
         noise = torch.randn(count, 2, size, a, device=self.device, generator=self.generators["noise"])
         yield from zip(self.buffer.batches(size, count), noise)
 
@@ -272,7 +276,7 @@ class SAC(Agent):
         """A gradient step of the critics, then one of actor and temperature; noise (2, B, A): next and own actions."""
         fields = {name: batch[name] for name in FIELDS}
         for (name, gradient), eps in zip(self.gradients.items(), noise):
-            metrics = self.micro_batch.run(len(eps), partial(gradient.set, (fields, eps)))
+            metrics = self.united(name, self.micro_batch.run(len(eps), partial(gradient.set, (fields, eps))))
             metrics[f"{name}_grad_norm"] = metrics.pop("grad_norm")
             self.metrics.add(metrics)
             self.optimizers[name].step()
@@ -282,7 +286,7 @@ class SAC(Agent):
 
     def example(self) -> tuple[Any, ...]:
         """See `Agent.example`."""
-        b, d, a = self.config.batch_size, self.spec.obs_dim, self.spec.action_dim
+        b, d, a = self.batch_size, self.spec.obs_dim, self.spec.action_dim
         shapes = zip(FIELDS, ((b, d), (b, a), (b,), (b,), (b, d)))
         batch = {name: torch.zeros(shape, device=self.device) for name, shape in shapes}
         return batch, batch["action"]
@@ -294,11 +298,11 @@ class SAC(Agent):
 
     def stored(self, config: SACConfig) -> list[Item]:
         """See `Agent.stored`."""
-        return self.buffer.items(config.buffer_size, config.placement)
+        return self.buffer.items(config.buffer_size // self.processes, config.placement)
 
     def moments(self) -> dict[str, Callable[[], object]]:
         """See `Agent.moments`; an update comes with the batches that one step of the environments pays for."""
-        count = min(ceil(self.config.update_ratio * self.environment().num_envs), BATCHES_PER_GATHER)
+        count = min(ceil(self.config.update_ratio * self.round_steps()), BATCHES_PER_GATHER)
 
         def update() -> None:
             batches = self.fetch(count)

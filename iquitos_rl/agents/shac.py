@@ -20,6 +20,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Adam
 
+from iquitos_rl.agents import parallel
 from iquitos_rl.agents.actor_critic import ActorCritic, live_only
 from iquitos_rl.agents.agent import Agent, OnStep, trainable
 from iquitos_rl.agents.compiled import Gradient
@@ -81,6 +82,7 @@ class SHAC(Agent):
     # A window keeps many small tensors between others that are freed, and the holes are too small for the next ones.
     # An allowance: what they take differs from site to site (`benchmarks/results/vram_sites.md`).
     holes = 0.5
+    shareable = True
     config: SHACConfig
 
     def build(self, actor: nn.Module | None, critic: nn.Module | None) -> None:
@@ -121,6 +123,7 @@ class SHAC(Agent):
         if self.env is not None:
             self.tracker = EpisodeTracker(self.env.num_envs, self.device)
             self.scaler = RewardScaler(self.env.num_envs, c.gamma, self.device)
+            self.batch_size = parallel.share("agent.batch_size", c.batch_size)
             self.windows = Parts("window", self.device, advice=partial(str, f"lower {self.advice}"), floor=1)
 
     # --- the algorithm
@@ -138,7 +141,7 @@ class SHAC(Agent):
             window = self.windows.run(env.num_envs, partial(self.roll_out, noise, start))
             self.steps += self.round_steps()
             self.metrics.at_step(self.steps)
-            self.optimizers["policy"].step()
+            self.step_policy()
             self.train_critic(window)
             self.take_in(window)
             del window  # before the next one is taken
@@ -163,10 +166,14 @@ class SHAC(Agent):
                 parts.append(env.part(first, last))
                 found.append(self.window(parts[-1], self.start_obs()[first:last], noise[:, first:last]))
             env.join(parts)
-        window = found[0] if len(found) == 1 else joined(found)
+        return found[0] if len(found) == 1 else joined(found)
+
+    def step_policy(self) -> None:
+        """Follow the mean of all processes' gradients, shortened to `max_grad_norm`."""
+        parallel.averaged(self.trained["policy"], {})
         norm = nn.utils.clip_grad_norm_(self.trained["policy"], self.config.max_grad_norm)
         self.metrics.add({"policy_grad_norm": norm})
-        return window
+        self.optimizers["policy"].step()
 
     def window(self, env: VectorEnv, obs: Tensor, noise: Tensor) -> Window:
         """Add the gradient of what a window earns to the policy's.
@@ -197,7 +204,7 @@ class SHAC(Agent):
             kept.append((seen.detach(), reward.detach(), following.detach(), step.terminated, step.truncated))
             steps.append(without_graph(step))
             obs = step.obs
-        loss = -earned.sum() / self.round_steps()
+        loss = -earned.sum() / (c.horizon * self.environment().num_envs)
         gradient = torch.autograd.grad(loss, self.trained["policy"])
         for p, g in zip(self.trained["policy"], gradient):
             p.grad = g if p.grad is None else p.grad.add_(g)
@@ -215,9 +222,9 @@ class SHAC(Agent):
             obs, returns = window.obs.flatten(0, 1), (advantage + value).flatten()
         for _ in range(c.critic_epochs):
             order = torch.randperm(len(obs), generator=self.generators["shuffle"], device=self.device)
-            for index in order.split(c.batch_size):
+            for index in order.split(self.batch_size):
                 part = obs[index], returns[index]
-                metrics = self.micro_batch.run(len(index), partial(self.gradients["critic"].set, part))
+                metrics = self.take_gradient("critic", part)
                 metrics["critic_grad_norm"] = metrics.pop("grad_norm")
                 self.metrics.add(metrics)
                 self.optimizers["critic"].step()
@@ -250,7 +257,7 @@ class SHAC(Agent):
     def reset(self) -> None:
         """Start new episodes; the unfinished ones are forgotten."""
         self.leave_episodes()
-        self._obs = self.environment().reset(self.seed + self.steps).to(self.device)
+        self._obs = self.environment().reset(self.episode_seed()).to(self.device)
         if self.policy.normaliser is not None:
             self.policy.normaliser.update(self._obs)
 
@@ -271,7 +278,7 @@ class SHAC(Agent):
 
     def round_steps(self) -> int:
         """See `Agent.round_steps`."""
-        return self.config.horizon * self.environment().num_envs
+        return self.config.horizon * self.environment().num_envs * self.processes
 
     def updates_by(self, steps: int) -> int:
         """See `Agent.updates_by`; one for each window."""
@@ -287,7 +294,7 @@ class SHAC(Agent):
 
     def example(self) -> tuple[Any, ...]:
         """See `Agent.example`; of the critic."""
-        size = min(self.config.batch_size, self.round_steps())
+        size = min(self.batch_size, self.config.horizon * self.environment().num_envs)
         obs = torch.zeros(size, self.spec.obs_dim, device=self.device)
         return obs, obs[:, 0]
 

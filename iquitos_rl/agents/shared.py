@@ -198,11 +198,7 @@ class SharedNormaliser(ObservationNormaliser):
         n, own = samples.shape[0], samples.mean(dim=0)
         mean = torch.zeros_like(self.mean).index_add_(0, self.group, own) / self.size
         spread = (samples - mean[self.group]).square().mean(dim=0)
-        squares = n * torch.zeros_like(mean).index_add_(0, self.group, spread) / self.size
-        total, delta = self.count + n, mean - self.mean
-        self.squares += squares + delta.square() * (self.count * n / total)
-        self.mean += delta * (n / total)
-        self.count.copy_(total)
+        self._add(n, mean, n * torch.zeros_like(mean).index_add_(0, self.group, spread) / self.size)
 
     def forward(self, obs: Tensor) -> Tensor:
         """Observations (..., D) to normalised float32 (..., D). Changes no statistics."""
