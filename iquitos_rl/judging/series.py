@@ -22,10 +22,8 @@ Singles = NDArray[np.float32]
 
 
 class Indoors(NamedTuple):
-    """The thermal side of a simulated period, as people inside and a plant's operator see it."""
+    """What a simulated period's flows do not say of its thermal side."""
 
-    temperature: Floats
-    """(K, B) C after each step."""
     set_points: Floats
     """(K, B, 2) C for cooling and heating, as occupants left them."""
     tank_soc: Floats
@@ -104,7 +102,7 @@ def simulated_series(simulator: Any) -> Series:
 
 
 def indoors(simulator: Any, rows: int) -> Indoors:
-    """What the first rows of the episode that a `CityLearnEnv` has just finished were like inside."""
+    """Of the first rows of the episode that a `CityLearnEnv` has just finished."""
 
     def each(read: Callable[[Any], Any]) -> Floats:
         return np.stack([np.asarray(read(b), dtype=np.float64)[:rows] for b in simulator.buildings], axis=1)
@@ -114,8 +112,7 @@ def indoors(simulator: Any, rows: int) -> Indoors:
         for use in END_USES[:2]
     ]
     tanks = [each(lambda b, use=use: getattr(b, f"{use}_storage").soc) for use in END_USES]  # type: ignore[misc]
-    inside = each(lambda b: b.energy_simulation.indoor_dry_bulb_temperature)
-    return Indoors(inside, np.stack(points, axis=-1), np.stack(tanks, axis=-1))
+    return Indoors(np.stack(points, axis=-1), np.stack(tanks, axis=-1))
 
 
 def site_series(site: Site, booked: Booked) -> Series:

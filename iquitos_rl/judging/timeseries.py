@@ -94,14 +94,16 @@ def indoors(year: Year) -> pd.DataFrame:
     """One row an hour: of every building whose temperature is simulated, C inside and at the set-points, whether it may
     be cooled and heated, whether somebody is in and whether the grid is out, and the SOC of its tanks."""
     inside, site, rows = year.inside, year.site, year.hours
+    temperature = year.flows.temperature
     assert inside is not None
+    assert temperature is not None
     columns: dict[str, object] = {"step": np.arange(rows)}
     for b, building in enumerate(site.buildings):
         if building.dynamics is None:
             continue
         assert building.occupants is not None
         assert building.hvac_mode is not None
-        found = {"temperature": inside.temperature[:, b]}
+        found = {"temperature": temperature[:, b]}
         found |= {f"{use}_set_point": inside.set_points[:, b, i] for i, use in enumerate(END_USES[:2])}
         for name, modes in (("cools", (1, 3)), ("heats", (2, 3))):
             found[name] = 1.0 * np.isin(building.hvac_mode[:rows], modes)
